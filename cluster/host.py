@@ -1,0 +1,39 @@
+"""A host: the process that carries members. Plain Python; the pool makes it a Ray actor."""
+
+from ensemble.images.shard import ImageShard
+from ensemble.members import Member
+from ensemble.table.block import LogitBlock
+from ensemble.training.task import TrainTask
+
+
+class Host:
+    """Trains members and predicts with them; keeps the networks that it has loaded.
+
+    Args:
+        device: A torch device.
+        threads: CPU threads of torch. Fixed by the plan, never by the machine: a sum over other
+            threads rounds differently, and the same run must give the same report.
+    """
+
+    def __init__(self, device: str, threads: int) -> None:
+        # Here and not at the top: the driver plans and commits without ever importing torch.
+        import torch
+
+        torch.set_num_threads(threads)
+        self._device = torch.device(device)
+        self._networks: dict[str, torch.nn.Module] = {}
+
+    def train(self, task: TrainTask, *shards: ImageShard) -> str:
+        """Train, publish the checkpoint, and return its path."""
+        from ensemble.training.member import train_member
+
+        return str(train_member(task, shards, self._device))
+
+    def predict(self, member: Member, shard: ImageShard) -> LogitBlock:
+        """The block of a member and a shard."""
+        from ensemble.predict import predict
+        from ensemble.training.member import load_network
+
+        if member.column not in self._networks:
+            self._networks[member.column] = load_network(member).to(self._device)
+        return predict(self._networks[member.column], member, shard, self._device)

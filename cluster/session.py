@@ -1,0 +1,70 @@
+"""One Ray session: embedded by default, or the cluster that RAY_ADDRESS names."""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# Before ray is imported: an embedded Ray listens on loopback only, and reports to nobody.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+
+from cluster.settings import ClusterConfig
+from ensemble.errors import ClusterError
+
+_TOKEN = Path("~/.ray/auth_token")
+
+
+@contextmanager
+def session(config: ClusterConfig) -> Iterator[None]:
+    """Join or start Ray; leave or end it, whatever happens inside.
+
+    Raises:
+        ClusterError: Ray cannot be reached or started.
+    """
+    address = os.environ.get("RAY_ADDRESS", "local")
+    folder = Path(tempfile.mkdtemp(prefix="ens-", dir=_short_folder()))
+    try:
+        _start(address, config, folder)
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(address: str, config: ClusterConfig, folder: Path) -> None:
+    embedded = {
+        # One logical CPU beside the hosts' for decoding and searching, which are short.
+        "num_cpus": (config.hosts or len(os.sched_getaffinity(0))) + 1,
+        "object_store_memory": config.object_store_mb << 20,
+        "include_dashboard": False,
+        "_temp_dir": str(folder),
+    }
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(embedded if address == "local" else {}),
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        hint = (
+            "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN if the cluster asks for a token."
+            if address != "local"
+            else "Free memory or disk in /tmp and /dev/shm, and run again."
+        )
+        raise ClusterError(f"cannot start Ray at {address!r}: {error}. {hint}") from error
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", _TOKEN)).expanduser()
+    if token.is_file():
+        token.chmod(0o600)  # Ray writes it readable for everybody, and it is the key to the cluster
+
+
+def _short_folder() -> str | None:
+    # Ray's sockets live below it, and a socket's path may have 107 bytes.
+    folder = tempfile.gettempdir()
+    return folder if len(folder) <= 32 else "/tmp"

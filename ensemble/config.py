@@ -1,0 +1,201 @@
+"""The base of every setting, and the one way a YAML file becomes settings. Knows no stage, imports no torch.
+
+A stage keeps its settings beside its code; `jobs.settings` puts them together.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ensemble.errors import ConfigError
+
+MAX_CONFIG_BYTES = 1 << 20
+MAX_CONFIG_DEPTH = 32
+
+
+class Config(BaseModel):
+    """Settings are frozen, reject unknown keys, and take their help from the text under a field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML without its traps: no aliases (bombs), no duplicate keys, bounded depth."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise ConfigError(
+                f"line {event.start_mark.line + 1}: the YAML alias *{event.anchor} is not accepted; "
+                "write the value out."
+            )
+        self.depth += 1
+        if self.depth > MAX_CONFIG_DEPTH:
+            raise ConfigError(f"the YAML is nested deeper than {MAX_CONFIG_DEPTH} levels.")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                line = node.value[i][0].start_mark.line + 1
+                raise ConfigError(f"line {line}: the key {key!r} stands twice; keep one of them.")
+        return cast(dict[Any, Any], super().construct_mapping(node, deep=deep))
+
+
+# YAML 1.1 reads 1e-3 as a string: it wants a dot and a signed exponent.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def load(
+    kind: type[AnyConfig], path: Path, overrides: Sequence[str] = (), *, name: str = ""
+) -> AnyConfig:
+    """Read settings from a YAML file, put the overrides on top, and check the whole once.
+
+    Args:
+        kind: The settings to make.
+        path: A YAML file of at most 1 MiB, without aliases and duplicate keys.
+        overrides: Words of the form `a.b=value`; the value is YAML. `a.0.b` reaches into a list.
+        name: What messages call the file; its path if empty.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting is wrong; the message lists every one.
+    """
+    name = name or str(path)
+    settings = _read(path, name)
+    for override in overrides:
+        _put(settings, override)
+    return check(kind, settings, name)
+
+
+def check(kind: type[AnyConfig], settings: Mapping[str, Any], name: str) -> AnyConfig:
+    """Make settings from plain values; every wrong one is named, with a did-you-mean.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        problems = "\n".join(f"  {_explain(kind, problem)}" for problem in error.errors())
+        raise ConfigError(f"{name} is not a valid config:\n{problems}") from error
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the config {name!r}: {error.strerror}. Expected the path of a YAML file; "
+            "`ensemble schema` prints what it may contain."
+        ) from error
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"the config {name!r} is over 1 MiB; a config is a short YAML file.")
+    return _parse(text, name)
+
+
+def _parse(text: bytes | str, name: str) -> dict[str, Any]:
+    try:
+        settings = yaml.load(text, Loader=_Loader)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"{name} is not YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{name} holds {type(settings).__name__}; expected `key: value` lines.")
+    return settings
+
+
+def _put(settings: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"cannot read the override {override!r}; expected a.b=value.")
+    value = _parse(f"value: {text}", f"the override {override!r}")["value"]
+    here: Any = settings
+    *parents, last = key.split(".")
+    for parent in parents:
+        here = _step(here, parent, override)
+    if isinstance(here, list):
+        here[_index(here, last, override)] = value
+    else:
+        here[last] = value
+
+
+def _step(here: Any, key: str, override: str) -> Any:
+    is_list = isinstance(here, list)
+    child = here[_index(here, key, override)] if is_list else here.setdefault(key, {})
+    if not isinstance(child, dict | list):
+        raise ConfigError(f"the override {override!r} goes into {key!r}, which is {child!r}.")
+    return child
+
+
+def _index(here: list[Any], key: str, override: str) -> int:
+    if not key.isdecimal() or int(key) >= len(here):
+        raise ConfigError(
+            f"the override {override!r}: {key!r} is no index into a list of {len(here)} "
+            f"(0 to {len(here) - 1})."
+        )
+    return int(key)
+
+
+def _explain(kind: type[Config], problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "the whole"
+    message, value = problem["msg"], problem["input"]
+    if problem["type"] == "extra_forbidden":
+        names = sorted(_field_names(kind, problem["loc"][:-1]))
+        near = difflib.get_close_matches(str(problem["loc"][-1]), names, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{where}: no such setting.{hint} Known here: {', '.join(names)}."
+    if problem["type"] == "union_tag_invalid":
+        known = sorted(problem["ctx"]["expected_tags"].replace("'", "").split(", "))
+        near = difflib.get_close_matches(problem["ctx"]["tag"], known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{where}: no kind {problem['ctx']['tag']!r}.{hint} Known: {', '.join(known)}."
+    if problem["type"] == "missing":
+        return f"{where}: this setting is needed and not there."
+    if problem["type"] == "value_error":
+        return f"{where}: {message.removeprefix('Value error, ')}"
+    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
+    return f"{where}: {message} (found {shown})"
+
+
+def _field_names(kind: type[Config], loc: Iterable[Any]) -> set[str]:
+    """Names of the settings that may stand at a place; unions contribute all their kinds."""
+    here: list[type[Config]] = [kind]
+    for part in loc:
+        tagged = [model for model in here if part == _tag(model)]
+        fields = [
+            model.model_fields[part].annotation for model in here if part in model.model_fields
+        ]
+        # A list's index stands in the place too, but is no field: it changes nothing.
+        here = tagged or [model for field in fields for model in _models_in(field)] or here
+    return {name for model in here for name in model.model_fields}
+
+
+def _tag(model: type[Config]) -> object:
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation)[0] if field and get_args(field.annotation) else None
+
+
+def _models_in(annotation: Any) -> Iterator[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,48 @@
+"""Handwritten digits (Alpaydin & Kaynak 1998, the test part), as scikit-learn ships them."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ensemble.errors import DecodeError
+from ensemble.images.index import ImageIndex
+
+if TYPE_CHECKING:
+    from ensemble.images.sources import DigitsConfig
+
+_BRIGHTEST = 16
+
+
+class _Digits:
+    @cached_property
+    def _images(self) -> tuple[UInt8[np.ndarray, "image 8 8"], np.ndarray]:
+        from sklearn.datasets import load_digits  # seconds of import that a --help must not pay
+
+        digits = load_digits()
+        pixels = np.rint(digits.images * (255 / _BRIGHTEST)).astype(np.uint8)
+        return pixels, digits.target.astype(np.int64)
+
+    def index(self) -> ImageIndex:
+        _, labels = self._images
+        return ImageIndex(
+            source="sklearn-digits-1",
+            image_ids=np.array([f"digits-{row:04d}" for row in range(len(labels))]),
+            labels=labels,
+            classes=tuple("0123456789"),
+        )
+
+    def decode(self, image_id: str) -> UInt8[np.ndarray, "8 8 3"]:
+        pixels, _ = self._images
+        row = image_id.removeprefix("digits-")
+        if not row.isdecimal() or int(row) >= len(pixels):
+            raise DecodeError(
+                f"no image {image_id!r}; expected digits-0000 to digits-{len(pixels) - 1}"
+            )
+        return np.repeat(pixels[int(row)][:, :, None], 3, axis=2)
+
+
+def open_source(config: "DigitsConfig") -> _Digits:
+    """The digits; nothing is read yet."""
+    return _Digits()

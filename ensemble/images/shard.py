@@ -1,0 +1,89 @@
+"""A shard: images that are decoded together and handed to every member as one value."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Shaped, UInt8
+
+from ensemble.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that no member sees, and why."""
+
+    image_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ShardSpec:
+    """Which images a shard holds; the work order of one decode."""
+
+    image_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImageShard:
+    """Decoded images, packed one after the other because their sizes may differ.
+
+    Attributes:
+        image_ids: Ids of the images that could be decoded.
+        pixels: RGB values of all images, each `height x width x 3` in row order.
+        heights: Rows of each image, in pixels.
+        widths: Columns of each image, in pixels.
+        bad: The images of the spec that could not be decoded.
+    """
+
+    image_ids: Shaped[np.ndarray, "image"]
+    pixels: UInt8[np.ndarray, "byte"]
+    heights: Int[np.ndarray, "image"]
+    widths: Int[np.ndarray, "image"]
+    bad: tuple[BadImage, ...] = ()
+
+    def __post_init__(self) -> None:
+        expected = int((self.heights * self.widths).sum()) * 3
+        if len(self.pixels) != expected or len(self.heights) != len(self.image_ids):
+            raise ShapeError(
+                f"a shard of {len(self.image_ids)} images needs {expected} bytes of pixels, "
+                f"found {len(self.pixels)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of pixels."""
+        return self.pixels.nbytes
+
+    def images(self) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+        """Read-only views of the images, one after the other."""
+        start = 0
+        for height, width in zip(self.heights, self.widths, strict=True):
+            stop = start + int(height) * int(width) * 3
+            yield self.pixels[start:stop].reshape(int(height), int(width), 3)
+            start = stop
+
+    @classmethod
+    def pack(
+        cls, image_ids: Sequence[str], images: Sequence[np.ndarray], bad: Sequence[BadImage] = ()
+    ) -> "ImageShard":
+        """Put decoded RGB images, each uint8 `[height, width, 3]`, into one value."""
+        flat = [image.reshape(-1) for image in images]
+        return cls(
+            image_ids=np.array(image_ids, dtype=np.str_),
+            pixels=np.concatenate(flat) if flat else np.empty(0, np.uint8),
+            heights=np.array([image.shape[0] for image in images], dtype=np.int64),
+            widths=np.array([image.shape[1] for image in images], dtype=np.int64),
+            bad=tuple(bad),
+        )
+
+
+def plan_shards(image_ids: Sequence[str], shard_images: int) -> tuple[ShardSpec, ...]:
+    """Cut ids into shards of at most `shard_images`, in their order."""
+    return tuple(
+        ShardSpec(tuple(str(image_id) for image_id in image_ids[start : start + shard_images]))
+        for start in range(0, len(image_ids), shard_images)
+    )

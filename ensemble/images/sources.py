@@ -1,0 +1,67 @@
+"""Image sources: one file a kind, one dict. Settings here; each kind's work is in its own module."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from ensemble.config import Config
+from ensemble.errors import DecodeError
+from ensemble.images.index import ImageIndex
+from ensemble.images.shard import BadImage, ImageShard, ShardSpec
+
+
+class DigitsConfig(Config):
+    """Handwritten digits that ship in scikit-learn: 1,797 images, 8x8, 10 classes."""
+
+    kind: Literal["digits"] = "digits"
+
+
+class FolderConfig(Config):
+    """A folder with one sub-folder of image files per class (the layout of torchvision's ImageFolder)."""
+
+    kind: Literal["folder"] = "folder"
+    path: Path
+    """The folder."""
+    max_pixels: PositiveInt = 50_000_000
+    """An image whose header says more is not decoded: a forged 99 KB file can ask for 12 GB."""
+
+
+SourceConfig = Annotated[DigitsConfig | FolderConfig, Field(discriminator="kind")]
+
+
+class Source(Protocol):
+    """What every kind of source can do."""
+
+    def index(self) -> ImageIndex:
+        """List the labelled images, without decoding any."""
+
+    def decode(self, image_id: str) -> np.ndarray:
+        """Decode one image to RGB, uint8 `[height, width, 3]`.
+
+        Raises:
+            DecodeError: It cannot be decoded; the message is the reason.
+        """
+
+
+_MODULES = {"digits": "ensemble.images.digits", "folder": "ensemble.images.folder"}
+
+
+def open_source(config: SourceConfig) -> Source:
+    """The source that some settings describe."""
+    source: Source = import_module(_MODULES[config.kind]).open_source(config)
+    return source
+
+
+def decode_shard(source: Source, spec: ShardSpec) -> ImageShard:
+    """Decode the images of a shard, each once; what cannot be decoded is recorded with its reason."""
+    image_ids, images, bad = [], [], []
+    for image_id in spec.image_ids:
+        try:
+            images.append(source.decode(image_id))
+            image_ids.append(image_id)
+        except DecodeError as error:
+            bad.append(BadImage(image_id, str(error)))
+    return ImageShard.pack(image_ids, images, bad)

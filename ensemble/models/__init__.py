@@ -1,0 +1,180 @@
+"""Which architectures there are, and how one is built by name. Imports torch only to build.
+
+One family a file; the table below is the only place that knows them all.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ensemble.errors import ConfigError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch.nn
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build one network, and what is known about it without building it."""
+
+    module: str
+    """Module inside `ensemble.models` that has the factory; its docstring names our departures."""
+    factory: str
+    """Function that takes the number of classes and `kwargs`."""
+    paper: str
+    """Authors and year."""
+    parameters: int
+    """Trainable parameters with 10 classes."""
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """What makes this variant of the family."""
+
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "alexnet_small": Architecture(
+        module="alexnet",
+        factory="alexnet",
+        paper="Krizhevsky et al. 2012",
+        parameters=100_426,
+        kwargs={
+            "widths": (24, 48, 64, 64, 48),
+            "stem_kernel": 5,
+            "stem_stride": 1,
+            "hidden": 128,
+            "pooled_side": 1,
+        },
+    ),
+    "densenet_small": Architecture(
+        module="densenet",
+        factory="densenet",
+        paper="Huang et al. 2016",
+        parameters=71_686,
+        kwargs={"blocks": (3, 3, 3), "growth": 12},
+    ),
+    "googlenet_small": Architecture(
+        module="googlenet",
+        factory="googlenet",
+        paper="Szegedy et al. 2014",
+        parameters=35_636,
+        kwargs={
+            "groups": (("3a",), ("4a", "4b"), ("5b",)),
+            "width": 0.125,
+            "dropout": 0.2,
+        },
+    ),
+    "inception_resnet_small": Architecture(
+        module="inception_resnet",
+        factory="inception_resnet",
+        paper="Szegedy et al. 2016",
+        parameters=207_338,
+        kwargs={"modules": (1, 1, 1), "long_kernel": 3, "width": 0.125, "dropout": 0.1},
+    ),
+    "inception_v3_small": Architecture(
+        module="inception",
+        factory="inception_v3",
+        paper="Szegedy et al. 2015",
+        parameters=139_942,
+        kwargs={
+            "projections": (32,),
+            "middles": (128,),
+            "num_coarse": 1,
+            "long_kernel": 3,
+            "width": 0.125,
+            "dropout": 0.5,
+        },
+    ),
+    "mobilenet_v2_small": Architecture(
+        module="mobilenet",
+        factory="mobilenet_v2",
+        paper="Sandler et al. 2018",
+        parameters=25_298,
+        kwargs={
+            "stem": 16,
+            "stages": ((1, 12, 1, 1), (4, 16, 2, 2), (4, 32, 2, 2)),
+            "last": 128,
+        },
+    ),
+    "pyramidnet20": Architecture(
+        module="pyramidnet",
+        factory="pyramidnet",
+        paper="Han et al. 2016",
+        parameters=143_133,
+        kwargs={"depth": 20, "alpha": 24.0, "is_bottleneck": False},
+    ),
+    "resnet14_small": Architecture(
+        module="resnet",
+        factory="resnet",
+        paper="He et al. 2015",
+        parameters=175_258,
+        kwargs={"blocks": (2, 2, 2), "width": 16, "is_bottleneck": False},
+    ),
+    "resnet20_bottleneck_small": Architecture(
+        module="resnet",
+        factory="resnet",
+        paper="He et al. 2015",
+        parameters=56_754,
+        kwargs={"blocks": (2, 2, 2), "width": 8, "is_bottleneck": True},
+    ),
+    "vgg11_small": Architecture(
+        module="vgg",
+        factory="vgg",
+        paper="Simonyan, Zisserman 2014",
+        parameters=395_802,
+        kwargs={
+            "layout": (16, 32, "pool", 64, 64, "pool", 96, 96, "pool", 96, 96, "pool"),
+            "hidden": 128,
+            "pooled_side": 1,
+        },
+    ),
+    "wide_resnet10_2": Architecture(
+        module="wide_resnet",
+        factory="wide_resnet",
+        paper="Zagoruyko, Komodakis 2016",
+        parameters=303_706,
+        kwargs={"depth": 10, "widen": 2, "dropout": 0.0},
+    ),
+}
+
+
+def known() -> list[str]:
+    """Return the names of all architectures, sorted."""
+    return sorted(ARCHITECTURES)
+
+
+def check(name: str) -> None:
+    """Refuse a name that is not an architecture, without importing torch.
+
+    Raises:
+        UnknownNameError: There is no such architecture.
+    """
+    if name not in ARCHITECTURES:
+        raise UnknownNameError.of("architecture", name, ARCHITECTURES)
+
+
+def build(architecture: str, num_classes: int, seed: int = 0) -> "torch.nn.Module":
+    """Build a network with fresh weights, the same for the same arguments.
+
+    Args:
+        architecture: A name from `known()`.
+        num_classes: Number of logits an image gets.
+        seed: Draws the weights; the global generator is left as it was.
+
+    Returns:
+        A network on the CPU from float images [image, 3, height, width] to logits [image, class],
+        whose last layer is an `nn.Linear`.
+
+    Raises:
+        UnknownNameError: There is no such architecture.
+        ConfigError: Fewer than one class.
+    """
+    import torch
+
+    check(architecture)
+    if num_classes < 1:
+        raise ConfigError(f"{architecture} with {num_classes} classes: give at least 1.")
+    entry = ARCHITECTURES[architecture]
+    factory = getattr(importlib.import_module(f"ensemble.models.{entry.module}"), entry.factory)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: torch.nn.Module = factory(num_classes, **entry.kwargs)
+    return network

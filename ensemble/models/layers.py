@@ -1,0 +1,126 @@
+"""What several architectures share: the convolution unit, parallel branches, two classifiers.
+
+Knows no architecture by name; a layer that only one family uses stays in that family's file.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+Images = Float[torch.Tensor, "image 3 _ _"]
+FeatureMaps = Float[torch.Tensor, "image _ _ _"]
+Logits = Float[torch.Tensor, "image class"]
+
+
+def conv(
+    in_channels: int,
+    out_channels: int,
+    kernel: int | tuple[int, int] = 3,
+    stride: int = 1,
+    groups: int = 1,
+) -> nn.Conv2d:
+    """Build a convolution without bias that keeps height and width at stride 1 (odd kernels)."""
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        (height, width),
+        stride=stride,
+        padding=(height // 2, width // 2),
+        groups=groups,
+        bias=False,
+    )
+
+
+def conv_bn_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel: int | tuple[int, int] = 3,
+    stride: int = 1,
+) -> nn.Sequential:
+    """Build convolution, batch normalisation, ReLU."""
+    return nn.Sequential(
+        conv(in_channels, out_channels, kernel, stride),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    )
+
+
+class Branches(nn.Module):
+    """Feed every branch the same input and concatenate what they give along the channels."""
+
+    def __init__(self, *branches: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, features: FeatureMaps) -> FeatureMaps:
+        """Apply the branches; they must agree in height and width."""
+        return torch.cat([branch(features) for branch in self.branches], dim=1)
+
+
+class PooledClassifier(nn.Module):
+    """Convolutional features, their mean over positions, and one linear layer.
+
+    Takes any image size that survives the strides of `features`.
+    """
+
+    def __init__(
+        self, features: nn.Module, num_features: int, num_classes: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(num_features, num_classes)
+
+    def forward(self, images: Images) -> Logits:
+        """Classify normalised images."""
+        features: torch.Tensor = self.features(images)
+        logits: torch.Tensor = self.head(self.dropout(features.mean(dim=(2, 3))))
+        return logits
+
+
+class FlatClassifier(nn.Module):
+    """Convolutional features on a fixed grid, then hidden fully connected layers with dropout.
+
+    The head of AlexNet and VGG. Images of another size are averaged to the grid of `pooled_side`.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        num_channels: int,
+        num_classes: int,
+        *,
+        pooled_side: int,
+        hidden: int,
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.pool = nn.AdaptiveAvgPool2d(pooled_side)
+        self.hidden = nn.Sequential(
+            nn.Dropout(0.5),
+            nn.Linear(num_channels * pooled_side**2, hidden),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(hidden, num_classes)
+
+    def forward(self, images: Images) -> Logits:
+        """Classify normalised images."""
+        pooled: torch.Tensor = self.pool(self.features(images))
+        logits: torch.Tensor = self.head(self.hidden(pooled.flatten(1)))
+        return logits
+
+
+def initialise_he(network: nn.Module) -> None:
+    """Draw weights before a ReLU from He's normal distribution and set biases to 0, in place.
+
+    Source: He et al. 2015, "Delving deep into rectifiers".
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,91 @@
+"""PyramidNet: Han, Kim, Kim 2016, "Deep pyramidal residual networks".
+
+Kept: additive widening (each of the N units adds alpha / N channels to the 16 of the stem), units
+of BN-conv-BN-ReLU-conv-BN without a ReLU at the entry, shortcuts padded with zero channels and
+averaged over 2x2 where the stride is 2, bottleneck units with fourfold output.
+
+Units per stage are (depth - 2) // 6, or // 9 with bottlenecks, as in the authors' code.
+
+Departures for small images: none but the depth and alpha.
+
+Parameters at 10 classes: `pyramidnet20` 143,133.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ensemble.errors import ConfigError
+from ensemble.models.layers import FeatureMaps, PooledClassifier, conv
+
+STEM_CHANNELS = 16
+BOTTLENECK_EXPANSION = 4
+
+
+class PyramidUnit(nn.Module):
+    """Residual unit whose shortcut has no parameters."""
+
+    def __init__(self, residual: nn.Module, stride: int) -> None:
+        super().__init__()
+        self.residual = residual
+        self.pool = nn.AvgPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
+
+    def forward(self, features: FeatureMaps) -> FeatureMaps:
+        """Apply the unit; new channels start from a shortcut of zeros."""
+        residual: torch.Tensor = self.residual(features)
+        shortcut: torch.Tensor = self.pool(features)
+        num_new = residual.shape[1] - shortcut.shape[1]
+        return residual + functional.pad(shortcut, (0, 0, 0, 0, 0, num_new))
+
+
+def pyramidnet(num_classes: int, *, depth: int, alpha: float, is_bottleneck: bool) -> nn.Module:
+    """Build a PyramidNet.
+
+    Args:
+        num_classes: Classes of the head.
+        depth: Number of layers; rounded down to whole units.
+        alpha: Channels added over all units together.
+        is_bottleneck: Units of 1x1, 3x3, 1x1 with fourfold output, not of two 3x3.
+
+    Raises:
+        ConfigError: The depth does not give one unit a stage.
+    """
+    unit = _bottleneck_unit if is_bottleneck else _basic_unit
+    units = (depth - 2) // (9 if is_bottleneck else 6)
+    if units < 1:
+        raise ConfigError(f"a PyramidNet of depth {depth} has no unit; take a depth of 11 or more.")
+    layers: list[nn.Module] = [conv(3, STEM_CHANNELS), nn.BatchNorm2d(STEM_CHANNELS)]
+    channels = STEM_CHANNELS
+    for index in range(3 * units):
+        inner = round(STEM_CHANNELS + alpha * (index + 1) / (3 * units))
+        stride = 2 if index in (units, 2 * units) else 1
+        layers.append(PyramidUnit(unit(channels, inner, stride), stride))
+        channels = inner * BOTTLENECK_EXPANSION if is_bottleneck else inner
+    layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+    return PooledClassifier(nn.Sequential(*layers), channels, num_classes)
+
+
+def _basic_unit(in_channels: int, inner: int, stride: int) -> nn.Module:
+    return nn.Sequential(
+        nn.BatchNorm2d(in_channels),
+        conv(in_channels, inner, 3, stride),
+        nn.BatchNorm2d(inner),
+        nn.ReLU(),
+        conv(inner, inner),
+        nn.BatchNorm2d(inner),
+    )
+
+
+def _bottleneck_unit(in_channels: int, inner: int, stride: int) -> nn.Module:
+    out_channels = inner * BOTTLENECK_EXPANSION
+    return nn.Sequential(
+        nn.BatchNorm2d(in_channels),
+        conv(in_channels, inner, 1),
+        nn.BatchNorm2d(inner),
+        nn.ReLU(),
+        conv(inner, inner, 3, stride),
+        nn.BatchNorm2d(inner),
+        nn.ReLU(),
+        conv(inner, out_channels, 1),
+        nn.BatchNorm2d(out_channels),
+    )

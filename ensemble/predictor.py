@@ -1,0 +1,242 @@
+"""The artifact: an ensemble as a folder that predicts without the run that made it.
+
+`ensemble.json` says what the folder holds; weights are safetensors beside it, each with its sha256.
+Nothing in it is pickled.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationError
+
+from ensemble import metrics
+from ensemble.config import Config
+from ensemble.errors import CheckpointError, ShapeError
+from ensemble.evaluation import FittedRouting
+from ensemble.images.shard import ImageShard
+from ensemble.members import Member, Views, load_member
+from ensemble.subclassifiers.route import Routing, answer, is_routed, rank_scores
+
+_DOCUMENT = "ensemble.json"
+
+
+class _MemberEntry(Config):
+    name: str
+    file: str
+    sha256: str
+    weight_hundredths: PositiveInt
+    views: Views
+
+
+class _SubclassifierEntry(Config):
+    classes: tuple[NonNegativeInt, ...]
+    file: str
+    sha256: str
+    views: Views
+
+
+class _RoutingEntry(Config):
+    threshold: FiniteFloat
+    subclassifiers: tuple[_SubclassifierEntry, ...] = Field(min_length=1)
+
+
+class _Document(Config):
+    schema_version: Literal[1] = 1
+    classes: tuple[str, ...]
+    data_sha256: str
+    search: str
+    members: tuple[_MemberEntry, ...] = Field(min_length=1)
+    routing: _RoutingEntry | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an ensemble says of some images.
+
+    Attributes:
+        probabilities: Of each class; routed label clusters keep their mass.
+        answers: Class index; of a routed image the sub-classifier's.
+        routed: Whether a sub-classifier answered.
+    """
+
+    probabilities: Float[np.ndarray, "image class"]
+    answers: Int[np.ndarray, "image"]
+    routed: Bool[np.ndarray, "image"]
+
+
+def save(
+    folder: Path,
+    members: Sequence[Member],
+    hundredths: Int[np.ndarray, "member"],
+    classes: Sequence[str],
+    search: str,
+    routing: FittedRouting | None = None,
+) -> None:
+    """Write the artifact; members without weight are left out.
+
+    Args:
+        folder: Replaced if it is there.
+        members: The pool.
+        hundredths: Weight of each member, in steps of 0.01.
+        classes: Class names.
+        search: What found the weights.
+        routing: The gate and its sub-classifiers; left out if the gate never opens.
+    """
+    building = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(building, ignore_errors=True)
+    (building / "members").mkdir(parents=True)
+    entries = [
+        _MemberEntry(
+            name=member.name,
+            file=_copy(member, building, member.name),
+            sha256=member.weights_sha256,
+            weight_hundredths=int(weight),
+            views=member.views,
+        )
+        for member, weight in zip(members, hundredths, strict=True)
+        if weight
+    ]
+    opens = routing is not None and np.isfinite(routing.routing.threshold)
+    document = _Document(
+        classes=tuple(classes),
+        data_sha256=members[0].data_sha256,
+        search=search,
+        members=tuple(entries),
+        routing=_save_routing(building, routing) if routing and opens else None,
+    )
+    text = json.dumps(document.model_dump(mode="json"), indent=2) + "\n"
+    (building / _DOCUMENT).write_text(text, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(building, folder)
+
+
+def load(folder: Path | str) -> "Predictor":
+    """Load an artifact; every file is checked against its sha256.
+
+    Raises:
+        CheckpointError: The folder is not an artifact, or a file in it is missing or changed.
+    """
+    folder = Path(folder)
+    try:
+        document = _Document.model_validate_json((folder / _DOCUMENT).read_bytes())
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {folder / _DOCUMENT}: {error.strerror}. Expected the `ensemble` folder of "
+            "a run."
+        ) from error
+    except ValidationError as error:
+        raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
+    members = tuple(
+        _load_member(folder, entry.name, entry, document.data_sha256) for entry in document.members
+    )
+    hundredths = np.array([entry.weight_hundredths for entry in document.members])
+    routing = None
+    if document.routing is not None:
+        entries = document.routing.subclassifiers
+        routing = FittedRouting(
+            Routing(tuple(e.classes for e in entries), document.routing.threshold),
+            tuple(_load_member(folder, e.file, e, document.data_sha256) for e in entries),
+            hundredths,
+        )
+    return Predictor(document.classes, members, hundredths, routing)
+
+
+class Predictor:
+    """An ensemble that is ready to predict. Use `load`."""
+
+    def __init__(
+        self,
+        classes: tuple[str, ...],
+        members: tuple[Member, ...],
+        hundredths: Int[np.ndarray, "member"],
+        routing: FittedRouting | None,
+    ) -> None:
+        from ensemble.training.member import load_network
+
+        self.classes = classes
+        self.members = members
+        self._hundredths = hundredths
+        self._routing = routing
+        everyone = (*members, *(routing.subclassifiers if routing else ()))
+        self._networks = {member.column: load_network(member) for member in everyone}
+
+    def predict(
+        self, images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray]
+    ) -> Prediction:
+        """Predict RGB images, uint8, each `[height, width, 3]`; their sizes may differ.
+
+        Raises:
+            ShapeError: An image is not uint8 RGB.
+        """
+        for i, image in enumerate(images):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ShapeError(
+                    f"image {i} is {image.dtype} {list(image.shape)}; expected uint8 "
+                    "[height, width, 3] in RGB."
+                )
+        shard = ImageShard.pack([str(i) for i in range(len(images))], list(images))
+        base = metrics.average([self._rows(m, shard) for m in self.members], self._hundredths)
+        if self._routing is None:
+            return Prediction(base, base.argmax(axis=1), np.zeros(len(base), bool))
+        return self._route(base, shard, self._routing)
+
+    def _route(
+        self, base: Float[np.ndarray, "image class"], shard: ImageShard, fitted: FittedRouting
+    ) -> Prediction:
+        gate = is_routed(base, fitted.routing.threshold)
+        clusters = fitted.routing.clusters
+        subs = [np.exp(self._rows(m, shard).astype(np.float64)) for m in fitted.subclassifiers]
+        return Prediction(
+            answer(base, subs, clusters, gate),
+            rank_scores(base, subs, clusters, gate).argmax(axis=1),
+            gate,
+        )
+
+    def _rows(self, member: Member, shard: ImageShard) -> Float[np.ndarray, "image class"]:
+        import torch
+
+        from ensemble.predict import predict
+
+        network = self._networks[member.column]
+        return predict(network, member, shard, torch.device("cpu")).log_probabilities
+
+
+def _copy(member: Member, folder: Path, name: str) -> str:
+    file = f"members/{name}.safetensors"
+    shutil.copyfile(member.checkpoint, folder / file)
+    return file
+
+
+def _save_routing(folder: Path, fitted: FittedRouting) -> _RoutingEntry:
+    entries = [
+        _SubclassifierEntry(
+            classes=member.classes,
+            file=_copy(member, folder, f"subclassifier-{number}"),
+            sha256=member.weights_sha256,
+            views=member.views,
+        )
+        for number, member in enumerate(fitted.subclassifiers)
+    ]
+    return _RoutingEntry(threshold=fitted.routing.threshold, subclassifiers=tuple(entries))
+
+
+def _load_member(
+    folder: Path, name: str, entry: _MemberEntry | _SubclassifierEntry, data_sha256: str
+) -> Member:
+    path = folder / entry.file
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise CheckpointError(f"{folder / _DOCUMENT} names {entry.file!r}, outside its folder.")
+    member = load_member(name, path, entry.views, data_sha256)
+    if member.weights_sha256 != entry.sha256:
+        raise CheckpointError(
+            f"{path} is not the file that was saved: its sha256 is {member.weights_sha256[:16]}…, "
+            f"expected {entry.sha256[:16]}…. Copy the artifact again."
+        )
+    return member

@@ -1,0 +1,1 @@
+"""What a run found: `document` is report.json, `page` is the HTML page made from it alone."""

@@ -1,0 +1,397 @@
+"""The versioned report.json: every figure that a run found, and the only source of its page.
+
+It knows no array, no network and no page. Error rates are fractions (0.019 is 1.9 %), negative
+log-likelihoods and entropies are in nats. What may differ between two runs of one configuration
+lives in `Execution` and nowhere else.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+from ensemble.config import Config
+
+MAX_DRAWN_CLASSES = 200
+
+Count = NonNegativeInt
+Fraction = Annotated[float, Field(ge=0, le=1)]
+# JSON has no infinity: a report that holds one could not be read back.
+Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Longer images do not belong into a page that people send around.
+Base64Png = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=65536)]
+
+ResultKey = Literal[
+    "best", "uniform_all", "uniform_selected", "ensemble", "ensemble_subclassifiers"
+]
+
+
+class Score(Config):
+    """How one predictor does on one split; make it with `Score.of`."""
+
+    n: PositiveInt
+    """Images of the split."""
+    top1_errors: Count
+    top1_error: Fraction
+    topk_errors: Count
+    """Images whose label is not among the report's `top_k` most probable classes."""
+    topk_error: Fraction
+    nll: Finite
+    """Mean negative log-likelihood of the label."""
+
+    @classmethod
+    def of(cls, n: int, top1_errors: int, topk_errors: int, nll: float) -> "Score":
+        """Make a score from counts; the rates follow from them."""
+        return cls(
+            n=n,
+            top1_errors=top1_errors,
+            top1_error=top1_errors / n,
+            topk_errors=topk_errors,
+            topk_error=topk_errors / n,
+            nll=nll,
+        )
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> "Score":
+        for k, errors, rate in (
+            ("1", self.top1_errors, self.top1_error),
+            ("k", self.topk_errors, self.topk_error),
+        ):
+            if not math.isclose(rate, errors / self.n, abs_tol=1e-9):
+                raise ValueError(
+                    f"top-{k}: {errors} errors of {self.n} are not a rate of {rate}; use Score.of."
+                )
+        return self
+
+
+class Identity(Config):
+    """What a result depends on: settings, code and data. Equal identities give equal reports."""
+
+    config_sha256: Sha256
+    data_sha256: Sha256
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    seed: int
+    versions: dict[str, str]
+    """Libraries whose version can change a figure."""
+
+
+class Split(Config):
+    """The images of one split, by the hash of their ids in order."""
+
+    name: Literal["train", "search", "test"]
+    images: Count
+    sha256: Sha256
+
+
+class BadImage(Config):
+    """An image that was left out for every member alike."""
+
+    image_id: str
+    reason: str
+
+
+class Data(Config):
+    """The images that the run was given."""
+
+    source: str
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    num_images: PositiveInt
+    splits: tuple[Split, ...]
+    bad_images: tuple[BadImage, ...] = ()
+
+
+class Member(Config):
+    """One classifier of the pool, as run, and its weight in the ensemble."""
+
+    name: str
+    architecture: str
+    seed: int | None = None
+    parameters: Count
+    views: str
+    """The test-time views in words."""
+    num_views: PositiveInt
+    weight: Finite
+    """As the search found it; the weights need not sum to 1. 0 is not selected."""
+    selected: bool
+    search: Score
+    test: Score
+
+    @model_validator(mode="after")
+    def _check_weight(self) -> "Member":
+        if self.selected != (self.weight > 0):
+            raise ValueError(
+                f"member {self.name!r}: selected is {self.selected} with weight {self.weight}; "
+                "a member is selected exactly when its weight is above 0."
+            )
+        return self
+
+
+class SearchStep(Config):
+    """One member tried by the search, in the order of trial."""
+
+    member: str
+    weight: Finite
+    """The weight that the step settled on; 0 is not selected."""
+    errors: Count
+    """Top-`Search.k` errors on the search split after this step."""
+    selected: bool
+    errors_by_weight: tuple[Count, ...] = ()
+    """Errors at evenly spaced weights from 0 to 1 (101 in the paper); empty if none tried."""
+
+
+class Search(Config):
+    """How the weights were found."""
+
+    kind: str
+    k: PositiveInt
+    """The search minimised the top-k error of this k."""
+    num_images: PositiveInt
+    steps: tuple[SearchStep, ...]
+    tied_images: Count
+    """Images of the search split that a tie between classes decides."""
+
+
+class Difference(Config):
+    """A paired difference in top-1 error on the test split: this minus the best member."""
+
+    difference: FiniteFloat
+    """A fraction; negative is better than the best member."""
+    low: FiniteFloat
+    high: FiniteFloat
+    level: Fraction
+    """Of the bootstrap interval, as 0.95."""
+    resamples: PositiveInt
+    mcnemar_p: Fraction
+    fixed: Count
+    """Images that the best member has wrong and this has right."""
+    broken: Count
+    """Images that the best member has right and this has wrong."""
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "undecided"]:
+        """What the interval lets one say."""
+        if self.high < 0:
+            return "better"
+        return "worse" if self.low > 0 else "undecided"
+
+
+class Result(Config):
+    """One predictor on the test split, beside the best single member."""
+
+    key: ResultKey
+    label: str
+    members: PositiveInt
+    """Members that vote."""
+    score: Score
+    against_best: Difference | None = None
+    """None for the best member itself."""
+    chosen: bool = False
+    """What the run recommends; decided on the search split, never on the test split."""
+
+    @model_validator(mode="after")
+    def _check_difference(self) -> "Result":
+        d = self.against_best
+        if d and not math.isclose(d.difference, (d.broken - d.fixed) / self.score.n, abs_tol=1e-9):
+            raise ValueError(
+                f"{self.key}: a difference of {d.difference} is not {d.broken} broken less "
+                f"{d.fixed} fixed of {self.score.n} images."
+            )
+        return self
+
+
+class RoutingPoint(Config):
+    """What the search split says of routing images whose entropy reaches a threshold."""
+
+    threshold: Finite | None = None
+    """In nats; None: the gate stays shut."""
+    search_errors: Count
+    """Top-1 errors."""
+    routed: Count
+
+
+class RoutingCandidate(RoutingPoint):
+    """One number of label clusters with its best threshold."""
+
+    num_clusters: PositiveInt
+
+
+class LabelCluster(Config):
+    """Classes put together by spectral clustering, and the sub-classifier trained on them.
+
+    Accuracies are over the cluster's own test images and classes; None without a test image.
+    """
+
+    index: Count
+    classes: Annotated[tuple[Count, ...], Field(min_length=1)]
+    train_images: Count
+    test_images: Count
+    base_top1_accuracy: Fraction | None = None
+    sub_top1_accuracy: Fraction | None = None
+    base_topk_accuracy: Fraction | None = None
+    sub_topk_accuracy: Fraction | None = None
+
+
+class Subclassifiers(Config):
+    """Label clusters, their sub-classifiers, and the gate that routes to them."""
+
+    base: str
+    """The member whose label embeddings are clustered and whose weights are fine-tuned."""
+    routed_base: str
+    """The predictor whose entropy opens the gate."""
+    num_clusters: PositiveInt
+    threshold: Finite | None = None
+    """Images with at least this entropy are routed; None: no image is."""
+    candidates: tuple[RoutingCandidate, ...]
+    curve: tuple[RoutingPoint, ...]
+    """For the chosen number of label clusters, by rising threshold; the shut gate comes last."""
+    similarity: tuple[tuple[FiniteFloat, ...], ...] | None
+    """Cosine between label embeddings, class by class; None above `MAX_DRAWN_CLASSES` classes."""
+    clusters: tuple[LabelCluster, ...]
+    routed_test: Count
+    """Test images that the gate routed."""
+
+
+class Answer(Config):
+    """What one predictor said about one image."""
+
+    name: str
+    answer: Count
+    probabilities: tuple[Fraction, ...]
+
+
+class Example(Config):
+    """A test image that one predictor (before) and a later one (after) tell apart."""
+
+    image_id: str
+    label: Count
+    png_base64: Base64Png
+    before: Answer
+    after: Answer
+    kind: Literal["fixed", "broken"]
+
+
+class Stage(Config):
+    """Wall time of one stage of the flow."""
+
+    name: str
+    seconds: Finite
+
+
+class Execution(Config):
+    """How this very run went; nothing here changes a figure elsewhere."""
+
+    started_at: AwareDatetime
+    host: str
+    hosts: Count
+    """Host actors; 0 is in one process."""
+    seconds_total: Finite
+    stages: tuple[Stage, ...]
+    shard_images: PositiveInt
+    trained: Count
+    """Networks trained by this run."""
+    from_cache: Count
+    """Networks that an earlier run had trained."""
+    forward_passes: Count
+    """Images times views through members; 0 when the table was complete."""
+    decoded_images: Count
+    images_per_s: Finite
+    retries: Count
+    versions: dict[str, str]
+    """Python, scheduler and platform: what cannot change a figure."""
+
+
+class Report(Config):
+    """Everything a run found. The page is made from this and nothing else."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    identity: Identity
+    data: Data
+    top_k: PositiveInt
+    """The k of "top-k"; top-1 is always shown too."""
+    members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    search: Search
+    results: tuple[Result, ...]
+    subclassifiers: Subclassifiers | None = None
+    examples: tuple[Example, ...] = ()
+    execution: Execution
+
+    @property
+    def best(self) -> Result:
+        """The best single member: what everything is compared with."""
+        return next(result for result in self.results if result.key == "best")
+
+    @property
+    def chosen(self) -> Result:
+        """The predictor that the run recommends."""
+        return next(result for result in self.results if result.chosen)
+
+    def reproducible(self) -> dict[str, Any]:
+        """Return, as JSON values, all that two runs of one configuration must agree on."""
+        return self.model_dump(mode="json", exclude={"execution"})
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Report":
+        _check_unique("member", (member.name for member in self.members))
+        _check_unique("result", (result.key for result in self.results))
+        unknown = {step.member for step in self.search.steps} - {m.name for m in self.members}
+        if unknown:
+            raise ValueError(f"search steps of {sorted(unknown)}, which are not members.")
+        return self
+
+    @model_validator(mode="after")
+    def _check_results(self) -> "Report":
+        if [result.chosen for result in self.results].count(True) != 1:
+            raise ValueError("exactly one result is chosen; set `chosen` on it.")
+        without = [result.key for result in self.results if result.against_best is None]
+        if without != ["best"]:
+            raise ValueError(
+                f"results without `against_best` are {without}; expected ['best']: every other "
+                "result is compared with it."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> "Report":
+        num_classes = len(self.data.classes)
+        for example in self.examples:
+            answers = (example.before, example.after)
+            lengths = {len(answer.probabilities) for answer in answers}
+            highest = max(example.label, *(answer.answer for answer in answers))
+            if lengths != {num_classes} or highest >= num_classes:
+                raise ValueError(
+                    f"example {example.image_id!r}: {sorted(lengths)} probabilities and class "
+                    f"index {highest}; there are {num_classes} classes."
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_clusters(self) -> "Report":
+        if self.subclassifiers is None:
+            return self
+        num_classes = len(self.data.classes)
+        found = sorted(k for cluster in self.subclassifiers.clusters for k in cluster.classes)
+        if found != list(range(num_classes)):
+            raise ValueError(f"label clusters hold {found}; each of {num_classes} classes once.")
+        rows = self.subclassifiers.similarity
+        if rows is not None and {len(rows), *map(len, rows)} != {num_classes}:
+            raise ValueError(f"the similarity matrix is not {num_classes} x {num_classes}.")
+        return self
+
+
+def _check_unique(kind: str, names: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{kind} names stand twice: {twice}; each must be unique.")

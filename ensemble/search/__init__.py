@@ -1,0 +1,1 @@
+"""From predictions to weights: the outranking table, and the searches on it. NumPy only."""

@@ -1,0 +1,234 @@
+"""Which classes reach the label's score in at least one member, for a block of images.
+
+Every number is read once, compared in the domain of logarithms and forgotten. Only where a class
+may reach the label are probabilities made, in float64. The comparison is a superset test: an entry
+is put aside only if it is below a threshold that no entry with an equal or higher fixed-point
+probability can be below. NaN is never below, so it is a candidate too, and found without a pass of
+its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int32, Shaped, UInt16
+
+from ensemble.errors import ShapeError, TableError
+from ensemble.search.fixed_point import LOG_TOLERANCE, quantise
+
+Columns = Float[np.ndarray, "member image class"] | Sequence[Float[np.ndarray, "image class"]]
+
+_HALF_MINUS_ZERO = 0x8000
+_HALF_MINUS_INFINITY = 0xFC00
+
+
+@dataclass(frozen=True, eq=False)
+class ContestedBlock:
+    """The contested (image, class) pairs of some images, ordered by image, then class.
+
+    Attributes:
+        num_pairs: Pairs of each image.
+        classes: Class of each pair.
+        differences: Fixed-point probability of the class minus that of the label; 0 where broken.
+        label_scores: Fixed-point probability of the label; 0 where broken.
+        broken: Rows with NaN or +inf.
+        ranks: Classes that outrank the label in a single member; all classes where broken.
+    """
+
+    num_pairs: Int[np.ndarray, " image"]
+    classes: Int32[np.ndarray, " pair"]
+    differences: Float[np.ndarray, "member pair"]
+    label_scores: Float[np.ndarray, "member image"]
+    broken: Bool[np.ndarray, "member image"]
+    ranks: Int32[np.ndarray, "member image"]
+
+    @classmethod
+    def concatenate(cls, blocks: Sequence["ContestedBlock"]) -> "ContestedBlock":
+        """Put blocks together in the order of their images."""
+        return cls(
+            num_pairs=np.concatenate([block.num_pairs for block in blocks]),
+            classes=np.concatenate([block.classes for block in blocks]),
+            differences=np.concatenate([block.differences for block in blocks], axis=1),
+            label_scores=np.concatenate([block.label_scores for block in blocks], axis=1),
+            broken=np.concatenate([block.broken for block in blocks], axis=1),
+            ranks=np.concatenate([block.ranks for block in blocks], axis=1),
+        )
+
+
+def check_window(
+    columns: Sequence[Float[np.ndarray, "..."]],
+    labels: Shaped[np.ndarray, " label"],
+    member_names: Sequence[str],
+    num_classes: int,
+) -> int:
+    """Check a window of images before it is read, and count its classes.
+
+    Args:
+        columns: Log-probabilities of each member.
+        labels: Class index of each image.
+        member_names: The members that are expected.
+        num_classes: Classes of the windows before; 0 for the first window.
+
+    Raises:
+        ShapeError: Members, images or classes do not agree.
+        TableError: A label is not a class.
+    """
+    shapes = [column.shape for column in columns]
+    num_classes = num_classes or (shapes[0][-1] if shapes else 0)
+    expected = (len(labels), num_classes)
+    if len(columns) != len(member_names) or any(shape != expected for shape in shapes):
+        raise ShapeError(
+            f"columns have the shapes {shapes}; expected {expected}, images and classes, for each "
+            f"of {len(member_names)} members."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ShapeError(f"labels are {labels.dtype}; expected a class index for each image.")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise TableError(
+            f"labels run from {labels.min()} to {labels.max()}; expected 0 to {num_classes - 1}. "
+            "Check the label map of the data."
+        )
+    return num_classes
+
+
+def contested_pairs(
+    log_probabilities: Sequence[Float[np.ndarray, "image class"]],
+    labels: Int[np.ndarray, " image"],
+    bits: int,
+) -> ContestedBlock:
+    """Find the pairs that a non-negative weighting could place at or above the label.
+
+    Args:
+        log_probabilities: One array for each member; few images, so that the block stays in cache.
+        labels: Class index of each image.
+        bits: Fraction bits of a fixed-point probability.
+
+    Raises:
+        TableError: A value is too far above 0 for a log-probability.
+    """
+    blocks = [np.ascontiguousarray(block) for block in log_probabilities]
+    num_images, num_classes = blocks[0].shape
+    own = np.arange(num_images) * num_classes + labels
+    label_logs = _gather(blocks, own)
+    broken = _broken(label_logs)
+    label_scores = quantise(np.where(broken, -np.inf, label_logs), bits)
+    candidates = _candidates(blocks, own, _thresholds(label_scores, broken, bits))
+    bounds = np.searchsorted(candidates, np.arange(num_images + 1) * num_classes)
+    image = np.repeat(np.arange(num_images), np.diff(bounds))
+    logs = _gather(blocks, candidates)
+    # One pass finds out that all is well, as it nearly always is: max carries a NaN on.
+    if logs.size and not logs.max() <= LOG_TOLERANCE:
+        member, pair = np.nonzero(_broken(logs))
+        broken[member, image[pair]] = True
+    label_scores[broken] = 0
+    differences = quantise(logs, bits)
+    differences -= np.take(label_scores, image, axis=1)
+    if broken.any():
+        differences[broken[:, image]] = -np.inf  # makes no pair contested
+    kept = np.flatnonzero(differences.max(axis=0) >= 0)
+    differences, image = differences[:, kept], image[kept]
+    if broken.any():
+        differences[np.isneginf(differences)] = 0  # and adds nothing to a sum
+    classes = candidates[kept] - image * num_classes
+    ranks = _ranks(differences, classes < labels[image], image, num_images)
+    ranks[broken] = num_classes
+    return ContestedBlock(
+        num_pairs=np.bincount(image, minlength=num_images),
+        classes=classes.astype(np.int32),
+        differences=differences,
+        label_scores=label_scores,
+        broken=broken,
+        ranks=ranks,
+    )
+
+
+def _gather(
+    blocks: Sequence[Float[np.ndarray, "image class"]], flat_index: Int[np.ndarray, " item"]
+) -> Float[np.ndarray, "member item"]:
+    gathered = np.empty((len(blocks), len(flat_index)))
+    for row, block in zip(gathered, blocks, strict=True):
+        row[:] = block.reshape(-1)[flat_index]
+    return gathered
+
+
+def _broken(logs: Float[np.ndarray, "member item"]) -> Bool[np.ndarray, "member item"]:
+    """Mark NaN and +inf, and refuse what cannot be a log-probability."""
+    broken = ~(logs < np.inf)
+    too_high = ~broken & (logs > LOG_TOLERANCE)
+    if too_high.any():
+        member = int(np.flatnonzero(too_high.any(axis=1))[0])
+        raise TableError(
+            f"member number {member} has the value {logs[too_high].max():.4g}; a log-probability "
+            "is at most 0. Pass the log of the softmax averaged over views, not logits."
+        )
+    return broken
+
+
+def _thresholds(
+    label_scores: Float[np.ndarray, "member image"],
+    broken: Bool[np.ndarray, "member image"],
+    bits: int,
+) -> Float[np.ndarray, "member image"]:
+    """Give log-probabilities below which a class surely stays under the label's fixed point."""
+    with np.errstate(divide="ignore"):
+        lowest = np.log(np.maximum(label_scores - 0.5, 0) * 2.0**-bits)
+    # Far more than exp and log can err; it only lets a few more candidates through.
+    lowest -= 1e-9
+    # Where the label is broken this member decides nothing: finite scores may be put aside.
+    lowest[broken] = np.inf
+    return lowest
+
+
+def _candidates(
+    blocks: Sequence[Float[np.ndarray, "image class"]],
+    own: Int[np.ndarray, " image"],
+    thresholds: Float[np.ndarray, "member image"],
+) -> Int[np.ndarray, " pair"]:
+    """List flat (image, class) indices, but the labels' own, not below it in every member."""
+    is_below = np.empty(blocks[0].shape, dtype=np.bool_)
+    below_in_all = np.ones_like(is_below)
+    for block, lowest in zip(blocks, thresholds, strict=True):
+        if block.dtype == np.float16:
+            _half_is_below(block.view(np.uint16), lowest, is_below)
+        else:
+            rounded_down = np.nextafter(lowest.astype(block.dtype), block.dtype.type(-np.inf))
+            rounded_down[np.isposinf(lowest)] = np.inf
+            np.less(block, rounded_down[:, None], out=is_below)
+        np.logical_and(below_in_all, is_below, out=below_in_all)
+    flat = below_in_all.reshape(-1)
+    flat[own] = True
+    return np.flatnonzero(np.logical_not(flat, out=flat))
+
+
+def _half_is_below(
+    block: UInt16[np.ndarray, "image class"],
+    lowest: Float[np.ndarray, " image"],
+    out: Bool[np.ndarray, "image class"],
+) -> None:
+    """Compare float16 by their bits: for x <= 0 they grow as x falls, to -inf, and then NaN.
+
+    x is below t iff bits(t) < bits(x) <= bits(-inf): one comparison after an unsigned subtraction,
+    several times faster than NumPy's own comparison of float16.
+    """
+    half = np.nextafter(lowest.astype(np.float16), np.float16(-np.inf))
+    bits = np.maximum(half.view(np.uint16), np.uint16(_HALF_MINUS_ZERO))
+    bits[np.isposinf(lowest)] = _HALF_MINUS_ZERO
+    shifted = np.subtract(block, (bits + np.uint16(1))[:, None])
+    np.less(shifted, (np.uint16(_HALF_MINUS_INFINITY) - bits)[:, None], out=out)
+
+
+def _ranks(
+    differences: Float[np.ndarray, "member pair"],
+    wins_ties: Bool[np.ndarray, " pair"],
+    image: Int[np.ndarray, " pair"],
+    num_images: int,
+) -> Int32[np.ndarray, "member image"]:
+    """Count the classes that outrank the label in each single member."""
+    ranks = np.zeros((len(differences), num_images), dtype=np.int32)
+    if len(image):
+        first = np.flatnonzero(np.append(True, image[1:] != image[:-1]))
+        outranks = (differences > 0) | ((differences == 0) & wins_ties)
+        ranks[:, image[first]] = np.add.reduceat(
+            outranks.view(np.int8), first, axis=1, dtype=np.int32
+        )
+    return ranks

@@ -1,0 +1,33 @@
+"""The searches by name, and the one way to run one. A search is added as a file and a line here."""
+
+from collections.abc import Callable
+
+from ensemble.errors import UnknownNameError
+from ensemble.search import best, paper, uniform
+from ensemble.search.config import SearchConfig
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.result import Ensemble
+
+Search = Callable[[OutrankingTable, SearchConfig], Ensemble]
+
+SEARCHES: dict[str, Search] = {
+    "best": best.fit,
+    "paper": paper.fit,
+    "uniform": uniform.fit,
+}
+
+
+def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
+    """Find weights over the members of a table.
+
+    Args:
+        table: Built from the images to fit on; report on others.
+        config: Which search, and which error it lowers.
+
+    Raises:
+        UnknownNameError: No search has this name.
+        ConfigError: k is not below the number of classes.
+    """
+    if config.kind not in SEARCHES:
+        raise UnknownNameError.of("search", config.kind, SEARCHES)
+    return SEARCHES[config.kind](table, config)

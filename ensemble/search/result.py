@@ -1,0 +1,81 @@
+"""What a search returns: weights over members, and how it came to them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ensemble.errors import ShapeError
+from ensemble.search.fixed_point import to_hundredths
+
+
+@dataclass(frozen=True, eq=False)
+class SearchStep:
+    """One decision of a search.
+
+    Attributes:
+        member: Whose weight was decided.
+        weight: The weight it got; 0 means not selected.
+        errors: Errors of the ensemble after this step, images.
+        selected: Whether the weight is above zero.
+        errors_by_weight: Errors at 0.00, 0.01, …, 1.00; empty where no other weight was tried.
+    """
+
+    member: str
+    weight: float
+    errors: int
+    selected: bool
+    errors_by_weight: Int[np.ndarray, " weight"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Weights over the members of a pool.
+
+    Attributes:
+        members: All names, in pool order.
+        weights: One for each member as the search found it (1.00, 0.37, …), a multiple of 0.01;
+            0: not selected.
+        kind: The search that found them.
+        k: The error that was counted is top-k.
+        errors: Errors on the images the search was fitted on. Optimistic: measure it on others.
+        num_images: How many images that were.
+        steps: The decisions in the order they were made; empty where nothing was decided.
+    """
+
+    members: tuple[str, ...]
+    weights: Float[np.ndarray, " member"]
+    kind: str
+    k: int
+    errors: int
+    num_images: int
+    steps: tuple[SearchStep, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.members) != len(self.weights):
+            raise ShapeError(
+                f"{len(self.weights)} weights for {len(self.members)} members; pass one for each."
+            )
+        to_hundredths(self.weights)
+        self.weights.flags.writeable = False
+
+    @property
+    def hundredths(self) -> Int[np.ndarray, " member"]:
+        """Give the weights as the integers that the outranking table and `metrics.average` take."""
+        return to_hundredths(self.weights)
+
+    @property
+    def normalised(self) -> Float[np.ndarray, " member"]:
+        """Give the weights divided by their sum; no score changes its place."""
+        normalised: Float[np.ndarray, " member"] = self.weights / self.weights.sum()
+        return normalised
+
+    @property
+    def selected(self) -> tuple[str, ...]:
+        """Name the members with a weight, in pool order."""
+        return tuple(m for m, w in zip(self.members, self.weights, strict=True) if w > 0)
+
+    @property
+    def error(self) -> float:
+        """Give the share of images in error where the search was fitted."""
+        return self.errors / self.num_images

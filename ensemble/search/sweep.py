@@ -1,0 +1,107 @@
+"""The error at every weight 0.00 … 1.00 of one member, in one pass over the pairs.
+
+A pair (image, class) outranks the label iff start + j · slope > 0, where j is the weight in
+hundredths, slope an integer, and start an integer plus or minus one half. So the expression is
+never zero, and its sign changes at most once over j: at j = floor(-start / slope) + 1, in either
+direction. No integer is nearer to -start / slope than 0.5 / |slope| > 2^-42, while the division errs
+by less than 2^-46: the floor is exact. What remains is to sort the changes of each image and to
+watch its count of outranking classes pass k.
+
+Source: Och 2003 (minimum error rate training) for the exact line search; top-k counting is ours.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ensemble.search.fixed_point import WEIGHT_STEPS
+
+_WEIGHT_BITS = 8  # 0..100 and one bit for the direction share a sort key with the image
+
+
+def error_curve(
+    start: Float[np.ndarray, " pair"],
+    slope: Float[np.ndarray, " pair"],
+    images: Int[np.ndarray, " pair"],
+    num_outranking: Int[np.ndarray, " image"],
+    image_counts: Int[np.ndarray, " image"],
+    k: int,
+) -> Int[np.ndarray, " weight"]:
+    """Count errors at each weight 0..100 (hundredths).
+
+    Args:
+        start: Half-integer scores against the label at weight 0.
+        slope: Change of a score for each hundredth.
+        images: Image of each pair, ascending.
+        num_outranking: Classes that outrank the label at weight 0, by pairs or certainly.
+        image_counts: How often each image counts.
+        k: An image is an error when k or more classes outrank its label.
+
+    Returns:
+        Errors at weight 0.00, 0.01, …, 1.00: 101 counts.
+    """
+    curve = np.zeros(WEIGHT_STEPS + 1, dtype=np.int64)
+    keys = _change_keys(start, slope, images, num_outranking, k)
+    if len(keys):
+        weight, image, change = _transitions(keys, num_outranking, k)
+        moved = np.bincount(weight, change * image_counts[image], minlength=len(curve))
+        np.cumsum(moved, out=moved)
+        curve += moved.astype(np.int64)
+    curve += image_counts[num_outranking >= k].sum()
+    return curve
+
+
+def _change_keys(
+    start: Float[np.ndarray, " pair"],
+    slope: Float[np.ndarray, " pair"],
+    images: Int[np.ndarray, " pair"],
+    num_outranking: Int[np.ndarray, " image"],
+    k: int,
+) -> Int[np.ndarray, " change"]:
+    """Pack each change that can matter as image, weight, direction (1: upwards), and sort them."""
+    outranks = start > 0
+    end = slope * WEIGHT_STEPS
+    end += start
+    index = np.flatnonzero(outranks != (end > 0))
+    if not len(index):
+        return index
+    upwards = ~outranks[index]
+    image = images[index].astype(np.int64)
+    first = np.flatnonzero(_starts(image))
+    length = np.diff(first, append=len(index))
+    least = num_outranking[image[first]] + np.add.reduceat(upwards, first, dtype=np.int64) - length
+    # Most images stay on one side of k whatever the order of their changes.
+    matters = np.repeat((least < k) & (least + length >= k), length)
+    index, image, upwards = index[matters], image[matters], upwards[matters]
+    weight = np.floor(-start[index] / slope[index]).astype(np.int64) + 1
+    keys: Int[np.ndarray, " change"] = (image << _WEIGHT_BITS) | (weight << 1) | upwards
+    keys.sort(kind="stable")  # in runs already: five times faster than the default
+    return keys
+
+
+def _transitions(
+    keys: Int[np.ndarray, " change"], num_outranking: Int[np.ndarray, " image"], k: int
+) -> tuple[
+    Int[np.ndarray, " transition"], Int[np.ndarray, " transition"], Int[np.ndarray, " transition"]
+]:
+    """Find where images become errors (+1) or stop being errors (-1): weight, image, change."""
+    image = keys >> _WEIGHT_BITS
+    total = np.cumsum(((keys & 1) << 1) - 1)
+    first = np.flatnonzero(_starts(image))
+    before = num_outranking[image[first]].astype(np.int64)
+    offset = before.copy()
+    offset[1:] -= total[first[1:] - 1]
+    is_error = total + np.repeat(offset, np.diff(first, append=len(keys))) >= k
+    # Changes at the same weight happen together: only the state after the last of them exists.
+    last = np.flatnonzero(np.append((keys[1:] ^ keys[:-1]) > 1, True))
+    after = is_error[last]
+    was = np.append(False, after[:-1])
+    was[_starts(image[last])] = before >= k
+    changed = np.flatnonzero(after != was)
+    where = last[changed]
+    return (keys[where] >> 1) & 127, image[where], np.where(after[changed], 1, -1)
+
+
+def _starts(values: Int[np.ndarray, " item"]) -> Bool[np.ndarray, " item"]:
+    """Mark the first of each run of equal values."""
+    starts: Bool[np.ndarray, " item"] = np.append(True, values[1:] != values[:-1])
+    return starts

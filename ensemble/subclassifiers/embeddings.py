@@ -1,0 +1,46 @@
+"""Label embeddings: the rows of a member's last linear layer.
+
+Source: P2 §III-1. logits = W h + b; row k of W is the embedding of label k, and labels are compared
+by cosine, because it is the inner product that makes a logit.
+"""
+
+import numpy as np
+import safetensors
+from jaxtyping import Float
+
+from ensemble.errors import CheckpointError
+from ensemble.members import Member
+
+
+def label_embeddings(member: Member) -> Float[np.ndarray, "class feature"]:
+    """The label embeddings of a member, read from its checkpoint without building the network.
+
+    Raises:
+        CheckpointError: The checkpoint has no such layer, or its rows are not the classes.
+    """
+    name = f"{member.head}.weight" if member.head else "weight"
+    with safetensors.safe_open(member.checkpoint, framework="numpy") as file:
+        if name not in file.keys():  # noqa: SIM118 - not a mapping
+            raise CheckpointError(
+                f"{member.checkpoint} of {member.name!r} has no tensor {name!r}; expected the last "
+                "linear layer. Choose a base that ends in one."
+            )
+        rows: np.ndarray = file.get_tensor(name).astype(np.float64)
+    if rows.ndim != 2 or len(rows) != len(member.classes):
+        raise CheckpointError(
+            f"{name} of {member.name!r} has shape {rows.shape}; expected one row for each of "
+            f"{len(member.classes)} classes."
+        )
+    return rows
+
+
+def cosine_similarity(
+    embeddings: Float[np.ndarray, "class feature"],
+) -> Float[np.ndarray, "class class"]:
+    """Cosine of every pair of label embeddings; symmetric, 1 on the diagonal."""
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit = embeddings / np.where(norms > 0, norms, 1)
+    similarity = np.clip(unit @ unit.T, -1, 1)
+    similarity = (similarity + similarity.T) / 2
+    np.fill_diagonal(similarity, 1.0)
+    return similarity

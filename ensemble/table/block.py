@@ -1,0 +1,37 @@
+"""A block: what one member said of the images of one shard."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Shaped
+
+from ensemble.errors import ShapeError
+from ensemble.images.shard import BadImage
+
+
+@dataclass(frozen=True)
+class LogitBlock:
+    """A pure function of (member, views, shard); a lost one is computed again.
+
+    Attributes:
+        column: Identity of the member's computation.
+        image_ids: Rows.
+        log_probabilities: Log of the softmax averaged over views, in nats.
+        bad: Images of the shard that have no row, and why.
+        seconds: What the forward passes took.
+        forward_passes: Images times views.
+    """
+
+    column: str
+    image_ids: Shaped[np.ndarray, "image"]
+    log_probabilities: Float32[np.ndarray, "image class"]
+    bad: tuple[BadImage, ...]
+    seconds: float
+    forward_passes: int
+
+    def __post_init__(self) -> None:
+        if len(self.image_ids) != len(self.log_probabilities):
+            raise ShapeError(
+                f"a block of column {self.column} has {len(self.image_ids)} image ids and "
+                f"{len(self.log_probabilities)} rows; expected one row an image."
+            )

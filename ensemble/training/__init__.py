@@ -1,0 +1,1 @@
+"""How a network is trained and kept: recipe, schedule, augmentation, loop, checkpoint."""

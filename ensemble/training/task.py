@@ -1,0 +1,101 @@
+"""One network to train: everything that decides its weights, and the file they are kept in. No torch."""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.images.index import ImageIndex
+from ensemble.members import NUMERIC_LIBRARIES, Member, fingerprint
+from ensemble.training.recipe import RecipeConfig
+
+# Code that decides weights: a change here trains anew, a change elsewhere does not.
+_CODE = ("models", "training", "views.py")
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """A member to train from fresh weights, or a sub-classifier from its base's.
+
+    Attributes:
+        name: What logs call it; not part of its identity.
+        architecture: A name of `ensemble.models`.
+        recipe: How to train.
+        seed: Of weights, order and augmentation.
+        images: The images to train on, labels as class indices of the data.
+        classes: What each output stands for, as class indices of the data.
+        folder: Where checkpoints are kept by content.
+        base: The member whose weights to start from; fresh weights if none.
+    """
+
+    name: str
+    architecture: str
+    recipe: RecipeConfig
+    seed: int
+    images: ImageIndex
+    classes: tuple[int, ...]
+    folder: Path
+    base: Member | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Identity of the weights: recipe + data + code version."""
+        return fingerprint(
+            {
+                "architecture": self.architecture,
+                "recipe": self.recipe.model_dump(mode="json"),
+                "seed": self.seed,
+                "images": self.images.sha256,
+                "classes": list(self.classes),
+                "base": self.base.weights_sha256 if self.base else None,
+                "code": _code_sha256(),
+                "libraries": {name: version(name) for name in NUMERIC_LIBRARIES},
+            }
+        )
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the weights are, once trained."""
+        return self.folder / f"{self.architecture}-{self.key[:24]}.safetensors"
+
+    @classmethod
+    def of_subclassifier(
+        cls,
+        base: Member,
+        images: ImageIndex,
+        classes: tuple[int, ...],
+        recipe: RecipeConfig,
+        seed: int,
+        folder: Path,
+    ) -> "TrainTask":
+        """Fine-tune a base on the images of one label cluster.
+
+        Source: P2 §IV-3: base architecture, base weights, the label cluster's outputs.
+        """
+        return cls(
+            name="+".join(images.classes[label] for label in classes),
+            architecture=base.architecture,
+            recipe=recipe,
+            seed=seed,
+            images=images.take(np.flatnonzero(np.isin(images.labels, classes))),
+            classes=classes,
+            folder=folder,
+            base=base,
+        )
+
+
+@cache
+def _code_sha256() -> str:
+    root = Path(__file__).parent.parent
+    files = sorted(
+        path
+        for name in _CODE
+        for path in ([root / name] if name.endswith(".py") else (root / name).glob("*.py"))
+    )
+    digest = sha256()
+    for path in files:
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Entry points, one page each. They parse, call the library and the cluster, and print."""

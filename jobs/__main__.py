@@ -1,0 +1,115 @@
+"""The `ensemble` command. Parses and prints; torch and ray are imported by the jobs, after parsing."""
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from ensemble.errors import ConfigError, ProjectError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+CONFIGS = Path(__file__).parent / "configs"
+DEFAULT_CONFIG = CONFIGS / "digits.yaml"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turn a pool of trained image classifiers into one better predictor.",
+)
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG] [a.b=value]...",
+        help="A YAML file (the built-in digits run if there is none), then settings to change.",
+    ),
+]
+
+
+@app.command()
+def run(words: Words = None) -> None:
+    """Do the main job: train or load the pool, predict, search, fine-tune, evaluate, report."""
+    path, overrides = _split_words(words)
+    from jobs.settings import load_run_config
+
+    config = load_run_config(path, overrides)
+    from rich.console import Console
+
+    from jobs.run_folder import open_run_folder
+
+    folder = open_run_folder(config, path.stem)
+    console = Console()
+    _stop_on_sigterm()
+    from jobs.result_table import result_table
+    from jobs.run import run as run_job
+
+    report = run_job(config, folder, console)
+    console.print(result_table(report))
+    console.print(f"report: {folder.report_html}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def validate(words: Words = None) -> None:
+    """Check a config without computing anything, and print its identity."""
+    path, overrides = _split_words(words)
+    from jobs.settings import load_run_config
+
+    config = load_run_config(path, overrides)
+    typer.echo(f"{path} is valid: {len(config.members)} members, identity {config.identity[:16]}")
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a config."""
+    import json
+
+    from jobs.settings import RunConfig
+
+    typer.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
+
+
+def _split_words(words: list[str] | None) -> tuple[Path, list[str]]:
+    words = words or []
+    if words and "=" not in words[0]:
+        return Path(words[0]), words[1:]
+    return DEFAULT_CONFIG, words
+
+
+def _stop_on_sigterm() -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one message and no traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except ConfigError as error:
+        _fail(error, EXIT_USAGE)
+    except ProjectError as error:
+        _fail(error, EXIT_FAILED)
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped; the same command continues where this one was", file=sys.stderr)
+        sys.stdout.flush()
+        os._exit(EXIT_INTERRUPTED)
+
+
+def _fail(error: ProjectError, code: int) -> None:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

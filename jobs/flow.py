@@ -1,0 +1,253 @@
+"""The stages of the main job that compute on the pool: train, predict, search beside fine-tuning."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cluster.pool import Pool, start_search
+from ensemble import metrics
+from ensemble.errors import ConfigError, DataError
+from ensemble.evaluation import FittedRouting, build_outranking, windows
+from ensemble.images.index import ImageIndex
+from ensemble.images.shard import BadImage, plan_shards
+from ensemble.images.split import Splits
+from ensemble.members import CheckpointSource, Member, MemberConfig, fingerprint, load_member
+from ensemble.report.build import Candidate, best_member
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.result import Ensemble
+from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
+from ensemble.subclassifiers.label_clusters import LabelClusters, spectral_label_clusters
+from ensemble.subclassifiers.route import Routing, routing_curve
+from ensemble.table.logit_table import LogitTable
+from ensemble.training.header import read_bad_images
+from ensemble.training.task import TrainTask
+from jobs.progress import Progress
+from jobs.settings import RunConfig
+
+
+@dataclass
+class Counts:
+    """What this very run had to compute."""
+
+    trained: int = 0
+    from_cache: int = 0
+    forward_passes: int = 0
+    predict_seconds: float = 0.0
+
+
+@dataclass
+class Job:
+    """One run under way."""
+
+    config: RunConfig
+    splits: Splits
+    data_sha256: str
+    table: LogitTable
+    pool: Pool
+    progress: Progress
+    counts: Counts = field(default_factory=Counts)
+
+    def seed_of(self, *parts: object) -> int:
+        """A seed of its own for each piece of work, from the run's."""
+        return int(fingerprint([self.config.seed, *parts])[:8], 16)
+
+
+def train_pool(job: Job) -> tuple[Member, ...]:
+    """Train the members whose weights are not there yet, side by side; load what each one says."""
+    tasks = {
+        member.name: _task(job, member)
+        for member in job.config.members
+        if not isinstance(member.source, CheckpointSource)
+    }
+    _train(job, "train", list(tasks.values()))
+    members = []
+    for config in job.config.members:
+        path = (
+            config.source.path
+            if isinstance(config.source, CheckpointSource)
+            else tasks[config.name].checkpoint
+        )
+        views = config.views or job.config.views
+        members.append(load_member(config.name, path, views, job.data_sha256))
+        _check_classes(members[-1], len(job.splits.test.classes))
+    return tuple(members)
+
+
+def fill_table(job: Job, stage_name: str, members: Sequence[Member]) -> None:
+    """Compute the blocks that the table lacks on the search and test splits, and commit each one."""
+    images = [*job.splits.search.image_ids.tolist(), *job.splits.test.image_ids.tolist()]
+    work = []
+    for spec in plan_shards(images, job.config.cluster.shard_images):
+        lacking = [m for m in members if job.table.missing(m.column, spec.image_ids)]
+        if lacking:
+            work.append((spec, lacking))
+    total = sum(len(lacking) for _, lacking in work)
+    todo = {m.name: sum(m in lacking for _, lacking in work) for m in members}
+    with job.progress.stage(stage_name, total, "blocks") as stage:
+        for member, block in job.pool.predict(work):
+            job.table.commit(member, block)
+            todo[member.name] -= 1
+            job.progress.member(member.name, f"{todo[member.name]} blocks to go")
+            job.counts.forward_passes += block.forward_passes
+            job.counts.predict_seconds += block.seconds
+            stage.advance(images=block.forward_passes)
+            if not todo[member.name]:
+                job.progress.member(member.name, "predicted")
+
+
+def drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[BadImage, ...]:
+    """Leave out, for every member alike, what could not be decoded.
+
+    Raises:
+        DataError: There is more of it than the config accepts.
+    """
+    found = {bad.image_id: bad for bad in job.table.bad_images(m.column for m in members)}
+    for member in members:
+        found |= {bad.image_id: bad for bad in read_bad_images(member.checkpoint)}
+    bad = tuple(found[image_id] for image_id in sorted(found))
+    if len(bad) > job.config.images.max_bad_images:
+        shown = "; ".join(f"{image.image_id}: {image.reason}" for image in bad[:5])
+        raise DataError(
+            f"{len(bad)} images cannot be decoded, and images.max_bad_images is "
+            f"{job.config.images.max_bad_images}. {shown}{' …' if len(bad) > 5 else ''}. Mend or "
+            "remove them, or raise images.max_bad_images to leave them out."
+        )
+    job.splits = Splits(*(_without(part, found) for part in vars(job.splits).values()))
+    return bad
+
+
+def search_and_fine_tune(
+    job: Job, members: Sequence[Member]
+) -> tuple[Ensemble, OutrankingTable, Member | None, tuple[Candidate, ...]]:
+    """Search weights in a task of its own while sub-classifiers are fine-tuned.
+
+    Returns:
+        The ensemble, the outranking table it was found on, the base of the sub-classifiers, and a
+        fitted routing for each number of label clusters.
+    """
+    with job.progress.stage("outranking table"):
+        outranking = build_outranking(job.table, members, job.splits.search)
+    search = start_search(outranking, job.config.search)
+    if job.config.subclassifiers is None:
+        with job.progress.stage("search"):
+            return search.result(), outranking, None, ()
+    base = members[best_member(outranking, job.config.search.k)]
+    subclassifiers = _fine_tune(job, base)
+    fill_table(
+        job,
+        "predict with sub-classifiers",
+        list({s.column: s for g in subclassifiers.values() for s in g}.values()),
+    )
+    with job.progress.stage("search"):
+        ensemble = search.result()
+    with job.progress.stage("route"):
+        candidates = tuple(
+            _fit_routing(job, members, ensemble, clusters, subs)
+            for clusters, subs in subclassifiers.items()
+        )
+    return ensemble, outranking, base, candidates
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The candidate with the fewest errors on the search split; of equals, the one that routes least."""
+
+    def cost(candidate: Candidate) -> tuple[int, int, int]:
+        curve, clusters = candidate.curve, candidate.fitted.routing.clusters
+        return int(curve.errors[curve.best]), int(curve.routed[curve.best]), len(clusters)
+
+    return min(candidates, key=cost, default=None)
+
+
+def _task(job: Job, member: MemberConfig) -> TrainTask:
+    source = member.source
+    if isinstance(source, CheckpointSource):
+        raise TypeError(f"{member.name} is not trained here.")
+    return TrainTask(
+        name=member.name,
+        architecture=source.architecture,
+        recipe=job.config.recipes[source.recipe],
+        seed=job.seed_of("member", source.seed),
+        images=job.splits.train,
+        classes=tuple(range(len(job.splits.train.classes))),
+        folder=job.config.runs / "cache",
+    )
+
+
+def _train(job: Job, stage_name: str, tasks: Sequence[TrainTask]) -> None:
+    by_key = {task.key: task for task in tasks}
+    todo = [task for task in by_key.values() if not task.checkpoint.exists()]
+    for task in tasks:
+        job.progress.member(task.name, "training" if task in todo else "weights cached")
+    with job.progress.stage(stage_name, len(todo), "networks") as stage:
+        shards = plan_shards(job.splits.train.image_ids.tolist(), job.config.cluster.shard_images)
+        for task in job.pool.train(todo, shards):
+            job.progress.member(task.name, "trained")
+            stage.advance()
+    job.counts.trained += len(todo)
+    job.counts.from_cache += len(by_key) - len(todo)
+
+
+def _fine_tune(job: Job, base: Member) -> dict[LabelClusters, tuple[Member, ...]]:
+    """Sub-classifiers for every number of label clusters; equal label clusters share theirs."""
+    config = job.config.subclassifiers
+    if config is None:
+        return {}
+    similarity = cosine_similarity(label_embeddings(base))
+    plans = {}
+    for num_clusters in config.num_clusters:
+        clusters = spectral_label_clusters(similarity, num_clusters)
+        plans[clusters] = [
+            TrainTask.of_subclassifier(
+                base,
+                job.splits.train,
+                classes,
+                job.config.recipes[config.recipe],
+                job.seed_of("sub-classifier", *classes),
+                job.config.runs / "cache",
+            )
+            for classes in clusters
+        ]
+    tasks = [task for plan in plans.values() for task in plan]
+    _train(job, "fine-tune", sorted(tasks, key=lambda task: (-len(task.images), task.key)))
+    return {
+        clusters: tuple(
+            load_member(f"{base.name}/{task.name}", task.checkpoint, base.views, job.data_sha256)
+            for task in plan
+        )
+        for clusters, plan in plans.items()
+    }
+
+
+def _fit_routing(
+    job: Job,
+    members: Sequence[Member],
+    ensemble: Ensemble,
+    clusters: LabelClusters,
+    subclassifiers: tuple[Member, ...],
+) -> Candidate:
+    base, subs = [], []
+    for rows, _ in windows(job.table, [*members, *subclassifiers], job.splits.search):
+        base.append(metrics.average(rows[: len(members)], ensemble.hundredths))
+        subs.append([np.exp(part.astype(np.float64)) for part in rows[len(members) :]])
+    curve = routing_curve(
+        np.concatenate(base),
+        [np.concatenate(parts) for parts in zip(*subs, strict=True)],
+        clusters,
+        job.splits.search.labels,
+    )
+    routing = Routing(clusters, float(curve.thresholds[curve.best]))
+    return Candidate(FittedRouting(routing, subclassifiers, ensemble.hundredths), curve)
+
+
+def _without(part: ImageIndex, bad: dict[str, BadImage]) -> ImageIndex:
+    return part.take(np.flatnonzero([str(i) not in bad for i in part.image_ids]))
+
+
+def _check_classes(member: Member, num_classes: int) -> None:
+    if member.classes != tuple(range(num_classes)):
+        raise ConfigError(
+            f"the checkpoint {member.checkpoint} of member {member.name!r} has "
+            f"{len(member.classes)} classes, and the images have {num_classes}. Give a checkpoint "
+            "that was trained on the same classes."
+        )

@@ -1,0 +1,233 @@
+"""The main job: from labelled images and a pool of members to an ensemble, an artifact and a report."""
+
+import platform
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from cluster.pool import open_pool
+from ensemble import predictor
+from ensemble.errors import CheckpointError, ConfigError
+from ensemble.evaluation import evaluate, evaluate_routed
+from ensemble.images.shard import BadImage
+from ensemble.images.sources import open_source
+from ensemble.images.split import Splits, split
+from ensemble.members import CheckpointSource, Member, list_views
+from ensemble.report import document
+from ensemble.report.build import Candidate, Findings, build
+from ensemble.report.page import render
+from ensemble.search.fixed_point import WEIGHT_STEPS
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.result import Ensemble
+from ensemble.table.logit_table import LogitTable
+from ensemble.training.header import read_metadata
+from jobs.flow import (
+    Counts,
+    Job,
+    choose,
+    drop_bad_images,
+    fill_table,
+    search_and_fine_tune,
+    train_pool,
+)
+from jobs.progress import Progress
+from jobs.run_folder import RunFolder, write
+from jobs.settings import RunConfig
+
+# Versions that can change a figure; those that cannot are told apart in the report.
+_NUMERIC = ("numpy", "scikit-learn", "torch", "torchvision")
+_OTHER = ("ray", "pyarrow")
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """When the run began."""
+
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started: float = field(default_factory=time.perf_counter)
+
+
+def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Report:
+    """Do the whole job, computing only what is not there yet.
+
+    Args:
+        config: Checked settings.
+        folder: Where the run's files go; what an earlier attempt left there is used.
+        console: Where progress goes.
+
+    Raises:
+        ProjectError: With one message that says what, what was expected, and what to do.
+    """
+    clock = _Clock()
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(console, [m.name for m in config.members]))
+        with progress.stage("list images"):
+            source = open_source(config.images.source)
+            index = source.index()
+            splits = split(index, config.images.split, config.seed)
+            _check(config, splits)
+            table = LogitTable(folder.table)
+        with progress.stage("start Ray"):
+            costs = {
+                m.name: float(len(list_views(m.views or config.views))) for m in config.members
+            }
+            pool = stack.enter_context(open_pool(config.cluster, config.images.source, costs))
+        job = Job(config, splits, index.sha256, table, pool, progress)
+        members = train_pool(job)
+        fill_table(job, "predict", members)
+        bad = drop_bad_images(job, members)
+        fitted = search_and_fine_tune(job, members)
+        with progress.stage("evaluate"):
+            findings = _evaluate(job, members, bad, *fitted)
+        with progress.stage("report"):
+            _save_artifact(folder, findings)
+            report = build(
+                folder.path.name,
+                _identity(config, index.sha256),
+                (config.report.top_k, config.report.resamples, config.report.max_examples),
+                findings,
+                table,
+                source.decode,
+                _execution(job, clock),
+            )
+            write(folder.report_json, report.model_dump_json(indent=2) + "\n")
+            write(folder.report_html, render(report))
+        progress.say(_summary(job.counts))
+    return report
+
+
+def _check(config: RunConfig, splits: Splits) -> None:
+    """Refuse, before anything is computed, what cannot work on these images."""
+    num_classes = len(splits.test.classes)
+    for key, k in (("search.k", config.search.k), ("report.top_k", config.report.top_k)):
+        if k >= num_classes:
+            raise ConfigError(
+                f"{key} is {k}, and there are {num_classes} classes: nothing could be an error. "
+                f"Set {key} to {num_classes - 1} or less."
+            )
+    clusters = config.subclassifiers.num_clusters if config.subclassifiers else ()
+    if clusters and max(clusters) >= num_classes:
+        raise ConfigError(
+            f"subclassifiers.num_clusters has {max(clusters)}, and there are {num_classes} classes. "
+            f"Expected 2 to {num_classes - 1}."
+        )
+    for member in config.members:
+        if isinstance(member.source, CheckpointSource):
+            try:
+                read_metadata(member.source.path)
+            except CheckpointError as error:
+                raise ConfigError(
+                    f"the member {member.name!r} cannot be loaded: {error}"
+                ) from error
+
+
+def _evaluate(
+    job: Job,
+    members: tuple[Member, ...],
+    bad: tuple[BadImage, ...],
+    ensemble: Ensemble,
+    outranking: OutrankingTable,
+    base: Member | None,
+    candidates: tuple[Candidate, ...],
+) -> Findings:
+    selected = (ensemble.weights > 0).astype(np.int64) * WEIGHT_STEPS
+    weightings = {
+        "uniform_all": np.full(len(members), WEIGHT_STEPS),
+        "uniform_selected": selected,
+        "ensemble": ensemble.hundredths,
+    }
+    chosen = choose(candidates)
+    return Findings(
+        splits=job.splits,
+        bad=bad,
+        members=members,
+        ensemble=ensemble,
+        outranking=outranking,
+        search=evaluate(job.table, members, job.splits.search, {}),
+        test=evaluate(job.table, members, job.splits.test, weightings),
+        base=base,
+        candidates=candidates,
+        chosen=chosen,
+        routed_test=evaluate_routed(job.table, members, job.splits.test, chosen.fitted)
+        if chosen
+        else None,
+    )
+
+
+def _save_artifact(folder: RunFolder, findings: Findings) -> None:
+    predictor.save(
+        folder.artifact,
+        findings.members,
+        findings.ensemble.hundredths,
+        findings.splits.test.classes,
+        findings.ensemble.kind,
+        findings.chosen.fitted if findings.chosen and findings.is_routing else None,
+    )
+
+
+def _identity(config: RunConfig, data_sha256: str) -> document.Identity:
+    root = Path(__file__).parent.parent
+    commit = _git(root, "rev-parse", "HEAD")
+    return document.Identity(
+        config_sha256=config.identity,
+        data_sha256=data_sha256,
+        git_commit=commit,
+        git_dirty=bool(_git(root, "status", "--porcelain")) if commit else None,
+        seed=config.seed,
+        versions={name: version(name) for name in _NUMERIC},
+    )
+
+
+def _git(root: Path, *words: str) -> str | None:
+    """What git says of the code; nothing where it was installed without git."""
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _execution(job: Job, clock: _Clock) -> document.Execution:
+    counts = job.counts
+    return document.Execution(
+        started_at=clock.started_at,
+        host=socket.gethostname(),
+        hosts=job.pool.num_hosts,
+        seconds_total=time.perf_counter() - clock.started,
+        stages=tuple(
+            document.Stage(name=stage.name, seconds=stage.elapsed) for stage in job.progress.stages
+        ),
+        shard_images=job.config.cluster.shard_images,
+        trained=counts.trained,
+        from_cache=counts.from_cache,
+        forward_passes=counts.forward_passes,
+        decoded_images=job.pool.decoded_images,
+        images_per_s=counts.forward_passes / counts.predict_seconds
+        if counts.predict_seconds
+        else 0,
+        retries=job.pool.retries,
+        versions={
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            **{name: version(name) for name in _OTHER},
+        },
+    )
+
+
+def _summary(counts: Counts) -> str:
+    return (
+        f"{counts.trained} networks trained, {counts.from_cache} from cache; "
+        f"{counts.forward_passes} forward passes"
+    )

@@ -1,0 +1,98 @@
+"""The settings of a run: every stage's, put together. Neither torch nor ray is imported here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from cluster.settings import ClusterConfig
+from ensemble.config import Config, load
+from ensemble.errors import UnknownNameError
+from ensemble.images.sources import SourceConfig
+from ensemble.images.split import SplitConfig
+from ensemble.members import CenterView, MemberConfig, RecipeSource, Views, fingerprint
+from ensemble.search.config import SearchConfig
+from ensemble.subclassifiers.settings import SubclassifiersConfig
+from ensemble.training.recipe import RecipeConfig
+
+# What changes how a run goes, and nothing of what it finds.
+EXECUTION_ONLY = {"name", "runs", "cluster"}
+
+
+class ImagesConfig(Config):
+    """The labelled images of a run."""
+
+    source: SourceConfig
+    """Where they come from."""
+    split: SplitConfig = SplitConfig()
+    """How they are divided."""
+    max_bad_images: NonNegativeInt = 0
+    """The run fails if more images than this cannot be decoded; up to it they are left out, and listed."""
+
+
+class ReportConfig(Config):
+    """What the report shows."""
+
+    top_k: PositiveInt = 3
+    """The k of the top-k error beside top-1."""
+    resamples: Annotated[int, Field(ge=100)] = 10_000
+    """Resamples of each paired bootstrap interval."""
+    max_examples: NonNegativeInt = 8
+    """Images shown whose answer the ensemble changed."""
+
+
+class RunConfig(Config):
+    """One run: from images and a pool of members to an ensemble and a report."""
+
+    schema_version: Literal[1] = 1
+    """Version of this format."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = None
+    """Name of the run's folder; made from the config's file name and content if not set."""
+    seed: NonNegativeInt = 0
+    """Of the split and of every training."""
+    runs: Path = Path("runs")
+    """The folder that holds a folder for each run, and the trained weights that runs share."""
+    images: ImagesConfig
+    """The labelled images."""
+    recipes: dict[str, RecipeConfig] = Field(default_factory=dict)
+    """Ways to train, by name."""
+    views: Views = CenterView()
+    """Test-time views of members that do not set their own."""
+    members: Annotated[tuple[MemberConfig, ...], Field(min_length=1)]
+    """The pool."""
+    search: SearchConfig = SearchConfig()
+    """How weights are found."""
+    subclassifiers: SubclassifiersConfig | None = None
+    """Sub-classifiers over label clusters; none are made if not set."""
+    report: ReportConfig = ReportConfig()
+    """What the report shows."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where and how wide the run computes; changes no result."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [member.name for member in self.members]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"members: the names {twice} stand twice; each must be unique.")
+        wanted = [m.source.recipe for m in self.members if isinstance(m.source, RecipeSource)]
+        wanted += [self.subclassifiers.recipe] if self.subclassifiers else []
+        for recipe in wanted:
+            if recipe not in self.recipes:
+                raise ValueError(str(UnknownNameError.of("recipe", recipe, self.recipes)))
+        return self
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of every setting that a result depends on."""
+        return fingerprint(self.model_dump(mode="json", exclude=EXECUTION_ONLY))
+
+
+def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The settings of a run from a YAML file, with overrides on top.
+
+    Raises:
+        ConfigError: Every wrong setting is named.
+    """
+    return load(RunConfig, path, overrides)

@@ -1,0 +1,288 @@
+"""A report as a real run of 13 members would write it; every figure is drawn from one seed."""
+
+import base64
+import io
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from PIL import Image
+
+from ensemble.report.document import (
+    BadImage,
+    Data,
+    Difference,
+    Example,
+    Execution,
+    Identity,
+    LabelCluster,
+    Member,
+    Report,
+    Result,
+    RoutingCandidate,
+    RoutingPoint,
+    Score,
+    Search,
+    SearchStep,
+    Split,
+    Stage,
+    Subclassifiers,
+)
+
+MakeReport = Callable[..., Report]
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+POOL = (
+    ("resnet20", "ResNet-20", 272_474, "identity", 1),
+    ("resnet32-a", "ResNet-32", 466_906, "9 shifts", 9),
+    ("resnet32-b", "ResNet-32", 466_906, "9 shifts", 9),
+    ("resnet44", "ResNet-44", 661_338, "identity", 1),
+    ("wide-resnet", "Wide ResNet 10-2", 310_032, "9 shifts", 9),
+    ("pyramidnet", "PyramidNet-32", 571_018, "9 shifts", 9),
+    ("densenet", "DenseNet-22", 188_000, "identity", 1),
+    ("vgg8", "VGG-8", 1_146_122, "identity", 1),
+    ("vgg11", "VGG-11", 2_300_410, "dense and multi-crop", 12),
+    ("googlenet", "GoogLeNet, small", 402_882, "identity", 1),
+    ("inception-v3", "Inception v3, small", 520_444, "144 crops", 144),
+    ("inception-resnet", "Inception-ResNet, small", 611_090, "144 crops", 144),
+    ("alexnet", "AlexNet, small", 95_818, "10 crops", 10),
+)
+SEARCH_N, TEST_N = 360, 897
+
+
+def png(rng: random.Random, size: int = 8) -> str:
+    """A tiny image that cannot be anybody's."""
+    image = Image.frombytes("L", (size, size), bytes(rng.randrange(256) for _ in range(size**2)))
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+def make_members(rng: random.Random) -> tuple[Member, ...]:
+    weights = {0: 1.0, 3: 0.37, 5: 0.64, 8: 0.12, 11: 0.05}
+    return tuple(
+        Member(
+            name=name,
+            architecture=architecture,
+            seed=None if architecture.startswith("VGG") else i,
+            parameters=parameters,
+            views=views,
+            num_views=num_views,
+            weight=weights.get(i, 0.0),
+            selected=i in weights,
+            search=score(rng, SEARCH_N, 0.026 + 0.006 * i),
+            test=score(rng, TEST_N, 0.028 + 0.006 * i),
+        )
+        for i, (name, architecture, parameters, views, num_views) in enumerate(POOL)
+    )
+
+
+def score(rng: random.Random, n: int, rate: float) -> Score:
+    errors = max(1, round(n * rate * rng.uniform(0.85, 1.15)))
+    return Score.of(n, errors, errors // 6, nll=rate * rng.uniform(2.8, 3.6))
+
+
+def make_search(rng: random.Random, members: tuple[Member, ...]) -> Search:
+    errors, steps = members[0].search.top1_errors, []
+    for i, member in enumerate(sorted(members, key=lambda m: m.search.top1_error)):
+        at = round(100 * member.weight)
+        before, errors = errors, errors - (1 if member.selected and i else 0)
+        curve = [before + round(abs(w - at) / rng.uniform(12, 18)) for w in range(101)]
+        curve[at] = errors
+        steps.append(
+            SearchStep(
+                member=member.name,
+                weight=member.weight,
+                errors=errors,
+                selected=member.selected,
+                errors_by_weight=tuple(curve) if i else (),
+            )
+        )
+    return Search(kind="paper", k=1, num_images=SEARCH_N, steps=tuple(steps), tied_images=0)
+
+
+def make_results(top1: tuple[int, int, int, int, int] = (25, 27, 19, 17, 16)) -> tuple[Result, ...]:
+    keys = ("best", "uniform_all", "uniform_selected", "ensemble", "ensemble_subclassifiers")
+    labels = (
+        "Best single member",
+        "Plain average, all",
+        "Plain average, selected",
+        "Weighted ensemble",
+        "Weighted ensemble and sub-classifiers",
+    )
+    half = (0.0, 0.009, 0.007, 0.0072, 0.0081)
+    return tuple(
+        Result(
+            key=key,
+            label=label,
+            members=members,
+            score=Score.of(TEST_N, errors, errors // 7, nll=0.003 * errors + 0.011),
+            against_best=None if key == "best" else difference(errors - top1[0], spread),
+            chosen=key == "ensemble",
+        )
+        for key, label, members, errors, spread in zip(
+            keys, labels, (1, 13, 5, 5, 5), top1, half, strict=True
+        )
+    )
+
+
+def difference(errors: int, spread: float) -> Difference:
+    at = errors / TEST_N
+    fixed = max(0, -errors) + 5
+    return Difference(
+        difference=at,
+        low=at - spread,
+        high=at + spread,
+        level=0.95,
+        resamples=2000,
+        fixed=fixed,
+        broken=fixed + errors,
+        mcnemar_p=0.0215 if abs(at) > spread else 0.6072,
+    )
+
+
+def make_subclassifiers(rng: random.Random, num_classes: int) -> Subclassifiers:
+    num_clusters = 3 if num_classes <= 10 else 9
+    clusters = tuple(
+        LabelCluster(
+            index=s,
+            classes=tuple(range(s, num_classes, num_clusters)),
+            train_images=90 * len(range(s, num_classes, num_clusters)),
+            test_images=0 if s == 1 else 270 + s,
+            base_top1_accuracy=None if s == 1 else 0.952 - s / 100,
+            sub_top1_accuracy=None if s == 1 else 0.971 - s / 60,
+            base_topk_accuracy=None if s == 1 else 0.991,
+            sub_topk_accuracy=None if s == 1 else 0.996,
+        )
+        for s in range(num_clusters)
+    )
+    curve = tuple(
+        RoutingPoint(
+            threshold=round(t * 0.05, 2),
+            search_errors=8 + round(abs(t - 12) / 4),
+            routed=round(SEARCH_N * 0.82**t),
+        )
+        for t in range(41)
+    )
+    curve += (RoutingPoint(threshold=None, search_errors=9, routed=0),)
+    return Subclassifiers(
+        base="resnet20",
+        routed_base="weighted ensemble",
+        num_clusters=num_clusters,
+        threshold=0.6,
+        candidates=(
+            RoutingCandidate(num_clusters=2, threshold=None, search_errors=9, routed=0),
+            RoutingCandidate(num_clusters=num_clusters, threshold=0.6, search_errors=8, routed=33),
+            RoutingCandidate(num_clusters=4, threshold=1.1, search_errors=9, routed=5),
+        ),
+        curve=curve,
+        similarity=make_similarity(rng, num_classes, num_clusters),
+        clusters=clusters,
+        routed_test=71,
+    )
+
+
+def make_similarity(
+    rng: random.Random, num_classes: int, num_clusters: int
+) -> tuple[tuple[float, ...], ...]:
+    rows = [[1.0] * num_classes for _ in range(num_classes)]
+    for i in range(num_classes):
+        for j in range(i):
+            near = 0.35 if i % num_clusters == j % num_clusters else -0.02
+            rows[i][j] = rows[j][i] = round(near + rng.gauss(0, 0.09), 4)
+    return tuple(map(tuple, rows))
+
+
+def make_example(rng: random.Random, kind: str, num_classes: int) -> Example:
+    label, other = rng.sample(range(num_classes), 2)
+    wrong, right = answer(rng, other, label, num_classes), answer(rng, label, other, num_classes)
+    before, after = (wrong, right) if kind == "fixed" else (right, wrong)
+    return Example.model_validate(
+        {
+            "image_id": f"digits/{rng.randrange(1797):04d}",
+            "label": label,
+            "png_base64": png(rng),
+            "before": {"name": "resnet20", **before},
+            "after": {"name": "weighted ensemble", **after},
+            "kind": kind,
+        }
+    )
+
+
+def answer(rng: random.Random, first: int, second: int, num_classes: int) -> dict[str, object]:
+    rest = 0.06 / num_classes
+    top = rng.uniform(0.48, 0.75)
+    masses = [rest] * num_classes
+    masses[first], masses[second] = top, 0.94 - top
+    return {"answer": first, "probabilities": tuple(masses)}
+
+
+def make_report(
+    classes: tuple[str, ...] = DIGITS,
+    num_examples: int = 7,
+    has_subclassifiers: bool = True,
+    top1: tuple[int, int, int, int, int] = (25, 27, 19, 17, 16),
+) -> Report:
+    rng = random.Random(0)
+    members = make_members(rng)
+    kinds = ["fixed" if i % 3 != 2 else "broken" for i in range(num_examples)]
+    return Report(
+        name="digits",
+        identity=Identity(
+            config_sha256="1f" * 32,
+            data_sha256="2e" * 32,
+            git_commit="3d" * 20,
+            git_dirty=True,
+            seed=0,
+            versions={"torch": "2.8.0", "torchvision": "0.23.0", "numpy": "2.3.1"},
+        ),
+        data=Data(
+            source="digits (8 x 8, grey)",
+            classes=classes,
+            num_images=1797,
+            splits=(
+                Split(name="train", images=539, sha256="aa" * 32),
+                Split(name="search", images=SEARCH_N, sha256="bb" * 32),
+                Split(name="test", images=TEST_N, sha256="cc" * 32),
+            ),
+            bad_images=(BadImage(image_id="digits/1796", reason="truncated after 31 of 64 bytes"),),
+        ),
+        top_k=3,
+        members=members,
+        search=make_search(rng, members),
+        results=make_results(top1),
+        subclassifiers=make_subclassifiers(rng, len(classes)) if has_subclassifiers else None,
+        examples=tuple(make_example(rng, kind, len(classes)) for kind in kinds),
+        execution=make_execution(),
+    )
+
+
+def make_execution() -> Execution:
+    names = ("decode", "train", "predict", "search", "sub-classifiers", "evaluate", "report")
+    seconds = (0.8, 61.3, 9.42, 0.15, 21.0, 0.66, 0.21)
+    return Execution(
+        started_at=datetime(2025, 3, 2, 4, 5, tzinfo=UTC),
+        host="laptop, 2 cores",
+        hosts=2,
+        seconds_total=94.7,
+        stages=tuple(Stage(name=n, seconds=s) for n, s in zip(names, seconds, strict=True)),
+        shard_images=128,
+        trained=13,
+        from_cache=3,
+        forward_passes=447_120,
+        decoded_images=1796,
+        images_per_s=47_464.2,
+        retries=1,
+        versions={"python": "3.12.3", "ray": "2.56.0", "platform": "Linux x86_64"},
+    )
+
+
+@pytest.fixture
+def report() -> Report:
+    return make_report()
+
+
+@pytest.fixture(name="make_report")
+def make_report_fixture() -> MakeReport:
+    return make_report

@@ -1,0 +1,105 @@
+from fractions import Fraction
+from math import comb
+
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from ensemble.errors import ConfigError, EmptySplitError, ShapeError
+from ensemble.statistics import mcnemar, mean_sd, paired_bootstrap
+
+
+@pytest.fixture
+def shapes_unchecked():
+    """Arrays reach the checks of our own that a user meets, who runs without the tests' type checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def _wrong(only_a, only_b, both, neither):
+    a = np.repeat([True, False, True, False], [only_a, only_b, both, neither])
+    b = np.repeat([False, True, True, False], [only_a, only_b, both, neither])
+    return a, b
+
+
+@given(only_a=st.integers(0, 60), only_b=st.integers(0, 60), both=st.integers(1, 5))
+@settings(max_examples=100, deadline=None)
+def test_mcnemar_is_the_exact_binomial_test(only_a, only_b, both):
+    n, low = only_a + only_b, min(only_a, only_b)
+    tail = Fraction(sum(comb(n, i) for i in range(low + 1)), 2**n)
+    p = mcnemar(*_wrong(only_a, only_b, both, 3))
+    assert p == pytest.approx(float(min(Fraction(1), 2 * tail)), rel=1e-9)
+    if n:
+        assert p == pytest.approx(binomtest(only_a, n).pvalue, rel=1e-9)
+
+
+def test_mcnemar_is_1_without_discordant_images():
+    assert mcnemar(*_wrong(0, 0, 5, 5)) == 1.0
+
+
+def test_paired_bootstrap_agrees_with_resampling_the_images():
+    a, b = _wrong(60, 30, 100, 310)
+    interval = paired_bootstrap(a, b, resamples=20_000, seed=1)
+    rng = np.random.default_rng(2)
+    difference = a.astype(float) - b
+    direct = difference[rng.integers(0, 500, size=(5000, 500))].mean(axis=1)
+    low, high = np.quantile(direct, [0.025, 0.975])
+    assert interval.mean == pytest.approx(difference.mean())
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.003)
+    assert (interval.n, interval.resamples, interval.level) == (500, 20_000, 0.95)
+
+
+def test_paired_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for seed in range(300):
+        outcome = rng.choice([-1, 0, 1], p=[0.1, 0.8, 0.1], size=400)
+        covered += not paired_bootstrap(outcome > 0, outcome < 0, 1000, seed).is_significant
+    assert 0.92 <= covered / 300 <= 0.98
+
+
+def test_paired_bootstrap_is_deterministic_by_seed_and_antisymmetric_in_its_mean():
+    a, b = _wrong(9, 4, 1, 30)
+    assert paired_bootstrap(a, b, seed=3) == paired_bootstrap(a, b, seed=3)
+    assert paired_bootstrap(a, b).mean == -paired_bootstrap(b, a).mean
+
+
+def test_equal_classifiers_have_an_interval_of_zero():
+    a, _ = _wrong(5, 0, 0, 5)
+    interval = paired_bootstrap(a, a)
+    assert (interval.mean, interval.low, interval.high) == (0, 0, 0)
+    assert not interval.is_significant
+
+
+def test_comparisons_need_the_same_images(shapes_unchecked):
+    a, b = _wrong(1, 1, 1, 1)
+    for compare in (paired_bootstrap, mcnemar):
+        with pytest.raises(ShapeError, match="4 images against 3"):
+            compare(a, b[1:])
+        with pytest.raises(EmptySplitError, match="no image"):
+            compare(a[:0], b[:0])
+
+
+def test_bootstrap_settings_are_checked():
+    a, b = _wrong(1, 1, 1, 1)
+    with pytest.raises(ConfigError, match="level = 1"):
+        paired_bootstrap(a, b, level=1.0)
+    with pytest.raises(ConfigError, match="resamples = 0"):
+        paired_bootstrap(a, b, resamples=0)
+
+
+def test_mean_and_sd_of_runs():
+    runs = mean_sd([1.0, 2.0, 3.0])
+    assert (runs.mean, runs.sd, runs.n) == (2.0, 1.0, 3)
+    assert str(runs) == "2 ± 1 (n = 3)"
+
+
+def test_a_single_run_has_no_sd():
+    assert mean_sd([2.5]).sd is None
+    assert str(mean_sd([2.5])) == "2.5 (single run)"
+    with pytest.raises(EmptySplitError, match="no value"):
+        mean_sd([])

@@ -1,0 +1,119 @@
+import pytest
+import torch
+from torch import nn
+
+from ensemble import models
+from ensemble.errors import DataError
+from ensemble.training.loop import DivergedError, EpochLog, TrainingLog, train
+from ensemble.training.recipe import AdamWConfig, RecipeConfig, SgdConfig
+
+MEAN, STD = (0.3, 0.3, 0.3), (0.35, 0.35, 0.35)
+SHORT = RecipeConfig(epochs=3, batch_size=8)
+
+
+def bars(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of a bright row or a bright column, told apart by their labels."""
+    labels = torch.arange(count) % 2
+    places = torch.arange(count) // 2 % 8 + 4
+    images = 0.2 * torch.rand(count, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    for image, label, place in zip(images, labels.tolist(), places.tolist(), strict=True):
+        image[:, place] += 0.8 * (label == 0)
+        image[:, :, place] += 0.8 * (label == 1)
+    return images.clamp(0, 1), labels
+
+
+def trained(seed: int, recipe: RecipeConfig = SHORT) -> tuple[nn.Module, TrainingLog]:
+    # AlexNet, because its dropout draws from the global generator.
+    network = models.build("alexnet_small", 2)
+    images, labels = bars(20)
+    return network, train(network, images, labels, recipe, MEAN, STD, seed)
+
+
+def test_training_is_the_same_to_the_bit_whatever_was_drawn_before() -> None:
+    torch.manual_seed(1)
+    first, first_log = trained(seed=4)
+    torch.manual_seed(2)
+    second, second_log = trained(seed=4)
+    expected = second.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in first.state_dict().items())
+    assert [e.loss_nats for e in first_log.epochs] == [e.loss_nats for e in second_log.epochs]
+
+
+def test_another_seed_gives_other_weights() -> None:
+    first, second = trained(seed=4)[0].state_dict(), trained(seed=5)[0].state_dict()
+    assert any(not torch.equal(first[key], second[key]) for key in first)
+
+
+def test_training_leaves_the_global_generator_and_the_images_as_they_were() -> None:
+    images, labels = bars(10)
+    before = images.clone()
+    state = torch.get_rng_state()
+    train(models.build("alexnet_small", 2), images, labels, SHORT, MEAN, STD, 0)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("optimizer", [SgdConfig(), AdamWConfig()])
+def test_network_learns_what_can_be_learned(optimizer: SgdConfig | AdamWConfig) -> None:
+    network = models.build("resnet14_small", 2)
+    images, labels = bars(48)
+    recipe = RecipeConfig(epochs=8, batch_size=12, optimizer=optimizer)
+    log = train(network, images, labels, recipe, MEAN, STD, 0)
+    logits = network((images - 0.3) / 0.35)
+    assert log.epochs[-1].loss_nats < log.epochs[0].loss_nats
+    assert float((logits.argmax(dim=1) == labels).float().mean()) > 0.9
+
+
+def test_network_is_left_in_eval_mode_and_in_its_memory_layout() -> None:
+    network, _ = trained(seed=0)
+    assert not any(module.training for module in network.modules())
+    assert all(value.is_contiguous() for value in network.state_dict().values())
+
+
+def test_log_has_an_entry_for_each_epoch_and_reports_them_as_they_end() -> None:
+    seen: list[EpochLog] = []
+    images, labels = bars(10)
+    network = models.build("resnet14_small", 2)
+    log = train(network, images, labels, SHORT, MEAN, STD, 0, on_epoch=seen.append)
+    assert log.epochs == tuple(seen)
+    assert [entry.epoch for entry in log.epochs] == [0, 1, 2]
+    assert all(0 <= entry.accuracy <= 1 and entry.seconds > 0 for entry in log.epochs)
+    assert log.seconds == pytest.approx(sum(entry.seconds for entry in seen))
+
+
+def test_a_batch_of_one_image_is_never_trained_on() -> None:
+    sizes: list[int] = []
+    network = models.build("resnet14_small", 2)
+    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    images, labels = bars(9)
+    train(network, images, labels, SHORT, MEAN, STD, 0)
+    assert sizes == [8, 8, 8]
+
+
+def test_loss_that_is_not_finite_is_an_error() -> None:
+    network = models.build("resnet14_small", 2)
+    with torch.no_grad():
+        next(network.parameters()).fill_(float("nan"))
+    images, labels = bars(8)
+    with pytest.raises(DivergedError, match=r"loss is nan in epoch 0, step 0.*Lower optimizer.lr"):
+        train(network, images, labels, SHORT, MEAN, STD, 0)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_images_are_refused(count: int) -> None:
+    images, labels = bars(8)
+    with pytest.raises(DataError, match=f"{count} images and {count} labels.*at least 2"):
+        train(models.build("vgg11_small", 2), images[:count], labels[:count], SHORT, MEAN, STD, 0)
+
+
+@pytest.mark.parametrize("factor", [255.0, -1.0, float("nan")])
+def test_pixels_outside_zero_to_one_are_refused(factor: float) -> None:
+    images, labels = bars(8)
+    with pytest.raises(DataError, match=r"must be in \[0, 1\]"):
+        train(models.build("vgg11_small", 2), images * factor, labels, SHORT, MEAN, STD, 0)
+
+
+def test_label_without_a_logit_is_refused() -> None:
+    images, labels = bars(8)
+    with pytest.raises(DataError, match=r"labels run from 2 to 3, but the network has 2 logits"):
+        train(models.build("vgg11_small", 2), images, labels + 2, SHORT, MEAN, STD, 0)
