@@ -108,6 +108,17 @@ class Pool:
         """Do all queued calls; a host takes its own first, then those that may run anywhere."""
         queues = (anywhere, *(worker.queue for worker in self._workers))
         waited_for = Counter(spec for queue in queues for call in queue for spec in call.shards)
+        try:
+            yield from self._drain(anywhere, waited_for)
+        finally:
+            # After a failure, what is still queued must not come up in the next stage.
+            for worker in self._workers:
+                worker.queue.clear()
+                worker.calls.clear()
+
+    def _drain(
+        self, anywhere: deque[Call], waited_for: Counter[ShardSpec]
+    ) -> Iterator[tuple[Call, Any]]:
         while True:
             for worker in self._workers:
                 self._fill(worker, anywhere, waited_for)

@@ -3,14 +3,12 @@
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-# Before ray is imported: an embedded Ray listens on loopback only, and reports to nobody.
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 
@@ -45,6 +43,8 @@ def _start(address: str, config: ClusterConfig, folder: Path) -> None:
         "include_dashboard": False,
         "_temp_dir": str(folder),
     }
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    on_sigterm = signal.getsignal(signal.SIGTERM) if in_main_thread else None
     try:
         ray.init(
             address=address,
@@ -59,6 +59,9 @@ def _start(address: str, config: ClusterConfig, folder: Path) -> None:
             else "Free memory or disk in /tmp and /dev/shm, and run again."
         )
         raise ClusterError(f"cannot start Ray at {address!r}: {error}. {hint}") from error
+    # Ray puts its own handler in place, which would end the process before anything is closed.
+    if on_sigterm is not None:
+        signal.signal(signal.SIGTERM, on_sigterm)
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", _TOKEN)).expanduser()
     if token.is_file():
         token.chmod(0o600)  # Ray writes it readable for everybody, and it is the key to the cluster

@@ -116,7 +116,8 @@ def _parse(text: bytes | str, name: str) -> dict[str, Any]:
         settings = yaml.load(text, Loader=_Loader)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    # The last three are what PyYAML raises on explicit tags that do not fit, as in `!!timestamp x`.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ConfigError(f"{name} is not YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{name} holds {type(settings).__name__}; expected `key: value` lines.")
@@ -127,7 +128,10 @@ def _put(settings: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"cannot read the override {override!r}; expected a.b=value.")
-    value = _parse(f"value: {text}", f"the override {override!r}")["value"]
+    parsed = _parse(f"value: {text}", f"the override {override!r}")
+    if len(parsed) > 1:
+        raise ConfigError(f"the override {override!r} sets more than one key; give each its own.")
+    value = parsed["value"]
     here: Any = settings
     *parents, last = key.split(".")
     for parent in parents:

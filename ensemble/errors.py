@@ -10,6 +10,7 @@ ProjectError
 │   ├── IncompleteTableError     blocks are missing
 │   └── ShapeError               a value does not have the shape its stage needs
 ├── CheckpointError              a member's weights cannot be built or loaded
+├── DivergedError                a training's loss is no longer a number
 └── ClusterError                 work on the cluster did not finish
     └── MemberFailedError        one member failed for good, and why
 """
@@ -64,6 +65,10 @@ class ShapeError(TableError):
 
 class CheckpointError(ProjectError):
     """A member's weights cannot be built or loaded."""
+
+
+class DivergedError(ProjectError):
+    """The loss of a training step was not finite; the weights are worth nothing."""
 
 
 class ClusterError(ProjectError):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -38,7 +37,7 @@ class Outcome:
         probabilities: Float[np.ndarray, "image class"],
         labels: Int[np.ndarray, "image"],
         scores: Float[np.ndarray, "image class"] | None = None,
-    ) -> Self:
+    ) -> "Outcome":
         """Judge probabilities; `scores` says in which order they rank where that differs."""
         scores = probabilities if scores is None else scores
         return cls(
@@ -48,7 +47,7 @@ class Outcome:
         )
 
     @classmethod
-    def join(cls, parts: Sequence[Self]) -> Self:
+    def join(cls, parts: Sequence["Outcome"]) -> "Outcome":
         """One outcome of all images, in order."""
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])))
 

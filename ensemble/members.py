@@ -197,7 +197,7 @@ def load_member(
             data_sha256=data_sha256,
             seed=int(metadata["seed"]) if "seed" in metadata else None,
         )
-    except (KeyError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise CheckpointError(
             f"the checkpoint {checkpoint} of member {name!r} does not say what it is ({error!r}). "
             "Give a file that this project's training wrote."

@@ -12,6 +12,9 @@ import typer
 
 from ensemble.errors import ConfigError, ProjectError
 
+# A log has no width; the result table wants this much.
+LOG_WIDTH = 120
+
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -46,6 +49,8 @@ def run(words: Words = None) -> None:
 
     folder = open_run_folder(config, path.stem)
     console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     _stop_on_sigterm()
     from jobs.result_table import result_table
     from jobs.run import run as run_job

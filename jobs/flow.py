@@ -1,7 +1,7 @@
 """The stages of the main job that compute on the pool: train, predict, search beside fine-tuning."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -69,7 +69,11 @@ def train_pool(job: Job) -> tuple[Member, ...]:
             else tasks[config.name].checkpoint
         )
         views = config.views or job.config.views
-        members.append(load_member(config.name, path, views, job.data_sha256))
+        member = load_member(config.name, path, views, job.data_sha256)
+        if not isinstance(config.source, CheckpointSource):
+            # The seed that tells it from its twin, not the one derived from it for the generator.
+            member = replace(member, seed=config.source.seed)
+        members.append(member)
         _check_classes(members[-1], len(job.splits.test.classes))
     return tuple(members)
 
@@ -88,7 +92,7 @@ def fill_table(job: Job, stage_name: str, members: Sequence[Member]) -> None:
         for member, block in job.pool.predict(work):
             job.table.commit(member, block)
             todo[member.name] -= 1
-            job.progress.member(member.name, f"{todo[member.name]} blocks to go")
+            job.progress.member(member.name, "predicting", f"{todo[member.name]} blocks to go")
             job.counts.forward_passes += block.forward_passes
             job.counts.predict_seconds += block.seconds
             stage.advance(images=block.forward_passes)

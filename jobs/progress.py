@@ -60,7 +60,7 @@ class Progress:
 
     def __init__(self, console: Console, members: list[str]) -> None:
         self._console = console
-        self._states = dict.fromkeys(members, "waiting")
+        self._states = dict.fromkeys(members, ("waiting", ""))
         self.stages: list[StageProgress] = []
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._print_lines, daemon=True)
@@ -91,9 +91,9 @@ class Progress:
         stage.seconds = stage.elapsed
         self.say(stage.describe())
 
-    def member(self, name: str, state: str) -> None:
+    def member(self, name: str, state: str, detail: str = "") -> None:
         """Note what a member is at."""
-        self._states[name] = state
+        self._states[name] = (state, detail)
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
@@ -106,7 +106,7 @@ class Progress:
                     self.say(f"{stage.describe()}; {self._summary()}")
 
     def _summary(self) -> str:
-        states = list(self._states.values())
+        states = [state for state, _ in self._states.values()]
         counts = {state: states.count(state) for state in dict.fromkeys(states)}
         return ", ".join(f"{count} {state}" for state, count in counts.items())
 
@@ -127,6 +127,6 @@ class Progress:
         members = Table(box=None, pad_edge=False)
         members.add_column("member")
         members.add_column("state")
-        for name, state in self._states.items():
-            members.add_row(name, Text(state))
+        for name, (state, detail) in self._states.items():
+            members.add_row(name, Text(f"{state} {detail}"))
         return Group(running, Text(), members)

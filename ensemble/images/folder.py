@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PIL
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ensemble.errors import ConfigError, DecodeError
 from ensemble.images.index import ImageIndex
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ensemble.images.sources import FolderConfig
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,11 @@ class _Folder:
 
     def _files(self, name: str) -> list[Path]:
         folder = self.root / name
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        files = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES and path.is_file()
+        )
         if not files:
             raise ConfigError(
                 f"the class {name!r} has no image in {str(folder)!r}; expected files ending in "
@@ -70,16 +75,20 @@ class _Folder:
 
     def decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
         try:
-            with warnings.catch_warnings(), Image.open(self.root / image_id) as image:
-                warnings.simplefilter("error")  # Pillow warns before it fails on a bomb
-                width, height = image.size
-                if width * height > self.max_pixels:
-                    raise DecodeError(
-                        f"{width} x {height} pixels, over max_pixels = {self.max_pixels}"
-                    )
-                return np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Warning, UnidentifiedImageError) as error:
+            with warnings.catch_warnings():
+                # Oddities of metadata are no reason to leave an image out; a bomb is.
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+                return self._decode(image_id)
+        except (OSError, SyntaxError, ValueError, *_BOMBS) as error:
             raise DecodeError(f"{type(error).__name__}: {error}") from error
+
+    def _decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
+        with Image.open(self.root / image_id) as image:
+            width, height = image.size
+            if width * height > self.max_pixels:
+                raise DecodeError(f"{width} x {height} pixels, over max_pixels = {self.max_pixels}")
+            return np.asarray(image.convert("RGB"))
 
 
 def open_source(config: "FolderConfig") -> _Folder:

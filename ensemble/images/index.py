@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Self
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -41,9 +40,9 @@ class ImageIndex:
     def __len__(self) -> int:
         return len(self.image_ids)
 
-    def take(self, rows: Int[np.ndarray, "row"]) -> Self:
+    def take(self, rows: Int[np.ndarray, "row"]) -> "ImageIndex":
         """The images at some rows, in that order."""
-        return type(self)(self.source, self.image_ids[rows], self.labels[rows], self.classes)
+        return ImageIndex(self.source, self.image_ids[rows], self.labels[rows], self.classes)
 
     @cached_property
     def sha256(self) -> str:

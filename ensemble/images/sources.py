@@ -2,7 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -32,6 +32,7 @@ class FolderConfig(Config):
 SourceConfig = Annotated[DigitsConfig | FolderConfig, Field(discriminator="kind")]
 
 
+@runtime_checkable
 class Source(Protocol):
     """What every kind of source can do."""
 

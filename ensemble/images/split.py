@@ -35,7 +35,8 @@ def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:
     """Divide an index by a stratified draw.
 
     Within each class the images are shuffled, then dealt so that every split holds its share of
-    every class to within one image.
+    every class: to within one image where classes are of one size, and within about one where
+    they are not (a few, where one class outweighs dozens of small ones).
 
     Raises:
         EmptySplitError: There are too few images, or a split would lack a class.

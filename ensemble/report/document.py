@@ -181,10 +181,13 @@ class Difference(Config):
 
     @property
     def verdict(self) -> Literal["better", "worse", "undecided"]:
-        """What the interval lets one say."""
-        if self.high < 0:
-            return "better"
-        return "worse" if self.low > 0 else "undecided"
+        """What one may say: something only where the interval and the exact test agree.
+
+        With few images that changed, the bootstrap alone is too sure of itself.
+        """
+        if self.low <= 0 <= self.high or self.mcnemar_p > 1 - self.level:
+            return "undecided"
+        return "better" if self.high < 0 else "worse"
 
 
 class Result(Config):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ensemble import metrics
 from ensemble.subclassifiers.label_clusters import LabelClusters
 
 
@@ -122,13 +123,17 @@ def routing_curve(
     """Errors at every threshold, from one pass over the images in the order of their entropy."""
     everything = np.ones(len(labels), bool)
     routed_answer = rank_scores(probabilities, subclassifiers, clusters, everything).argmax(axis=1)
-    gain = (routed_answer != labels).astype(np.int64) - (probabilities.argmax(axis=1) != labels)
+    base_wrong = metrics.ranks(probabilities, labels) > 0
+    gain = (routed_answer != labels).astype(np.int64) - base_wrong
     uncertainty = entropy(probabilities)
-    thresholds, index = np.unique(uncertainty, return_inverse=True)
+    # A broken row has no entropy: its gate stays shut at every threshold.
+    opens = ~np.isnan(uncertainty)
+    gain = gain[opens]
+    thresholds, index = np.unique(uncertainty[opens], return_inverse=True)
     # Routing all images with entropy >= thresholds[i] changes the errors by the gains from i on.
     gain_at = np.bincount(index, weights=gain, minlength=len(thresholds)).astype(np.int64)
     count_at = np.bincount(index, minlength=len(thresholds))
-    base_errors = int((probabilities.argmax(axis=1) != labels).sum())
+    base_errors = int(base_wrong.sum())
     return RoutingCurve(
         thresholds=np.append(thresholds, np.inf),
         errors=base_errors + np.append(np.cumsum(gain_at[::-1])[::-1], 0),

@@ -1,6 +1,8 @@
 """A block: what one member said of the images of one shard."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from jaxtyping import Float32, Shaped
@@ -35,3 +37,13 @@ class LogitBlock:
                 f"a block of column {self.column} has {len(self.image_ids)} image ids and "
                 f"{len(self.log_probabilities)} rows; expected one row an image."
             )
+
+    def only(self, image_ids: Collection[str]) -> Self:
+        """The block without what it says of other images; its cost stays what it was."""
+        keep = np.array([str(image_id) in image_ids for image_id in self.image_ids], dtype=bool)
+        return replace(
+            self,
+            image_ids=self.image_ids[keep],
+            log_probabilities=self.log_probabilities[keep],
+            bad=tuple(bad for bad in self.bad if bad.image_id in image_ids),
+        )

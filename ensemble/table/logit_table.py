@@ -52,9 +52,12 @@ class LogitTable:
         return self._store.root
 
     def commit(self, member: Member, block: LogitBlock) -> None:
-        """Make a block durable, then count it. A block that is there already is left alone."""
-        if not self.missing(member.column, [*block.image_ids, *(b.image_id for b in block.bad)]):
+        """Make a block durable, then count it. Rows that are there already are left out."""
+        everything = [*block.image_ids, *(bad.image_id for bad in block.bad)]
+        missing = frozenset(self.missing(block.column, everything))
+        if not missing:
             return
+        block = block.only(missing)
         data = shard_file.encode(block)
         digest = sha256(data).hexdigest()
         key = f"columns/{block.column}/{digest[:16]}.arrow"

@@ -24,7 +24,10 @@ class LocalStore:
         a crash leaves a temporary file, never half an object.
         """
         path = self.root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _cannot_write(path, error) from error
         temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
         try:
             with temporary.open("wb") as file:
@@ -35,10 +38,7 @@ class LocalStore:
         except FileExistsError:
             return False
         except OSError as error:
-            raise TableError(
-                f"cannot write {path}: {error.strerror}. Nothing is lost: free the disk or mend "
-                "the permissions, and run again."
-            ) from error
+            raise _cannot_write(path, error) from error
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
@@ -62,6 +62,13 @@ class LocalStore:
             for name in sorted(os.listdir(path)):
                 if not name.startswith(_TEMPORARY):
                     yield f"{folder}/{name}"
+
+
+def _cannot_write(path: Path, error: OSError) -> TableError:
+    return TableError(
+        f"cannot write {path}: {error.strerror}. Nothing is lost: free the disk or mend the "
+        "permissions, and run again."
+    )
 
 
 def _sync_folder(path: Path) -> None:

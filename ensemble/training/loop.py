@@ -10,16 +10,12 @@ from jaxtyping import Float, Int64
 from torch import nn
 from torch.nn import functional
 
-from ensemble.errors import DataError, ProjectError
+from ensemble.errors import DataError, DivergedError
 from ensemble.training.augmentation import augment
 from ensemble.training.recipe import AdamWConfig, RecipeConfig, SgdConfig
 from ensemble.training.schedules import rate_factor
 
 Triple = tuple[float, float, float]
-
-
-class DivergedError(ProjectError):
-    """The loss of a training step was not finite; the weights are worth nothing."""
 
 
 @dataclass(frozen=True)

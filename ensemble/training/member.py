@@ -46,8 +46,14 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
         task.seed,
     )
     metadata = _metadata(task, network, preprocessing)
+    wanted = set(task.images.image_ids.tolist())
     metadata["bad_images"] = json.dumps(
-        sorted((bad.image_id, bad.reason) for shard in shards for bad in shard.bad)
+        sorted(
+            (bad.image_id, bad.reason)
+            for shard in shards
+            for bad in shard.bad
+            if bad.image_id in wanted
+        )
     )
     checkpoint.save(network, task.checkpoint, metadata)
     return task.checkpoint

@@ -39,22 +39,25 @@ def test_a_report_holds_no_nan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
+    ("low", "high", "p", "verdict"),
     [
-        (-0.016, -0.002, "better"),
-        (-0.016, 0.0, "undecided"),
-        (-0.01, 0.02, "undecided"),
-        (0.001, 0.02, "worse"),
+        (-0.016, -0.002, 0.01, "better"),
+        (-0.016, -0.002, 0.125, "undecided"),
+        (-0.016, 0.0, 0.01, "undecided"),
+        (-0.01, 0.02, 0.5, "undecided"),
+        (0.001, 0.02, 0.02, "worse"),
     ],
 )
-def test_an_interval_that_holds_zero_decides_nothing(low: float, high: float, verdict: str) -> None:
+def test_interval_and_exact_test_must_agree(
+    low: float, high: float, p: float, verdict: str
+) -> None:
     d = Difference(
         difference=(low + high) / 2,
         low=low,
         high=high,
         level=0.95,
         resamples=100,
-        mcnemar_p=0.5,
+        mcnemar_p=p,
         fixed=1,
         broken=1,
     )

@@ -1,0 +1,112 @@
+"""The main job, end to end, on real images and a real Ray."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ensemble import predictor
+from ensemble.images.sources import DigitsConfig, open_source
+from ensemble.report.document import Report
+
+from .conftest import Command
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def first(command: Command, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, on two hosts with shards of 64."""
+    folder = tmp_path_factory.mktemp("first")
+    done = command("run", tiny_config, "name=tiny", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "6 networks trained" in done.stdout or "networks trained, 0 from cache" in done.stdout
+    assert "report: runs/tiny/report.html" in done.stdout
+    return folder / "runs" / "tiny"
+
+
+def _report(folder: Path) -> Report:
+    return Report.model_validate_json((folder / "report.json").read_text())
+
+
+def _reproducible(folder: Path) -> dict[str, Any]:
+    found = _report(folder).reproducible()
+    del found["name"]
+    return found
+
+
+def test_a_run_leaves_what_it_promises(first: Path) -> None:
+    names = {path.name for path in first.iterdir()}
+    assert names == {"config.json", "table", "ensemble", "report.json", "report.html"}
+    report = _report(first)
+    assert [split.images for split in report.data.splits] == [60, 80, 60]
+    assert [result.key for result in report.results] == [
+        "best",
+        "uniform_all",
+        "uniform_selected",
+        "ensemble",
+        "ensemble_subclassifiers",
+    ]
+    assert report.execution.decoded_images == 200
+    # Two members with 5 views and one with 1, and the sub-classifiers of the base.
+    assert report.execution.forward_passes >= 140 * 11
+
+
+def test_a_second_run_computes_nothing_and_finds_the_same(
+    first: Path, command: Command, tiny_config: Path
+) -> None:
+    before = _reproducible(first)
+    done = command("run", tiny_config, "name=tiny", cwd=first.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "0 networks trained" in done.stdout
+    assert "; 0 forward passes" in done.stdout
+    assert _reproducible(first) == before
+
+
+def test_an_interrupted_run_goes_on_and_other_hosts_and_shards_change_nothing(
+    first: Path,
+    command: Command,
+    tiny_config: Path,
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    words = ["run", str(tiny_config), "name=tiny", "cluster.hosts=1", "cluster.shard_images=256"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "jobs", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("start Ray: 1/1"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command continues" in errors
+    assert "Traceback" not in errors
+    done = command(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert _reproducible(tmp_path / "runs" / "tiny") == _reproducible(first)
+
+
+def test_the_artifact_predicts_what_the_report_says(first: Path) -> None:
+    report = _report(first)
+    digits = open_source(DigitsConfig())
+    index = digits.index()
+    config = json.loads((first / "config.json").read_text())
+    from ensemble.images.split import SplitConfig, split
+
+    test = split(index, SplitConfig(**config["images"]["split"]), config["seed"]).test
+    pixels = np.stack([digits.decode(str(image_id)) for image_id in test.image_ids])
+    prediction = predictor.load(first / "ensemble").predict(pixels)
+    assert int((prediction.answers != test.labels).sum()) == report.chosen.score.top1_errors
+    np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, rtol=1e-5)

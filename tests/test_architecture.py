@@ -1,0 +1,54 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("ensemble", "cluster", "jobs")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_only_cluster_imports_ray() -> None:
+    importers = {path.relative_to(ROOT).parts[0] for path in SOURCES if "ray" in _imports(path)}
+    assert importers == {"cluster"}
+
+
+def test_packages_import_downwards_only() -> None:
+    for path in SOURCES:
+        package = path.relative_to(ROOT).parts[0]
+        above = PACKAGES[PACKAGES.index(package) + 1 :]
+        assert not _imports(path) & set(above), path
+
+
+def test_no_file_has_grown_over_400_lines() -> None:
+    assert [path for path in SOURCES if len(path.read_text().splitlines()) > 400] == []
+
+
+def test_weights_are_never_unpickled() -> None:
+    for path in SOURCES:
+        text = path.read_text()
+        assert "weights_only=False" not in text, path
+        assert "torch.load(" not in text, path
+
+
+@pytest.mark.parametrize(
+    "module", ["jobs.__main__", "jobs.settings", "jobs.run_folder", "ensemble", "ensemble.members"]
+)
+def test_parsing_imports_neither_torch_nor_ray(module: str) -> None:
+    code = (
+        f"import sys, {module}; print(sorted({{'torch', 'ray', 'sklearn'}} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
