@@ -1,16 +1,13 @@
 """The `ensemble` command. Parses and prints; torch and ray are imported by the jobs, after parsing."""
 
 import logging
-import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
-from ensemble.errors import ConfigError, ProjectError
+from ensemble.errors import ConfigError, EmptySplitError, ProjectError
 
 # A log has no width; the result table wants this much.
 LOG_WIDTH = 120
@@ -51,11 +48,16 @@ def run(words: Words = None) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
-    _stop_on_sigterm()
+    from jobs import interrupt
     from jobs.result_table import result_table
     from jobs.run import run as run_job
 
-    report = run_job(config, folder, console)
+    interrupt.install()
+    try:
+        report = run_job(config, folder, console)
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues where this one was", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     console.print(result_table(report))
     console.print(f"report: {folder.report_html}", soft_wrap=True, highlight=False)
 
@@ -80,6 +82,18 @@ def schema() -> None:
     typer.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
 
 
+@app.command()
+def summary(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of finished runs that differ by seed.")
+    ],
+) -> None:
+    """Print mean ± sd over runs of one config as a Markdown table."""
+    from jobs.summary import summarise
+
+    typer.echo(summarise(runs))
+
+
 def _split_words(words: list[str] | None) -> tuple[Path, list[str]]:
     words = words or []
     if words and "=" not in words[0]:
@@ -87,28 +101,15 @@ def _split_words(words: list[str] | None) -> tuple[Path, list[str]]:
     return DEFAULT_CONFIG, words
 
 
-def _stop_on_sigterm() -> None:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-
-
 def main() -> None:
     """Run the command; a user's mistake is one message and no traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except ConfigError as error:
+        app()
+    except (ConfigError, EmptySplitError) as error:
         _fail(error, EXIT_USAGE)
     except ProjectError as error:
         _fail(error, EXIT_FAILED)
-    except (KeyboardInterrupt, typer.Abort):
-        print("stopped; the same command continues where this one was", file=sys.stderr)
-        sys.stdout.flush()
-        os._exit(EXIT_INTERRUPTED)
 
 
 def _fail(error: ProjectError, code: int) -> None:

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jobs import interrupt
+
 LINE_EVERY_S = 5.0
 
 
@@ -83,6 +85,7 @@ class Progress:
     @contextmanager
     def stage(self, name: str, total: int = 1, unit: str = "done") -> Iterator[StageProgress]:
         """Show a stage while it runs; its last line stays."""
+        interrupt.check()
         stage = StageProgress(name, total, unit)
         self.stages.append(stage)
         yield stage
@@ -93,6 +96,7 @@ class Progress:
 
     def member(self, name: str, state: str, detail: str = "") -> None:
         """Note what a member is at."""
+        interrupt.check()
         self._states[name] = (state, detail)
 
     def say(self, line: str) -> None:

@@ -32,7 +32,7 @@ class ImagesConfig(Config):
 
 
 class ReportConfig(Config):
-    """What the report shows."""
+    """What the report counts and shows."""
 
     top_k: PositiveInt = 3
     """The k of the top-k error beside top-1."""

@@ -1,0 +1,68 @@
+"""Several runs of one config, by seed, as one table: mean ± sd of every row, and of its gain."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ensemble.errors import ConfigError
+from ensemble.report.document import Report, Result
+from ensemble.statistics import mean_sd
+
+
+def summarise(folders: Sequence[Path]) -> str:
+    """A Markdown table over runs: top-1 error and its difference to the best member, in per cent.
+
+    Raises:
+        ConfigError: A folder holds no report, or the runs are not of one kind.
+    """
+    reports = [_read(folder) for folder in folders]
+    kinds = {(report.data.source, len(report.members), report.best.score.n) for report in reports}
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"the runs differ in images, members or test images: {sorted(kinds)}. Expected runs of "
+            "one config that differ in their seed."
+        )
+    lines = [
+        f"| predictor | members | top-1 error, % | against best member, points | n = {len(reports)} "
+        f"seeds, {reports[0].best.score.n} test images each: significantly better / worse |",
+        "|---|---|---|---|---|",
+    ]
+    for key in [result.key for result in reports[0].results]:
+        rows = [next(r for r in report.results if r.key == key) for report in reports]
+        lines.append(_line(rows))
+    return "\n".join(lines)
+
+
+def _read(folder: Path) -> Report:
+    try:
+        return Report.model_validate_json((folder / "report.json").read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {folder / 'report.json'}: {error.strerror}. Expected the folder of a "
+            "finished run."
+        ) from error
+    except ValidationError as error:
+        raise ConfigError(f"{folder / 'report.json'} is not a report of this version.") from error
+
+
+def _line(rows: Sequence[Result]) -> str:
+    label = rows[0].label.split(" (")[0]
+    if rows[0].key == "uniform_selected":
+        label = "uniform over the selected"
+    members = mean_sd([float(row.members) for row in rows])
+    error = mean_sd([100 * row.score.top1_error for row in rows])
+    differences = [row.against_best for row in rows if row.against_best is not None]
+    if not differences:
+        return f"| {label} | {members.mean:.1f} | {_text(error.mean, error.sd)} | | |"
+    gain = mean_sd([100 * difference.difference for difference in differences])
+    better = sum(difference.verdict == "better" for difference in differences)
+    worse = sum(difference.verdict == "worse" for difference in differences)
+    return (
+        f"| {label} | {members.mean:.1f} | {_text(error.mean, error.sd)} "
+        f"| {_text(gain.mean, gain.sd, '+')} | {better} / {worse} |"
+    )
+
+
+def _text(mean: float, sd: float | None, sign: str = "") -> str:
+    return f"{mean:{sign}.2f}" if sd is None else f"{mean:{sign}.2f} ± {sd:.2f}"
