@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -29,8 +29,8 @@ from ensemble.training.task import TrainTask
 
 log = logging.getLogger(__name__)
 
-# One call computes while the next one's arguments travel.
-CALLS_IN_FLIGHT = 2
+# One block computes while the next one's shard travels; a training waits for the first free host.
+CALLS_IN_FLIGHT = {"train": 1, "predict": 2}
 
 
 @dataclass
@@ -62,6 +62,7 @@ class Pool:
         self._device, plans = _plan(config, cost_by_member)
         self._workers = [_Worker(plan, self._start_host(plan)) for plan in plans]
         self._shards = Shards(source, config.shard_window_mb)
+        self._on_start: Callable[[str], None] = lambda name: None
         self.retries = 0
 
     @property
@@ -74,14 +75,21 @@ class Pool:
         """Images decoded so far."""
         return self._shards.decoded_images
 
-    def train(self, tasks: Sequence[TrainTask], shards: Sequence[ShardSpec]) -> Iterator[TrainTask]:
+    def train(
+        self,
+        tasks: Sequence[TrainTask],
+        shards: Sequence[ShardSpec],
+        on_start: Callable[[str], None] = lambda name: None,
+    ) -> Iterator[TrainTask]:
         """Train networks side by side, and tell each one when its checkpoint is there.
 
         Args:
             tasks: The longest first, so that no host ends long after the others.
             shards: Together they hold every task's images.
+            on_start: Is told the name of each task that a host takes.
         """
         calls = deque(Call("train", task, tuple(shards)) for task in tasks)
+        self._on_start = on_start
         for call, _ in self._run(calls):
             assert isinstance(call.about, TrainTask)
             yield call.about
@@ -135,11 +143,15 @@ class Pool:
                 yield call, value
 
     def _fill(self, worker: _Worker, anywhere: deque[Call], waited_for: Counter[ShardSpec]) -> None:
-        while len(worker.calls) < CALLS_IN_FLIGHT and (queue := worker.queue or anywhere):
+        while queue := worker.queue or anywhere:
             call = queue[0]
+            if len(worker.calls) >= CALLS_IN_FLIGHT[call.verb]:
+                return
             if call.verb == "predict" and not self._shards.has_room(waited_for, call.shards[0]):
                 return
             queue.popleft()
+            if call.verb == "train":
+                self._on_start(call.about.name)
             pixels = [self._shards.ref(spec) for spec in call.shards]
             method = getattr(worker.actor, call.verb)
             worker.calls[method.remote(call.about, *pixels)] = call

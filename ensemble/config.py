@@ -32,7 +32,7 @@ class _Loader(yaml.SafeLoader):
 
     depth = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
             raise ConfigError(
@@ -46,8 +46,9 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        # An explicit tag can ask for a mapping where none stands; PyYAML then says so.
+        keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []
         for i, key in enumerate(keys):
             if key in keys[:i]:
                 line = node.value[i][0].start_mark.line + 1
@@ -116,8 +117,8 @@ def _parse(text: bytes | str, name: str) -> dict[str, Any]:
         settings = yaml.load(text, Loader=_Loader)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
-    # The last three are what PyYAML raises on explicit tags that do not fit, as in `!!timestamp x`.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:
+    # The last two are what PyYAML raises on explicit tags that do not fit, as in `!!timestamp x`.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
         raise ConfigError(f"{name} is not YAML: {error}") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{name} holds {type(settings).__name__}; expected `key: value` lines.")

@@ -7,10 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ensemble import metrics
+from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
 from ensemble.members import Member
-from ensemble.search.fixed_point import PROBABILITY_FLOOR, WEIGHT_STEPS
-from ensemble.search.outranking import OutrankingBuilder, OutrankingTable
+from ensemble.search.builder import OutrankingBuilder
+from ensemble.search.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS
+from ensemble.search.outranking import OutrankingTable
 from ensemble.subclassifiers.route import Routing, answer, is_routed, rank_scores
 from ensemble.table.logit_table import LogitTable
 
@@ -48,7 +50,16 @@ class Outcome:
 
     @classmethod
     def join(cls, parts: Sequence["Outcome"]) -> "Outcome":
-        """One outcome of all images, in order."""
+        """One outcome of all images, in order.
+
+        Raises:
+            EmptySplitError: There is no image.
+        """
+        if not parts:
+            raise EmptySplitError(
+                "there is no image to judge predictors on. Expected at least one that can be "
+                "decoded in each split."
+            )
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])))
 
     def errors(self, k: int) -> int:
@@ -110,7 +121,7 @@ def evaluate(
 ) -> dict[str, Outcome]:
     """Outcomes of every single member, by name, and of every weighting, by its key."""
     singles = {
-        member.name: WEIGHT_STEPS * np.eye(len(members), dtype=np.int64)[i]
+        member.name: WEIGHT_UNITS * np.eye(len(members), dtype=np.int64)[i]
         for i, member in enumerate(members)
     }
     parts: dict[str, list[Outcome]] = {name: [] for name in (*singles, *weightings)}

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
 from ensemble.search.fixed_point import (
     PROBABILITY_FLOOR,
-    checked_hundredths,
+    checked_units,
     fraction_bits,
     quantise,
 )
@@ -24,13 +24,14 @@ _BLOCK_IMAGES = 256  # of 1000 classes: the temporaries stay in cache
 def average(
     log_probabilities: Float[np.ndarray, "member image class"]
     | Sequence[Float[np.ndarray, "image class"]],
-    hundredths: Int[np.ndarray, " member"],
+    units: Int[np.ndarray, " member"],
 ) -> Float[np.ndarray, "image class"]:
     """Average the members' probabilities with fixed-point weights.
 
     Args:
         log_probabilities: Log of the softmax averaged over views.
-        hundredths: Weight of each member in hundredths, as `Ensemble.hundredths` gives them.
+        units: Weight of each member as `Ensemble.units` gives them; any integers in these ratios
+            give the same order.
 
     Returns:
         Probabilities in float64, ordered and tied exactly as the integer scores are: these are
@@ -42,7 +43,7 @@ def average(
         ConfigError: The weights are negative, all zero, or too large for exact scores.
     """
     columns = list(log_probabilities)
-    weights = checked_hundredths(hundredths, len(columns))
+    weights = checked_units(units, len(columns))
     bits = fraction_bits(len(columns))
     scores = np.zeros(columns[0].shape)
     for first in range(0, len(scores), _BLOCK_IMAGES):
@@ -115,7 +116,7 @@ def nll(
 ) -> float:
     """Average -log of the label's probability (nats).
 
-    Below 2^-40 a probability counts as 2^-40 (27.7 nats): one zero would hide all other images.
+    Below 2^-30 a probability counts as 2^-30 (20.8 nats): one zero would hide all other images.
     `num_floored` says how many did; a broken row is one of them.
 
     Raises:
@@ -130,7 +131,7 @@ def nll(
 def num_floored(
     probabilities: Float[np.ndarray, "image class"], labels: Int[np.ndarray, " image"]
 ) -> int:
-    """Count the images whose label has less than 2^-40, broken rows included; raises as `ranks`."""
+    """Count the images whose label has less than 2^-30, broken rows included; raises as `ranks`."""
     return int(np.count_nonzero(_label_probabilities(probabilities, labels) < PROBABILITY_FLOOR))
 
 
@@ -174,7 +175,7 @@ def _block_ranks(
 
 
 def _broken_rows(scores: Float[np.ndarray, "image class"]) -> Bool[np.ndarray, " image"]:
-    return np.logical_not(np.max(scores, axis=1) < np.inf)
+    return np.asarray(~(scores.max(axis=1) < np.inf))
 
 
 def _label_probabilities(

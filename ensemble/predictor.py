@@ -22,7 +22,7 @@ from ensemble.errors import CheckpointError, ShapeError
 from ensemble.evaluation import FittedRouting
 from ensemble.images.shard import ImageShard
 from ensemble.members import Member, Views, load_member
-from ensemble.subclassifiers.route import Routing, answer, is_routed, rank_scores
+from ensemble.subclassifiers.route import Routing, answer, choose_cluster, is_routed, rank_scores
 
 _DOCUMENT = "ensemble.json"
 
@@ -91,11 +91,12 @@ def save(
     """
     building = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(building, ignore_errors=True)
-    (building / "members").mkdir(parents=True)
+    for part in ("members", "subclassifiers"):
+        (building / part).mkdir(parents=True)
     entries = [
         _MemberEntry(
             name=member.name,
-            file=_copy(member, building, member.name),
+            file=_copy(member, building, f"members/{member.name}.safetensors"),
             sha256=member.weights_sha256,
             weight_hundredths=int(weight),
             views=member.views,
@@ -133,8 +134,10 @@ def load(folder: Path | str) -> "Predictor":
         ) from error
     except ValidationError as error:
         raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
+    outputs = tuple(range(len(document.classes)))
     members = tuple(
-        _load_member(folder, entry.name, entry, document.data_sha256) for entry in document.members
+        _load_member(folder, entry.name, entry, outputs, document.data_sha256)
+        for entry in document.members
     )
     hundredths = np.array([entry.weight_hundredths for entry in document.members])
     routing = None
@@ -142,7 +145,9 @@ def load(folder: Path | str) -> "Predictor":
         entries = document.routing.subclassifiers
         routing = FittedRouting(
             Routing(tuple(e.classes for e in entries), document.routing.threshold),
-            tuple(_load_member(folder, e.file, e, document.data_sha256) for e in entries),
+            tuple(
+                _load_member(folder, e.file, e, e.classes, document.data_sha256) for e in entries
+            ),
             hundredths,
         )
     return Predictor(document.classes, members, hundredths, routing)
@@ -176,23 +181,35 @@ class Predictor:
             ShapeError: An image is not uint8 RGB.
         """
         for i, image in enumerate(images):
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            is_rgb = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+            if not is_rgb or not image.size:
                 raise ShapeError(
                     f"image {i} is {image.dtype} {list(image.shape)}; expected uint8 "
                     "[height, width, 3] in RGB."
                 )
-        shard = ImageShard.pack([str(i) for i in range(len(images))], list(images))
+        shard = _pack(images)
         base = metrics.average([self._rows(m, shard) for m in self.members], self._hundredths)
         if self._routing is None:
             return Prediction(base, base.argmax(axis=1), np.zeros(len(base), bool))
-        return self._route(base, shard, self._routing)
+        return self._route(base, images, self._routing)
 
     def _route(
-        self, base: Float[np.ndarray, "image class"], shard: ImageShard, fitted: FittedRouting
+        self,
+        base: Float[np.ndarray, "image class"],
+        images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray],
+        fitted: FittedRouting,
     ) -> Prediction:
         gate = is_routed(base, fitted.routing.threshold)
         clusters = fitted.routing.clusters
-        subs = [np.exp(self._rows(m, shard).astype(np.float64)) for m in fitted.subclassifiers]
+        chosen = choose_cluster(base, clusters)
+        subs = []
+        for number, member in enumerate(fitted.subclassifiers):
+            # Only the images whose answer it gives; nobody looks at the other rows.
+            asked = np.flatnonzero(gate & (chosen == number)).tolist()
+            sub = np.zeros((len(base), len(member.classes)))
+            rows = self._rows(member, _pack([images[i] for i in asked]))
+            sub[asked] = np.exp(rows.astype(np.float64))
+            subs.append(sub)
         return Prediction(
             answer(base, subs, clusters, gate),
             rank_scores(base, subs, clusters, gate).argmax(axis=1),
@@ -208,8 +225,11 @@ class Predictor:
         return predict(network, member, shard, torch.device("cpu")).log_probabilities
 
 
-def _copy(member: Member, folder: Path, name: str) -> str:
-    file = f"members/{name}.safetensors"
+def _pack(images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray]) -> ImageShard:
+    return ImageShard.pack([str(i) for i in range(len(images))], list(images))
+
+
+def _copy(member: Member, folder: Path, file: str) -> str:
     shutil.copyfile(member.checkpoint, folder / file)
     return file
 
@@ -218,7 +238,7 @@ def _save_routing(folder: Path, fitted: FittedRouting) -> _RoutingEntry:
     entries = [
         _SubclassifierEntry(
             classes=member.classes,
-            file=_copy(member, folder, f"subclassifier-{number}"),
+            file=_copy(member, folder, f"subclassifiers/{number}.safetensors"),
             sha256=member.weights_sha256,
             views=member.views,
         )
@@ -228,7 +248,11 @@ def _save_routing(folder: Path, fitted: FittedRouting) -> _RoutingEntry:
 
 
 def _load_member(
-    folder: Path, name: str, entry: _MemberEntry | _SubclassifierEntry, data_sha256: str
+    folder: Path,
+    name: str,
+    entry: _MemberEntry | _SubclassifierEntry,
+    classes: tuple[int, ...],
+    data_sha256: str,
 ) -> Member:
     path = folder / entry.file
     if not path.resolve().is_relative_to(folder.resolve()):
@@ -238,5 +262,10 @@ def _load_member(
         raise CheckpointError(
             f"{path} is not the file that was saved: its sha256 is {member.weights_sha256[:16]}…, "
             f"expected {entry.sha256[:16]}…. Copy the artifact again."
+        )
+    if member.classes != classes:
+        raise CheckpointError(
+            f"{path} is about the classes {list(member.classes)}, and {folder / _DOCUMENT} says "
+            f"{list(classes)}. Copy the artifact again."
         )
     return member

@@ -83,6 +83,49 @@ def schema() -> None:
 
 
 @app.command()
+def search(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[a.b=value]...", help="As search.kind=line, k=5, max_cost=0.02."),
+    ] = None,
+) -> None:
+    """Search weights on the table of a finished run: no model, no Ray, in seconds."""
+    from rich.console import Console
+
+    from jobs.search import search as search_job
+    from jobs.search_table import search_table
+
+    report, page = search_job(folder, words or [])
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    console.print(search_table(report))
+    for warning in report.warnings:
+        console.print(f"note: {warning}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+
+
+benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and quality of one part.")
+app.add_typer(benchmark, name="benchmark")
+
+
+@benchmark.command("search")
+def benchmark_search(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="As images=5000, repeats=3, out=bench.json."),
+    ] = None,
+) -> None:
+    """Time the outranking table and the searches against brute force, in one process."""
+    from rich.console import Console
+
+    from jobs.benchmark.search import benchmark_search as benchmark_job
+
+    benchmark_job(words or [], Console())
+
+
+@app.command()
 def summary(
     runs: Annotated[
         list[Path], typer.Argument(help="Folders of finished runs that differ by seed.")

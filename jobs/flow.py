@@ -182,10 +182,14 @@ def _train(job: Job, stage_name: str, tasks: Sequence[TrainTask]) -> None:
     by_key = {task.key: task for task in tasks}
     todo = [task for task in by_key.values() if not task.checkpoint.exists()]
     for task in tasks:
-        job.progress.member(task.name, "training" if task in todo else "weights cached")
+        job.progress.member(task.name, "queued" if task in todo else "weights cached")
     with job.progress.stage(stage_name, len(todo), "networks") as stage:
         shards = plan_shards(job.splits.train.image_ids.tolist(), job.config.cluster.shard_images)
-        for task in job.pool.train(todo, shards):
+
+        def start(name: str) -> None:
+            job.progress.member(name, "training")
+
+        for task in job.pool.train(todo, shards, start):
             job.progress.member(task.name, "trained")
             stage.advance()
     job.counts.trained += len(todo)
@@ -216,8 +220,7 @@ def _fine_tune(job: Job, base: Member) -> dict[LabelClusters, tuple[Member, ...]
     _train(job, "fine-tune", sorted(tasks, key=lambda task: (-len(task.images), task.key)))
     return {
         clusters: tuple(
-            load_member(f"{base.name}/{task.name}", task.checkpoint, base.views, job.data_sha256)
-            for task in plan
+            load_member(task.name, task.checkpoint, base.views, job.data_sha256) for task in plan
         )
         for clusters, plan in plans.items()
     }
@@ -232,7 +235,7 @@ def _fit_routing(
 ) -> Candidate:
     base, subs = [], []
     for rows, _ in windows(job.table, [*members, *subclassifiers], job.splits.search):
-        base.append(metrics.average(rows[: len(members)], ensemble.hundredths))
+        base.append(metrics.average(rows[: len(members)], ensemble.units))
         subs.append([np.exp(part.astype(np.float64)) for part in rows[len(members) :]])
     curve = routing_curve(
         np.concatenate(base),
@@ -241,7 +244,7 @@ def _fit_routing(
         job.splits.search.labels,
     )
     routing = Routing(clusters, float(curve.thresholds[curve.best]))
-    return Candidate(FittedRouting(routing, subclassifiers, ensemble.hundredths), curve)
+    return Candidate(FittedRouting(routing, subclassifiers, ensemble.units), curve)
 
 
 def _without(part: ImageIndex, bad: dict[str, BadImage]) -> ImageIndex:

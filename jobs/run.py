@@ -24,7 +24,7 @@ from ensemble.members import CheckpointSource, Member, list_views
 from ensemble.report import document
 from ensemble.report.build import Candidate, Findings, build
 from ensemble.report.page import render
-from ensemble.search.fixed_point import WEIGHT_STEPS
+from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 from ensemble.table.logit_table import LogitTable
@@ -138,11 +138,11 @@ def _evaluate(
     base: Member | None,
     candidates: tuple[Candidate, ...],
 ) -> Findings:
-    selected = (ensemble.weights > 0).astype(np.int64) * WEIGHT_STEPS
+    selected = (ensemble.weights > 0).astype(np.int64) * WEIGHT_UNITS
     weightings = {
-        "uniform_all": np.full(len(members), WEIGHT_STEPS),
+        "uniform_all": np.full(len(members), WEIGHT_UNITS),
         "uniform_selected": selected,
-        "ensemble": ensemble.hundredths,
+        "ensemble": ensemble.units,
     }
     chosen = choose(candidates)
     return Findings(
@@ -166,7 +166,7 @@ def _save_artifact(folder: RunFolder, findings: Findings) -> None:
     predictor.save(
         folder.artifact,
         findings.members,
-        findings.ensemble.hundredths,
+        findings.ensemble.units,
         findings.splits.test.classes,
         findings.ensemble.kind,
         findings.chosen.fitted if findings.chosen and findings.is_routing else None,

@@ -62,9 +62,7 @@ class _Folder:
     def _files(self, name: str) -> list[Path]:
         folder = self.root / name
         files = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
+            path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
         )
         if not files:
             raise ConfigError(

@@ -13,7 +13,7 @@ from ensemble.images.split import Splits
 from ensemble.members import Member, ShiftsAndScales, list_views
 from ensemble.report import document
 from ensemble.report.examples import Change, list_examples
-from ensemble.search.fixed_point import WEIGHT_STEPS
+from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
@@ -180,7 +180,7 @@ def _search(findings: Findings) -> document.Search:
             )
             for step in ensemble.steps
         ),
-        tied_images=findings.outranking.num_ties(ensemble.hundredths, ensemble.k),
+        tied_images=findings.outranking.num_ties(ensemble.units, ensemble.k),
     )
 
 
@@ -320,9 +320,9 @@ def _examples(
     decode: Callable[[str], np.ndarray],
     max_examples: int,
 ) -> tuple[document.Example, ...]:
-    hundredths = findings.ensemble.hundredths
+    hundredths = findings.ensemble.units
     best = np.zeros_like(hundredths)
-    best[findings.members.index(findings.best)] = WEIGHT_STEPS
+    best[findings.members.index(findings.best)] = WEIGHT_UNITS
     changes = [
         Change(
             (findings.best.name, best, None),

@@ -1,20 +1,16 @@
 """The best single member: what an ensemble has to beat."""
 
-import numpy as np
-
 from ensemble.search.config import SearchConfig
-from ensemble.search.order import best_first
+from ensemble.search.limits import Limits
+from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
-from ensemble.search.result import Ensemble, SearchStep
+from ensemble.search.result import Ensemble
+from ensemble.search.state import anchor_step, anchor_units, finish
 
 
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
-    """Give weight 1.00 to the member with the fewest errors; ties: lower NLL, then pool order."""
-    anchor = int(best_first(table, config.k)[0])
-    errors = int(table.member_errors(config.k)[anchor])
-    weights = np.zeros(table.num_members)
-    weights[anchor] = 1.0
-    step = SearchStep(table.member_names[anchor], 1.0, errors, True, np.zeros(0, np.int64))
-    return Ensemble(
-        table.member_names, weights, "best", config.k, errors, table.num_images, (step,)
-    )
+    """Give weight 1.00 to the member with the lowest loss that the caps allow."""
+    limits = Limits.of(table, config)
+    anchor = limits.affordable(by_objective(table, config))[0]
+    step = anchor_step(table, anchor, config.error_k)
+    return finish(table, config, "best", anchor_units(table, anchor), (step,))

@@ -1,9 +1,9 @@
 """Which contested pairs are decided, once the anchor's weight is fixed and the others are bounded.
 
-If the anchor a has weight J and every other weight lies in [0, J], then sum_m w_m D_m[c] lies
-between J D_a + J sum_{m != a} min(D_m, 0) and J D_a + J sum_{m != a} max(D_m, 0). A pair whose upper
-bound is negative never reaches the label; one whose lower bound is positive always outranks it and
-becomes a count. An image with k certain counts, or with fewer than k in reach, is decided as a
+If the anchor a has weight J = 1.00 and every other weight lies in [0, J], then sum_m w_m D_m[c] lies
+between J D_a + J sum_{m != a} min(D_m, 0) and J D_a + J sum_{m != a} max(D_m, 0). A pair whose
+upper bound is negative never reaches the label; one whose lower bound is positive always outranks
+it and becomes a count. An image with k certain counts, or with fewer than k in reach, is decided as a
 whole. Nothing that can tie is dropped.
 """
 
@@ -17,14 +17,10 @@ _BLOCK_PAIRS = 1 << 13  # of 13 members: the temporaries stay in cache
 
 @dataclass(frozen=True)
 class Box:
-    """Where a boxed table is exact: this k, the anchor at `w_max`, the others in [0, `w_max`].
-
-    Weights are in hundredths.
-    """
+    """Where a boxed table is exact: this k, the anchor at 1.00, the others in [0, 1.00]."""
 
     anchor: int
     k: int
-    w_max: int
 
 
 def decided_pairs(

@@ -2,19 +2,92 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from ensemble.config import Config
 
-SearchKind = Literal["paper", "uniform", "best"]
+SearchKind = Literal[
+    "auto", "best", "caruana", "forward", "likelihood", "line", "paper", "refine", "uniform"
+]
+Objective = Literal["top_k", "top_1", "nll"]
 
 
 class SearchConfig(Config):
-    """Which search finds the weights, and which error it lowers."""
+    """Which search finds the weights, which error it lowers, and what it may not exceed."""
 
     kind: SearchKind = "paper"
-    """`paper`: greedy from the best member to the worst, weights 0.00 to 1.00; `uniform`: all
-    members alike; `best`: one member."""
+    """`paper`: greedy from the best member to the worst, weights 0.00 to 1.00; `line`: the same over
+    all real weights; `forward`: every remaining member at each step; `caruana`: votes, a member may
+    get several; `likelihood`: lowest NLL; `refine`: one weight after the other, again and again, from
+    `start`; `uniform`: all members alike; `best`: one member; `auto`: the one of these that does best
+    on images it was not fitted on."""
 
     k: Annotated[int, Field(ge=1, le=10)] = 1
     """An image is an error when its label is not among the k highest scores."""
+
+    objective: Objective = "top_k"
+    """What is lowered: the top-k error, the top-1 error whatever k, or the NLL. `paper` and `line`
+    take members in the order of it; `likelihood` always lowers the NLL."""
+
+    max_members: PositiveInt | None = None
+    """At most so many members get a weight."""
+
+    max_per_family: PositiveInt | None = None
+    """At most so many members of one family (see `families`) get a weight."""
+
+    families: dict[str, str] = Field(default_factory=dict)
+    """Family of each member, by name; its architecture where a job knows it. A member without one is
+    a family of its own."""
+
+    max_cost: PositiveFloat | None = None
+    """The costs of the members with a weight sum to this at the most, in the unit of `costs`."""
+
+    costs: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Cost of each member, by name: seconds an image, bytes, parameters or FLOPs; one unit for all."""
+
+    time_limit_s: PositiveFloat | None = None
+    """After so many seconds a search returns what it has. Two runs may then differ."""
+
+    rounds: PositiveInt = 25
+    """Votes that `caruana` gives."""
+
+    initial: NonNegativeInt = 1
+    """Best members that `caruana` starts from with one vote each, if that helps (sorted start)."""
+
+    bags: PositiveInt = 1
+    """`caruana` is repeated on so many random halves of the pool, and the votes are added; 1: once, on
+    the whole pool."""
+
+    seed: NonNegativeInt = 0
+    """Of the bags and of the folds of `auto`."""
+
+    start: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Weights to start `refine` from, by member: last night's, for instance. `paper`'s if empty."""
+
+    @property
+    def error_k(self) -> int:
+        """The k of the errors that are counted."""
+        return 1 if self.objective == "top_1" else self.k
+
+    @model_validator(mode="after")
+    def _check_costs(self) -> "SearchConfig":
+        if self.max_cost is not None and not self.costs:
+            raise ValueError(
+                "max_cost needs costs: give the cost of each member, or drop max_cost."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_families(self) -> "SearchConfig":
+        if self.max_per_family is not None and not self.families:
+            raise ValueError(
+                "max_per_family needs families: give the family of each member, or drop it."
+            )
+        return self

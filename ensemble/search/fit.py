@@ -3,18 +3,14 @@
 from collections.abc import Callable
 
 from ensemble.errors import UnknownNameError
-from ensemble.search import best, paper, uniform
+from ensemble.search import auto
 from ensemble.search.config import SearchConfig
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 
 Search = Callable[[OutrankingTable, SearchConfig], Ensemble]
 
-SEARCHES: dict[str, Search] = {
-    "best": best.fit,
-    "paper": paper.fit,
-    "uniform": uniform.fit,
-}
+SEARCHES: dict[str, Search] = {**auto.CANDIDATES, "auto": auto.fit}
 
 
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:

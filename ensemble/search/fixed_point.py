@@ -1,9 +1,13 @@
 """Probabilities and weights as integers, so that scores are exact whatever the order of summation.
 
-A probability p becomes the integer rint(p · 2^bits), a weight an integer number of hundredths; both
-are held in float64. While the sum of all weights times 2^bits stays below 2^52, every product, sum
-and difference of them, plus or minus one half, is a float64 without rounding: blocking, threads,
+A probability p becomes the integer rint(p · 2^bits), a weight an integer number of units of 0.00001;
+both are held in float64. While the sum of all weights times 2^bits stays below 2^52, every product,
+sum and difference of them, plus or minus one half, is a float64 without rounding: blocking, threads,
 FMA and the order of members cannot change a score, and equal scores come out equal.
+
+52 bits have to do for both. 30 for a probability tell apart what differs by 1e-9 (float16 storage
+keeps 24); the 22 that are left hold 41 members at weight 1.00 in units fine enough for the searches
+that look at all real weights. Only the ratios of weights matter to a score, so any integers will do.
 """
 
 import numpy as np
@@ -11,22 +15,23 @@ from jaxtyping import Float, Int, Shaped
 
 from ensemble.errors import ConfigError, ShapeError
 
-WEIGHT_STEPS = 100
+WEIGHT_UNITS = 100_000
 """A weight is an integer number of these parts of 1.00."""
 
-MAX_BITS = 40
+GRID_STEPS = 100
+"""Weights that the paper tries lie this many to 1.00."""
+
+MAX_BITS = 30
 LOG_TOLERANCE = 0.009
 """Log-probabilities may exceed 0 by this much (rounding of a low-precision softmax)."""
 
 PROBABILITY_FLOOR = 2.0**-MAX_BITS
-"""What less counts as in the NLL (27.7 nats): the log of one zero would hide all other images."""
+"""What less counts as in the NLL (20.8 nats): the log of one zero would hide all other images."""
 
 
 def fraction_bits(num_members: int) -> int:
-    """Choose bits such that all members at weight 1.00 stay exact: 40 for up to 40 members."""
-    # exp(LOG_TOLERANCE) < 1.01, hence 101 rather than 100 parts for each member.
-    largest_sum = (WEIGHT_STEPS + 1) * num_members
-    return min(MAX_BITS, 52 - largest_sum.bit_length())
+    """Choose bits such that all members at weight 1.00 stay exact: 30 for up to 41 members."""
+    return min(MAX_BITS, 52 - _largest_sum(num_members).bit_length())
 
 
 def quantise(
@@ -43,23 +48,24 @@ def quantise(
     return np.rint(probabilities, out=probabilities)
 
 
-def to_hundredths(weights: Float[np.ndarray, " member"]) -> Int[np.ndarray, " member"]:
-    """Read weights such as 1.00 and 0.37 as 100 and 37.
+def to_units(weights: Float[np.ndarray, " member"]) -> Int[np.ndarray, " member"]:
+    """Read weights such as 1.00 and 0.37 as 100,000 and 37,000 units.
 
     Raises:
-        ConfigError: A weight is not a multiple of 0.01, or as in `checked_hundredths`.
+        ConfigError: A weight is not a multiple of 0.00001, or as in `checked_units`.
     """
-    scaled = np.asarray(weights, dtype=np.float64) * WEIGHT_STEPS
+    scaled = np.asarray(weights, dtype=np.float64) * WEIGHT_UNITS
     rounded = np.rint(scaled)
-    if not np.all(np.abs(scaled - rounded) < 1e-6):
+    if not np.all(np.abs(scaled - rounded) < 1e-3):
         raise ConfigError(
-            f"weights {weights.tolist()} are not multiples of {1 / WEIGHT_STEPS}; round them first."
+            f"weights {weights.tolist()} are not multiples of {1 / WEIGHT_UNITS:.5f}; round them "
+            "first."
         )
-    return checked_hundredths(rounded.astype(np.int64), len(weights))
+    return checked_units(rounded.astype(np.int64), len(weights))
 
 
-def checked_hundredths(
-    hundredths: Shaped[np.ndarray, " member"], num_members: int
+def checked_units(
+    units: Shaped[np.ndarray, " member"], num_members: int
 ) -> Int[np.ndarray, " member"]:
     """Accept weights only where scores stay exact and the ever-outranking lemma holds.
 
@@ -67,17 +73,22 @@ def checked_hundredths(
         ShapeError: There is not one weight for each member.
         ConfigError: A weight is negative, all are zero, or their sum is too large for exact scores.
     """
-    if len(hundredths) != num_members:
-        raise ShapeError(f"{len(hundredths)} weights for {num_members} members; pass one for each.")
-    total = int(hundredths.sum())
-    if hundredths.min() < 0 or total == 0:
+    if len(units) != num_members:
+        raise ShapeError(f"{len(units)} weights for {num_members} members; pass one for each.")
+    total = int(units.sum())
+    if units.min() < 0 or total == 0:
         raise ConfigError(
-            f"weights {hundredths.tolist()} (hundredths): none may be negative and one must be "
-            "positive."
+            f"weights {units.tolist()} (units of {1 / WEIGHT_UNITS:.5f}): none may be negative and "
+            "one must be positive."
         )
-    if total > WEIGHT_STEPS * num_members:
+    if total > WEIGHT_UNITS * num_members:
         raise ConfigError(
-            f"weights {hundredths.tolist()} (hundredths) sum to {total}; scores are exact up to "
-            f"{WEIGHT_STEPS} a member. Divide all by the largest."
+            f"weights {units.tolist()} (units of {1 / WEIGHT_UNITS:.5f}) sum to {total}; scores "
+            f"are exact up to {WEIGHT_UNITS} a member. Divide all by the largest."
         )
-    return hundredths.astype(np.int64)
+    return units.astype(np.int64)
+
+
+def _largest_sum(num_members: int) -> int:
+    # exp(LOG_TOLERANCE) < 1.01: a probability may exceed 1 by that much.
+    return (WEIGHT_UNITS + WEIGHT_UNITS // 100) * num_members

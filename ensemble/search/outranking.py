@@ -21,25 +21,24 @@ probability 0. Such rows are counted in `num_broken`.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, Shaped
 
-from ensemble.errors import ConfigError, EmptySplitError, TableError
+from ensemble.errors import ConfigError, EmptySplitError, ShapeError
 from ensemble.search.box import Box, decided_pairs
-from ensemble.search.contested import Columns, ContestedBlock, check_window, contested_pairs
 from ensemble.search.fixed_point import (
+    GRID_STEPS,
     PROBABILITY_FLOOR,
-    WEIGHT_STEPS,
-    checked_hundredths,
-    fraction_bits,
+    WEIGHT_UNITS,
+    checked_units,
 )
 from ensemble.search.sweep import error_curve
 
-_BLOCK_VALUES = 1 << 16  # of one member: 64 images of 1000 classes, so that a block stays in cache
+_BLOCK_PAIRS = 1 << 14  # so that a sum over members stays in cache
+_BOXES_KEPT = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +57,7 @@ class OutrankingTable:
         true_probabilities: Probability of the label, a multiple of 2^-bits; 0 where broken.
         broken: Rows with NaN or +inf.
         ranks: Classes that outrank the label in each single member; all classes where broken.
+        image_counts: How often each image counts (a fold, a bootstrap sample); None: once each.
         box: The weights it is limited to, or None.
     """
 
@@ -72,7 +72,9 @@ class OutrankingTable:
     true_probabilities: Float[np.ndarray, "image member"]
     broken: Bool[np.ndarray, "image member"]
     ranks: Int32[np.ndarray, "image member"]
+    image_counts: Int[np.ndarray, " image"] | None = None
     box: Box | None = None
+    _boxes: dict[Box, "OutrankingTable"] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for array in vars(self).values():
@@ -87,6 +89,8 @@ class OutrankingTable:
         threads: int = 1,
     ) -> "OutrankingTable":
         """Build from whole columns of log-probabilities by member name; see `OutrankingBuilder`."""
+        from ensemble.search.builder import OutrankingBuilder  # it imports this module
+
         builder = OutrankingBuilder(tuple(columns), threads)
         builder.add(list(columns.values()), labels)
         return builder.finish()
@@ -100,6 +104,11 @@ class OutrankingTable:
     def num_images(self) -> int:
         """Count the images."""
         return len(self.labels)
+
+    @cached_property
+    def num_counted(self) -> int:
+        """Count the images, each as often as it counts."""
+        return self.num_images if self.image_counts is None else int(self.image_counts.sum())
 
     @property
     def num_pairs(self) -> int:
@@ -121,137 +130,168 @@ class OutrankingTable:
         """Give one half, signed by who wins a tie: +1/2 the class, -1/2 the label."""
         return np.where(self.classes < self.labels[self.images], 0.5, -0.5)
 
-    def member_errors(
-        self, k: int, image_counts: Int[np.ndarray, " image"] | None = None
-    ) -> Int[np.ndarray, " member"]:
+    def reweighted(self, image_counts: Int[np.ndarray, " item"]) -> "OutrankingTable":
+        """Let each image count as often as said; shares everything else, boxes included.
+
+        Raises:
+            ShapeError: There is not one count for each image.
+            EmptySplitError: No image counts.
+        """
+        if len(image_counts) != self.num_images or image_counts.min(initial=0) < 0:
+            raise ShapeError(
+                f"{len(image_counts)} counts for {self.num_images} images; pass one for each, none "
+                "below 0."
+            )
+        if not image_counts.any():
+            raise EmptySplitError("no image counts; at least one must.")
+        return replace(self, image_counts=np.array(image_counts, dtype=np.int64))
+
+    def select(self, members: Sequence[int]) -> "OutrankingTable":
+        """Keep some members only, in the order given.
+
+        Raises:
+            ConfigError: The table is boxed.
+        """
+        if self.box:
+            raise ConfigError(f"the table is boxed ({self.box}); select from the full table.")
+        kept = list(members)
+        return replace(
+            self,
+            member_names=tuple(self.member_names[member] for member in kept),
+            differences=self.differences[kept],
+            true_probabilities=self.true_probabilities[:, kept],
+            broken=self.broken[:, kept],
+            ranks=self.ranks[:, kept],
+            _boxes={},
+        )
+
+    def count(self, marked: Bool[np.ndarray, " image"]) -> int:
+        """Count the marked images, each as often as it counts."""
+        if self.image_counts is None:
+            return int(np.count_nonzero(marked))
+        return int(self.image_counts[marked].sum())
+
+    def member_errors(self, k: int) -> Int[np.ndarray, " member"]:
         """Count the top-k errors of each single member."""
         is_error = self.ranks >= self._checked_k(k)
-        if image_counts is None:
-            return np.asarray(np.count_nonzero(is_error, axis=0))
-        return np.array([image_counts[column].sum() for column in is_error.T])
+        return np.array([self.count(column) for column in is_error.T])
 
-    def member_nll(
-        self, image_counts: Int[np.ndarray, " image"] | None = None
-    ) -> Float[np.ndarray, " member"]:
+    def member_nll(self) -> Float[np.ndarray, " member"]:
         """Average -log of the label's probability (nats) for each single member, as `nll` does."""
-        return np.asarray(np.average(self._member_losses, axis=0, weights=image_counts))
+        return np.asarray(np.average(self._member_losses, axis=0, weights=self.image_counts))
 
     @cached_property
     def _member_losses(self) -> Float[np.ndarray, "image member"]:
-        return np.negative(np.log(np.maximum(self.true_probabilities, PROBABILITY_FLOOR)))
+        return np.asarray(-np.log(np.maximum(self.true_probabilities, PROBABILITY_FLOOR)))
 
-    def is_error(
-        self, hundredths: Int[np.ndarray, " member"], k: int
-    ) -> Bool[np.ndarray, " image"]:
+    def is_error(self, units: Int[np.ndarray, " member"], k: int) -> Bool[np.ndarray, " image"]:
         """Tell for each image whether k or more classes outrank its label.
 
         Args:
-            hundredths: Weight of each member in hundredths.
+            units: Weight of each member, integers of one unit.
             k: The error is top-k.
 
         Raises:
             ShapeError: There is not one weight for each member.
             ConfigError: The weights or k are outside what the table is exact for.
         """
-        weights = self._checked(hundredths, k)
-        num_outranking = self._num_outranking(self.scores(weights) > 0)
-        return np.logical_or(num_outranking >= k, self._is_broken(weights))
+        weights = self._checked(units, k)
+        num_outranking = self.num_outranking(self.scores(weights) > 0)
+        return np.asarray((num_outranking >= k) | self._is_broken(weights))
 
-    def errors(
-        self,
-        hundredths: Int[np.ndarray, " member"],
-        k: int,
-        image_counts: Int[np.ndarray, " image"] | None = None,
-    ) -> int:
-        """Count the top-k errors; arguments and exceptions as in `is_error` and `sweep`."""
-        is_error = self.is_error(hundredths, k)
-        return int(is_error.sum() if image_counts is None else image_counts[is_error].sum())
+    def errors(self, units: Int[np.ndarray, " member"], k: int) -> int:
+        """Count the top-k errors; arguments and exceptions as in `is_error`."""
+        return self.count(self.is_error(units, k))
 
-    def num_ties(self, hundredths: Int[np.ndarray, " member"], k: int) -> int:
+    def num_ties(self, units: Int[np.ndarray, " member"], k: int) -> int:
         """Count the images whose top-k outcome hangs on how equal scores are ordered."""
-        weights = self._checked(hundredths, k)
+        weights = self._checked(units, k)
         above = self.scores(weights) - self.bias
-        surely = self._num_outranking(above > 0) >= k
-        possibly = self._num_outranking(above >= 0) >= k
-        return int(np.count_nonzero((surely != possibly) & ~self._is_broken(weights)))
+        surely = self.num_outranking(above > 0) >= k
+        possibly = self.num_outranking(above >= 0) >= k
+        return self.count((surely != possibly) & ~self._is_broken(weights))
 
-    def scores(self, hundredths: Int[np.ndarray, " member"]) -> Float[np.ndarray, " pair"]:
+    def scores(self, units: Int[np.ndarray, " member"]) -> Float[np.ndarray, " pair"]:
         """Give for each pair what the class has above the label, plus the bias: outranks iff > 0.
 
         Linear in the weights but for the bias, so that a search can keep it up to date itself.
         """
         scores = np.array(self.bias)
-        term = np.empty_like(scores)
-        for member in np.flatnonzero(hundredths):
-            np.multiply(self.differences[member], float(hundredths[member]), out=term)
-            scores += term
+        selected = np.flatnonzero(units)
+        for first in range(0, self.num_pairs, _BLOCK_PAIRS):
+            part = slice(first, first + _BLOCK_PAIRS)
+            for member in selected:
+                scores[part] += self.differences[member, part] * float(units[member])
         return scores
 
     def sweep(
         self,
-        hundredths: Int[np.ndarray, " member"],
+        units: Int[np.ndarray, " member"],
         member: int,
         k: int,
-        image_counts: Int[np.ndarray, " image"] | None = None,
         scores: Float[np.ndarray, " pair"] | None = None,
+        num_steps: int = GRID_STEPS,
     ) -> Int[np.ndarray, " weight"]:
-        """Count the top-k errors at each weight 0.00, 0.01, …, 1.00 of one member.
+        """Count the top-k errors at evenly spaced weights from 0 to 1.00 of one member.
 
         Args:
-            hundredths: Weights of the others in hundredths; that of `member` is not read.
+            units: Weights of the others, in units of 0.00001; that of `member` is not read.
             member: Index of the member whose weight runs.
             k: The error is top-k.
-            image_counts: How often each image counts (a bootstrap sample); once each by default.
             scores: `scores` of the others' weights, where the caller has them.
+            num_steps: 100 for the paper's weights; `WEIGHT_UNITS` for all weights there are.
 
         Returns:
-            101 counts.
+            One count more than steps.
 
         Raises:
             ShapeError: There is not one weight for each member.
             ConfigError: The weights or k are outside what the table is exact for.
         """
-        others = np.array(hundredths)
+        others = np.array(units)
         others[member] = 0
         others = self._checked(others, k)
         start = self.scores(others) if scores is None else scores
-        counts = np.ones(self.num_images, np.int64) if image_counts is None else image_counts
-        num_outranking = self._num_outranking(start > 0)
-        slope = self.differences[member]
+        counts = self.image_counts
+        if counts is None:
+            counts = np.ones(self.num_images, np.int64)
+        num_outranking = self.num_outranking(start > 0)
+        pairs = (start, self.differences[member], self.images)
         if not self.num_broken.any():
-            return error_curve(start, slope, self.images, num_outranking, counts, k)
+            return error_curve(*pairs, num_outranking, counts, k, num_steps)
         is_broken = self._is_broken(others)
         breaks = self.broken[:, member] & ~is_broken
         sound = np.where(is_broken | breaks, 0, counts)
-        curve = error_curve(start, slope, self.images, num_outranking, sound, k)
+        curve = error_curve(*pairs, num_outranking, sound, k, num_steps)
         curve += counts[is_broken].sum()
         curve[0] += counts[breaks & (num_outranking >= k)].sum()
         curve[1:] += counts[breaks].sum()
         return curve
 
-    def nll(self, hundredths: Int[np.ndarray, " member"]) -> float:
-        """Average -log of the label's averaged probability (nats); below 2^-40 it counts as that.
+    def nll(self, units: Int[np.ndarray, " member"]) -> float:
+        """Average -log of the label's averaged probability (nats); below 2^-30 it counts as that.
 
         `num_floored` says how often.
         """
-        return float(-np.log(np.maximum(self._true_average(hundredths), PROBABILITY_FLOOR)).mean())
+        losses = -np.log(np.maximum(self.true_average(units), PROBABILITY_FLOOR))
+        return float(np.average(losses, weights=self.image_counts))
 
-    def num_floored(self, hundredths: Int[np.ndarray, " member"]) -> int:
-        """Count the images whose label has less than 2^-40 on average, broken ones included."""
-        return int(np.count_nonzero(self._true_average(hundredths) < PROBABILITY_FLOOR))
+    def num_floored(self, units: Int[np.ndarray, " member"]) -> int:
+        """Count the images whose label has less than 2^-30 on average, broken ones included."""
+        return self.count(self.true_average(units) < PROBABILITY_FLOOR)
 
-    def _true_average(self, hundredths: Int[np.ndarray, " member"]) -> Float[np.ndarray, " image"]:
-        weights = checked_hundredths(hundredths, self.num_members)
+    def true_average(self, units: Int[np.ndarray, " member"]) -> Float[np.ndarray, " image"]:
+        """Give the label's averaged probability; 0 where a member with a weight is broken."""
+        weights = checked_units(units, self.num_members)
         average = self.true_probabilities @ weights.astype(np.float64) / weights.sum()
         return np.where(self._is_broken(weights), 0.0, average)
 
-    def boxed(self, anchor: int, k: int, w_max: int = WEIGHT_STEPS) -> "OutrankingTable":
-        """Drop what no weighting with `anchor` at `w_max` and the others in [0, `w_max`] can turn.
+    def boxed(self, anchor: int, k: int) -> "OutrankingTable":
+        """Drop what no weighting with `anchor` at 1.00 and the others in [0, 1.00] can turn.
 
         Args:
             anchor: Index of the member with the fixed weight.
             k: The error is top-k.
-            w_max: The largest weight, hundredths.
 
         Returns:
             A table a tenth as large, exact for this k and these weights; it refuses others.
@@ -261,21 +301,31 @@ class OutrankingTable:
         """
         if self.box:
             raise ConfigError(f"the table is boxed already ({self.box}); box the full table.")
-        box = Box(anchor, self._checked_k(k), w_max)
-        never, always = decided_pairs(self.differences, anchor)
+        box = Box(anchor, self._checked_k(k))
+        if box not in self._boxes:
+            while len(self._boxes) >= _BOXES_KEPT:
+                self._boxes.pop(next(iter(self._boxes)))
+            self._boxes[box] = self._box(box)
+        return replace(self._boxes[box], image_counts=self.image_counts)
+
+    def _box(self, box: Box) -> "OutrankingTable":
+        never, always = decided_pairs(self.differences, box.anchor)
         num_certain = self._count(always)
-        is_open = (num_certain < k) & (num_certain + self._count(~(never | always)) >= k)
+        is_open = (num_certain < box.k) & (num_certain + self._count(~(never | always)) >= box.k)
         kept = np.flatnonzero(~(never | always) & is_open[self.images])
         return replace(
             self,
-            indptr=_bounds(np.bincount(self.images[kept], minlength=self.num_images)),
+            indptr=bounds(np.bincount(self.images[kept], minlength=self.num_images)),
             classes=self.classes[kept],
             differences=np.stack([row[kept] for row in self.differences]),
             num_certain=num_certain,
+            image_counts=None,
             box=box,
+            _boxes={},
         )
 
-    def _num_outranking(self, outranks: Bool[np.ndarray, " pair"]) -> Int[np.ndarray, " image"]:
+    def num_outranking(self, outranks: Bool[np.ndarray, " pair"]) -> Int[np.ndarray, " image"]:
+        """Count for each image the marked pairs, and the classes that outrank in any case."""
         total: Int[np.ndarray, " image"] = self.num_certain + self._count(outranks)
         return total
 
@@ -297,16 +347,13 @@ class OutrankingTable:
         is_broken: Bool[np.ndarray, " image"] = np.any(self.broken[:, selected], axis=1)
         return is_broken
 
-    def _checked(
-        self, hundredths: Int[np.ndarray, " weight"], k: int
-    ) -> Int[np.ndarray, " weight"]:
-        weights = checked_hundredths(hundredths, self.num_members)
+    def _checked(self, units: Int[np.ndarray, " weight"], k: int) -> Int[np.ndarray, " weight"]:
+        weights = checked_units(units, self.num_members)
         self._checked_k(k)
-        box = self.box
-        if box and not (weights[box.anchor] == box.w_max == weights.max()):
+        if self.box and not (weights[self.box.anchor] == WEIGHT_UNITS == weights.max()):
             raise ConfigError(
-                f"weights {weights.tolist()} (hundredths) are outside {box} that the table is "
-                "limited to; use the full table."
+                f"weights {weights.tolist()} (units of 0.00001) are outside {self.box} that the "
+                "table is limited to; use the full table."
             )
         return weights
 
@@ -323,71 +370,6 @@ class OutrankingTable:
         return k
 
 
-class OutrankingBuilder:
-    """Builds an outranking table from windows of images, as predictions arrive.
-
-    The result does not depend on how the images were cut into windows, nor on `threads`.
-    """
-
-    def __init__(self, member_names: Sequence[str], threads: int = 1) -> None:
-        if not member_names or len(set(member_names)) != len(member_names):
-            raise TableError(f"members {list(member_names)}: expected at least one, all different.")
-        self._member_names = tuple(member_names)
-        self._threads = threads
-        self._bits = fraction_bits(len(self._member_names))
-        self._labels: list[Int[np.ndarray, " image"]] = []
-        self._blocks: list[ContestedBlock] = []
-        self._num_classes = 0
-
-    def add(self, log_probabilities: Columns, labels: Shaped[np.ndarray, " label"]) -> None:
-        """Read a window of images; nothing of the input is kept.
-
-        Args:
-            log_probabilities: Log of the softmax averaged over views, for every member in order;
-                float16, float32 or float64. -inf is a probability of 0, NaN and +inf break a row.
-            labels: Class index of each image.
-
-        Raises:
-            ShapeError: Members, images or classes do not agree with the labels or earlier windows.
-            TableError: A label is not a class, or a value is too large for a log-probability.
-        """
-        columns = list(log_probabilities)
-        self._num_classes = check_window(columns, labels, self._member_names, self._num_classes)
-        labels = labels.astype(np.int64)
-        num_images = max(1, _BLOCK_VALUES // self._num_classes)
-
-        def read(first: int) -> ContestedBlock:
-            part = slice(first, first + num_images)
-            return contested_pairs([column[part] for column in columns], labels[part], self._bits)
-
-        starts = range(0, len(labels), num_images)
-        with ThreadPoolExecutor(self._threads) as pool:
-            self._blocks += pool.map(read, starts)
-        self._labels.append(labels)
-
-    def finish(self) -> OutrankingTable:
-        """Put the windows together.
-
-        Raises:
-            EmptySplitError: No image was added.
-        """
-        if not self._blocks:
-            raise EmptySplitError("no image was added; an outranking table needs at least one.")
-        labels, whole = np.concatenate(self._labels), ContestedBlock.concatenate(self._blocks)
-        return OutrankingTable(
-            member_names=self._member_names,
-            labels=labels,
-            num_classes=self._num_classes,
-            bits=self._bits,
-            indptr=_bounds(whole.num_pairs),
-            classes=whole.classes,
-            differences=whole.differences,
-            num_certain=np.zeros(len(labels), dtype=np.int32),
-            true_probabilities=np.ascontiguousarray(whole.label_scores.T) * 2.0**-self._bits,
-            broken=np.ascontiguousarray(whole.broken.T),
-            ranks=np.ascontiguousarray(whole.ranks.T),
-        )
-
-
-def _bounds(counts: Int[np.ndarray, " image"]) -> Int[np.ndarray, " bound"]:
+def bounds(counts: Int[np.ndarray, " image"]) -> Int[np.ndarray, " bound"]:
+    """Turn pairs for each image into the places where each image's pairs begin."""
     return np.concatenate([[0], np.cumsum(counts)])

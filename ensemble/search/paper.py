@@ -4,73 +4,57 @@ Members come from best to worst. The first gets weight 1.00. Each of the others 
 among 0.00, 0.01, …, 1.00 at which the weighted sum so far plus this member has the fewest errors;
 0.00 means that it is not selected. Where the paper is silent we choose: of several best weights the
 smallest, of several members with the same error the one with the lower NLL, then the first in the
-pool.
+pool. Caps are ours: a member that they forbid gets 0.00.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import WEIGHT_STEPS
-from ensemble.search.order import best_first
+from ensemble.search.fixed_point import GRID_STEPS, WEIGHT_UNITS
+from ensemble.search.limits import Limits
+from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
+from ensemble.search.state import anchor_step, anchor_units, finish, late_note
+
+_STEP_UNITS = WEIGHT_UNITS // GRID_STEPS
 
 
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
-    """Search with all images counted once."""
-    anchor, *others = best_first(table, config.k).tolist()
-    errors = int(table.member_errors(config.k)[anchor])
-    name = table.member_names[anchor]
-    first = SearchStep(name, 1.0, errors, True, np.zeros(0, np.int64))
-    steps = (first, *greedy_steps(table.boxed(anchor, config.k), anchor, others, config.k))
-    weight_of = {step.member: step.weight for step in steps}
-    return Ensemble(
-        members=table.member_names,
-        weights=np.array([weight_of[name] for name in table.member_names]),
-        kind="paper",
-        k=config.k,
-        errors=steps[-1].errors,
-        num_images=table.num_images,
-        steps=steps,
-    )
-
-
-def greedy_steps(
-    table: OutrankingTable,
-    anchor: int,
-    others: Iterable[int],
-    k: int,
-    image_counts: Int[np.ndarray, " image"] | None = None,
-) -> list[SearchStep]:
-    """Decide the weights of all members but the anchor, one after the other.
-
-    Args:
-        table: The full table, or the one boxed around the anchor for this k.
-        anchor: Index of the member with weight 1.00.
-        others: Indices of the others, from best to worst.
-        k: The error is top-k.
-        image_counts: How often each image counts; once each by default.
-    """
-    hundredths = np.zeros(table.num_members, dtype=np.int64)
-    hundredths[anchor] = WEIGHT_STEPS
-    scores = table.scores(hundredths)
-    steps = []
+    """Search as Table 1 does."""
+    limits, k = Limits.of(table, config), config.error_k
+    anchor, *others = limits.affordable(by_objective(table, config))
+    units, steps = anchor_units(table, anchor), [anchor_step(table, anchor, k)]
+    boxed = table.boxed(anchor, k)
+    scores = boxed.scores(units)
     for member in others:
-        curve = table.sweep(hundredths, member, k, image_counts, scores)
-        chosen = int(curve.argmin())  # the first minimum: the smallest weight
-        hundredths[member] = chosen
+        if limits.is_late:
+            return finish(table, config, "paper", units, tuple(steps), (_note(config, steps),))
+        if not limits.allow_more(units > 0, member):
+            continue
+        curve = boxed.sweep(units, member, k, scores)
+        losses = _nlls(table, units, member) if config.objective == "nll" else curve
+        chosen = int(losses.argmin())  # the first minimum: the smallest weight
         if chosen:
-            scores += table.differences[member] * chosen
-        steps.append(
-            SearchStep(
-                member=table.member_names[member],
-                weight=chosen / WEIGHT_STEPS,
-                errors=int(curve[chosen]),
-                selected=chosen > 0,
-                errors_by_weight=curve,
-            )
-        )
-    return steps
+            units[member] = chosen * _STEP_UNITS
+            scores += boxed.differences[member] * float(units[member])
+        name, weight = table.member_names[member], chosen / GRID_STEPS
+        steps.append(SearchStep(name, weight, int(curve[chosen]), chosen > 0, curve))
+    return finish(table, config, "paper", units, tuple(steps))
+
+
+def _nlls(
+    table: OutrankingTable, units: Int[np.ndarray, " member"], member: int
+) -> Float[np.ndarray, " weight"]:
+    """Give the NLL at each weight of the grid."""
+    tried = np.array(units)
+    nlls = np.empty(GRID_STEPS + 1)
+    for step in range(GRID_STEPS + 1):
+        tried[member] = step * _STEP_UNITS
+        nlls[step] = table.nll(tried)
+    return nlls
+
+
+def _note(config: SearchConfig, steps: list[SearchStep]) -> str:
+    return late_note(config, f"after {len(steps)} members")

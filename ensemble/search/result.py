@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ensemble.errors import ShapeError
-from ensemble.search.fixed_point import to_hundredths
+from ensemble.search.fixed_point import to_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +34,15 @@ class Ensemble:
 
     Attributes:
         members: All names, in pool order.
-        weights: One for each member as the search found it (1.00, 0.37, …), a multiple of 0.01;
-            0: not selected.
+        weights: One for each member as the search found it (1.00, 0.37, …), a multiple of
+            0.00001; 0: not selected.
         kind: The search that found them.
         k: The error that was counted is top-k.
         errors: Errors on the images the search was fitted on. Optimistic: measure it on others.
         num_images: How many images that were.
         steps: The decisions in the order they were made; empty where nothing was decided.
+        chosen: The search that `auto` took; empty for all others.
+        notes: What a reader should know of how the search went, in sentences.
     """
 
     members: tuple[str, ...]
@@ -50,19 +52,21 @@ class Ensemble:
     errors: int
     num_images: int
     steps: tuple[SearchStep, ...] = ()
+    chosen: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.members) != len(self.weights):
             raise ShapeError(
                 f"{len(self.weights)} weights for {len(self.members)} members; pass one for each."
             )
-        to_hundredths(self.weights)
+        to_units(self.weights)
         self.weights.flags.writeable = False
 
     @property
-    def hundredths(self) -> Int[np.ndarray, " member"]:
+    def units(self) -> Int[np.ndarray, " member"]:
         """Give the weights as the integers that the outranking table and `metrics.average` take."""
-        return to_hundredths(self.weights)
+        return to_units(self.weights)
 
     @property
     def normalised(self) -> Float[np.ndarray, " member"]:
@@ -74,6 +78,11 @@ class Ensemble:
     def selected(self) -> tuple[str, ...]:
         """Name the members with a weight, in pool order."""
         return tuple(m for m, w in zip(self.members, self.weights, strict=True) if w > 0)
+
+    @property
+    def search(self) -> str:
+        """Name the search that made the weights."""
+        return self.chosen or self.kind
 
     @property
     def error(self) -> float:

@@ -57,8 +57,7 @@ class SyntheticPool:
         centres = rng.standard_normal((self.num_superclasses, self.num_features), dtype=np.float32)
         own = rng.standard_normal((self.num_classes, self.num_features), dtype=np.float32)
         mixed = centres[superclass] + 0.8 * own
-        length: Float32[np.ndarray, "class 1"] = np.linalg.norm(mixed, axis=1, keepdims=True)
-        return np.divide(mixed, length)
+        return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True))
 
     def _features(
         self, prototypes: Float32[np.ndarray, "class feature"], labels: Int[np.ndarray, " image"]
@@ -69,7 +68,7 @@ class SyntheticPool:
         difficulty = 0.5 * rng.lognormal(sigma=0.7, size=(len(labels), 1))
         noise = self._noise(0, len(labels))
         seen = (1 - share) * prototypes[labels] + share * prototypes[other] + difficulty * noise
-        return np.multiply(seen, 2.0, dtype=np.float32, casting="same_kind")
+        return np.asarray(2.0 * seen, dtype=np.float32)
 
     def _noise(self, stream: int, num_images: int) -> Float32[np.ndarray, "image feature"]:
         noise = self._rng(3, stream).standard_normal(

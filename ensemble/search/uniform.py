@@ -1,15 +1,17 @@
-"""The plain average of all members."""
+"""The plain average of all members, or of as many of the best as the caps allow."""
 
 import numpy as np
 
 from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import WEIGHT_STEPS
+from ensemble.search.fixed_point import WEIGHT_UNITS
+from ensemble.search.limits import Limits
+from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
+from ensemble.search.state import finish
 
 
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
-    """Give every member weight 1.00."""
-    errors = table.errors(np.full(table.num_members, WEIGHT_STEPS), config.k)
-    weights = np.ones(table.num_members)
-    return Ensemble(table.member_names, weights, "uniform", config.k, errors, table.num_images)
+    """Give every member weight 1.00, from best to worst as far as the caps allow."""
+    taken = Limits.of(table, config).take(by_objective(table, config).tolist())
+    return finish(table, config, "uniform", np.where(taken, WEIGHT_UNITS, 0))

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float32, Shaped
@@ -38,7 +37,7 @@ class LogitBlock:
                 f"{len(self.log_probabilities)} rows; expected one row an image."
             )
 
-    def only(self, image_ids: Collection[str]) -> Self:
+    def only(self, image_ids: Collection[str]) -> "LogitBlock":
         """The block without what it says of other images; its cost stays what it was."""
         keep = np.array([str(image_id) in image_ids for image_id in self.image_ids], dtype=bool)
         return replace(

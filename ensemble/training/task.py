@@ -76,7 +76,7 @@ class TrainTask:
         Source: P2 §IV-3: base architecture, base weights, the label cluster's outputs.
         """
         return cls(
-            name="+".join(images.classes[label] for label in classes),
+            name=f"{base.name}/{'+'.join(images.classes[label] for label in classes)}",
             architecture=base.architecture,
             recipe=recipe,
             seed=seed,

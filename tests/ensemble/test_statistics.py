@@ -14,7 +14,7 @@ from ensemble.statistics import mcnemar, mean_sd, paired_bootstrap
 
 @pytest.fixture
 def shapes_unchecked():
-    """Arrays reach the checks of our own that a user meets, who runs without the tests' type checks."""
+    """Let arrays reach our own checks: a user runs without the type checks of the tests."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

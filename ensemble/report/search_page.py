@@ -1,0 +1,50 @@
+"""The HTML page of a search: one self-contained file made from search-report.json and nothing else."""
+
+from functools import cache
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ensemble.report import wording
+from ensemble.report.page import TEMPLATES
+from ensemble.report.search_document import SearchReport
+
+
+def render(report: SearchReport) -> str:
+    """Render the page: no script, nothing loaded from elsewhere, every text escaped."""
+    digits = wording.digits_for(max(report.search_images, report.judged_images))
+    rows = {row.key: row for row in report.results}
+    return (
+        _environment()
+        .get_template("search_page.html.j2")
+        .render(
+            report=report,
+            digits=digits,
+            chosen=rows["chosen"],
+            best=rows["best"],
+            members=sorted(report.members, key=lambda m: (-m.weight, m.errors, m.name)),
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # The style sheet is ours, so it goes in unescaped; nothing else does.
+    environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    environment.filters |= {
+        "percent": wording.percent_text,
+        "points": wording.points_text,
+        "count": wording.count_text,
+        "weight": wording.weight_text,
+        "p": wording.p_text,
+        "seconds": wording.seconds_text,
+        "short": lambda value: f"{value:.3g}",
+    }
+    return environment

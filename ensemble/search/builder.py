@@ -1,0 +1,80 @@
+"""Builds the outranking table while predictions arrive, a window of images at a time."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from ensemble.errors import EmptySplitError, TableError
+from ensemble.search.contested import Columns, ContestedBlock, check_window, contested_pairs
+from ensemble.search.fixed_point import fraction_bits
+from ensemble.search.outranking import OutrankingTable, bounds
+
+_BLOCK_VALUES = 1 << 16  # of one member: 64 images of 1000 classes, so that a block stays in cache
+
+
+class OutrankingBuilder:
+    """Builds an outranking table from windows of images, as predictions arrive.
+
+    The result does not depend on how the images were cut into windows, nor on `threads`.
+    """
+
+    def __init__(self, member_names: Sequence[str], threads: int = 1) -> None:
+        if not member_names or len(set(member_names)) != len(member_names):
+            raise TableError(f"members {list(member_names)}: expected at least one, all different.")
+        self._member_names = tuple(member_names)
+        self._threads = threads
+        self._bits = fraction_bits(len(self._member_names))
+        self._labels: list[Int[np.ndarray, " image"]] = []
+        self._blocks: list[ContestedBlock] = []
+        self._num_classes = 0
+
+    def add(self, log_probabilities: Columns, labels: Shaped[np.ndarray, " label"]) -> None:
+        """Read a window of images; nothing of the input is kept.
+
+        Args:
+            log_probabilities: Log of the softmax averaged over views, for every member in order;
+                float16, float32 or float64. -inf is a probability of 0, NaN and +inf break a row.
+            labels: Class index of each image.
+
+        Raises:
+            ShapeError: Members, images or classes do not agree with the labels or earlier windows.
+            TableError: A label is not a class, or a value is too large for a log-probability.
+        """
+        columns = list(log_probabilities)
+        self._num_classes = check_window(columns, labels, self._member_names, self._num_classes)
+        labels = labels.astype(np.int64)
+        num_images = max(1, _BLOCK_VALUES // self._num_classes)
+
+        def read(first: int) -> ContestedBlock:
+            part = slice(first, first + num_images)
+            return contested_pairs([column[part] for column in columns], labels[part], self._bits)
+
+        starts = range(0, len(labels), num_images)
+        with ThreadPoolExecutor(self._threads) as pool:
+            self._blocks += pool.map(read, starts)
+        self._labels.append(labels)
+
+    def finish(self) -> OutrankingTable:
+        """Put the windows together.
+
+        Raises:
+            EmptySplitError: No image was added.
+        """
+        if not self._blocks:
+            raise EmptySplitError("no image was added; an outranking table needs at least one.")
+        labels, whole = np.concatenate(self._labels), ContestedBlock.concatenate(self._blocks)
+        return OutrankingTable(
+            member_names=self._member_names,
+            labels=labels,
+            num_classes=self._num_classes,
+            bits=self._bits,
+            indptr=bounds(whole.num_pairs),
+            classes=whole.classes,
+            differences=whole.differences,
+            num_certain=np.zeros(len(labels), dtype=np.int32),
+            true_probabilities=np.ascontiguousarray(whole.label_scores.T) * 2.0**-self._bits,
+            broken=np.ascontiguousarray(whole.broken.T),
+            ranks=np.ascontiguousarray(whole.ranks.T),
+        )

@@ -1,0 +1,86 @@
+"""Errors on images that the weights were not fitted on, where there is one labelled set only.
+
+Images are dealt into folds by class; weights are fitted on all folds but one and judged on that one,
+until every image has been judged once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ensemble.errors import ConfigError
+from ensemble.search.fixed_point import PROBABILITY_FLOOR
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.result import Ensemble
+
+Fit = Callable[[OutrankingTable], Ensemble]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """How a way of fitting does on images that it did not see.
+
+    Attributes:
+        is_error: Of each image, by the weights fitted without its fold.
+        losses: -log of the label's probability, likewise, nats.
+        ensembles: What was fitted for each fold.
+    """
+
+    is_error: Bool[np.ndarray, " image"]
+    losses: Float[np.ndarray, " image"]
+    ensembles: tuple[Ensemble, ...]
+
+
+def stratified_folds(
+    labels: Int[np.ndarray, " image"], num_folds: int, seed: int
+) -> Int[np.ndarray, " image"]:
+    """Deal the images of each class evenly into folds, in random order.
+
+    Raises:
+        ConfigError: There are fewer images than folds, or fewer than two folds.
+    """
+    if not 2 <= num_folds <= len(labels):
+        raise ConfigError(
+            f"{num_folds} folds of {len(labels)} images; expected at least 2 folds and as many "
+            "images."
+        )
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[by_class] = np.arange(len(labels)) % num_folds
+    return folds
+
+
+def cross_fit(
+    table: OutrankingTable, fit: Fit, folds: Int[np.ndarray, " image"], k: int
+) -> HeldOut:
+    """Fit without each fold in turn, and judge on it.
+
+    Args:
+        table: Of all images; how often each counts is respected.
+        fit: From a table to an ensemble.
+        folds: The fold of each image.
+        k: The error is top-k.
+    """
+    counts = table.image_counts
+    counts = np.ones(table.num_images, np.int64) if counts is None else counts
+    ensembles = [
+        fit(table.reweighted(np.where(folds == fold, 0, counts))) for fold in np.unique(folds)
+    ]
+    return judge_folds(table, ensembles, folds, k)
+
+
+def judge_folds(
+    table: OutrankingTable, ensembles: Sequence[Ensemble], folds: Int[np.ndarray, " image"], k: int
+) -> HeldOut:
+    """Judge on each fold, by rising number, the ensemble that was fitted without it."""
+    is_error = np.zeros(table.num_images, dtype=np.bool_)
+    losses = np.zeros(table.num_images)
+    for fold, ensemble in zip(np.unique(folds), ensembles, strict=True):
+        held_out = folds == fold
+        average = np.maximum(table.true_average(ensemble.units), PROBABILITY_FLOOR)
+        is_error[held_out] = table.is_error(ensemble.units, k)[held_out]
+        losses[held_out] = -np.log(average[held_out])
+    return HeldOut(is_error, losses, tuple(ensembles))

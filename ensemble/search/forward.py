@@ -1,0 +1,56 @@
+"""Forward selection: at each step every remaining member is tried, and the one that helps most is taken.
+
+Weights are sought as in `line`. It ends when no member helps: lowers the errors, or the NLL at as
+many errors. Ties between members: the lower NLL, then the cheaper one, then pool order.
+"""
+
+from ensemble.search.config import SearchConfig
+from ensemble.search.limits import Limits
+from ensemble.search.order import by_objective
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.result import Ensemble
+from ensemble.search.state import (
+    Choice,
+    WeightState,
+    anchor_step,
+    anchor_units,
+    finish,
+    late_note,
+)
+
+
+def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
+    """Search by forward selection from the best member."""
+    limits = Limits.of(table, config)
+    anchor = limits.affordable(by_objective(table, config))[0]
+    state = WeightState(table.boxed(anchor, config.error_k), config, anchor_units(table, anchor))
+    steps = [anchor_step(table, anchor, config.error_k)]
+    before = state.loss
+    while True:
+        choices = _choices(state, limits)
+        if limits.is_late:
+            note = late_note(config, f"after {len(steps)} members")
+            return finish(table, config, "forward", state.units, tuple(steps), (note,))
+        if not choices:
+            break
+        after, _, member = min(
+            (choice.loss(config), limits.costs[member], member)
+            for member, choice in choices.items()
+        )
+        if not choices[member].weight or after >= before:
+            break
+        state.set(member, choices[member].weight)
+        steps.append(state.step(member, choices[member]))
+        before = after
+    return finish(table, config, "forward", state.units, tuple(steps))
+
+
+def _choices(state: WeightState, limits: Limits) -> dict[int, Choice]:
+    """Try every member that has no weight and may get one."""
+    choices: dict[int, Choice] = {}
+    for member in range(len(state.units)):
+        if limits.is_late:
+            break
+        if state.units[member] == 0 and limits.allow_more(state.units > 0, member):
+            choices[member] = state.best_weight(member)
+    return choices

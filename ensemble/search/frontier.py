@@ -1,0 +1,103 @@
+"""Error against cost: which ensembles no cheaper one beats, and the cheapest that is as good as the best.
+
+Searches are run under a row of cost bounds, and what no other beats in both is kept. All of it
+happens where the weights are fitted; how the points do on other images is for the caller to report.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble import statistics
+from ensemble.errors import ConfigError
+from ensemble.search.config import SearchConfig
+from ensemble.search.fit import fit
+from ensemble.search.limits import Limits, member_costs
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.result import Ensemble
+
+_NUM_BOUNDS = 12
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """An ensemble that no cheaper one beats.
+
+    Attributes:
+        cost: Sum over its members.
+        ensemble: Its weights.
+        is_tied: Whether it is statistically tied with the point of least errors.
+    """
+
+    cost: float
+    ensemble: Ensemble
+    is_tied: bool
+
+
+def cost_frontier(
+    table: OutrankingTable,
+    config: SearchConfig,
+    also: Sequence[Ensemble] = (),
+    level: float = 0.95,
+    resamples: int = 10_000,
+) -> tuple[FrontierPoint, ...]:
+    """Find the ensembles that no cheaper one beats, from the cheapest to the best.
+
+    Args:
+        table: To fit on.
+        config: With costs; its `max_cost` bounds the frontier too.
+        also: Ensembles found otherwise, to be put beside these.
+        level: Of the paired bootstrap interval that says whether two are tied.
+        resamples: Behind it.
+
+    Raises:
+        ConfigError: There are no costs.
+    """
+    if not config.costs:
+        raise ConfigError("a cost frontier needs search.costs; give the cost of each member.")
+    costs = member_costs(table.member_names, config.costs)
+    found = [ensemble for ensemble in also if Limits.of(table, config).allow(ensemble.units > 0)]
+    for bound in _bounds(costs, config.max_cost):
+        for kind in dict.fromkeys(("best", "forward", config.kind)):
+            if kind != "auto":
+                bounded = config.model_copy(update={"kind": kind, "max_cost": bound})
+                found.append(fit(table, bounded))
+    best = min(found, key=lambda ensemble: ensemble.errors)
+    return tuple(
+        FrontierPoint(
+            cost=float(costs[ensemble.units > 0].sum()),
+            ensemble=ensemble,
+            is_tied=_is_tied(table, ensemble, best, level, resamples),
+        )
+        for ensemble in _undominated(found, costs)
+    )
+
+
+def cheapest_tied(frontier: Sequence[FrontierPoint]) -> FrontierPoint:
+    """Take the cheapest point that is statistically tied with the best."""
+    return next(point for point in frontier if point.is_tied)
+
+
+def _bounds(costs: np.ndarray, max_cost: float | None) -> list[float]:
+    """List cost bounds from the cheapest member to all members, evenly on a logarithmic scale."""
+    lowest, highest = float(costs.min()), float(costs.sum())
+    highest = min(highest, highest if max_cost is None else max_cost)
+    if lowest <= 0 or lowest >= highest:
+        return [highest] if highest > 0 else [1.0]
+    return [float(bound) for bound in np.geomspace(lowest, highest, _NUM_BOUNDS)]
+
+
+def _undominated(found: Sequence[Ensemble], costs: np.ndarray) -> list[Ensemble]:
+    kept: list[Ensemble] = []
+    for ensemble in sorted(found, key=lambda e: (costs[e.units > 0].sum(), e.errors)):
+        if not kept or ensemble.errors < kept[-1].errors:
+            kept.append(ensemble)
+    return kept
+
+
+def _is_tied(
+    table: OutrankingTable, ensemble: Ensemble, best: Ensemble, level: float, resamples: int
+) -> bool:
+    wrong, least = (table.is_error(e.units, e.k) for e in (ensemble, best))
+    return not statistics.paired_bootstrap(wrong, least, resamples, level=level).is_significant

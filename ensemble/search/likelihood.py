@@ -1,0 +1,124 @@
+"""The weights with the lowest NLL of the average: a convex problem, solved by EM.
+
+EM multiplies each weight by the average share of the member in the probability of the label; the
+NLL falls with every step. Steps are lengthened by extrapolation where that lowers the NLL further.
+With g_m = mean(p_m / average), log(max g) bounds what is left to gain, so the end is certified: less
+than `_TOLERANCE` nats. Caps take out the member that is missed least, one after the other.
+
+A member with broken rows makes the average of these images worthless, which is not convex: such
+members are left out one after the other while that lowers the NLL.
+
+Source: Dempster et al. 1977 (EM of mixture weights); Varadhan and Roland 2008 (extrapolation).
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ensemble.search.config import SearchConfig
+from ensemble.search.fixed_point import PROBABILITY_FLOOR
+from ensemble.search.limits import Limits
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.result import Ensemble
+from ensemble.search.state import finish, late_note, to_scale
+
+_TOLERANCE = 1e-6  # nats
+_MAX_STEPS = 2000
+_SMALLEST = (
+    1e-3  # of the largest weight: less is dropped where that costs no more than the tolerance
+)
+
+
+def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
+    """Minimise the NLL; the errors are what comes of it."""
+    limits = Limits.of(table, config)
+    pool = limits.costs <= limits.max_cost
+    units = _fit_within(table, limits, pool)
+    while suspects := np.flatnonzero((table.num_broken > 0) & (units > 0)).tolist():
+        pools = [pool & (np.arange(len(pool)) != member) for member in suspects]
+        fitted = [_fit_within(table, limits, without) for without in pools if without.any()]
+        nlls = [table.nll(candidate) for candidate in fitted]
+        if not nlls or min(nlls) >= table.nll(units):
+            break
+        best = nlls.index(min(nlls))
+        pool, units = pools[best], fitted[best]
+    notes = (late_note(config, "before it was solved"),) if limits.is_late else ()
+    return finish(table, config, "likelihood", units, notes=notes)
+
+
+def mixture_weights(
+    probabilities: Float[np.ndarray, "image member"],
+    counts: Int[np.ndarray, " image"] | None = None,
+    limits: Limits | None = None,
+) -> Float[np.ndarray, " member"]:
+    """Find the weights, summing to 1, whose average gives the labels the highest likelihood.
+
+    Args:
+        probabilities: Of the label, by each member.
+        counts: How often each image counts; once each by default.
+        limits: With the deadline, if there is one.
+    """
+    num_images, num_members = probabilities.shape
+    probabilities = np.maximum(probabilities, PROBABILITY_FLOOR)
+    shares = np.full(num_images, 1 / num_images) if counts is None else counts / counts.sum()
+
+    def gain(weights: Float[np.ndarray, " member"]) -> Float[np.ndarray, " member"]:
+        return (shares / (probabilities @ weights)) @ probabilities
+
+    def nll(weights: Float[np.ndarray, " member"]) -> float:
+        return -float(shares @ np.log(probabilities @ weights))
+
+    weights = np.full(num_members, 1 / num_members)
+    for _ in range(_MAX_STEPS):
+        gains = gain(weights)
+        if np.log(gains.max()) < _TOLERANCE or (limits and limits.is_late):
+            break
+        once = weights * gains
+        twice = once * gain(once)
+        weights = _extrapolated(weights, once, twice)
+        if not nll(weights) <= nll(twice):
+            weights = twice
+    return weights / weights.sum()
+
+
+def _extrapolated(
+    start: Float[np.ndarray, " member"],
+    once: Float[np.ndarray, " member"],
+    twice: Float[np.ndarray, " member"],
+) -> Float[np.ndarray, " member"]:
+    """Go on in the direction of two EM steps, as far as their ratio suggests."""
+    step, turn = once - start, (twice - once) - (once - start)
+    length = np.linalg.norm(turn)
+    if length == 0:
+        return twice
+    reach = max(1.0, float(np.linalg.norm(step) / length))
+    # A weight at 0 could never come back.
+    there = np.maximum(start + 2 * reach * step + reach**2 * turn, 1e-12)
+    return np.asarray(there / there.sum())
+
+
+def _fit_within(
+    table: OutrankingTable, limits: Limits, pool: Bool[np.ndarray, " member"]
+) -> Int[np.ndarray, " member"]:
+    """Fit the members of a pool, then take out what the caps forbid."""
+    allowed = pool.copy()
+    while True:
+        units = _fit_allowed(table, limits, allowed)
+        if limits.allow(units > 0):
+            return units
+        losses = {}
+        for member in np.flatnonzero(units):
+            without = np.where(np.arange(len(units)) == member, 0, units)
+            losses[int(member)] = table.nll(without) if without.any() else np.inf
+        allowed = units > 0
+        allowed[min(losses, key=lambda member: losses[member])] = False
+
+
+def _fit_allowed(
+    table: OutrankingTable, limits: Limits, allowed: Bool[np.ndarray, " member"]
+) -> Int[np.ndarray, " member"]:
+    members = np.flatnonzero(allowed)
+    fitted = mixture_weights(table.true_probabilities[:, members], table.image_counts, limits)
+    units = np.zeros(table.num_members, dtype=np.int64)
+    units[members] = to_scale(fitted)
+    trimmed = np.where(units < _SMALLEST * units.max(), 0, units)
+    return trimmed if table.nll(trimmed) <= table.nll(units) + _TOLERANCE else units

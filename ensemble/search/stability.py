@@ -1,0 +1,107 @@
+"""How much the weights depend on the images they were fitted on: the same search on resampled images."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble.search.config import SearchConfig
+from ensemble.search.fit import fit
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.result import Ensemble
+
+
+@dataclass(frozen=True)
+class MemberStability:
+    """How a member fares over the resamples.
+
+    Attributes:
+        member: Its name.
+        frequency: Share of the resamples in which it has a weight.
+        mean: Of its share of all weights (weights divided by their sum).
+        sd: Of that share.
+        low: 2.5 % quantile of that share.
+        high: 97.5 % quantile.
+    """
+
+    member: str
+    frequency: float
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What resampling says of a search.
+
+    Attributes:
+        resamples: Bootstrap samples that were searched.
+        members: In pool order.
+        same_selection: Share of the resamples that select the very members of the full sample.
+        in_bag_error: Mean error on the images of a resample. Optimistic.
+        out_of_bag_error: Mean error on the images that a resample left out; None if it never did.
+    """
+
+    resamples: int
+    members: tuple[MemberStability, ...]
+    same_selection: float
+    in_bag_error: float
+    out_of_bag_error: float | None
+
+
+def bootstrap(
+    table: OutrankingTable,
+    ensemble: Ensemble,
+    config: SearchConfig,
+    resamples: int = 200,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+) -> Stability:
+    """Search again on bootstrap samples of the images.
+
+    Args:
+        table: What the ensemble was fitted on.
+        ensemble: Fitted on all images, with `config`.
+        config: Of the search; for `auto` the search that it took is repeated, not the choice.
+        resamples: At the most.
+        seed: Of the resampling.
+        time_limit_s: No resample begins after so many seconds, but one is always done.
+    """
+    rng, began = np.random.default_rng(seed), time.monotonic()
+    config = config.model_copy(update={"kind": ensemble.search, "time_limit_s": None})
+    weights, in_bag, out_of_bag = [], [], []
+    for done in range(resamples):
+        if done and time_limit_s is not None and time.monotonic() - began > time_limit_s:
+            break
+        drawn = rng.integers(0, table.num_images, size=table.num_images)
+        counts = np.bincount(drawn, minlength=table.num_images)
+        fitted = fit(table.reweighted(counts), config)
+        weights.append(fitted.normalised)
+        in_bag.append(fitted.error)
+        if (left_out := counts == 0).any():
+            out_of_bag.append(table.is_error(fitted.units, fitted.k)[left_out].mean())
+    shares = np.array(weights)
+    selected = shares > 0
+    return Stability(
+        resamples=len(shares),
+        members=tuple(
+            _member(name, shares[:, member]) for member, name in enumerate(table.member_names)
+        ),
+        same_selection=float((selected == (ensemble.units > 0)).all(axis=1).mean()),
+        in_bag_error=float(np.mean(in_bag)),
+        out_of_bag_error=float(np.mean(out_of_bag)) if out_of_bag else None,
+    )
+
+
+def _member(name: str, shares: np.ndarray) -> MemberStability:
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return MemberStability(
+        member=name,
+        frequency=float((shares > 0).mean()),
+        mean=float(shares.mean()),
+        sd=float(shares.std(ddof=1)) if len(shares) > 1 else 0.0,
+        low=float(low),
+        high=float(high),
+    )

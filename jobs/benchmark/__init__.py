@@ -1,0 +1,1 @@
+"""Benchmarks of single parts: each prints a table and writes JSON with what it was measured on."""

@@ -1,0 +1,225 @@
+"""The table of a finished run, opened without its models: splits, columns, costs, outranking tables."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ensemble.calibration import Temperature, apply_temperature, calibrate
+from ensemble.config import check
+from ensemble.errors import ConfigError, TableError
+from ensemble.images.index import ImageIndex
+from ensemble.images.sources import open_source
+from ensemble.images.split import Splits, split
+from ensemble.search.builder import OutrankingBuilder
+from ensemble.search.outranking import OutrankingTable
+from ensemble.table.commit_log import Commit
+from ensemble.table.logit_table import LogitTable
+from jobs.run_folder import RunFolder
+from jobs.settings import RunConfig
+
+_WINDOW_IMAGES = 1024
+
+
+@dataclass(frozen=True)
+class Column:
+    """One member's predictions in the table.
+
+    Attributes:
+        member: Its name.
+        key: The column's identity.
+        family: Its architecture.
+        seconds_per_image: That its forward passes took; 0 where nothing was measured.
+    """
+
+    member: str
+    key: str
+    family: str
+    seconds_per_image: float
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a search needs of a run.
+
+    Attributes:
+        folder: Of the run.
+        config: Its settings.
+        splits: Without the images that could not be decoded.
+        data_sha256: Identity of the image index.
+        table: The logit table.
+        columns: One for each member, in pool order.
+    """
+
+    folder: RunFolder
+    config: RunConfig
+    splits: Splits
+    data_sha256: str
+    table: LogitTable
+    columns: tuple[Column, ...]
+
+    @property
+    def families(self) -> dict[str, str]:
+        """Give each member's architecture."""
+        return {column.member: column.family for column in self.columns}
+
+    @property
+    def costs(self) -> dict[str, dict[str, float]]:
+        """Give what the run measured, by unit and member; a unit is there if all members have it."""
+        found = {"seconds": {c.member: c.seconds_per_image for c in self.columns}}
+        if (parameters := _parameters(self.folder.report_json)).keys() >= self.families.keys():
+            found["parameters"] = {name: parameters[name] for name in self.families}
+        return {unit: costs for unit, costs in found.items() if all(costs.values())}
+
+
+def open_finished_run(path: Path) -> FinishedRun:
+    """Open a run's folder, without its models.
+
+    Raises:
+        ConfigError: It is not the folder of a run, or the run has not computed every prediction.
+    """
+    folder = RunFolder(path)
+    config = _read_config(folder)
+    index = open_source(config.images.source).index()
+    splits = split(index, config.images.split, config.seed)
+    if not folder.table.is_dir():
+        raise ConfigError(f"the run {str(path)!r} has no table yet. Run it first: `ensemble run`.")
+    table = LogitTable(folder.table)
+    columns = _columns(table, config, len(index.classes))
+    splits = _without_bad(table, columns, splits)
+    wanted = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
+    for column in columns:
+        if missing := table.missing(column.key, wanted):
+            raise ConfigError(
+                f"the run {str(path)!r} is not finished: {len(missing)} of {len(wanted)} images have "
+                f"no prediction of {column.member!r}. The same `ensemble run` goes on with it."
+            )
+    return FinishedRun(folder, config, splits, index.sha256, table, columns)
+
+
+def fit_temperatures(run: FinishedRun, seed: int) -> dict[str, Temperature]:
+    """Calibrate every member on the search split, one at a time."""
+    images = run.splits.search
+    return {
+        column.member: calibrate(run.table.read(column.key, images.image_ids), images.labels, seed)
+        for column in run.columns
+    }
+
+
+def read_outranking(
+    run: FinishedRun, images: ImageIndex, temperatures: Mapping[str, Temperature]
+) -> OutrankingTable:
+    """Build the outranking table of some images, a window at a time.
+
+    Raises:
+        TableError: The table is damaged.
+    """
+    builder = OutrankingBuilder(tuple(column.member for column in run.columns), threads=2)
+    for rows, labels in _windows(run, images, temperatures):
+        builder.add(rows, labels)
+    return builder.finish()
+
+
+def average_logs(
+    run: FinishedRun,
+    images: ImageIndex,
+    temperatures: Mapping[str, Temperature],
+    shares: Float[np.ndarray, " member"],
+) -> Float[np.ndarray, "image class"]:
+    """Give the log of the weighted average, for weights that sum to 1."""
+    parts = []
+    for rows, _ in _windows(run, images, temperatures):
+        average = sum(
+            share * np.exp(part.astype(np.float64))
+            for share, part in zip(shares, rows, strict=True)
+            if share > 0
+        )
+        with np.errstate(divide="ignore"):
+            parts.append(np.log(average))
+    return np.concatenate(parts)
+
+
+def _windows(
+    run: FinishedRun, images: ImageIndex, temperatures: Mapping[str, Temperature]
+) -> Iterator[tuple[list[Float[np.ndarray, "image class"]], Int[np.ndarray, " image"]]]:
+    for first in range(0, len(images), _WINDOW_IMAGES):
+        ids = images.image_ids[first : first + _WINDOW_IMAGES]
+        rows = []
+        for column in run.columns:
+            logs = run.table.read(column.key, ids)
+            fitted = temperatures.get(column.member)
+            rows.append(logs if fitted is None else apply_temperature(logs, fitted.value))
+        yield rows, images.labels[first : first + _WINDOW_IMAGES]
+
+
+def _read_config(folder: RunFolder) -> RunConfig:
+    name = str(folder.config)
+    try:
+        settings = json.loads(folder.config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{str(folder.path)!r} is not the folder of a run: {name} cannot be read "
+            f"({error.strerror}). Expected a folder such as runs/digits-1a2b3c4d."
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{name} is not JSON ({error}). Run the job again.") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{name} holds {type(settings).__name__}; expected a run's settings.")
+    return check(RunConfig, settings, name)
+
+
+def _columns(table: LogitTable, config: RunConfig, num_classes: int) -> tuple[Column, ...]:
+    """Find each member's column: the last one committed under its name that has all classes."""
+    commits: dict[str, list[Commit]] = {}
+    for commit in sorted(table.commits(), key=lambda c: c.committed_at):
+        classes = commit.identity.get("classes")
+        if isinstance(classes, list) and len(classes) == num_classes:
+            commits.setdefault(commit.name, []).append(commit)
+    lacking = [member.name for member in config.members if member.name not in commits]
+    if lacking:
+        raise ConfigError(
+            f"the table {table.root} has no predictions of {', '.join(lacking)}. The run is not "
+            "finished: the same `ensemble run` goes on with it."
+        )
+    return tuple(_column(commits[member.name], member.name) for member in config.members)
+
+
+def _column(commits: list[Commit], member: str) -> Column:
+    last = commits[-1]
+    ours = [commit for commit in commits if commit.column == last.column]
+    rows = sum(commit.rows for commit in ours)
+    return Column(
+        member=member,
+        key=last.column,
+        family=str(last.identity.get("architecture", member)),
+        seconds_per_image=sum(commit.seconds for commit in ours) / rows if rows else 0.0,
+    )
+
+
+def _without_bad(table: LogitTable, columns: tuple[Column, ...], splits: Splits) -> Splits:
+    """Leave out, for every member alike, what could not be decoded."""
+    bad = {image.image_id for image in table.bad_images(column.key for column in columns)}
+    if not bad:
+        return splits
+
+    def without(part: ImageIndex) -> ImageIndex:
+        return part.take(np.flatnonzero([str(i) not in bad for i in part.image_ids]))
+
+    return Splits(*(without(part) for part in vars(splits).values()))
+
+
+def _parameters(report_json: Path) -> dict[str, float]:
+    """Read the members' parameters from the run's report, if there is one."""
+    try:
+        members = json.loads(report_json.read_text(encoding="utf-8"))["members"]
+        return {str(member["name"]): float(member["parameters"]) for member in members}
+    except FileNotFoundError:
+        return {}
+    except (KeyError, TypeError, ValueError) as error:
+        raise TableError(
+            f"{report_json} is not a report of this project ({error!r}). Remove it, or run the job "
+            "again."
+        ) from error

@@ -1,0 +1,289 @@
+"""The search job: weights on the table of a finished run, in seconds, with no model, torch or Ray."""
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.calibration import Temperature, calibrate
+from ensemble.errors import ConfigError
+from ensemble.images.index import ImageIndex
+from ensemble.members import fingerprint
+from ensemble.report import search_document as document
+from ensemble.report.search_page import render
+from ensemble.search.fit import fit
+from ensemble.search.frontier import FrontierPoint, cheapest_tied, cost_frontier
+from ensemble.search.honesty import (
+    Comparison,
+    Judged,
+    judge,
+    judge_cross_fitted,
+    predictors,
+    warnings,
+)
+from ensemble.search.missing import weights_without_each
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.result import Ensemble
+from ensemble.search.stability import Stability, bootstrap
+from ensemble.search.why import explain
+from jobs.finished_run import (
+    FinishedRun,
+    average_logs,
+    fit_temperatures,
+    open_finished_run,
+    read_outranking,
+)
+from jobs.run_folder import write
+from jobs.search_settings import SearchJobConfig, search_settings
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search came to, before it is put into words.
+
+    Attributes:
+        fitted: The table that weights were fitted on.
+        judged: The table that figures are reported on; the same where it is cross-fitted.
+        ensemble: The weights.
+        rows: What is compared.
+        temperatures: By member; empty where none were asked for.
+        average: Temperature of the average.
+    """
+
+    fitted: OutrankingTable
+    judged: OutrankingTable
+    ensemble: Ensemble
+    rows: tuple[Judged, ...]
+    temperatures: dict[str, Temperature]
+    average: Temperature
+
+
+def search(path: Path, words: Sequence[str]) -> tuple[document.SearchReport, Path]:
+    """Search weights on a finished run, and write a report into its folder.
+
+    Args:
+        path: The run's folder.
+        words: Settings of the form key=value.
+
+    Returns:
+        The report, and the page made from it.
+
+    Raises:
+        ConfigError: The folder is not that of a finished run, or a setting is wrong.
+    """
+    began = time.perf_counter()
+    run = open_finished_run(path)
+    config = search_settings(words, run.config.search, run.costs, run.families)
+    _check_k(config, run)
+    found = _find(run, config)
+    report = _report(run, config, found, began)
+    settings = fingerprint(config.model_dump(mode="json"))[:8]
+    folder = run.folder.path / "search" / f"{config.search.kind}-k{report.k}-{settings}"
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "search-report.json", report.model_dump_json(indent=2) + "\n")
+    write(folder / "search-report.html", render(report))
+    return report, folder / "search-report.html"
+
+
+def _check_k(config: SearchJobConfig, run: FinishedRun) -> None:
+    num_classes = len(run.splits.test.classes)
+    if config.search.error_k >= num_classes:
+        raise ConfigError(
+            f"k is {config.search.error_k}, and there are {num_classes} classes: nothing could be "
+            f"an error. Set k to {num_classes - 1} or less."
+        )
+
+
+def _find(run: FinishedRun, config: SearchJobConfig) -> Found:
+    search_images, test_images = run.splits.search, run.splits.test
+    temperatures = fit_temperatures(run, config.search.seed) if config.temperature else {}
+    if config.cross_fit:
+        fitted = read_outranking(run, _joined(search_images, test_images), temperatures)
+        judged, ensemble = fitted, fit(fitted, config.search)
+        rows = judge_cross_fitted(fitted, config.search, config.resamples)
+    else:
+        fitted = read_outranking(run, search_images, temperatures)
+        judged = read_outranking(run, test_images, temperatures)
+        ensemble = fit(fitted, config.search)
+        rows = judge(judged, predictors(fitted, config.search, ensemble), config.resamples)
+    logs = average_logs(run, search_images, temperatures, ensemble.normalised)
+    average = calibrate(logs, search_images.labels, config.search.seed)
+    return Found(fitted, judged, ensemble, rows, temperatures, average)
+
+
+def _joined(first: ImageIndex, second: ImageIndex) -> ImageIndex:
+    return ImageIndex(
+        first.source,
+        np.concatenate([first.image_ids, second.image_ids]),
+        np.concatenate([first.labels, second.labels]),
+        first.classes,
+    )
+
+
+def _report(
+    run: FinishedRun, config: SearchJobConfig, found: Found, began: float
+) -> document.SearchReport:
+    fitted, ensemble, settings = found.fitted, found.ensemble, config.search
+    stability = None
+    if config.stability:
+        stability = bootstrap(
+            fitted,
+            ensemble,
+            settings,
+            config.stability,
+            settings.seed,
+            config.stability_limit_s,
+        )
+    frontier: tuple[FrontierPoint, ...] = ()
+    if settings.costs:
+        frontier = cost_frontier(fitted, settings, [ensemble], resamples=config.resamples)
+    return document.SearchReport(
+        run=run.folder.path.name,
+        config_sha256=run.config.identity,
+        data_sha256=run.data_sha256,
+        settings=config.model_dump(mode="json"),
+        search=ensemble.search,
+        k=ensemble.k,
+        classes=fitted.num_classes,
+        search_images=fitted.num_images,
+        judged_images=found.judged.num_images,
+        is_cross_fitted=config.cross_fit,
+        cost_unit=_cost_unit(run, config),
+        warnings=warnings(fitted, ensemble),
+        results=tuple(_predictor(row, found) for row in found.rows),
+        members=_members(run, config, found, stability),
+        stability=_stability(stability),
+        frontier=tuple(_frontier_line(point, frontier, found.judged) for point in frontier),
+        fallbacks=_fallbacks(config, found),
+        average_temperature=document.AverageTemperature(
+            value=found.average.value,
+            nll_before=found.average.nll_before,
+            nll_after=found.average.nll_after,
+            is_kept=found.average.is_kept,
+        ),
+        execution=document.Execution(
+            seconds=time.perf_counter() - began,
+            versions={"python": platform.python_version(), "numpy": version("numpy")},
+        ),
+    )
+
+
+def _cost_unit(run: FinishedRun, config: SearchJobConfig) -> str | None:
+    if not config.search.costs:
+        return None
+    return config.cost if config.search.costs == run.costs.get(config.cost) else "as given"
+
+
+def _predictor(row: Judged, found: Found) -> document.Predictor:
+    names, search = found.fitted.member_names, found.ensemble.search
+    labels = {
+        "best": "best member",
+        "uniform_all": f"uniform over all {len(names)}",
+        "uniform_selected": f"uniform over the {row.members} selected",
+        "paper": "paper",
+        "chosen": f"chosen: {search}",
+    }
+    return document.Predictor.model_validate(
+        {
+            "key": row.key,
+            "label": labels[row.key],
+            "members": row.members,
+            "n": row.n,
+            "errors": row.errors,
+            "error": row.errors / row.n,
+            "nll": row.nll,
+            "against_best": _difference(row.against_best),
+            "against_uniform": _difference(row.against_uniform),
+        }
+    )
+
+
+def _difference(comparison: Comparison | None) -> document.Difference | None:
+    if comparison is None:
+        return None
+    return document.Difference(
+        difference=comparison.interval.mean,
+        low=comparison.interval.low,
+        high=comparison.interval.high,
+        level=comparison.interval.level,
+        mcnemar_p=comparison.p,
+        fixed=comparison.fixed,
+        broken=comparison.broken,
+    )
+
+
+def _members(
+    run: FinishedRun, config: SearchJobConfig, found: Found, stability: Stability | None
+) -> tuple[document.MemberLine, ...]:
+    drawn = {member.member: member for member in stability.members} if stability else {}
+    lines = []
+    for reason in explain(found.fitted, found.ensemble, config.search):
+        name, spread = reason.member, drawn.get(reason.member)
+        temperature = found.temperatures.get(name)
+        lines.append(
+            document.MemberLine(
+                name=name,
+                family=run.families[name],
+                weight=reason.weight,
+                errors=reason.errors,
+                gain=reason.gain,
+                loss=reason.loss,
+                nearest=reason.nearest,
+                correlation=reason.correlation,
+                reason=reason.reason,
+                cost=config.search.costs.get(name),
+                temperature=temperature.value if temperature else None,
+                frequency=spread.frequency if spread else None,
+                share_low=spread.low if spread else None,
+                share_high=spread.high if spread else None,
+            )
+        )
+    return tuple(lines)
+
+
+def _stability(stability: Stability | None) -> document.StabilitySummary | None:
+    if stability is None:
+        return None
+    return document.StabilitySummary(
+        resamples=stability.resamples,
+        same_selection=stability.same_selection,
+        in_bag_error=stability.in_bag_error,
+        out_of_bag_error=stability.out_of_bag_error,
+    )
+
+
+def _frontier_line(
+    point: FrontierPoint, frontier: Sequence[FrontierPoint], judged: OutrankingTable
+) -> document.FrontierLine:
+    ensemble = point.ensemble
+    return document.FrontierLine(
+        cost=point.cost,
+        kind=ensemble.search,
+        members=len(ensemble.selected),
+        weights=_named(ensemble),
+        search_errors=ensemble.errors,
+        errors=judged.errors(ensemble.units, ensemble.k),
+        is_tied=point.is_tied,
+        is_cheapest_tied=point is cheapest_tied(frontier),
+    )
+
+
+def _named(ensemble: Ensemble) -> dict[str, float]:
+    weights = zip(ensemble.members, ensemble.weights.tolist(), strict=True)
+    return {name: weight for name, weight in weights if weight > 0}
+
+
+def _fallbacks(config: SearchJobConfig, found: Found) -> tuple[document.Fallback, ...]:
+    return tuple(
+        document.Fallback(
+            missing=without.member,
+            weights=without.weights,
+            search_errors=without.errors,
+            search_errors_unchanged=without.errors_unchanged,
+        )
+        for without in weights_without_each(found.fitted, found.ensemble, config.search)
+    )

@@ -1,0 +1,139 @@
+"""Members that are values only, blocks made of their ids, and one tiny pool that was really trained."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+
+from ensemble.images.digits import open_source
+from ensemble.images.shard import BadImage, ImageShard, plan_shards
+from ensemble.images.sources import DigitsConfig, decode_shard
+from ensemble.images.split import SplitConfig, Splits, split
+from ensemble.members import CenterView, Member, Preprocessing, ShiftsAndScales, load_member
+from ensemble.predict import predict
+from ensemble.table.block import LogitBlock
+from ensemble.table.logit_table import LogitTable
+from ensemble.training.member import load_network, train_member
+from ensemble.training.recipe import RecipeConfig
+from ensemble.training.task import TrainTask
+
+MakeMember = Callable[..., Member]
+MakeBlock = Callable[..., LogitBlock]
+
+CPU = torch.device("cpu")
+# As little as teaches the first member to tell both label clusters apart.
+TINY = RecipeConfig(epochs=3, augmentation=None)
+
+
+@pytest.fixture
+def shapes_unchecked() -> Iterator[None]:
+    """Let arrays reach our own checks: a user runs without the type checks of the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def make_member() -> MakeMember:
+    """A member by name; equal names are equal members. There are no weights behind it."""
+
+    def make(name: str = "a", num_classes: int = 3, **changes: object) -> Member:
+        member = Member(
+            name=name,
+            architecture="alexnet_small",
+            classes=tuple(range(num_classes)),
+            checkpoint=Path("nowhere.safetensors"),
+            weights_sha256=sha256(name.encode()).hexdigest(),
+            head="head",
+            parameters=1,
+            preprocessing=Preprocessing(size=16, mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.4)),
+            views=CenterView(),
+            data_sha256="d" * 64,
+        )
+        return replace(member, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_block() -> MakeBlock:
+    """A block whose rows depend on the column and the id alone, as those of a network do."""
+
+    def make(member: Member, image_ids: Sequence[str], bad: Sequence[str] = ()) -> LogitBlock:
+        rows = [_row(member, image_id) for image_id in image_ids]
+        return LogitBlock(
+            column=member.column,
+            image_ids=np.array(image_ids, np.str_),
+            log_probabilities=np.array(rows, np.float32).reshape(-1, len(member.classes)),
+            bad=tuple(BadImage(image_id, "torn in two") for image_id in bad),
+            seconds=0.5,
+            forward_passes=len(image_ids),
+        )
+
+    return make
+
+
+def _row(member: Member, image_id: str) -> np.ndarray:
+    seed = int(sha256(f"{member.column} {image_id}".encode()).hexdigest()[:8], 16)
+    logits = np.random.default_rng(seed).normal(scale=2, size=len(member.classes))
+    return logits - np.log(np.exp(logits).sum())
+
+
+@dataclass(frozen=True)
+class TinyRun:
+    """Two members and two sub-classifiers of the first, trained for three epochs, and their table."""
+
+    splits: Splits
+    shards: tuple[ImageShard, ...]
+    members: tuple[Member, ...]
+    subclassifiers: tuple[Member, ...]
+    table: LogitTable
+    decode: Callable[[str], np.ndarray]
+
+    def pixels(self, image_ids: Sequence[str]) -> list[np.ndarray]:
+        return [self.decode(image_id) for image_id in image_ids]
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    folder = tmp_path_factory.mktemp("tiny")
+    source = open_source(DigitsConfig())
+    index = source.index()
+    splits = split(index, SplitConfig(train=120, search=90, test=100), seed=0)
+    shards = tuple(
+        decode_shard(source, spec) for spec in plan_shards(splits.train.image_ids.tolist(), 50)
+    )
+
+    def member(task: TrainTask, views: CenterView | ShiftsAndScales) -> Member:
+        return load_member(task.name, train_member(task, shards, CPU), views, index.sha256)
+
+    members = tuple(
+        member(
+            TrainTask(name, name, TINY, seed, splits.train, tuple(range(10)), folder),
+            views,
+        )
+        for seed, (name, views) in enumerate(
+            {"resnet14_small": CenterView(), "alexnet_small": ShiftsAndScales(shift=1)}.items()
+        )
+    )
+    subclassifiers = tuple(
+        member(
+            TrainTask.of_subclassifier(
+                members[0], splits.train, classes, TINY, seed=3, folder=folder
+            ),
+            members[0].views,
+        )
+        for classes in ((0, 2, 4, 6, 8, 9), (1, 3, 5, 7))
+    )
+    table = LogitTable(folder / "table")
+    images = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
+    for spec in plan_shards(images, 64):
+        shard = decode_shard(source, spec)
+        for one in (*members, *subclassifiers):
+            table.commit(one, predict(load_network(one), one, shard, CPU))
+    return TinyRun(splits, shards, members, subclassifiers, table, source.decode)

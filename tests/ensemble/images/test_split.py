@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensemble.errors import EmptySplitError
+from ensemble.images.digits import open_source
+from ensemble.images.index import ImageIndex
+from ensemble.images.sources import DigitsConfig
+from ensemble.images.split import SplitConfig, Splits, split
+
+
+def index(counts: list[int], seed: int = 0) -> ImageIndex:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    image_ids = np.array([f"image-{i:04d}" for i in range(len(labels))])
+    return ImageIndex("made up", image_ids, labels, tuple(f"class-{i}" for i in range(len(counts))))
+
+
+def parts(splits: Splits) -> list[list[str]]:
+    return [part.image_ids.tolist() for part in (splits.train, splits.search, splits.test)]
+
+
+def largest_deviation(whole: ImageIndex, splits: Splits) -> float:
+    """How far a split is from a class's share of it, at the most; in images."""
+    counts = np.bincount(whole.labels)
+    return max(
+        np.abs(np.bincount(p.labels, minlength=len(counts)) - counts * len(p) / len(whole)).max()
+        for p in (splits.train, splits.search, splits.test)
+    )
+
+
+@settings(deadline=None)
+@given(
+    num_classes=st.integers(2, 12),
+    per_class=st.integers(9, 30),
+    shares=st.tuples(st.floats(0.25, 0.4), st.floats(0.25, 0.4)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_splits_are_disjoint_and_hold_each_class_in_its_share(
+    num_classes: int, per_class: int, shares: tuple[float, float], seed: int
+) -> None:
+    whole = index([per_class] * num_classes, seed)
+    train, search = (int(share * len(whole)) for share in shares)
+    splits = split(whole, SplitConfig(train=train, search=search), seed)
+    found = parts(splits)
+    assert [len(part) for part in found] == [train, search, len(whole) - train - search]
+    assert sorted(image_id for part in found for image_id in part) == whole.image_ids.tolist()
+    assert largest_deviation(whole, splits) <= 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_digits_are_split_by_share_too(seed: int) -> None:
+    whole = open_source(DigitsConfig()).index()
+    splits = split(whole, SplitConfig(train=200, search=600), seed)
+    assert largest_deviation(whole, splits) < 1.5
+    assert all(part.image_ids.tolist() == sorted(part.image_ids.tolist()) for part in _all(splits))
+
+
+def test_labels_stay_with_their_images() -> None:
+    whole = index([20, 30, 40])
+    label_by_id = dict(zip(whole.image_ids.tolist(), whole.labels.tolist(), strict=True))
+    for part in _all(split(whole, SplitConfig(train=30, search=30, test=20), 0)):
+        assert [label_by_id[i] for i in part.image_ids.tolist()] == part.labels.tolist()
+        assert part.classes == whole.classes
+
+
+def test_split_is_the_same_for_a_seed_and_another_for_another() -> None:
+    whole, config = index([20, 30, 40]), SplitConfig(train=30, search=30)
+    assert parts(split(whole, config, 7)) == parts(split(whole, config, 7))
+    assert parts(split(whole, config, 7)) != parts(split(whole, config, 8))
+
+
+def test_images_beyond_the_three_splits_are_left_out() -> None:
+    found = parts(split(index([30, 30]), SplitConfig(train=10, search=10, test=10), 0))
+    assert [len(part) for part in found] == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        (SplitConfig(train=50, search=50), r"50 train \+ 50 search \+ at least 1 test images.* 90"),
+        (SplitConfig(train=40, search=40, test=11), r"40 train \+ 40 search \+ 11 test .* are 90"),
+        (SplitConfig(train=45, search=45), r"Lower one of them"),
+    ],
+)
+def test_too_few_images_are_refused(config: SplitConfig, match: str) -> None:
+    with pytest.raises(EmptySplitError, match=match):
+        split(index([30, 30, 30]), config, 0)
+
+
+def test_split_that_lacks_a_class_is_refused() -> None:
+    with pytest.raises(
+        EmptySplitError,
+        match=r"the \w+ split has \d+ images and none of class class-1\..* raise images\.split\.",
+    ):
+        split(index([90, 2]), SplitConfig(train=30, search=30), 0)
+
+
+def test_class_without_any_image_is_refused() -> None:
+    with pytest.raises(
+        EmptySplitError, match="train split has 30 images and none of class class-1"
+    ):
+        split(index([50, 0, 50]), SplitConfig(train=30, search=30), 0)
+
+
+def _all(splits: Splits) -> tuple[ImageIndex, ...]:
+    return (splits.train, splits.search, splits.test)

@@ -1,0 +1,311 @@
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble import metrics
+from ensemble.evaluation import (
+    FittedRouting,
+    Outcome,
+    build_outranking,
+    evaluate,
+    evaluate_routed,
+)
+from ensemble.images.index import ImageIndex
+from ensemble.images.shard import BadImage
+from ensemble.images.split import Splits
+from ensemble.members import CenterView, Member, ShiftsAndScales
+from ensemble.models import build as build_network
+from ensemble.report import document
+from ensemble.report.build import (
+    MAX_CURVE_POINTS,
+    Candidate,
+    Findings,
+    best_member,
+    build,
+    describe_views,
+)
+from ensemble.search.result import Ensemble
+from ensemble.subclassifiers.route import Routing, entropy, routing_curve
+from ensemble.table.block import LogitBlock
+from ensemble.table.logit_table import LogitTable
+from ensemble.training import checkpoint
+
+MakeMember = Callable[..., Member]
+MakeBlock = Callable[..., LogitBlock]
+
+CLASSES = ("ant", "bee", "cow", "doe")
+CLUSTERS = ((0, 2), (1, 3))
+WEIGHTS = np.array([1.0, 0.5, 0.0])
+HUNDREDTHS = np.array([100, 50, 0])
+
+IDENTITY = document.Identity(
+    config_sha256="a" * 64, data_sha256="b" * 64, seed=0, versions={"torch": "2"}
+)
+EXECUTION = document.Execution(
+    started_at=datetime(2026, 1, 1, tzinfo=UTC),
+    host="here",
+    hosts=1,
+    seconds_total=1,
+    stages=(),
+    shard_images=8,
+    trained=0,
+    from_cache=3,
+    forward_passes=0,
+    decoded_images=0,
+    images_per_s=0,
+    retries=0,
+    versions={},
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """A filled table and all that the stages would have found."""
+
+    table: LogitTable
+    findings: Findings
+
+    def report(self, **changes: object) -> document.Report:
+        findings = replace(self.findings, **changes)
+        return build("run", IDENTITY, (2, 200, 6), findings, self.table, decode, EXECUTION)
+
+
+def decode(image_id: str) -> np.ndarray:
+    return np.full((200, 100, 3), int(image_id.removeprefix("image-")) % 256, np.uint8)
+
+
+def splits() -> Splits:
+    rng = np.random.default_rng(5)
+    parts = []
+    for start, count in ((0, 20), (20, 60), (80, 120)):
+        image_ids = np.array([f"image-{i:03d}" for i in range(start, start + count)])
+        labels = np.resize(np.arange(4), count)
+        parts.append(ImageIndex("made up", image_ids, rng.permutation(labels), CLASSES))
+    return Splits(*parts)
+
+
+@pytest.fixture(scope="module")
+def world(
+    tmp_path_factory: pytest.TempPathFactory, make_member: MakeMember, make_block: MakeBlock
+) -> World:
+    folder = Path(tmp_path_factory.mktemp("build"))
+    weights = folder / "base.safetensors"
+    checkpoint.save(build_network("alexnet_small", 4), weights, {})
+    members = tuple(make_member(name, 4, checkpoint=weights, seed=1) for name in ("x", "y", "z"))
+    subs = tuple(make_member(f"s{i}", 2, classes=group) for i, group in enumerate(CLUSTERS))
+    parts, table = splits(), LogitTable(folder / "table")
+    image_ids = [*parts.search.image_ids.tolist(), *parts.test.image_ids.tolist()]
+    for member in (*members, *subs):
+        table.commit(member, make_block(member, image_ids))
+    return World(table, find(table, parts, members, subs))
+
+
+def find(
+    table: LogitTable, parts: Splits, members: tuple[Member, ...], subs: tuple[Member, ...]
+) -> Findings:
+    ids = parts.search.image_ids
+    base = metrics.average([table.read(member.column, ids) for member in members], HUNDREDTHS)
+    said = [np.exp(table.read(sub.column, ids).astype(np.float64)) for sub in subs]
+    curve = routing_curve(base, said, CLUSTERS, parts.search.labels)
+    fitted = FittedRouting(Routing(CLUSTERS, float(np.median(entropy(base)))), subs, HUNDREDTHS)
+    outranking = build_outranking(table, members, parts.search)
+    weightings = {
+        "uniform_all": np.full(3, 100),
+        "uniform_selected": np.array([100, 100, 0]),
+        "ensemble": HUNDREDTHS,
+    }
+    candidate = Candidate(fitted, curve)
+    return Findings(
+        splits=parts,
+        bad=(BadImage("image-999", "torn"),),
+        members=members,
+        ensemble=Ensemble(("x", "y", "z"), WEIGHTS, "paper", 1, 12, 60),
+        outranking=outranking,
+        search=evaluate(table, members, parts.search, {}),
+        test=evaluate(table, members, parts.test, weightings),
+        base=members[0],
+        candidates=(candidate,),
+        chosen=candidate,
+        routed_test=evaluate_routed(table, members, parts.test, fitted),
+    )
+
+
+def test_best_member_has_the_fewest_errors_where_the_search_was_fitted(world: World) -> None:
+    rows = [world.table.read(m.column, splits().search.image_ids) for m in world.findings.members]
+    errors = [metrics.top_k_error_count(part, splits().search.labels, 1) for part in rows]
+    assert errors[best_member(world.findings.outranking, 1)] == min(errors)
+
+
+@pytest.mark.parametrize(
+    ("views", "words"),
+    [
+        (CenterView(), "centre"),
+        (ShiftsAndScales(shift=2), "centre + shifts of 2 px"),
+        (
+            ShiftsAndScales(shift=1, scales=(0.9, 1.25)),
+            "centre + shifts of 1 px + scales 0.9, 1.25",
+        ),
+        (ShiftsAndScales(shift=0, scales=(0.9,)), "centre + scales 0.9"),
+    ],
+)
+def test_views_are_told_in_words(
+    make_member: MakeMember, views: CenterView | ShiftsAndScales, words: str
+) -> None:
+    assert describe_views(make_member(views=views)) == words
+
+
+def test_every_score_is_that_of_brute_force(world: World) -> None:
+    report, parts = world.report(), splits()
+    for member, shown in zip(world.findings.members, report.members, strict=True):
+        for part, score in ((parts.search, shown.search), (parts.test, shown.test)):
+            rows = np.exp(world.table.read(member.column, part.image_ids).astype(np.float64))
+            assert score.n == len(part)
+            assert score.top1_errors == (rows.argmax(axis=1) != part.labels).sum()
+            assert score.topk_errors == metrics.top_k_error_count(rows, part.labels, 2)
+            assert score.nll == pytest.approx(metrics.nll(rows, part.labels), abs=1e-6)
+
+
+def test_members_have_their_weights_and_what_they_are(world: World) -> None:
+    members = world.report().members
+    assert [(m.name, m.weight, m.selected) for m in members] == [
+        ("x", 1.0, True),
+        ("y", 0.5, True),
+        ("z", 0.0, False),
+    ]
+    assert {(m.architecture, m.views, m.num_views, m.seed) for m in members} == {
+        ("alexnet_small", "centre", 1, 1)
+    }
+
+
+def test_each_result_is_compared_with_the_best_member_on_the_same_images(world: World) -> None:
+    results = {result.key: result for result in world.report().results}
+    best = world.findings.test[world.findings.best.name].is_wrong
+    outcomes = {
+        key: world.findings.test[key] for key in ("uniform_all", "uniform_selected", "ensemble")
+    }
+    assert world.findings.routed_test is not None
+    outcomes["ensemble_subclassifiers"] = world.findings.routed_test[0]
+    assert list(results) == ["best", *outcomes]
+    assert results["best"].against_best is None
+    for key, outcome in outcomes.items():
+        difference = results[key].against_best
+        assert difference is not None
+        assert difference.fixed == (best & ~outcome.is_wrong).sum()
+        assert difference.broken == (~best & outcome.is_wrong).sum()
+        assert difference.difference == pytest.approx(outcome.is_wrong.mean() - best.mean())
+        assert difference.low <= difference.difference <= difference.high
+        assert difference.resamples == 200
+    assert [results[key].members for key in ("uniform_all", "ensemble")] == [3, 2]
+
+
+def test_routing_is_chosen_where_its_gate_opens_and_the_ensemble_where_not(world: World) -> None:
+    assert world.report().chosen.key == "ensemble_subclassifiers"
+    candidate = world.findings.candidates[0]
+    routing = replace(candidate.fitted.routing, threshold=np.inf)
+    shut = replace(candidate, fitted=replace(candidate.fitted, routing=routing))
+    report = world.report(chosen=shut, candidates=(shut,))
+    assert report.chosen.key == "ensemble"
+    assert report.subclassifiers is not None
+    assert report.subclassifiers.threshold is None
+
+
+def test_run_without_sub_classifiers_reports_none(world: World) -> None:
+    report = world.report(base=None, candidates=(), chosen=None, routed_test=None)
+    assert report.subclassifiers is None
+    assert [result.key for result in report.results][-1] == "ensemble"
+    assert report.chosen.key == "ensemble"
+
+
+def test_sub_classifiers_are_judged_on_the_images_of_their_clusters(world: World) -> None:
+    shown = world.report().subclassifiers
+    assert shown is not None
+    parts, base = splits(), world.findings.members[0]
+    assert [cluster.classes for cluster in shown.clusters] == list(CLUSTERS)
+    subs = world.findings.candidates[0].fitted.subclassifiers
+    for cluster, sub in zip(shown.clusters, subs, strict=True):
+        inside = np.isin(parts.test.labels, cluster.classes)
+        labels, ids = parts.test.labels[inside], parts.test.image_ids[inside]
+        classes = np.array(cluster.classes)
+        ours = classes[world.table.read(base.column, ids)[:, classes].argmax(axis=1)]
+        theirs = classes[world.table.read(sub.column, ids).argmax(axis=1)]
+        assert cluster.test_images == inside.sum()
+        assert cluster.train_images == np.isin(parts.train.labels, classes).sum()
+        assert cluster.base_top1_accuracy == pytest.approx((ours == labels).mean())
+        assert cluster.sub_top1_accuracy == pytest.approx((theirs == labels).mean())
+        assert cluster.sub_topk_accuracy == 1
+    assert shown.routed_test == world.findings.routed_test[1].sum()
+    assert np.array(shown.similarity).shape == (4, 4)
+
+
+def test_curve_is_thinned_and_keeps_its_ends_and_the_best_point(world: World) -> None:
+    thresholds = np.append(np.linspace(0.1, 1.3, 999), np.inf)
+    errors = np.full(1000, 9)
+    errors[537] = 3
+    long = replace(
+        world.findings.candidates[0].curve,
+        thresholds=thresholds,
+        errors=errors,
+        routed=np.arange(1000)[::-1],
+    )
+    candidate = Candidate(world.findings.candidates[0].fitted, long)
+    shown = world.report(chosen=candidate, candidates=(candidate,)).subclassifiers
+    assert shown is not None
+    found = [(point.threshold, point.search_errors) for point in shown.curve]
+    assert len(found) <= MAX_CURVE_POINTS + 1
+    assert found[0] == (thresholds[0], 9)
+    assert found[-1] == (thresholds[998], 9)
+    assert (thresholds[537], 3) in found
+    assert shown.candidates[0].search_errors == 3
+
+
+def test_data_names_splits_classes_and_what_was_left_out(world: World) -> None:
+    data = world.report().data
+    assert data.classes == CLASSES
+    assert [(part.name, part.images) for part in data.splits] == [
+        ("train", 20),
+        ("search", 60),
+        ("test", 120),
+    ]
+    assert data.num_images == 200
+    assert [(bad.image_id, bad.reason) for bad in data.bad_images] == [("image-999", "torn")]
+
+
+def test_examples_are_images_whose_answer_changed(world: World) -> None:
+    report, parts = world.report(), splits()
+    label_by_id = dict(zip(parts.test.image_ids.tolist(), parts.test.labels.tolist(), strict=True))
+    assert 0 < len(report.examples) <= 6
+    assert {example.kind for example in report.examples} == {"fixed", "broken"}
+    assert len({example.image_id for example in report.examples}) == len(report.examples)
+    for example in report.examples:
+        label = label_by_id[example.image_id]
+        assert example.label == label
+        assert (example.before.answer == label) == (example.kind == "broken")
+        assert (example.after.answer == label) == (example.kind == "fixed")
+        for said in (example.before, example.after):
+            assert sum(said.probabilities) == pytest.approx(1, abs=1e-4)
+
+
+def test_example_shows_a_small_picture_of_its_image(world: World) -> None:
+    example = world.report().examples[0]
+    image = Image.open(io.BytesIO(base64.b64decode(example.png_base64)))
+    assert image.size == (48, 96)
+    assert image.convert("RGB").getpixel((0, 0)) == tuple(decode(example.image_id)[0, 0].tolist())
+
+
+def test_nothing_changed_gives_no_example(world: World) -> None:
+    same = {name: world.findings.test["ensemble"] for name in world.findings.test}
+    report = world.report(test=same, base=None, candidates=(), chosen=None, routed_test=None)
+    assert report.examples == ()
+
+
+def test_report_survives_json(world: World) -> None:
+    report = world.report()
+    assert document.Report.model_validate_json(report.model_dump_json()) == report
+    assert isinstance(world.findings.test["ensemble"], Outcome)

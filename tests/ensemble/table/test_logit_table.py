@@ -1,0 +1,333 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensemble.errors import IncompleteTableError, TableError
+from ensemble.images.shard import BadImage
+from ensemble.members import Member
+from ensemble.table.block import LogitBlock
+from ensemble.table.logit_table import MAX_SHARDS_HELD, LogitTable
+
+MakeMember = Callable[..., Member]
+MakeBlock = Callable[..., LogitBlock]
+
+IDS = [f"image-{i:02d}" for i in range(12)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "table"
+
+
+@pytest.fixture
+def member(make_member: MakeMember) -> Member:
+    return make_member("a")
+
+
+@pytest.fixture
+def filled(root: Path, member: Member, make_block: MakeBlock) -> Path:
+    """A table on disk: one column in three blocks of four images."""
+    table = LogitTable(root)
+    for start in (0, 4, 8):
+        table.commit(member, make_block(member, IDS[start : start + 4]))
+    return root
+
+
+def entries(root: Path) -> list[Path]:
+    return sorted((root / "log").iterdir())
+
+
+def shard_of(root: Path, number: int) -> Path:
+    return root / json.loads(entries(root)[number].read_text())["path"]
+
+
+def test_rows_come_back_in_any_order_and_as_often_as_asked_for(
+    filled: Path, member: Member, make_block: MakeBlock
+) -> None:
+    table = LogitTable(filled)
+    for seed in range(5):
+        asked = np.random.default_rng(seed).choice(IDS, size=20)
+        expected = make_block(member, asked.tolist()).log_probabilities
+        assert table.read(member.column, asked).tobytes() == expected.tobytes()
+    assert table.read(member.column, []).shape == (0, 3)
+
+
+def test_table_from_disk_is_the_one_that_was_written(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    written = LogitTable(root)
+    written.commit(member, make_block(member, IDS[:5], bad=IDS[5:7]))
+    written.commit(member, make_block(member, IDS[7:]))
+    reopened = LogitTable(root)
+    present = [*IDS[:5], *IDS[7:]]
+    assert reopened.commits() == written.commits()
+    assert np.array_equal(
+        reopened.read(member.column, present), written.read(member.column, present)
+    )
+    assert reopened.bad_images([member.column]) == written.bad_images([member.column])
+    assert reopened.missing(member.column, [*IDS, "new"]) == ("new",)
+
+
+def test_missing_are_the_images_without_a_row_in_the_order_asked_for(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    table = LogitTable(root)
+    assert table.missing(member.column, ["b", "a"]) == ("b", "a")
+    table.commit(member, make_block(member, ["a", "c"], bad=["d"]))
+    assert table.missing(member.column, ["e", "d", "c", "b", "a"]) == ("e", "b")
+    assert table.missing(member.column, np.array(["e", "a"])) == ("e",)
+    assert table.missing("0" * 16, ["a"]) == ("a",)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    blocks=st.lists(
+        st.tuples(st.lists(st.sampled_from(IDS), unique=True), st.sets(st.sampled_from(IDS))),
+        max_size=6,
+    )
+)
+def test_no_row_is_committed_twice_however_images_are_cut_into_blocks(
+    tmp_path_factory: pytest.TempPathFactory,
+    make_member: MakeMember,
+    make_block: MakeBlock,
+    blocks: list[tuple[list[str], set[str]]],
+) -> None:
+    member = make_member("a")
+    root = tmp_path_factory.mktemp("table")
+    table = LogitTable(root)
+    unreadable = set(IDS[::5])
+    given_ids: set[str] = set()
+    for good, bad in blocks:
+        rows = [image_id for image_id in good if image_id not in unreadable]
+        table.commit(member, make_block(member, rows, bad=sorted(bad & unreadable)))
+        given_ids |= {*rows, *(bad & unreadable)}
+    commits = LogitTable(root).commits()
+    assert sum(commit.rows for commit in commits) == len(given_ids - unreadable)
+    assert sum(len(commit.bad) for commit in commits) == len(given_ids & unreadable)
+    assert set(IDS) - set(table.missing(member.column, IDS)) == given_ids
+    if commits:
+        present = sorted(given_ids - unreadable)
+        expected = make_block(member, present).log_probabilities
+        assert np.array_equal(LogitTable(root).read(member.column, present), expected)
+
+
+def test_block_that_is_there_already_changes_nothing(
+    filled: Path, member: Member, make_block: MakeBlock
+) -> None:
+    before = sorted(path.name for path in filled.rglob("*"))
+    LogitTable(filled).commit(member, make_block(member, IDS[2:9]))
+    assert sorted(path.name for path in filled.rglob("*")) == before
+
+
+def test_columns_are_apart_and_a_renamed_member_finds_its_own(
+    filled: Path, member: Member, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    table = LogitTable(filled)
+    other = make_member("b")
+    table.commit(other, make_block(other, IDS))
+    renamed = replace(member, name="better name")
+    assert not table.missing(renamed.column, IDS)
+    assert not np.array_equal(table.read(renamed.column, IDS), table.read(other.column, IDS))
+    assert table.missing(make_member("c").column, IDS) == tuple(IDS)
+
+
+def test_commit_says_whose_rows_they_are_and_what_they_cost(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    table = LogitTable(root)
+    table.commit(member, make_block(member, ["a", "b"], bad=["c"]))
+    (commit,) = table.commits()
+    assert (commit.column, commit.name, commit.rows) == (member.column, "a", 2)
+    assert commit.identity == json.loads(json.dumps(member.identity))
+    assert (commit.forward_passes, commit.seconds) == (2, 0.5)
+    assert [(bad.image_id, bad.reason) for bad in commit.bad] == [("c", "torn in two")]
+
+
+def test_bad_images_of_some_columns_are_listed_once_by_id(
+    root: Path, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    table = LogitTable(root)
+    first, second = make_member("a"), make_member("b")
+    table.commit(first, make_block(first, ["a"], bad=["z", "c"]))
+    table.commit(second, make_block(second, ["a"], bad=["c", "b"]))
+    columns = [first.column, second.column, "0" * 16]
+    reason = "torn in two"
+    assert table.bad_images(columns) == tuple(BadImage(i, reason) for i in ("b", "c", "z"))
+    assert table.bad_images([first.column]) == tuple(BadImage(i, reason) for i in ("c", "z"))
+
+
+def test_block_of_bad_images_only_is_kept_too(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    table = LogitTable(root)
+    table.commit(member, make_block(member, [], bad=["a"]))
+    table.commit(member, make_block(member, [], bad=["b"]))
+    table.commit(member, make_block(member, ["c"]))
+    reopened = LogitTable(root)
+    assert not reopened.missing(member.column, ["a", "b", "c"])
+    assert reopened.read(member.column, ["c"]).shape == (1, 3)
+
+
+def test_many_shards_are_read_though_few_are_held(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    image_ids = [f"image-{i:03d}" for i in range(MAX_SHARDS_HELD + 10)]
+    table = LogitTable(root)
+    for image_id in image_ids:
+        table.commit(member, make_block(member, [image_id]))
+    for _ in range(2):
+        expected = make_block(member, image_ids).log_probabilities
+        assert np.array_equal(table.read(member.column, image_ids), expected)
+
+
+def test_image_without_a_row_is_named(filled: Path, member: Member) -> None:
+    with pytest.raises(
+        IncompleteTableError,
+        match=rf"column {member.column} has no row of image 'new'; .* 2 images\. Run again",
+    ):
+        LogitTable(filled).read(member.column, ["image-00", "new"])
+
+
+def test_column_that_is_not_there_is_named(filled: Path) -> None:
+    with pytest.raises(IncompleteTableError, match=r"table .*table has no column 0{16}"):
+        LogitTable(filled).read("0" * 16, IDS)
+
+
+def test_second_writer_is_refused_and_harms_nothing(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    first, second = LogitTable(root), LogitTable(root)
+    first.commit(member, make_block(member, IDS[:4]))
+    with pytest.raises(
+        TableError, match=r"another run is writing the table .*holds entry 0 of the commit log"
+    ):
+        second.commit(member, make_block(member, IDS[4:]))
+    first.commit(member, make_block(member, IDS[4:8]))
+    assert LogitTable(root).missing(member.column, IDS) == tuple(IDS[8:])
+
+
+def test_table_goes_on_where_an_earlier_one_stopped(
+    filled: Path, member: Member, make_block: MakeBlock
+) -> None:
+    LogitTable(filled).commit(member, make_block(member, ["new"]))
+    assert LogitTable(filled).missing(member.column, [*IDS, "new"]) == ()
+    assert len(entries(filled)) == 4
+
+
+def test_file_left_over_by_a_crash_is_ignored(
+    filled: Path, member: Member, make_block: MakeBlock
+) -> None:
+    for folder in (filled / "log", shard_of(filled, 0).parent):
+        (folder / ".part-0123456789abcdef").write_bytes(b"half an obj")
+    table = LogitTable(filled)
+    table.commit(member, make_block(member, ["new"]))
+    assert table.missing(member.column, [*IDS, "new"]) == ()
+
+
+def test_shard_that_no_entry_names_does_not_count_and_can_be_committed(
+    filled: Path, member: Member, make_block: MakeBlock
+) -> None:
+    entries(filled)[2].unlink()  # as if the run had died between the two writes
+    table = LogitTable(filled)
+    assert table.missing(member.column, IDS) == tuple(IDS[8:])
+    table.commit(member, make_block(member, IDS[8:]))
+    assert LogitTable(filled).missing(member.column, IDS) == ()
+
+
+@pytest.mark.parametrize("position", [0, 0.3, 0.6, 0.999])
+def test_flipped_bit_is_found_and_the_file_named(filled: Path, position: float) -> None:
+    shard = shard_of(filled, 1)
+    content = bytearray(shard.read_bytes())
+    content[int(position * len(content))] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(TableError, match=rf"the shard .*{shard.name} \(a\) is damaged: its sha256"):
+        LogitTable(filled)
+
+
+@pytest.mark.parametrize("kept", [0, 10, -1])
+def test_truncated_shard_is_found_and_named(filled: Path, kept: int) -> None:
+    shard = shard_of(filled, 1)
+    shard.write_bytes(shard.read_bytes()[:kept])
+    with pytest.raises(TableError, match=rf"{shard.name} \(a\) is damaged.*Delete the table's"):
+        LogitTable(filled)
+
+
+def test_missing_shard_is_named(filled: Path) -> None:
+    shard = shard_of(filled, 1)
+    shard.unlink()
+    with pytest.raises(TableError, match=rf"cannot read .*{shard.name}: No such file"):
+        LogitTable(filled)
+
+
+def test_shard_damaged_after_the_table_was_opened_is_found_when_read(
+    filled: Path, member: Member
+) -> None:
+    table = LogitTable(filled)
+    shard = shard_of(filled, 0)
+    shard.write_bytes(shard.read_bytes()[::-1])
+    with pytest.raises(TableError, match=f"{shard.name}.*is damaged"):
+        table.read(member.column, IDS)
+
+
+def test_shard_of_another_column_is_refused(
+    filled: Path, member: Member, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    other = make_member("b")
+    LogitTable(filled).commit(other, make_block(other, IDS))
+    mine, theirs = entries(filled)[0], entries(filled)[3]
+    forged = json.loads(theirs.read_text()) | {"column": member.column}
+    mine.write_text(json.dumps(forged))
+    with pytest.raises(
+        TableError, match=f"belongs to column {other.column}; expected column {member.column}"
+    ):
+        LogitTable(filled)
+
+
+def test_removed_log_entry_is_named(filled: Path) -> None:
+    entries(filled)[1].unlink()
+    with pytest.raises(
+        TableError, match=r"log/00000002\.json where entry log/00000001\.json belongs; an entry was"
+    ):
+        LogitTable(filled)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 2}'])
+def test_damaged_log_entry_is_named(filled: Path, content: str) -> None:
+    entries(filled)[1].write_text(content)
+    with pytest.raises(TableError, match=r"the log entry .*00000001\.json is damaged"):
+        LogitTable(filled)
+
+
+def test_other_content_under_the_name_of_a_shard_is_refused(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    LogitTable(root).commit(member, make_block(member, IDS[:4]))
+    shard = shard_of(root, 0)
+    entries(root)[0].unlink()
+    shard.write_bytes(b"something else")
+    with pytest.raises(TableError, match=rf"{shard.name} is not what its name says; remove it"):
+        LogitTable(root).commit(member, make_block(member, IDS[:4]))
+
+
+def test_place_that_cannot_be_written_is_named(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    root.mkdir()
+    (root / "columns").write_text("in the way")
+    with pytest.raises(
+        TableError, match=rf"cannot write .*{member.column}.*: (Not a directory|File exists)"
+    ):
+        LogitTable(root).commit(member, make_block(member, IDS))
+
+
+def test_empty_table_has_no_commits_and_makes_no_folder(root: Path) -> None:
+    table = LogitTable(root)
+    assert table.commits() == ()
+    assert table.root == root
+    assert not root.exists()

@@ -1,0 +1,249 @@
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from ensemble import metrics, predictor
+from ensemble.errors import CheckpointError, ShapeError
+from ensemble.evaluation import FittedRouting, Outcome, evaluate_routed
+from ensemble.predictor import Predictor
+from ensemble.subclassifiers.route import Routing, choose_cluster, entropy
+
+WEIGHTS = np.array([60, 40])
+CLASSES = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An artifact with a gate, what it was made of, and the base's answers to the test images."""
+
+    folder: Path
+    fitted: FittedRouting
+    base: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    image_ids = tiny_run.splits.test.image_ids
+    rows = [tiny_run.table.read(member.column, image_ids) for member in tiny_run.members]
+    base = metrics.average(rows, WEIGHTS)
+    clusters = tuple(member.classes for member in tiny_run.subclassifiers)
+    routing = Routing(clusters, float(np.quantile(entropy(base), 0.4)))
+    fitted = FittedRouting(routing, tiny_run.subclassifiers, WEIGHTS)
+    folder = tmp_path_factory.mktemp("run") / "ensemble"
+    predictor.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", fitted)
+    return Saved(folder, fitted, base)
+
+
+@pytest.fixture
+def copy(saved: Saved, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved.folder, tmp_path / "ensemble"))
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    document = folder / "ensemble.json"
+    text = document.read_text()
+    assert old in text
+    document.write_text(text.replace(old, new, 1))
+
+
+@contextmanager
+def counted_images() -> Iterator[Counter[int]]:
+    """How many images, without the filler, reach a network; by its number of outputs."""
+    seen: Counter[int] = Counter()
+
+    def count(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if isinstance(getattr(module, "head", None), nn.Linear):
+            # The filler of a batch is one colour; no digit is.
+            varies = inputs[0].flatten(2).std(dim=2).amax(dim=1) > 1e-6
+            seen[module.head.out_features] += int(varies.sum())
+
+    handle = register_module_forward_pre_hook(count)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def test_saved_ensemble_says_what_the_table_says_to_the_bit(
+    tiny_run: Any, saved: Saved, tmp_path: Path
+) -> None:
+    predictor.save(tmp_path / "plain", tiny_run.members, WEIGHTS, CLASSES, "paper")
+    loaded = predictor.load(tmp_path / "plain")
+    prediction = loaded.predict(tiny_run.pixels(tiny_run.splits.test.image_ids.tolist()))
+    assert prediction.probabilities.tobytes() == saved.base.tobytes()
+    assert np.array_equal(prediction.answers, saved.base.argmax(axis=1))
+    assert not prediction.routed.any()
+    assert loaded.classes == CLASSES
+    assert [member.name for member in loaded.members] == [m.name for m in tiny_run.members]
+
+
+def test_routed_answers_are_those_of_the_evaluation(tiny_run: Any, saved: Saved) -> None:
+    test = tiny_run.splits.test
+    prediction = predictor.load(saved.folder).predict(tiny_run.pixels(test.image_ids.tolist()))
+    outcome, routed = evaluate_routed(tiny_run.table, tiny_run.members, test, saved.fitted)
+    assert np.array_equal(prediction.routed, routed)
+    assert 0 < routed.sum() < len(test)
+    assert np.array_equal(prediction.answers, outcome.answers)
+    found = Outcome.of(prediction.probabilities, test.labels)
+    assert np.array_equal(found.label_probabilities, outcome.label_probabilities)
+    np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+def test_only_the_images_of_its_label_cluster_reach_a_sub_classifier(
+    tiny_run: Any, saved: Saved
+) -> None:
+    loaded = predictor.load(saved.folder)
+    pixels = tiny_run.pixels(tiny_run.splits.test.image_ids.tolist())
+    with counted_images() as seen:
+        routed = loaded.predict(pixels).routed
+    chosen = choose_cluster(saved.base, saved.fitted.routing.clusters)
+    asked = {6: int((routed & (chosen == 0)).sum()), 4: int((routed & (chosen == 1)).sum())}
+    # The members look at every image, under one view and under five.
+    assert seen == Counter({10: len(pixels) * (1 + 5)} | asked)
+    assert all(asked.values())
+
+
+def test_images_are_answered_alike_together_and_one_by_one(tiny_run: Any, saved: Saved) -> None:
+    loaded = predictor.load(saved.folder)
+    pixels = tiny_run.pixels(tiny_run.splits.test.image_ids[:6].tolist())
+    together = loaded.predict(np.stack(pixels))
+    for i, image in enumerate(pixels):
+        alone = loaded.predict([image])
+        assert alone.probabilities.tobytes() == together.probabilities[i : i + 1].tobytes()
+        assert alone.answers[0] == together.answers[i]
+
+
+def test_images_of_different_sizes_are_taken(saved: Saved) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (side, 5, 3), dtype=np.uint8) for side in (1, 8, 30)]
+    assert predictor.load(saved.folder).predict(images).probabilities.shape == (3, 10)
+
+
+def test_no_image_has_no_answer(saved: Saved) -> None:
+    prediction = predictor.load(saved.folder).predict([])
+    assert prediction.probabilities.shape == (0, 10)
+    assert len(prediction.answers) == len(prediction.routed) == 0
+
+
+def test_members_without_weight_are_left_out(tiny_run: Any, tmp_path: Path) -> None:
+    predictor.save(tmp_path / "one", tiny_run.members, np.array([0, 100]), CLASSES, "best")
+    loaded = predictor.load(tmp_path / "one")
+    assert [member.name for member in loaded.members] == [tiny_run.members[1].name]
+    assert len(list((tmp_path / "one").rglob("*.safetensors"))) == 1
+
+
+def test_gate_that_never_opens_is_left_out(tiny_run: Any, saved: Saved, tmp_path: Path) -> None:
+    shut = replace(saved.fitted, routing=replace(saved.fitted.routing, threshold=np.inf))
+    predictor.save(tmp_path / "shut", tiny_run.members, WEIGHTS, CLASSES, "paper", shut)
+    assert json.loads((tmp_path / "shut" / "ensemble.json").read_text())["routing"] is None
+    assert len(list((tmp_path / "shut").rglob("*.safetensors"))) == 2
+
+
+def test_member_may_be_called_like_a_sub_classifiers_file(
+    tiny_run: Any, saved: Saved, tmp_path: Path
+) -> None:
+    names = ("subclassifier-0", "0")
+    members = [replace(m, name=n) for m, n in zip(tiny_run.members, names, strict=True)]
+    predictor.save(tmp_path / "named", members, WEIGHTS, CLASSES, "paper", saved.fitted)
+    assert [member.name for member in predictor.load(tmp_path / "named").members] == list(names)
+
+
+def test_saving_again_replaces_the_whole_folder_and_gives_the_same_bytes(
+    tiny_run: Any, saved: Saved, copy: Path
+) -> None:
+    (copy / "left-over").write_text("of an earlier run")
+    predictor.save(copy, tiny_run.members, WEIGHTS, CLASSES, "paper", saved.fitted)
+
+    def content(folder: Path) -> dict[str, bytes]:
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+
+    assert content(copy) == content(saved.folder)
+    assert [path.name for path in copy.parent.iterdir()] == ["ensemble"]
+
+
+@pytest.mark.parametrize("part", ["members/alexnet_small", "subclassifiers/1"])
+def test_changed_weights_are_refused(copy: Path, part: str) -> None:
+    path = copy / f"{part}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{part}.* is not the file that was saved: its sha"):
+        predictor.load(copy)
+
+
+def test_missing_weights_are_named(copy: Path) -> None:
+    (copy / "members" / "alexnet_small.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"alexnet_small\.safetensors: cannot be read"):
+        predictor.load(copy)
+
+
+@pytest.mark.parametrize("way", ["../alexnet_small", "members/../../x", "{root}/x"])
+def test_file_outside_the_folder_is_refused(copy: Path, way: str) -> None:
+    outside = way.format(root=copy.parent)
+    edit(copy, "members/alexnet_small", outside)
+    with pytest.raises(CheckpointError, match=r"ensemble\.json names '.*', outside its folder"):
+        predictor.load(copy)
+
+
+def test_link_out_of_the_folder_is_refused(copy: Path) -> None:
+    path = copy / "members" / "alexnet_small.safetensors"
+    path.rename(copy.parent / "elsewhere.safetensors")
+    path.symlink_to(copy.parent / "elsewhere.safetensors")
+    with pytest.raises(CheckpointError, match="outside its folder"):
+        predictor.load(copy)
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        CheckpointError,
+        match=r"cannot read .*nowhere/ensemble\.json: No such file.*folder of a run",
+    ):
+        predictor.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ('"schema_version": 1', '"schema_version": 2', r"is not an ensemble: .*schema_version"),
+        ('"search"', '"serach"', r"is not an ensemble: .*serach"),
+        ("{", "", "is not an ensemble: .*Invalid JSON"),
+        ('"0",\n    "1"', '"0"', r"says \[0, 1, 2, 3, 4, 5, 6, 7, 8\]"),
+        ('"threshold": ', '"threshold": -1e999, "threshold_": ', "is not an ensemble"),
+    ],
+)
+def test_document_that_is_not_an_ensemble_is_refused(
+    copy: Path, old: str, new: str, match: str
+) -> None:
+    edit(copy, old, new)
+    with pytest.raises(CheckpointError, match=f"(?s){match}"):
+        predictor.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("image", "match"),
+    [
+        (np.zeros((8, 8, 3), np.float32), r"image 1 is float32 \[8, 8, 3\]; expected uint8"),
+        (np.zeros((8, 8), np.uint8), r"image 1 is uint8 \[8, 8\]; expected uint8 \[height, width"),
+        (np.zeros((8, 8, 4), np.uint8), r"image 1 is uint8 \[8, 8, 4\]"),
+        (np.zeros((3, 8, 8), np.uint8), r"image 1 is uint8 \[3, 8, 8\]"),
+        (np.zeros((0, 8, 3), np.uint8), r"image 1 is uint8 \[0, 8, 3\]"),
+    ],
+)
+def test_image_of_another_kind_is_refused(saved: Saved, image: np.ndarray, match: str) -> None:
+    loaded: Predictor = predictor.load(saved.folder)
+    with pytest.raises(ShapeError, match=match):
+        loaded.predict([np.zeros((8, 8, 3), np.uint8), image])

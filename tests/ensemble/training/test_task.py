@@ -1,0 +1,88 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble.images.index import ImageIndex
+from ensemble.members import Member
+from ensemble.training.recipe import RecipeConfig
+from ensemble.training.task import TrainTask
+
+MakeMember = Callable[..., Member]
+
+IMAGES = ImageIndex(
+    "made up", np.array(["a", "b", "c", "d"]), np.array([0, 1, 2, 1]), ("cat", "dog", "emu")
+)
+
+
+@pytest.fixture
+def task(make_member: MakeMember) -> TrainTask:
+    return TrainTask(
+        name="mine",
+        architecture="alexnet_small",
+        recipe=RecipeConfig(),
+        seed=3,
+        images=IMAGES,
+        classes=(0, 1, 2),
+        folder=Path("cache"),
+        base=make_member("base"),
+    )
+
+
+def test_key_is_the_same_each_time(task: TrainTask) -> None:
+    assert replace(task).key == task.key
+    assert len(task.key) == 64
+
+
+@pytest.mark.parametrize("change", [{"name": "yours"}, {"folder": Path("elsewhere")}])
+def test_key_does_not_depend_on_name_or_folder(task: TrainTask, change: dict[str, object]) -> None:
+    assert replace(task, **change).key == task.key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"architecture": "vgg11_small"},
+        {"recipe": RecipeConfig(epochs=15)},
+        {"recipe": RecipeConfig(augmentation=None)},
+        {"seed": 4},
+        {"images": IMAGES.take(np.array([0, 1, 2]))},
+        {"images": replace(IMAGES, labels=np.array([0, 1, 2, 2]))},
+        {"images": replace(IMAGES, source="elsewhere")},
+        {"classes": (0, 2, 1)},
+        {"base": None},
+    ],
+)
+def test_key_depends_on_all_that_decides_the_weights(
+    task: TrainTask, change: dict[str, object]
+) -> None:
+    assert replace(task, **change).key != task.key
+
+
+def test_key_depends_on_the_weights_of_the_base_and_not_on_its_name(
+    task: TrainTask, make_member: MakeMember
+) -> None:
+    base = make_member("base")
+    assert replace(task, base=make_member("other")).key != task.key
+    assert replace(task, base=replace(base, name="renamed")).key == task.key
+
+
+def test_checkpoint_is_kept_by_content(task: TrainTask) -> None:
+    assert task.checkpoint == Path("cache") / f"alexnet_small-{task.key[:24]}.safetensors"
+    assert replace(task, name="yours").checkpoint == task.checkpoint
+
+
+def test_sub_classifier_starts_from_its_base_on_the_images_of_its_classes(
+    make_member: MakeMember,
+) -> None:
+    base = make_member("base", architecture="vgg11_small")
+    recipe = RecipeConfig(epochs=2)
+    task = TrainTask.of_subclassifier(base, IMAGES, (0, 1), recipe, 7, Path("cache"))
+    assert task.name == "base/cat+dog"
+    assert task.images.image_ids.tolist() == ["a", "b", "d"]
+    assert task.images.labels.tolist() == [0, 1, 1]
+    assert task.images.classes == IMAGES.classes
+    assert (task.architecture, task.classes, task.base) == ("vgg11_small", (0, 1), base)
+    assert (task.recipe, task.seed) == (recipe, 7)
