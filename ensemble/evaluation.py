@@ -85,12 +85,12 @@ class FittedRouting:
     Attributes:
         routing: Label clusters and threshold.
         subclassifiers: One member for each label cluster.
-        hundredths: Weights of the pool whose average the gate looks at.
+        units: Weights of the pool whose average the gate looks at.
     """
 
     routing: Routing
     subclassifiers: tuple[Member, ...]
-    hundredths: Int[np.ndarray, "member"]
+    units: Int[np.ndarray, "member"]
 
 
 def windows(
@@ -126,8 +126,8 @@ def evaluate(
     }
     parts: dict[str, list[Outcome]] = {name: [] for name in (*singles, *weightings)}
     for rows, labels in windows(table, members, images):
-        for name, hundredths in (*singles.items(), *weightings.items()):
-            parts[name].append(Outcome.of(metrics.average(rows, hundredths), labels))
+        for name, units in (*singles.items(), *weightings.items()):
+            parts[name].append(Outcome.of(metrics.average(rows, units), labels))
     return {name: Outcome.join(outcomes) for name, outcomes in parts.items()}
 
 
@@ -138,7 +138,7 @@ def evaluate_routed(
     outcomes, routed = [], []
     pool = len(members)
     for rows, labels in windows(table, [*members, *fitted.subclassifiers], images):
-        base = metrics.average(rows[:pool], fitted.hundredths)
+        base = metrics.average(rows[:pool], fitted.units)
         subs = [np.exp(part.astype(np.float64)) for part in rows[pool:]]
         gate = is_routed(base, fitted.routing.threshold)
         clusters = fitted.routing.clusters

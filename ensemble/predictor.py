@@ -31,7 +31,7 @@ class _MemberEntry(Config):
     name: str
     file: str
     sha256: str
-    weight_hundredths: PositiveInt
+    weight_units: PositiveInt
     views: Views
 
 
@@ -74,7 +74,7 @@ class Prediction:
 def save(
     folder: Path,
     members: Sequence[Member],
-    hundredths: Int[np.ndarray, "member"],
+    units: Int[np.ndarray, "member"],
     classes: Sequence[str],
     search: str,
     routing: FittedRouting | None = None,
@@ -84,7 +84,7 @@ def save(
     Args:
         folder: Replaced if it is there.
         members: The pool.
-        hundredths: Weight of each member, in steps of 0.01.
+        units: Weight of each member, in units of 0.00001.
         classes: Class names.
         search: What found the weights.
         routing: The gate and its sub-classifiers; left out if the gate never opens.
@@ -98,10 +98,10 @@ def save(
             name=member.name,
             file=_copy(member, building, f"members/{member.name}.safetensors"),
             sha256=member.weights_sha256,
-            weight_hundredths=int(weight),
+            weight_units=int(weight),
             views=member.views,
         )
-        for member, weight in zip(members, hundredths, strict=True)
+        for member, weight in zip(members, units, strict=True)
         if weight
     ]
     opens = routing is not None and np.isfinite(routing.routing.threshold)
@@ -139,7 +139,7 @@ def load(folder: Path | str) -> "Predictor":
         _load_member(folder, entry.name, entry, outputs, document.data_sha256)
         for entry in document.members
     )
-    hundredths = np.array([entry.weight_hundredths for entry in document.members])
+    units = np.array([entry.weight_units for entry in document.members])
     routing = None
     if document.routing is not None:
         entries = document.routing.subclassifiers
@@ -148,9 +148,9 @@ def load(folder: Path | str) -> "Predictor":
             tuple(
                 _load_member(folder, e.file, e, e.classes, document.data_sha256) for e in entries
             ),
-            hundredths,
+            units,
         )
-    return Predictor(document.classes, members, hundredths, routing)
+    return Predictor(document.classes, members, units, routing)
 
 
 class Predictor:
@@ -160,14 +160,14 @@ class Predictor:
         self,
         classes: tuple[str, ...],
         members: tuple[Member, ...],
-        hundredths: Int[np.ndarray, "member"],
+        units: Int[np.ndarray, "member"],
         routing: FittedRouting | None,
     ) -> None:
         from ensemble.training.member import load_network
 
         self.classes = classes
         self.members = members
-        self._hundredths = hundredths
+        self._units = units
         self._routing = routing
         everyone = (*members, *(routing.subclassifiers if routing else ()))
         self._networks = {member.column: load_network(member) for member in everyone}
@@ -188,7 +188,7 @@ class Predictor:
                     "[height, width, 3] in RGB."
                 )
         shard = _pack(images)
-        base = metrics.average([self._rows(m, shard) for m in self.members], self._hundredths)
+        base = metrics.average([self._rows(m, shard) for m in self.members], self._units)
         if self._routing is None:
             return Prediction(base, base.argmax(axis=1), np.zeros(len(base), bool))
         return self._route(base, images, self._routing)

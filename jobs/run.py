@@ -228,6 +228,6 @@ def _execution(job: Job, clock: _Clock) -> document.Execution:
 
 def _summary(counts: Counts) -> str:
     return (
-        f"{counts.trained} networks trained, {counts.from_cache} from cache; "
+        f"{counts.trained} members and sub-classifiers trained, {counts.from_cache} from cache; "
         f"{counts.forward_passes} forward passes"
     )

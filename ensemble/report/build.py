@@ -320,13 +320,13 @@ def _examples(
     decode: Callable[[str], np.ndarray],
     max_examples: int,
 ) -> tuple[document.Example, ...]:
-    hundredths = findings.ensemble.units
-    best = np.zeros_like(hundredths)
+    units = findings.ensemble.units
+    best = np.zeros_like(units)
     best[findings.members.index(findings.best)] = WEIGHT_UNITS
     changes = [
         Change(
             (findings.best.name, best, None),
-            ("weighted ensemble", hundredths, None),
+            ("weighted ensemble", units, None),
             findings.test[findings.best.name],
             findings.test["ensemble"],
         )
@@ -334,8 +334,8 @@ def _examples(
     if findings.is_routing and findings.chosen is not None and findings.routed_test is not None:
         changes.append(
             Change(
-                ("weighted ensemble", hundredths, None),
-                ("with sub-classifiers", hundredths, findings.chosen.fitted),
+                ("weighted ensemble", units, None),
+                ("with sub-classifiers", units, findings.chosen.fitted),
                 findings.test["ensemble"],
                 findings.routed_test[0],
             )

@@ -19,7 +19,7 @@ from ensemble.table.logit_table import LogitTable
 
 _LONGEST_SIDE = 96
 
-# What a predictor is called, its weights in hundredths, and its sub-classifiers.
+# What a predictor is called, its weights in units of 0.00001, and its sub-classifiers.
 Voice = tuple[str, Int[np.ndarray, "member"], FittedRouting | None]
 
 
@@ -72,8 +72,8 @@ def _example(
     image_id = str(images.image_ids[row])
 
     def say(voice: Voice, outcome: Outcome) -> document.Answer:
-        name, hundredths, routing = voice
-        probabilities = _probabilities(table, members, image_id, hundredths, routing)
+        name, units, routing = voice
+        probabilities = _probabilities(table, members, image_id, units, routing)
         return document.Answer(
             name=name,
             answer=int(outcome.answers[row]),
@@ -94,10 +94,10 @@ def _probabilities(
     table: LogitTable,
     members: Sequence[Member],
     image_id: str,
-    hundredths: Int[np.ndarray, "member"],
+    units: Int[np.ndarray, "member"],
     routing: FittedRouting | None,
 ) -> Float[np.ndarray, "class"]:
-    base = metrics.average([table.read(m.column, [image_id]) for m in members], hundredths)
+    base = metrics.average([table.read(m.column, [image_id]) for m in members], units)
     if routing is None:
         return base[0]
     subs = [
