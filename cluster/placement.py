@@ -5,15 +5,16 @@ from dataclasses import dataclass
 
 from ensemble.errors import ClusterError
 
-# Ray counts GPUs in steps of 1e-4.
-_GPU_STEPS = 10_000
+# Ray counts shares in steps of 1e-4.
+_STEPS = 10_000
 
 
 @dataclass(frozen=True)
 class HostPlan:
-    """One process: the members it carries, and its share of a GPU (0 on CPUs)."""
+    """One process: the members it carries, and what it takes of the cluster (no GPU on CPUs)."""
 
     members: tuple[str, ...]
+    cpu_share: float = 1.0
     gpu_share: float = 0.0
 
 
@@ -33,8 +34,8 @@ def plan_on_cpus(cost_by_member: Mapping[str, float], num_hosts: int) -> tuple[H
     return tuple(HostPlan(tuple(names)) for names in members)
 
 
-def plan_on_gpus(members: tuple[str, ...], num_gpus: int) -> tuple[HostPlan, ...]:
-    """One host a member, each with an equal share of a GPU.
+def plan_on_gpus(members: tuple[str, ...], num_gpus: int, num_cpus: int) -> tuple[HostPlan, ...]:
+    """One host a member, each with an equal share of a GPU, and of the CPUs where they are few.
 
     Raises:
         ClusterError: There is no GPU.
@@ -45,5 +46,7 @@ def plan_on_gpus(members: tuple[str, ...], num_gpus: int) -> tuple[HostPlan, ...
             "cluster.device=cpu, or point RAY_ADDRESS at a cluster that has GPUs."
         )
     per_gpu = -(-len(members) // num_gpus)
-    share = max(1, _GPU_STEPS // per_gpu) / _GPU_STEPS
-    return tuple(HostPlan((name,), share) for name in members)
+    gpu_share = max(1, _STEPS // per_gpu) / _STEPS
+    # A host that waits for its GPU needs little of a CPU; one that gets none would wait for ever.
+    cpu_share = min(1.0, max(1, num_cpus * _STEPS // len(members)) / _STEPS)
+    return tuple(HostPlan((name,), cpu_share, gpu_share) for name in members)

@@ -197,7 +197,7 @@ class Pool:
 
     def _start_host(self, plan: HostPlan) -> Any:
         # Ray would restart it in silence; the pool replaces it itself, counts and says so.
-        options = {"num_cpus": 1, "num_gpus": plan.gpu_share, "max_restarts": 0}
+        options = {"num_cpus": plan.cpu_share, "num_gpus": plan.gpu_share, "max_restarts": 0}
         return ray.remote(Host).options(**options).remote(self._device, 1)
 
 
@@ -246,10 +246,10 @@ def _plan(
 ) -> tuple[str, tuple[HostPlan, ...]]:
     resources = ray.cluster_resources()
     num_gpus = int(resources.get("GPU", 0))
-    if config.device == "cuda" or (config.device == "auto" and num_gpus):
-        return "cuda", plan_on_gpus(tuple(cost_by_member), num_gpus)
     # One CPU stays free for decoding and searching.
     num_cpus = max(1, int(resources.get("CPU", 1)) - 1)
+    if config.device == "cuda" or (config.device == "auto" and num_gpus):
+        return "cuda", plan_on_gpus(tuple(cost_by_member), num_gpus, num_cpus)
     return "cpu", plan_on_cpus(cost_by_member, min(config.hosts or num_cpus, num_cpus))
 
 

@@ -32,13 +32,16 @@ def test_a_plan_does_not_depend_on_the_order_of_equal_costs() -> None:
     assert plan_on_cpus({"a": 1.0, "b": 1.0}, 2) == plan_on_cpus({"b": 1.0, "a": 1.0}, 2)
 
 
-@given(st.integers(1, 40), st.integers(1, 8))
-def test_shares_of_a_gpu_never_sum_to_more_than_the_gpus(num_members: int, num_gpus: int) -> None:
-    plans = plan_on_gpus(tuple(f"m{i}" for i in range(num_members)), num_gpus)
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 64))
+def test_shares_never_sum_to_more_than_there_is(
+    num_members: int, num_gpus: int, num_cpus: int
+) -> None:
+    plans = plan_on_gpus(tuple(f"m{i}" for i in range(num_members)), num_gpus, num_cpus)
     per_gpu = -(-num_members // num_gpus)
     assert all(0 < plan.gpu_share * per_gpu <= 1 for plan in plans)
+    assert sum(plan.cpu_share for plan in plans) <= num_cpus + 1e-9
 
 
 def test_cuda_without_a_gpu_is_refused_with_what_to_do() -> None:
     with pytest.raises(ClusterError, match=r"has no GPU.*set cluster\.device=cpu"):
-        plan_on_gpus(("a",), 0)
+        plan_on_gpus(("a",), 0, 2)
