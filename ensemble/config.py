@@ -7,10 +7,10 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from ensemble.errors import ConfigError
 
@@ -23,6 +23,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+
+# A process on another machine, or in another folder, must mean the same file.
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 

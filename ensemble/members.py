@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from ensemble import models
-from ensemble.config import Config
+from ensemble.config import AbsolutePath, Config
 from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.training.header import file_sha256, read_metadata
 
@@ -92,7 +92,7 @@ class CheckpointSource(Config):
     """Weights from a file that this project's training wrote."""
 
     kind: Literal["checkpoint"] = "checkpoint"
-    path: Path
+    path: AbsolutePath
     """A .safetensors file; its header holds the architecture and the preprocessing."""
 
 

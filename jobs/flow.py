@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -47,6 +48,11 @@ class Job:
     pool: Pool
     progress: Progress
     counts: Counts = field(default_factory=Counts)
+
+    @property
+    def cache(self) -> Path:
+        """Where trained weights are kept; absolute, because hosts may run in another folder."""
+        return (self.config.runs / "cache").absolute()
 
     def seed_of(self, *parts: object) -> int:
         """A seed of its own for each piece of work, from the run's."""
@@ -138,11 +144,8 @@ def search_and_fine_tune(
             return search.result(), outranking, None, ()
     base = members[best_member(outranking, job.config.search.k)]
     subclassifiers = _fine_tune(job, base)
-    fill_table(
-        job,
-        "predict with sub-classifiers",
-        list({s.column: s for g in subclassifiers.values() for s in g}.values()),
-    )
+    distinct = {sub.column: sub for group in subclassifiers.values() for sub in group}
+    fill_table(job, "predict with sub-classifiers", list(distinct.values()))
     with job.progress.stage("search"):
         ensemble = search.result()
     with job.progress.stage("route"):
@@ -174,7 +177,7 @@ def _task(job: Job, member: MemberConfig) -> TrainTask:
         seed=job.seed_of("member", source.seed),
         images=job.splits.train,
         classes=tuple(range(len(job.splits.train.classes))),
-        folder=job.config.runs / "cache",
+        folder=job.cache,
     )
 
 
@@ -212,7 +215,7 @@ def _fine_tune(job: Job, base: Member) -> dict[LabelClusters, tuple[Member, ...]
                 classes,
                 job.config.recipes[config.recipe],
                 job.seed_of("sub-classifier", *classes),
-                job.config.runs / "cache",
+                job.cache,
             )
             for classes in clusters
         ]

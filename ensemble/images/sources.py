@@ -1,13 +1,12 @@
 """Image sources: one file a kind, one dict. Settings here; each kind's work is in its own module."""
 
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from ensemble.config import Config
+from ensemble.config import AbsolutePath, Config
 from ensemble.errors import DecodeError
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, ImageShard, ShardSpec
@@ -23,7 +22,7 @@ class FolderConfig(Config):
     """A folder with one sub-folder of image files per class (the layout of torchvision's ImageFolder)."""
 
     kind: Literal["folder"] = "folder"
-    path: Path
+    path: AbsolutePath
     """The folder."""
     max_pixels: PositiveInt = 50_000_000
     """An image whose header says more is not decoded: a forged 99 KB file can ask for 12 GB."""
