@@ -1,8 +1,9 @@
 """Temperatures: one number that makes probabilities as sure as they are right.
 
-Probabilities become p^(1/T), divided by their sum. The order of the classes stays; what changes is
-how much one member's certainty weighs in an average, and the NLL. A temperature is kept only if it
-lowers the NLL on images that it was not fitted on.
+Probabilities become p^(1/T), divided by their sum. The order of the classes stays, but for those
+below 2^-30, which become equal; what changes is how much one member's certainty weighs in an
+average, and the NLL. A temperature is kept only if it lowers the NLL on images that it was not
+fitted on.
 
 Source: Guo et al. 2017.
 """

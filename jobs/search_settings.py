@@ -29,7 +29,7 @@ class SearchJobConfig(Config):
     """Of each paired bootstrap interval."""
     stability: NonNegativeInt = 200
     """Bootstrap samples that the search is repeated on; 0 for none."""
-    stability_limit_s: PositiveFloat = 60
+    stability_limit_s: PositiveFloat = 60.0
     """No such repetition begins after so many seconds."""
 
 

@@ -10,7 +10,7 @@ whole. Nothing that can tie is dropped.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Int32
 
 _BLOCK_PAIRS = 1 << 13  # of 13 members: the temporaries stay in cache
 
@@ -24,7 +24,7 @@ class Box:
 
 
 def decided_pairs(
-    differences: Float[np.ndarray, "member pair"], anchor: int
+    differences: Int32[np.ndarray, "member pair"], anchor: int
 ) -> tuple[Bool[np.ndarray, " pair"], Bool[np.ndarray, " pair"]]:
     """Mark pairs that never reach the label, and pairs that always outrank it."""
     num_pairs = differences.shape[1]
@@ -32,8 +32,11 @@ def decided_pairs(
     for first in range(0, num_pairs, _BLOCK_PAIRS):
         part = slice(first, first + _BLOCK_PAIRS)
         block = differences[:, part]
-        total, size = block.sum(axis=0), np.abs(block).sum(axis=0)
-        fixed = block[anchor]
+        total, size = np.zeros((2, block.shape[1]))
+        for row in block:  # a sum over the axis of members is slower for int32
+            total += row
+            size += np.abs(row)
+        fixed = block[anchor].astype(np.float64)
         # max(D, 0) = (D + |D|) / 2; twice the bounds over J, so that all stay integers.
         never[part] = total + size + np.minimum(fixed, 0) * 2 < 0
         always[part] = total - size + np.maximum(fixed, 0) * 2 > 0

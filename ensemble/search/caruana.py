@@ -4,18 +4,18 @@ Weights are votes. The start is the best of the prefixes of at most `initial` be
 each (sorted initialisation); what is returned is the best of all rounds. With bags, the whole is
 repeated on random halves of the pool and the votes are added. Ties as in `forward`.
 
-Between two rounds the score of a pair changes by the difference of one member. So a pair whose score
-lies beyond the largest and smallest of these is decided for all members at once; only the others,
-and only on images that they can turn, are looked at for each member.
+With each vote the score of a pair changes by the difference of one member. So a pair whose score lies
+beyond the largest and smallest of these, times some votes, is decided for these votes whoever gets
+them; only the others, and only on images that they can turn, are looked at.
 
 Source: Caruana et al. 2004, sections 2.1 to 2.3.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS
@@ -33,9 +33,33 @@ class _Problem:
     table: OutrankingTable
     config: SearchConfig
     limits: Limits
-    highest: Float[np.ndarray, " pair"]
-    lowest: Float[np.ndarray, " pair"]
+    highest: Int32[np.ndarray, " pair"]
+    lowest: Int32[np.ndarray, " pair"]
+    true_probabilities: Float[np.ndarray, "member image"]
     counts: Int[np.ndarray, " image"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Open:
+    """The pairs and images that the next votes can still turn, whoever gets them.
+
+    Attributes:
+        pairs: Their indices in the table.
+        differences: Of these pairs.
+        images: Images that have such pairs, ascending.
+        first: First pair of each image.
+        least: Classes that outrank the label whatever comes, of each image.
+        errors: Images that are errors whatever comes.
+        votes_left: After so many votes all this is out of date.
+    """
+
+    pairs: Int[np.ndarray, " pair"]
+    differences: Int32[np.ndarray, "member pair"]
+    images: Int[np.ndarray, " image"]
+    first: Int[np.ndarray, " image"]
+    least: Int[np.ndarray, " image"]
+    errors: int
+    votes_left: int
 
 
 class _Votes:
@@ -45,37 +69,39 @@ class _Votes:
         self.table = problem.table
         self.problem = problem
         self.votes = np.zeros(self.table.num_members, dtype=np.int64)
-        self.scores = np.array(self.table.bias)
         self.true_sum = np.zeros(self.table.num_images)
         self.is_broken = np.zeros(self.table.num_images, dtype=np.bool_)
+        self._scores = np.array(self.table.bias)
+        self._scored = np.zeros_like(self.votes)  # the votes that are in the scores
+        self._open = self._open_for(1)
+        self._open_scores = self._scores[self._open.pairs]
 
     def add(self, member: int) -> None:
         self.votes[member] += 1
-        self.scores += self.table.differences[member]
-        self.true_sum += self.table.true_probabilities[:, member]
-        self.is_broken |= self.table.broken[:, member]
+        self.true_sum += self.problem.true_probabilities[member]
+        if self.table.num_broken[member]:
+            self.is_broken |= self.table.broken[:, member]
+        left = self._open.votes_left - 1
+        if left:
+            self._open = replace(self._open, votes_left=left)
+            self._open_scores += self._open.differences[member]
+            return
+        self._update_scores()
+        # The more votes there are, the less can one more turn.
+        self._open = self._open_for(1 + int(self.votes.sum()) // 2)
+        self._open_scores = self._scores[self._open.pairs]
 
     def errors(self) -> Int[np.ndarray, " member"]:
         """Count the errors with one more vote for each member."""
-        table, counts, k = self.table, self.problem.counts, self.problem.config.error_k
-        always = self.scores + self.problem.lowest > 0
-        undecided = self.scores + self.problem.highest > 0
-        undecided &= ~always
-        least = table.num_outranking(always)
-        most = table.num_outranking(undecided) - table.num_certain + least
-        is_open = (least < k) & (most >= k)
-        errors = np.full(table.num_members, counts[least >= k].sum(), dtype=np.int64)
-        pairs = np.flatnonzero(undecided & is_open[table.images])
-        if len(pairs):
-            images = table.images[pairs]
-            first = np.flatnonzero(np.append(True, images[1:] != images[:-1]))
-            opened = images[first]
-            outranks = table.differences[:, pairs] + self.scores[pairs] > 0
-            more = np.add.reduceat(outranks.view(np.int8), first, axis=1, dtype=np.int32)
-            is_error = more + least[opened] >= k
-            errors += is_error @ counts[opened]
-        if table.num_broken.any():
-            errors = np.array([self._exact(member) for member in range(table.num_members)])
+        if self.table.num_broken.any():
+            self._update_scores()
+            return np.array([self._exact(member) for member in range(self.table.num_members)])
+        opened, k = self._open, self.problem.config.error_k
+        errors = np.full(self.table.num_members, opened.errors, dtype=np.int64)
+        if len(opened.pairs):
+            outranks = opened.differences > -self._open_scores
+            more = np.add.reduceat(outranks.view(np.int8), opened.first, axis=1, dtype=np.int32)
+            errors += (more + opened.least >= k) @ self.problem.counts[opened.images]
         return errors
 
     def nll(self, members: Sequence[int]) -> list[float]:
@@ -83,15 +109,43 @@ class _Votes:
         total, table = self.votes.sum() + 1, self.table
         nlls = []
         for member in members:
-            average = (self.true_sum + table.true_probabilities[:, member]) / total
+            average = (self.true_sum + self.problem.true_probabilities[member]) / total
             average[self.is_broken | table.broken[:, member]] = 0
             losses = -np.log(np.maximum(average, PROBABILITY_FLOOR))
             nlls.append(float(np.average(losses, weights=table.image_counts)))
         return nlls
 
+    def _open_for(self, num_votes: int) -> _Open:
+        """Find what so many votes can turn."""
+        table, problem, k = self.table, self.problem, self.problem.config.error_k
+        always = self._scores > problem.lowest * -float(num_votes)
+        undecided = self._scores > problem.highest * -float(num_votes)
+        undecided &= ~always
+        least = table.num_outranking(always)
+        most = table.num_outranking(undecided) - table.num_certain + least
+        undecided &= ((least < k) & (most >= k))[table.images]
+        pairs = np.flatnonzero(undecided)
+        images = table.images[pairs]
+        first = np.flatnonzero(np.append(True, images[1:] != images[:-1])) if len(pairs) else pairs
+        return _Open(
+            pairs=pairs,
+            differences=table.differences[:, pairs],
+            images=images[first],
+            first=first,
+            least=least[images[first]],
+            errors=int(problem.counts[least >= k].sum()),
+            votes_left=num_votes,
+        )
+
+    def _update_scores(self) -> None:
+        for member in np.flatnonzero(self.votes - self._scored):
+            new = float(self.votes[member] - self._scored[member])
+            self._scores += self.table.differences[member] * new
+        self._scored = self.votes.copy()
+
     def _exact(self, member: int) -> int:
         table, k = self.table, self.problem.config.error_k
-        outranks = self.scores + table.differences[member] > 0
+        outranks = self._scores + table.differences[member] > 0
         is_error = table.num_outranking(outranks) >= k
         return table.count(is_error | self.is_broken | table.broken[:, member])
 
@@ -105,6 +159,7 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
         Limits.of(table, config),
         highest=table.differences.max(axis=0),
         lowest=table.differences.min(axis=0),
+        true_probabilities=np.ascontiguousarray(table.true_probabilities.T),
         counts=np.ones(table.num_images, np.int64) if counts is None else counts,
     )
     votes, steps = np.zeros(table.num_members, dtype=np.int64), []

@@ -37,7 +37,7 @@ class ContestedBlock:
 
     num_pairs: Int[np.ndarray, " image"]
     classes: Int32[np.ndarray, " pair"]
-    differences: Float[np.ndarray, "member pair"]
+    differences: Int32[np.ndarray, "member pair"]
     label_scores: Float[np.ndarray, "member image"]
     broken: Bool[np.ndarray, "member image"]
     ranks: Int32[np.ndarray, "member image"]
@@ -135,7 +135,7 @@ def contested_pairs(
     return ContestedBlock(
         num_pairs=np.bincount(image, minlength=num_images),
         classes=classes.astype(np.int32),
-        differences=differences,
+        differences=differences.astype(np.int32),
         label_scores=label_scores,
         broken=broken,
         ranks=ranks,

@@ -6,8 +6,9 @@ sum and difference of them, plus or minus one half, is a float64 without roundin
 FMA and the order of members cannot change a score, and equal scores come out equal.
 
 52 bits have to do for both. 30 for a probability tell apart what differs by 1e-9 (float16 storage
-keeps 24); the 22 that are left hold 41 members at weight 1.00 in units fine enough for the searches
-that look at all real weights. Only the ratios of weights matter to a score, so any integers will do.
+keeps 24), and differences of two fit into int32, half the memory of float64. The 22 that are left
+hold 41 members at weight 1.00 in units fine enough for the searches that look at all real weights.
+Only the ratios of weights matter to a score, so any integers will do.
 """
 
 import numpy as np

@@ -30,7 +30,7 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
         choices = _choices(state, limits)
         if limits.is_late:
             note = late_note(config, f"after {len(steps)} members")
-            return finish(table, config, "forward", state.units, tuple(steps), (note,))
+            return finish(state.table, config, "forward", state.units, tuple(steps), (note,))
         if not choices:
             break
         after, _, member = min(
@@ -42,7 +42,7 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
         state.set(member, choices[member].weight)
         steps.append(state.step(member, choices[member]))
         before = after
-    return finish(table, config, "forward", state.units, tuple(steps))
+    return finish(state.table, config, "forward", state.units, tuple(steps))
 
 
 def _choices(state: WeightState, limits: Limits) -> dict[int, Choice]:

@@ -24,9 +24,9 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     for member in others:
         if limits.is_late:
             note = late_note(config, f"after {len(steps)} members")
-            return finish(table, config, "line", state.units, tuple(steps), (note,))
+            return finish(state.table, config, "line", state.units, tuple(steps), (note,))
         if limits.allow_more(state.units > 0, member):
             choice = state.best_weight(member)
             state.set(member, choice.weight)
             steps.append(state.step(member, choice))
-    return finish(table, config, "line", state.units, tuple(steps))
+    return finish(state.table, config, "line", state.units, tuple(steps))

@@ -30,7 +30,7 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     scores = boxed.scores(units)
     for member in others:
         if limits.is_late:
-            return finish(table, config, "paper", units, tuple(steps), (_note(config, steps),))
+            return finish(boxed, config, "paper", units, tuple(steps), (_note(config, steps),))
         if not limits.allow_more(units > 0, member):
             continue
         curve = boxed.sweep(units, member, k, scores)
@@ -41,7 +41,7 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
             scores += boxed.differences[member] * float(units[member])
         name, weight = table.member_names[member], chosen / GRID_STEPS
         steps.append(SearchStep(name, weight, int(curve[chosen]), chosen > 0, curve))
-    return finish(table, config, "paper", units, tuple(steps))
+    return finish(boxed, config, "paper", units, tuple(steps))
 
 
 def _nlls(

@@ -116,7 +116,7 @@ def anchor_units(table: OutrankingTable, anchor: int) -> Int[np.ndarray, " membe
 
 def anchor_step(table: OutrankingTable, anchor: int, k: int) -> SearchStep:
     """Record that a member was taken with weight 1.00."""
-    errors = table.errors(anchor_units(table, anchor), k)
+    errors = int(table.member_errors(k)[anchor])
     return SearchStep(table.member_names[anchor], 1.0, errors, True, np.zeros(0, np.int64))
 
 
@@ -128,7 +128,10 @@ def finish(
     steps: tuple[SearchStep, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> Ensemble:
-    """Make the ensemble of the weights that a search came to, and count its errors."""
+    """Make the ensemble of the weights that a search came to, and count its errors.
+
+    A boxed table does it in a tenth of the time where its anchor has 1.00.
+    """
     return Ensemble(
         members=table.member_names,
         weights=units / WEIGHT_UNITS,

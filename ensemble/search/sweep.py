@@ -11,7 +11,7 @@ Source: Och 2003 (minimum error rate training) for the exact line search; top-k 
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int32
 
 from ensemble.search.fixed_point import WEIGHT_UNITS
 
@@ -20,7 +20,7 @@ _WEIGHT_BITS = 18  # 0..100,000 and one bit for the direction share a sort key w
 
 def error_curve(
     start: Float[np.ndarray, " pair"],
-    slope: Float[np.ndarray, " pair"],
+    slope: Int32[np.ndarray, " pair"],
     images: Int[np.ndarray, " pair"],
     num_outranking: Int[np.ndarray, " image"],
     image_counts: Int[np.ndarray, " image"],
@@ -54,7 +54,7 @@ def error_curve(
 
 def _change_keys(
     start: Float[np.ndarray, " pair"],
-    slope: Float[np.ndarray, " pair"],
+    slope: Int32[np.ndarray, " pair"],
     images: Int[np.ndarray, " pair"],
     num_outranking: Int[np.ndarray, " image"],
     k: int,
@@ -62,7 +62,7 @@ def _change_keys(
 ) -> Int[np.ndarray, " change"]:
     """Pack each change that can matter as image, weight, direction (1: upwards), and sort them."""
     outranks = start > 0
-    end = slope * WEIGHT_UNITS
+    end = slope * float(WEIGHT_UNITS)
     end += start
     index = np.flatnonzero(outranks != (end > 0))
     if not len(index):
@@ -75,7 +75,7 @@ def _change_keys(
     # Most images stay on one side of k whatever the order of their changes.
     matters = np.repeat((least < k) & (least + length >= k), length)
     index, image, upwards = index[matters], image[matters], upwards[matters]
-    weight = np.floor(-start[index] / (slope[index] * step_units)).astype(np.int64) + 1
+    weight = np.floor(-start[index] / (slope[index] * float(step_units))).astype(np.int64) + 1
     keys: Int[np.ndarray, " change"] = (image << _WEIGHT_BITS) | (weight << 1) | upwards
     keys.sort(kind="stable")  # in runs already: five times faster than the default
     return keys

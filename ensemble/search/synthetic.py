@@ -46,7 +46,7 @@ class SyntheticPool:
         prototypes = self._prototypes()
         shared = self._features(prototypes, labels)
         families = [self._noise(1 + family, len(labels)) for family in range(2)]
-        for member, noise in enumerate(np.linspace(2.9, 1.8, self.num_members)):
+        for member, noise in enumerate(np.linspace(2.9, 1.8, self.num_members).tolist()):
             own = self._noise(3 + member, len(labels))
             seen = shared + noise * (0.6 * families[member % 2] + 0.8 * own)
             yield _log_softmax(seen @ (7.0 * prototypes.T))

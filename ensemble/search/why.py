@@ -65,7 +65,7 @@ def _line(
     weight = float(ensemble.weights[member])
     if weight:
         loss = _loss_without(table, ensemble, member)
-        reason = _why_in(gains[member], loss)
+        reason = _why_in(gains[member], loss, is_first=member == next(iter(gains)))
     else:
         loss, reason = None, _why_out(table, ensemble, config, member, nearest)
     return MemberReason(
@@ -114,14 +114,17 @@ def _correlations(table: OutrankingTable, k: int) -> Float[np.ndarray, "member o
     return np.divide(centred.T @ centred, product, out=np.zeros_like(product), where=product > 0)
 
 
-def _why_in(gain: int, loss: int) -> str:
+def _why_in(gain: int, loss: int, is_first: bool) -> str:
+    joined = "It is the heaviest" if is_first else f"It took {_errors(gain)} away when it joined"
     if loss > 0:
-        return (
-            f"Without it {loss} more images are wrong; it took {gain} errors away when it joined."
-        )
+        return f"{joined}; without it {_errors(loss)} more."
     if loss == 0:
-        return f"It took {gain} errors away when it joined, and is not missed: the others make up."
-    return f"It took {gain} errors away when it joined, but {-loss} fewer are wrong without it now."
+        return f"{joined}, but is not missed now: the others make up for it."
+    return f"{joined}, but without it there would be {_errors(-loss)} less now."
+
+
+def _errors(count: int) -> str:
+    return f"{count} error" if count == 1 else f"{count} errors"
 
 
 def _why_out(
@@ -139,7 +142,7 @@ def _why_out(
     if gain > 0:
         weight = int(curve.argmin()) / (len(curve) - 1)
         return (
-            f"Beside the final weights {weight:.2f} would take {gain} errors away; the search "
+            f"Beside the final weights {weight:.2f} would take {_errors(gain)} away; the search "
             f"`{ensemble.search}` did not come to that.{like}"
         )
     return f"No weight of it lowers the errors.{like}"

@@ -1,10 +1,10 @@
-"""Peak memory of a build, in a process of its own that holds one window of images at a time."""
+"""Peak memory of a build, in a process of its own that holds one window of images at a time. Linux only."""
 
 import json
-import resource
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class PeakMemory:
     """Bytes.
 
     Attributes:
-        before: Peak before the first image was read: interpreter and libraries.
+        before: Resident before the first image was read: interpreter and libraries.
         window: One window of images of all members.
         peak: Peak of the whole.
         table: Of the table that was built.
@@ -52,7 +52,7 @@ def _build(images: int, classes: int, members: int, seed: int) -> PeakMemory:
     labels = pool.labels(min(WINDOW_IMAGES, images))
     window = list(pool.columns(labels))
     size = sum(column.nbytes for column in window)
-    before = _peak() - size
+    before = _resident() - size
     for first in range(0, images, WINDOW_IMAGES):
         rows = slice(0, min(WINDOW_IMAGES, images - first))
         builder.add([column[rows] for column in window], labels[rows])
@@ -61,8 +61,18 @@ def _build(images: int, classes: int, members: int, seed: int) -> PeakMemory:
     return PeakMemory(before, size, _peak(), sum(array.nbytes for array in arrays))
 
 
+def _resident() -> int:
+    return _status("VmRSS")
+
+
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage: its peak goes on counting from that of the parent.
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) * 1024
 
 
 if __name__ == "__main__":

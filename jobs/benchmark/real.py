@@ -135,9 +135,10 @@ def _one(
 ) -> dict[str, tuple[float, float, float]]:
     """Give error where fitted, held-out error and held-out NLL of each predictor."""
     search, test = (table.reweighted(part.astype(np.int64)) for part in (half, ~half))
-    ensembles = {kind: fit(search, SearchConfig(kind=kind, k=k)) for kind in SEARCHES}
+    config = SearchConfig(k=k)
+    ensembles = {kind: fit(search, config.model_copy(update={"kind": kind})) for kind in SEARCHES}
     selected = np.where(ensembles["paper"].units > 0, WEIGHT_UNITS, 0)
-    ensembles["uniform_selected"] = finish(search, SearchConfig(k=k), "uniform", selected)
+    ensembles["uniform_selected"] = finish(search, config, "uniform", selected)
     return {
         key: (e.error, test.errors(e.units, k) / test.num_counted, test.nll(e.units))
         for key, e in ensembles.items()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from ensemble import metrics
 from ensemble.search.builder import OutrankingBuilder
 from ensemble.search.config import SearchConfig
 from ensemble.search.fit import fit
-from ensemble.search.fixed_point import WEIGHT_UNITS
+from ensemble.search.fixed_point import GRID_STEPS, WEIGHT_UNITS
 from ensemble.search.order import best_first
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.stability import bootstrap
@@ -24,7 +25,7 @@ from jobs.benchmark import rivals
 from jobs.benchmark.memory import measure_build
 from jobs.benchmark.settings import SearchBenchmarkConfig
 
-GRID_WEIGHTS = 101
+GRID_WEIGHTS = GRID_STEPS + 1
 ROUNDS = 50
 _BLOCK_IMAGES = 512
 
@@ -115,21 +116,39 @@ def _read(pool: Pool, threads: int) -> float:
 
 
 def _measure_searches(config: SearchBenchmarkConfig, table: OutrankingTable, times: Times) -> None:
-    """Time one sweep, box pruning, the paper's sweeps and all searches on a fresh table."""
+    """Time one sweep, box pruning, the paper's sweeps and all searches on a fresh table.
+
+    A search sweeps many times: the first sweep of a table, which derives what all share, is timed
+    apart.
+    """
     k, settings = config.k, SearchConfig(k=config.k)
-    _ = table.bias  # derived arrays belong to the build, and every search shares them
-    anchor, second = best_first(table, k)[:2].tolist()
+    anchor, second, *_ = best_first(table, k).tolist()
     units = anchor_units(table, anchor)
     scores = table.scores(units)
-    times.measure("sweep_full", lambda: table.sweep(units, second, k, scores))
-    boxed = times.measure("box", lambda: table.boxed(anchor, k))
-    _ = boxed.bias
-    boxed_scores = boxed.scores(units)
-    times.measure("sweep_boxed", lambda: boxed.sweep(units, second, k, boxed_scores))
-    times.measure("paper_after_box", lambda: fit(table, settings))
+    sweep = partial(table.sweep, units, second, k, scores)
+    times.measure("first_sweep", sweep)
+    for _ in range(3):
+        times.measure("sweep_full", sweep)
+    boxed = times.measure("box", partial(table.boxed, anchor, k))
+    boxed_sweep = partial(boxed.sweep, units, second, k, boxed.scores(units))
+    boxed_sweep()
+    for _ in range(3):
+        times.measure("sweep_boxed", boxed_sweep)
+    times.measure("paper_after_box", partial(fit, table, settings))
+    times.measure("paper_sweeps", partial(_paper_sweeps, boxed, anchor, k))
     for kind in ("line", "forward", "caruana", "likelihood", "refine"):
-        config_of_kind = SearchConfig(kind=kind, k=k)
-        times.measure(f"search_{kind}", lambda c=config_of_kind: fit(table, c))
+        of_kind = settings.model_copy(update={"kind": kind})
+        times.measure(f"search_{kind}", partial(fit, table, of_kind))
+
+
+def _paper_sweeps(boxed: OutrankingTable, anchor: int, k: int) -> None:
+    """Do the sweeps of the paper's search and nothing else, with the scores kept up to date."""
+    units = anchor_units(boxed, anchor)
+    scores = boxed.scores(units)
+    for member in best_first(boxed, k)[1:].tolist():
+        step = int(boxed.sweep(units, member, k, scores).argmin()) * (WEIGHT_UNITS // GRID_STEPS)
+        units[member] = step
+        scores += boxed.differences[member] * float(step)
 
 
 def _measure_caruana(config: SearchBenchmarkConfig, pool: Pool, times: Times) -> None:
@@ -139,7 +158,11 @@ def _measure_caruana(config: SearchBenchmarkConfig, pool: Pool, times: Times) ->
     labels = pool.labels[:images]
     settings = SearchConfig(kind="caruana", rounds=ROUNDS, initial=0, k=1)
     for _ in range(config.repeats):
-        ours = times.measure("caruana_50_with_build", lambda: _select(pool, images, settings))
+        ours = times.measure(
+            "caruana_50_with_build", lambda: _select(pool, config.threads, images, settings)
+        )
+        table = build(pool, config.threads, images)
+        times.measure("caruana_50_search", partial(fit, table, settings))
     times.figures["caruana_50_errors"] = ours
     _, plain = times.measure(
         "caruana_50_plain", lambda: rivals.plain_selection(dense, labels, ROUNDS)
@@ -151,8 +174,8 @@ def _measure_caruana(config: SearchBenchmarkConfig, pool: Pool, times: Times) ->
         )
 
 
-def _select(pool: Pool, images: int, settings: SearchConfig) -> int:
-    return fit(build(pool, 1, images), settings).errors
+def _select(pool: Pool, threads: int, images: int, settings: SearchConfig) -> int:
+    return fit(build(pool, threads, images), settings).errors
 
 
 def _measure_once(
@@ -199,11 +222,13 @@ def bars(config: SearchBenchmarkConfig, times: Times) -> list[tuple[str, float, 
         ("one sweep, x torch.topk", topk_sweep / times.median("sweep_full"), ">=", 1000.0),
         ("one boxed sweep, x torch.topk", topk_sweep / times.median("sweep_boxed"), ">=", 5000.0),
         ("tables to paper's weights, x one read", whole / times.median("read"), "<=", 9.0),
-        ("the paper's sweeps after the box, ms", 1e3 * times.median("paper_after_box"), "<=", 40.0),
-        ("Caruana 50 rounds, x the plain algorithm", _caruana(times, "plain"), ">=", 300.0),
+        ("the paper's sweeps on the box, ms", 1e3 * times.median("paper_sweeps"), "<=", 40.0),
+        ("Caruana 50 rounds + build, x plain", _caruana(times, "plain"), ">=", 300.0),
     ]
     if "caruana_50_autogluon" in times.seconds:
-        rows.append(("Caruana 50 rounds, x AutoGluon", _caruana(times, "autogluon"), ">=", 300.0))
+        rows.append(
+            ("Caruana 50 rounds + build, x AutoGluon", _caruana(times, "autogluon"), ">=", 300.0)
+        )
     if config.replicates:
         rows.append(
             (f"bootstrap, {config.replicates} replicates, s", times.median("bootstrap"), "<=", 10.0)

@@ -1,0 +1,212 @@
+"""`ensemble search` on the folder of a run that is there, made by hand: no model has to be trained."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble.errors import ConfigError
+from ensemble.images.sources import DigitsConfig, open_source
+from ensemble.images.split import SplitConfig, split
+from ensemble.members import CenterView, Member, Preprocessing
+from ensemble.report.search_document import SearchReport
+from ensemble.table.block import LogitBlock
+from ensemble.table.logit_table import LogitTable
+from jobs.finished_run import open_finished_run
+from jobs.search import search
+from jobs.settings import RunConfig
+
+from .conftest import Command
+
+SIZES = {"train": 60, "search": 200, "test": 150}
+NAMES = ("weak", "middle", "strong")
+
+
+def _member(name: str, number: int) -> Member:
+    return Member(
+        name=name,
+        architecture=f"net{number}",
+        classes=tuple(range(10)),
+        checkpoint=Path("nowhere.safetensors"),
+        weights_sha256=f"{number:064x}",
+        head="head",
+        parameters=1000,
+        preprocessing=Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0)),
+        views=CenterView(),
+        data_sha256="0" * 64,
+    )
+
+
+def _logs(labels: np.ndarray, strength: float, seed: int) -> np.ndarray:
+    logits = np.random.default_rng(seed).normal(scale=1.5, size=(len(labels), 10))
+    logits[np.arange(len(labels)), labels] += strength
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return logs.astype(np.float32)
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    def make(members: int = 3) -> Path:
+        config = RunConfig.model_validate(
+            {
+                "images": {"source": {"kind": "digits"}, "split": SIZES},
+                "recipes": {"default": {}},
+                "members": [
+                    {"name": name, "source": {"kind": "recipe", "architecture": "resnet14_small"}}
+                    for name in NAMES
+                ],
+            }
+        )
+        folder = tmp_path / "run"
+        folder.mkdir()
+        (folder / "config.json").write_text(config.model_dump_json())
+        splits = split(open_source(DigitsConfig()).index(), SplitConfig(**SIZES), config.seed)
+        table = LogitTable(folder / "table")
+        for number, name in enumerate(NAMES[:members]):
+            member = _member(name, number)
+            for part in (splits.search, splits.test):
+                block = LogitBlock(
+                    column=member.column,
+                    image_ids=part.image_ids,
+                    log_probabilities=_logs(part.labels, 1.5 + number, number),
+                    bad=(),
+                    forward_passes=len(part),
+                    seconds=0.5 * (number + 1),
+                )
+                table.commit(member, block)
+        return folder
+
+    return make
+
+
+def test_a_search_writes_its_report_beside_the_run(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    report, page = search(folder, ["kind=line", "k=2", "stability=5"])
+    stored = SearchReport.model_validate_json(page.with_suffix(".json").read_text())
+    assert stored == report
+    assert page.parent.parent == folder / "search"
+    assert (report.search, report.k, report.search_images, report.judged_images) == (
+        "line",
+        2,
+        200,
+        150,
+    )
+    assert [row.key for row in report.results] == [
+        "best",
+        "uniform_all",
+        "uniform_selected",
+        "paper",
+        "chosen",
+    ]
+    assert [member.name for member in report.members] == list(NAMES)
+    assert [member.family for member in report.members] == ["net0", "net1", "net2"]
+    assert report.cost_unit == "seconds"
+    assert report.members[0].cost == pytest.approx(1 / 350)
+
+
+def test_the_page_shows_every_member_and_predictor_and_loads_nothing(
+    make_run: Callable[..., Path],
+) -> None:
+    report, page = search(make_run(), ["kind=forward", "stability=5", "temperature=true"])
+    html = page.read_text()
+    for member in report.members:
+        assert f'data-member="{member.name}"' in html
+        assert member.temperature is not None
+    for row in report.results:
+        assert f'data-key="{row.key}"' in html
+    assert "<script" not in html
+    assert "http" not in html
+
+
+def test_two_searches_of_the_same_settings_agree(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    first, page = search(folder, ["stability=3"])
+    again, other = search(folder, ["stability=3"])
+    assert page == other
+    assert first.reproducible() == again.reproducible()
+    assert first.settings["search"]["kind"] == "auto"
+
+
+def test_one_labelled_set_is_cross_fitted(make_run: Callable[..., Path]) -> None:
+    report, _ = search(make_run(), ["kind=paper", "cross_fit=true", "stability=0"])
+    assert report.is_cross_fitted
+    assert {row.n for row in report.results} == {350}
+    assert report.stability is None
+
+
+def test_a_cost_bound_is_kept(make_run: Callable[..., Path]) -> None:
+    report, _ = search(make_run(), ["search.kind=line", "search.max_cost=0.006", "stability=0"])
+    spent = sum(member.cost or 0 for member in report.members if member.weight)
+    assert 0 < spent <= 0.006
+    assert all(line.cost <= 0.006 * (1 + 1e-9) for line in report.frontier)
+    assert sum(line.is_cheapest_tied for line in report.frontier) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["search.knid=line"], "Did you mean 'kind'"),
+        (["k=10"], "k is 10, and there are 10 classes"),
+        (["kind"], "expected key=value"),
+        (["cost=parameters"], "did not record it"),
+        (["kind=[1"], "cannot read the value"),
+        (["kind.x=1", "kind.x.y=2"], "goes into 'x'"),
+        (["resamples=5"], "resamples"),
+    ],
+)
+def test_wrong_settings_are_one_message(
+    make_run: Callable[..., Path], words: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        search(make_run(), words)
+
+
+def test_a_run_that_is_not_finished_is_refused(make_run: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="no predictions of strong"):
+        open_finished_run(make_run(members=2))
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, make_run: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigError, match="is not the folder of a run"):
+        open_finished_run(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match="is not JSON"):
+        open_finished_run(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ConfigError, match="holds list"):
+        open_finished_run(tmp_path)
+    folder = make_run()
+    (folder / "table").rename(folder / "elsewhere")
+    with pytest.raises(ConfigError, match="has no table yet"):
+        open_finished_run(folder)
+
+
+def test_the_command_prints_a_table_and_a_mistake_exits_with_2(
+    make_run: Callable[..., Path], command: Command
+) -> None:
+    folder = make_run()
+    done = command("search", folder, "kind=line", "stability=2")
+    assert done.returncode == 0, done.stderr
+    assert "chosen: line" in done.stdout
+    assert "search-report.html" in done.stdout
+    wrong = command("search", folder, "kind=lien")
+    assert wrong.returncode == 2
+    assert "ConfigError" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    assert command("search", folder / "nowhere").returncode == 2
+
+
+def test_no_torch_and_no_ray_is_imported(make_run: Callable[..., Path]) -> None:
+    import subprocess
+
+    code = (
+        "import sys; from pathlib import Path; from jobs.search import search; "
+        "search(Path(sys.argv[1]), ['stability=1']); "
+        "print(json.dumps(sorted({'torch', 'ray'} & set(sys.modules))))"
+    )
+    words = [sys.executable, "-c", f"import json; {code}", str(make_run())]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
