@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, cast, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from ensemble.errors import ConfigError
+from ensemble.errors import ConfigError, UnknownNameError
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_CONFIG_DEPTH = 32
@@ -172,10 +172,11 @@ def _explain(kind: type[Config], problem: Any) -> str:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"{where}: no such setting.{hint} Known here: {', '.join(names)}."
     if problem["type"] == "union_tag_invalid":
-        known = sorted(problem["ctx"]["expected_tags"].replace("'", "").split(", "))
-        near = difflib.get_close_matches(problem["ctx"]["tag"], known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"{where}: no kind {problem['ctx']['tag']!r}.{hint} Known: {', '.join(known)}."
+        known = problem["ctx"]["expected_tags"].replace("'", "").split(", ")
+        return f"{where}: {UnknownNameError.of('kind', problem['ctx']['tag'], known)}"
+    if problem["type"] == "literal_error" and isinstance(value, str):
+        known = problem["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+        return f"{where}: {UnknownNameError.of('choice', value, known)}"
     if problem["type"] == "missing":
         return f"{where}: this setting is needed and not there."
     if problem["type"] == "value_error":

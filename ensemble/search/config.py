@@ -22,7 +22,7 @@ Objective = Literal["top_k", "top_1", "nll"]
 class SearchConfig(Config):
     """Which search finds the weights, which error it lowers, and what it may not exceed."""
 
-    kind: SearchKind = "paper"
+    kind: SearchKind = "auto"
     """`paper`: greedy from the best member to the worst, weights 0.00 to 1.00; `line`: the same over
     all real weights; `forward`: every remaining member at each step; `caruana`: votes, a member may
     get several; `likelihood`: lowest NLL; `refine`: one weight after the other, again and again, from
