@@ -17,8 +17,8 @@ from cluster.session import session
 from cluster.settings import ClusterConfig
 from cluster.shards import Shards
 from ensemble.errors import ClusterError, MemberFailedError, ProjectError
+from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ShardSpec
-from ensemble.images.sources import SourceConfig
 from ensemble.members import Member
 from ensemble.search.config import SearchConfig
 from ensemble.search.fit import fit

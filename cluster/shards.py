@@ -6,8 +6,9 @@ from typing import Any
 
 import ray
 
+from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ImageShard, ShardSpec
-from ensemble.images.sources import SourceConfig, decode_shard, open_source
+from ensemble.images.sources import decode_shard, open_source
 
 _MB = 1 << 20
 

@@ -20,7 +20,6 @@ from pydantic import (
 from ensemble import models
 from ensemble.config import AbsolutePath, Config
 from ensemble.errors import CheckpointError, UnknownNameError
-from ensemble.training.header import file_sha256, read_metadata
 
 # Libraries whose version can change a forward pass by a bit or more.
 NUMERIC_LIBRARIES = ("torch", "torchvision")
@@ -182,6 +181,9 @@ def load_member(
     Raises:
         CheckpointError: The file is missing, damaged, or lacks what a member needs.
     """
+    # Here, because parsing a config must not pay for array libraries.
+    from ensemble.training.header import file_sha256, read_metadata
+
     metadata = read_metadata(checkpoint)
     try:
         return Member(

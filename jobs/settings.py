@@ -9,8 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from cluster.settings import ClusterConfig
 from ensemble.config import Config, load
 from ensemble.errors import UnknownNameError
-from ensemble.images.sources import SourceConfig
-from ensemble.images.split import SplitConfig
+from ensemble.images.settings import SourceConfig, SplitConfig
 from ensemble.members import CenterView, MemberConfig, RecipeSource, Views, fingerprint
 from ensemble.search.config import SearchConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig

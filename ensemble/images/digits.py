@@ -1,16 +1,13 @@
 """Handwritten digits (Alpaydin & Kaynak 1998, the test part), as scikit-learn ships them."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
 
 from ensemble.errors import DecodeError
 from ensemble.images.index import ImageIndex
-
-if TYPE_CHECKING:
-    from ensemble.images.sources import DigitsConfig
+from ensemble.images.settings import DigitsConfig
 
 _BRIGHTEST = 16
 
@@ -43,6 +40,6 @@ class _Digits:
         return np.repeat(pixels[int(row)][:, :, None], 3, axis=2)
 
 
-def open_source(config: "DigitsConfig") -> _Digits:
+def open_source(config: DigitsConfig) -> _Digits:
     """The digits; nothing is read yet."""
     return _Digits()

@@ -4,7 +4,6 @@ import warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL
@@ -13,9 +12,7 @@ from PIL import Image
 
 from ensemble.errors import ConfigError, DecodeError
 from ensemble.images.index import ImageIndex
-
-if TYPE_CHECKING:
-    from ensemble.images.sources import FolderConfig
+from ensemble.images.settings import FolderConfig
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -89,6 +86,6 @@ class _Folder:
             return np.asarray(image.convert("RGB"))
 
 
-def open_source(config: "FolderConfig") -> _Folder:
+def open_source(config: FolderConfig) -> _Folder:
     """The folder; nothing is read yet."""
     return _Folder(config.path, config.max_pixels)

@@ -1,34 +1,14 @@
-"""Image sources: one file a kind, one dict. Settings here; each kind's work is in its own module."""
+"""Image sources: one file a kind, one dict. Each kind's work is in its own module."""
 
 from importlib import import_module
-from typing import Annotated, Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from pydantic import Field, PositiveInt
 
-from ensemble.config import AbsolutePath, Config
 from ensemble.errors import DecodeError
 from ensemble.images.index import ImageIndex
+from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import BadImage, ImageShard, ShardSpec
-
-
-class DigitsConfig(Config):
-    """Handwritten digits that ship in scikit-learn: 1,797 images, 8x8, 10 classes."""
-
-    kind: Literal["digits"] = "digits"
-
-
-class FolderConfig(Config):
-    """A folder with one sub-folder of image files per class (the layout of torchvision's ImageFolder)."""
-
-    kind: Literal["folder"] = "folder"
-    path: AbsolutePath
-    """The folder."""
-    max_pixels: PositiveInt = 50_000_000
-    """An image whose header says more is not decoded: a forged 99 KB file can ask for 12 GB."""
-
-
-SourceConfig = Annotated[DigitsConfig | FolderConfig, Field(discriminator="kind")]
 
 
 @runtime_checkable

@@ -4,22 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
-from pydantic import PositiveInt
 
-from ensemble.config import Config
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
-
-
-class SplitConfig(Config):
-    """How many images each split gets, stratified by class; what is left over is not used."""
-
-    train: PositiveInt = 300
-    """Images that members and sub-classifiers are trained on."""
-    search: PositiveInt = 600
-    """Images that weights, label clusters and thresholds are chosen on."""
-    test: PositiveInt | None = None
-    """Images that figures are reported on, and nothing is fitted on; all that are left if not set."""
+from ensemble.images.settings import SplitConfig
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import torch
 from cluster.pool import Pool, open_pool
 from cluster.settings import ClusterConfig
 from ensemble.images.index import ImageIndex
+from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import ImageShard, ShardSpec, plan_shards
-from ensemble.images.sources import DigitsConfig, decode_shard, open_source
+from ensemble.images.sources import decode_shard, open_source
 from ensemble.members import CenterView, Member, load_member
 from ensemble.training.member import train_member
 from ensemble.training.recipe import RecipeConfig

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from ensemble.images.digits import open_source
+from ensemble.images.settings import DigitsConfig, SplitConfig
 from ensemble.images.shard import BadImage, ImageShard, plan_shards
-from ensemble.images.sources import DigitsConfig, decode_shard
-from ensemble.images.split import SplitConfig, Splits, split
+from ensemble.images.sources import decode_shard
+from ensemble.images.split import Splits, split
 from ensemble.members import CenterView, Member, Preprocessing, ShiftsAndScales, load_member
 from ensemble.predict import predict
 from ensemble.table.block import LogitBlock

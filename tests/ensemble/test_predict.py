@@ -7,8 +7,9 @@ from torch import nn
 
 from ensemble import models
 from ensemble.images.digits import open_source
+from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import BadImage, ImageShard, plan_shards
-from ensemble.images.sources import DigitsConfig, decode_shard
+from ensemble.images.sources import decode_shard
 from ensemble.members import Member, ShiftsAndScales, list_views
 from ensemble.predict import BATCH_IMAGES, predict, predict_input
 from ensemble.views import apply_view, normalise

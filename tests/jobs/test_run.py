@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ensemble import predictor
-from ensemble.images.sources import DigitsConfig, open_source
+from ensemble.images.settings import DigitsConfig
+from ensemble.images.sources import open_source
 from ensemble.report.document import Report
 
 from .conftest import Command
@@ -103,7 +104,8 @@ def test_the_artifact_predicts_what_the_report_says(first: Path) -> None:
     digits = open_source(DigitsConfig())
     index = digits.index()
     config = json.loads((first / "config.json").read_text())
-    from ensemble.images.split import SplitConfig, split
+    from ensemble.images.settings import SplitConfig
+    from ensemble.images.split import split
 
     test = split(index, SplitConfig(**config["images"]["split"]), config["seed"]).test
     pixels = np.stack([digits.decode(str(image_id)) for image_id in test.image_ids])

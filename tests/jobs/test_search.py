@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from ensemble.errors import ConfigError
-from ensemble.images.sources import DigitsConfig, open_source
-from ensemble.images.split import SplitConfig, split
+from ensemble.images.settings import DigitsConfig, SplitConfig
+from ensemble.images.sources import open_source
+from ensemble.images.split import split
 from ensemble.members import CenterView, Member, Preprocessing
 from ensemble.report.search_document import SearchReport
 from ensemble.table.block import LogitBlock

@@ -3,7 +3,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from ensemble.errors import DecodeError
-from ensemble.images.sources import DigitsConfig, open_source
+from ensemble.images.settings import DigitsConfig
+from ensemble.images.sources import open_source
 
 
 def test_index_lists_every_digit_with_its_label() -> None:

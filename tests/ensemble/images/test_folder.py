@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from ensemble.errors import ConfigError, DecodeError
+from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import BadImage, ShardSpec
-from ensemble.images.sources import FolderConfig, Source, decode_shard, open_source
+from ensemble.images.sources import Source, decode_shard, open_source
 
 HEIGHT, WIDTH = 20, 30
 PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

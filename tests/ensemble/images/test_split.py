@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from ensemble.errors import EmptySplitError
 from ensemble.images.digits import open_source
 from ensemble.images.index import ImageIndex
-from ensemble.images.sources import DigitsConfig
-from ensemble.images.split import SplitConfig, Splits, split
+from ensemble.images.settings import DigitsConfig, SplitConfig
+from ensemble.images.split import Splits, split
 
 
 def index(counts: list[int], seed: int = 0) -> ImageIndex:

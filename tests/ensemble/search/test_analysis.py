@@ -169,9 +169,9 @@ def test_folds_are_stratified_and_refused_when_there_are_too_few_images():
 
 
 def test_a_small_search_split_and_few_errors_are_warned_of(table):
-    assert warnings(table, fit(table, SearchConfig())) == ()
+    assert warnings(table, fit(table, SearchConfig(kind="paper"))) == ()
     small = _table(*_pool(0, images=20))
-    found = " ".join(warnings(small, fit(small, SearchConfig())))
+    found = " ".join(warnings(small, fit(small, SearchConfig(kind="paper"))))
     assert "20 images for 6 classes" in found
     assert "single images decide" in found
 

@@ -10,8 +10,9 @@ import torch
 from ensemble.errors import CheckpointError, EmptySplitError
 from ensemble.images.digits import open_source
 from ensemble.images.index import ImageIndex
+from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import BadImage, ImageShard, plan_shards
-from ensemble.images.sources import DigitsConfig, decode_shard
+from ensemble.images.sources import decode_shard
 from ensemble.members import CenterView, load_member
 from ensemble.models.heads import find_head
 from ensemble.training.header import read_bad_images

@@ -1,0 +1,37 @@
+"""Settings of image sources and splits. No NumPy: a wrong setting is reported at once."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from ensemble.config import AbsolutePath, Config
+
+
+class DigitsConfig(Config):
+    """Handwritten digits that ship in scikit-learn: 1,797 images, 8x8, 10 classes."""
+
+    kind: Literal["digits"] = "digits"
+
+
+class FolderConfig(Config):
+    """A folder with one sub-folder of image files per class (the layout of torchvision's ImageFolder)."""
+
+    kind: Literal["folder"] = "folder"
+    path: AbsolutePath
+    """The folder."""
+    max_pixels: PositiveInt = 50_000_000
+    """An image whose header says more is not decoded: a forged 99 KB file can ask for 12 GB."""
+
+
+SourceConfig = Annotated[DigitsConfig | FolderConfig, Field(discriminator="kind")]
+
+
+class SplitConfig(Config):
+    """How many images each split gets, stratified by class; what is left over is not used."""
+
+    train: PositiveInt = 300
+    """Images that members and sub-classifiers are trained on."""
+    search: PositiveInt = 600
+    """Images that weights, label clusters and thresholds are chosen on."""
+    test: PositiveInt | None = None
+    """Images that figures are reported on, and nothing is fitted on; all that are left if not set."""
