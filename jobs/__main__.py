@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, ProjectError
+from jobs import table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,6 +133,8 @@ def search(
         console.print(f"note: {warning}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
+
+app.add_typer(table.app, name="table")
 
 benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and quality of one part.")
 app.add_typer(benchmark, name="benchmark")

@@ -137,8 +137,11 @@ class CommitLog:
         """The number that the next entry gets."""
         return self._next
 
-    def read(self) -> Iterator[tuple[int, Commit]]:
+    def read(self, may_lack_log: bool = False) -> Iterator[tuple[int, Commit]]:
         """All commits that count, with their numbers, from the first to the last.
+
+        Args:
+            may_lack_log: Take shard files without any log for an empty table.
 
         Raises:
             DamagedTableError: An entry is missing or damaged.
@@ -151,13 +154,14 @@ class CommitLog:
                     f"{key(number)} belongs; an entry was removed. `ensemble table repair` drops "
                     "what it named, so that the next run computes that again."
                 )
-            entry = self._load(number)
+            entry = self.load(number)
             if isinstance(entry, Commit):
                 commits[number] = entry
             else:
                 commits.pop(entry.entry, None)
             self._next = number + 1
-        self._check_not_lost()
+        if not may_lack_log:
+            self._check_not_lost()
         yield from commits.items()
 
     def append(self, entry: Entry) -> Iterator[Commit]:
@@ -174,7 +178,7 @@ class CommitLog:
             if self._store.create(key(number), encode(number, entry)):
                 self._next += 1
                 return
-            other = self._load(number)
+            other = self.load(number)
             if other.writer >= self._writer or isinstance(other, Removal):
                 raise TableBusyError(
                     f"another run is writing the table {self._store.url} (it holds entry {number} of "
@@ -184,7 +188,12 @@ class CommitLog:
             self._next += 1
             yield other
 
-    def _load(self, number: int) -> Entry:
+    def load(self, number: int) -> Entry:
+        """One entry.
+
+        Raises:
+            DamagedTableError: It is missing or damaged.
+        """
         # Bytes from far away may have been damaged under way only.
         for attempts_left in reversed(range(3 if self._store.is_remote else 1)):
             try:

@@ -167,14 +167,6 @@ class LogitTable:
         """All commits, column by column."""
         return tuple(commit for rows in self._columns.values() for commit in rows.commits)
 
-    def verify(self, commit: Commit) -> None:
-        """Read a shard whole and compare it with its entry.
-
-        Raises:
-            DamagedTableError: It is not what was committed.
-        """
-        self._load(commit)
-
     def _rows(self, commit: Commit, rows: Int[np.ndarray, "row"]) -> Float[np.ndarray, "row class"]:
         """Some rows of a shard, checked; of a small slice, nothing else is read."""
         stretches = _stretches(np.unique(rows // commit.piece_rows))
@@ -192,29 +184,18 @@ class LogitTable:
     def _shard(self, commit: Commit) -> Float[np.ndarray, "image class"]:
         """Rows of a shard, checked; the few used last are kept, never the whole table."""
         if commit.sha256 not in self._shards:
-            self._shards[commit.sha256] = self._load(commit)
+            self._shards[commit.sha256] = load_shard(self._store, commit)
             if len(self._shards) > MAX_SHARDS_HELD:
                 self._shards.popitem(last=False)
         self._shards.move_to_end(commit.sha256)
         return self._shards[commit.sha256]
-
-    def _load(self, commit: Commit) -> Float[np.ndarray, "image class"]:
-        name = f"{self.root}/{commit.path}"
-        for _ in self._attempts():
-            data = self._store.read(commit.path)
-            if sha256(data).hexdigest() == commit.sha256:
-                image_ids, rows = shard_file.decode(data, commit.column, name)
-                if tuple(image_ids.tolist()) != commit.image_ids:
-                    raise _damaged(name, commit, "its images are not those of its log entry")
-                return rows
-        raise _damaged(name, commit, f"its sha256 is not the committed {commit.sha256[:16]}…")
 
     def _load_pieces(self, commit: Commit, start: int, stop: int) -> Float[np.ndarray, "row class"]:
         row_bytes = commit.classes * np.dtype(commit.dtype).itemsize
         piece_bytes = commit.piece_rows * row_bytes
         begin = commit.values_start + start * piece_bytes
         end = commit.values_start + min(stop * piece_bytes, commit.rows * row_bytes)
-        for _ in self._attempts():
+        for _ in _attempts(self._store):
             data = self._store.read_range(commit.path, begin, end)
             digests = (
                 shard_file.piece_digest(data[at : at + piece_bytes])
@@ -225,10 +206,6 @@ class LogitTable:
         name = f"{self.root}/{commit.path}"
         raise _damaged(name, commit, f"pieces {start} to {stop - 1} are not the committed ones")
 
-    def _attempts(self) -> range:
-        # Bytes from far away may have been damaged under way only.
-        return range(_REMOTE_ATTEMPTS if self._store.is_remote else 1)
-
     def _register(self, commit: Commit) -> None:
         column = self._columns.setdefault(commit.column, _Rows([], {}, {}))
         number = len(column.commits)
@@ -237,6 +214,28 @@ class LogitTable:
             column.place_by_id.setdefault(image_id, (number, row))
         for bad in commit.bad:
             column.bad_by_id[bad.image_id] = BadImage(bad.image_id, bad.reason)
+
+
+def load_shard(store: Store, commit: Commit) -> Float[np.ndarray, "image class"]:
+    """All rows of a shard as stored, compared with its entry.
+
+    Raises:
+        DamagedTableError: It is not what was committed.
+    """
+    name = f"{store.url}/{commit.path}"
+    for _ in _attempts(store):
+        data = store.read(commit.path)
+        if sha256(data).hexdigest() == commit.sha256:
+            image_ids, rows = shard_file.decode(data, commit.column, name)
+            if tuple(image_ids.tolist()) != commit.image_ids:
+                raise _damaged(name, commit, "its images are not those of its log entry")
+            return rows
+    raise _damaged(name, commit, f"its sha256 is not the committed {commit.sha256[:16]}…")
+
+
+def _attempts(store: Store) -> range:
+    # Bytes from far away may have been damaged under way only.
+    return range(_REMOTE_ATTEMPTS if store.is_remote else 1)
 
 
 def _damaged(name: str, commit: Commit, reason: str) -> DamagedTableError:

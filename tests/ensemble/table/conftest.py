@@ -1,5 +1,6 @@
 """S3 on loopback: moto's server, with conditional writes; rclone's, without, which checks keys."""
 
+import gc
 import os
 import socket
 import subprocess
@@ -73,7 +74,7 @@ def rclone_port(aws_keys: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture
-def make_store(request: pytest.FixtureRequest, aws_keys: None) -> MakeStore:
+def make_store(request: pytest.FixtureRequest, aws_keys: None) -> Iterator[MakeStore]:
     """A store below a prefix of the test's own."""
     prefix = request.node.name.translate({ord(c): "-" for c in "[]() /"})
 
@@ -81,4 +82,6 @@ def make_store(request: pytest.FixtureRequest, aws_keys: None) -> MakeStore:
         config = StorageConfig.model_validate({"endpoint": f"http://127.0.0.1:{port}"} | settings)
         return S3Store(f"s3://tables/{prefix}", config)
 
-    return make
+    yield make
+    # s3fs closes its connections in a finaliser: here, and not in the middle of another test.
+    gc.collect()
