@@ -8,6 +8,8 @@ ProjectError
 │   └── EmptySplitError          a split has no image, or lacks a class
 ├── TableError                   the logit table cannot be trusted or is not complete
 │   ├── IncompleteTableError     blocks are missing
+│   ├── DamagedTableError        a shard or log entry is gone, damaged or somebody else's
+│   ├── TableBusyError           another driver is writing
 │   └── ShapeError               a value does not have the shape its stage needs
 ├── CheckpointError              a member's weights cannot be built or loaded
 ├── DivergedError                a training's loss is no longer a number
@@ -57,6 +59,14 @@ class TableError(ProjectError):
 
 class IncompleteTableError(TableError):
     """Blocks are missing."""
+
+
+class DamagedTableError(TableError):
+    """A shard or a log entry is gone, damaged or somebody else's; repair can name and drop it."""
+
+
+class TableBusyError(TableError):
+    """Another driver is writing the table, or took it over."""
 
 
 class ShapeError(TableError):

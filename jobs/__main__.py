@@ -3,11 +3,18 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, ProjectError
+from jobs import table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.run_folder import RunFolder
+    from jobs.settings import RunConfig
 
 # A log has no width; the result table wants this much.
 LOG_WIDTH = 120
@@ -48,6 +55,27 @@ def run(words: Words = None) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
+    _do(config, folder, console)
+
+
+@app.command()
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that was begun.")],
+) -> None:
+    """Go on with a run where it stopped, with the settings it was begun with."""
+    from jobs.run_folder import RunFolder, read_run_config
+
+    run_folder = RunFolder(folder)
+    config = read_run_config(run_folder)
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    _do(config, run_folder, console)
+
+
+def _do(config: "RunConfig", folder: "RunFolder", console: "Console") -> None:
     from jobs import interrupt
     from jobs.result_table import result_table
     from jobs.run import run as run_job
@@ -106,6 +134,8 @@ def search(
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
+app.add_typer(table.app, name="table")
+
 benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and quality of one part.")
 app.add_typer(benchmark, name="benchmark")
 
@@ -123,6 +153,29 @@ def benchmark_search(
     from jobs.benchmark.search import benchmark_search as benchmark_job
 
     benchmark_job(words or [], Console())
+
+
+@app.command()
+def doctor(
+    place: Annotated[str, typer.Argument(metavar="PLACE", help="A folder or s3://bucket/prefix.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="Of storage, as endpoint=http://host:9000."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Try, before a run, whether a place can keep tables."""
+    from rich.console import Console
+
+    from jobs import doctor as job
+
+    found = job.examine(place, words or [])
+    if as_json:
+        typer.echo(job.as_json(found))
+    else:
+        job.show(found, Console())
+    if not found["is_fit"]:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()

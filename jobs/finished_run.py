@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ensemble.calibration import Temperature, apply_temperature, calibrate
-from ensemble.config import check
 from ensemble.errors import ConfigError, TableError
 from ensemble.images.index import ImageIndex
 from ensemble.images.sources import open_source
@@ -18,8 +17,9 @@ from ensemble.search.builder import OutrankingBuilder
 from ensemble.search.outranking import OutrankingTable
 from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
-from jobs.run_folder import RunFolder
+from jobs.run_folder import RunFolder, read_run_config
 from jobs.settings import RunConfig
+from jobs.tables import table_store
 
 _WINDOW_IMAGES = 1024
 
@@ -82,12 +82,12 @@ def open_finished_run(path: Path) -> FinishedRun:
         ConfigError: It is not the folder of a run, or the run has not computed every prediction.
     """
     folder = RunFolder(path)
-    config = _read_config(folder)
+    config = read_run_config(folder)
     index = open_source(config.images.source).index()
     splits = split(index, config.images.split, config.seed)
-    if not folder.table.is_dir():
+    table = LogitTable(table_store(config, folder))
+    if not table.commits():
         raise ConfigError(f"the run {str(path)!r} has no table yet. Run it first: `ensemble run`.")
-    table = LogitTable(folder.table)
     columns = _columns(table, config, len(index.classes))
     splits = _without_bad(table, columns, splits)
     wanted = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
@@ -153,22 +153,6 @@ def _windows(
             fitted = temperatures.get(column.member)
             rows.append(logs if fitted is None else apply_temperature(logs, fitted.value))
         yield rows, images.labels[first : first + _WINDOW_IMAGES]
-
-
-def _read_config(folder: RunFolder) -> RunConfig:
-    name = str(folder.config)
-    try:
-        settings = json.loads(folder.config.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{str(folder.path)!r} is not the folder of a run: {name} cannot be read "
-            f"({error.strerror}). Expected a folder such as runs/digits-1a2b3c4d."
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"{name} is not JSON ({error}). Run the job again.") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{name} holds {type(settings).__name__}; expected a run's settings.")
-    return check(RunConfig, settings, name)
 
 
 def _columns(table: LogitTable, config: RunConfig, num_classes: int) -> tuple[Column, ...]:

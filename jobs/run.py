@@ -27,7 +27,6 @@ from ensemble.report.page import render
 from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
-from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_metadata
 from jobs.flow import (
     Counts,
@@ -41,6 +40,7 @@ from jobs.flow import (
 from jobs.progress import Progress
 from jobs.run_folder import RunFolder, write
 from jobs.settings import RunConfig
+from jobs.tables import describe_plan, writable_table
 
 # Versions that can change a figure; those that cannot are told apart in the report.
 _NUMERIC = ("numpy", "scikit-learn", "torch", "torchvision")
@@ -74,7 +74,10 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             index = source.index()
             splits = split(index, config.images.split, config.seed)
             _check(config, splits)
-            table = LogitTable(folder.table)
+            table = stack.enter_context(writable_table(config, folder))
+            images = len(splits.search) + len(splits.test)
+            classes = len(splits.test.classes)
+            progress.say(describe_plan(config, table.root, len(config.members), images, classes))
         with progress.stage("start Ray"):
             costs = {
                 m.name: float(len(list_views(m.views or config.views))) for m in config.members
@@ -217,7 +220,7 @@ def _execution(job: Job, clock: _Clock) -> document.Execution:
         images_per_s=counts.forward_passes / counts.predict_seconds
         if counts.predict_seconds
         else 0,
-        retries=job.pool.retries,
+        retries=job.pool.retries + job.table.retries,
         versions={
             "python": platform.python_version(),
             "platform": platform.platform(),

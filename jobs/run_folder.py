@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ensemble.config import check
 from ensemble.errors import ConfigError
 from jobs.settings import EXECUTION_ONLY, RunConfig
 
@@ -70,6 +71,27 @@ def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
             "name=... to use another."
         ) from error
     return folder
+
+
+def read_run_config(folder: RunFolder) -> RunConfig:
+    """The resolved settings of a run.
+
+    Raises:
+        ConfigError: It is not the folder of a run.
+    """
+    name = str(folder.config)
+    try:
+        settings = json.loads(folder.config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{str(folder.path)!r} is not the folder of a run: {name} cannot be read "
+            f"({error.strerror}). Expected a folder such as runs/digits-1a2b3c4d."
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"{name} is not JSON ({error}). Run the job again.") from error
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{name} holds {type(settings).__name__}; expected a run's settings.")
+    return check(RunConfig, settings, name)
 
 
 def write(path: Path, text: str) -> None:

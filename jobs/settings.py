@@ -13,10 +13,11 @@ from ensemble.images.settings import SourceConfig, SplitConfig
 from ensemble.members import CenterView, MemberConfig, RecipeSource, Views, fingerprint
 from ensemble.search.config import SearchConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
+from ensemble.table.storage import StorageConfig, TableConfig
 from ensemble.training.recipe import RecipeConfig
 
 # What changes how a run goes, and nothing of what it finds.
-EXECUTION_ONLY = {"name", "runs", "cluster"}
+EXECUTION_ONLY = {"name", "runs", "cluster", "storage"}
 
 
 class ImagesConfig(Config):
@@ -66,6 +67,10 @@ class RunConfig(Config):
     """Sub-classifiers over label clusters; none are made if not set."""
     report: ReportConfig = ReportConfig()
     """What the report shows."""
+    table: TableConfig = TableConfig()
+    """The precision in which predictions are stored."""
+    storage: StorageConfig = StorageConfig()
+    """Where predictions are stored; changes no result."""
     cluster: ClusterConfig = ClusterConfig()
     """Where and how wide the run computes; changes no result."""
 

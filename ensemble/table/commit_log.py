@@ -1,16 +1,22 @@
 """The commit log: numbered entries, each created once. What no entry names does not exist."""
 
 import json
+import secrets
+import socket
 from collections.abc import Iterator
-from typing import Literal
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from ensemble.config import Config
-from ensemble.errors import TableError
-from ensemble.table.store import LocalStore
+from ensemble.errors import DamagedTableError, TableBusyError
+from ensemble.table.store import Store
 
-_FOLDER = "log"
+FOLDER = "log"
+
+Dtype = Literal["float32", "float16"]
 
 
 class BadImageEntry(Config):
@@ -20,10 +26,24 @@ class BadImageEntry(Config):
     reason: str
 
 
-class Commit(Config):
-    """One durable block."""
+class _Entry(Config):
+    version: Literal[2] = 2
+    writer: NonNegativeInt = 0
+    """Number of the lease that it was written under; 0 for none."""
+    attempt: str = Field(default_factory=lambda: secrets.token_hex(8))
+    """Tells our own entry, whose reply was lost, from that of another writer."""
+    host: str = Field(default_factory=socket.gethostname)
+    """Where it was written."""
+    committed_at: str = Field(
+        default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds")
+    )
+    """UTC, ISO 8601."""
 
-    version: Literal[1] = 1
+
+class Commit(_Entry):
+    """One durable shard file."""
+
+    kind: Literal["commit"] = "commit"
     column: str
     """Identity of the computation."""
     name: str
@@ -34,57 +54,177 @@ class Commit(Config):
     """The shard file, below the table's folder."""
     sha256: str
     """Of the shard file."""
-    rows: NonNegativeInt
+    size_bytes: NonNegativeInt
+    """Of the shard file."""
+    dtype: Dtype
+    """How its numbers are stored."""
+    image_ids: tuple[str, ...]
+    """Its rows."""
+    classes: NonNegativeInt
+    """Numbers in a row."""
+    values_start: NonNegativeInt
+    """Where in the file its rows begin, in bytes."""
+    piece_rows: PositiveInt
+    """Rows that have a digest of their own, so that a slice can be read and checked alone."""
+    pieces: tuple[str, ...]
+    """Those digests: the first 32 hex digits of SHA-256."""
     bad: tuple[BadImageEntry, ...] = ()
     forward_passes: NonNegativeInt
     seconds: float
     """What the forward passes took."""
-    host: str
-    """Where it was computed."""
-    committed_at: str
-    """UTC, ISO 8601."""
+
+    @property
+    def rows(self) -> int:
+        """Images that it has a row of."""
+        return len(self.image_ids)
+
+
+class Removal(_Entry):
+    """Undoes an entry that turned out to be damaged; in its own place, if it names itself."""
+
+    kind: Literal["removal"] = "removal"
+    entry: NonNegativeInt
+    """Number of the entry that no longer counts."""
+    reason: str
+    """Why."""
+
+
+Entry = Commit | Removal
+_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+
+
+def encode(number: int, entry: Entry) -> bytes:
+    """The bytes of an entry, with their own digest."""
+    value: dict[str, Any] = entry.model_dump(mode="json") | {"number": number}
+    return _text(value | {"sha256_of_entry": _digest(value)})
+
+
+def decode(number: int, data: bytes) -> Entry:
+    """An entry from bytes that must be, to the last bit, what `encode` made.
+
+    Raises:
+        ValueError: They are not.
+    """
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    if value.get("version") != 2:
+        raise ValueError(f"it is of version {value.get('version')!r}, expected 2")
+    digest = value.pop("sha256_of_entry", None)
+    # Formatting counts too: a flipped bit in a blank is damage like any other.
+    if digest != _digest(value) or _text(value | {"sha256_of_entry": digest}) != data:
+        raise ValueError("its content is not what its own sha256 says")
+    if value.pop("number", None) != number:
+        raise ValueError("it is the copy of another entry")
+    return _ENTRY.validate_python(value)
 
 
 class CommitLog:
-    """Appends and reads entries of one table. One writer at a time: the numbers are its fence."""
+    """Appends and reads entries of one table. The numbers are the fence between writers.
 
-    def __init__(self, store: LocalStore) -> None:
+    Args:
+        store: Of the table.
+        writer: Number of the lease that entries are written under; 0 for none.
+    """
+
+    def __init__(self, store: Store, writer: int = 0) -> None:
         self._store = store
+        self._writer = writer
         self._next = 0
 
-    def read(self) -> Iterator[Commit]:
-        """All commits from the first to the last.
+    @property
+    def next_number(self) -> int:
+        """The number that the next entry gets."""
+        return self._next
+
+    def read(self, may_lack_log: bool = False) -> Iterator[tuple[int, Commit]]:
+        """All commits that count, with their numbers, from the first to the last.
+
+        Args:
+            may_lack_log: Take shard files without any log for an empty table.
 
         Raises:
-            TableError: An entry is missing or damaged.
+            DamagedTableError: An entry is missing or damaged.
         """
-        for number, key in enumerate(self._store.keys(_FOLDER)):
-            if key != _key(number):
-                raise TableError(
-                    f"the commit log {self._store.root / _FOLDER} has {key} where entry "
-                    f"{_key(number)} belongs; an entry was removed. Delete the table's folder to "
-                    "compute it anew."
+        commits: dict[int, Commit] = {}
+        for number, name in enumerate(self._store.keys(FOLDER)):
+            if name != key(number):
+                raise DamagedTableError(
+                    f"the commit log {self._store.url}/{FOLDER} has {name} where entry "
+                    f"{key(number)} belongs; an entry was removed. `ensemble table repair` drops "
+                    "what it named, so that the next run computes that again."
                 )
-            try:
-                yield Commit.model_validate_json(self._store.read(key))
-            except ValidationError as error:
-                raise TableError(f"the log entry {self._store.root / key} is damaged.") from error
+            entry = self.load(number)
+            if isinstance(entry, Commit):
+                commits[number] = entry
+            else:
+                commits.pop(entry.entry, None)
             self._next = number + 1
+        if not may_lack_log:
+            self._check_not_lost()
+        yield from commits.items()
 
-    def append(self, commit: Commit) -> None:
-        """Make a block part of the table.
+    def append(self, entry: Entry) -> Iterator[Commit]:
+        """Make an entry part of the log.
+
+        Yields:
+            Commits of a driver whose lease ran out, which took a number before this one could.
 
         Raises:
-            TableError: Another driver wrote this entry.
+            TableBusyError: Another driver is writing.
         """
-        text = json.dumps(commit.model_dump(mode="json"), sort_keys=True, indent=1)
-        if not self._store.create(_key(self._next), text.encode()):
-            raise TableError(
-                f"another run is writing the table {self._store.root} (it holds entry {self._next} "
-                "of the commit log). Wait for it, or give this run another name."
+        while True:
+            number = self._next
+            if self._store.create(key(number), encode(number, entry)):
+                self._next += 1
+                return
+            other = self.load(number)
+            if other.writer >= self._writer or isinstance(other, Removal):
+                raise TableBusyError(
+                    f"another run is writing the table {self._store.url} (it holds entry {number} of "
+                    f"the commit log, written on {other.host} at {other.committed_at}). Wait for it, "
+                    "or give this run another name."
+                )
+            self._next += 1
+            yield other
+
+    def load(self, number: int) -> Entry:
+        """One entry.
+
+        Raises:
+            DamagedTableError: It is missing or damaged.
+        """
+        # Bytes from far away may have been damaged under way only.
+        for attempts_left in reversed(range(3 if self._store.is_remote else 1)):
+            try:
+                return decode(number, self._store.read(key(number)))
+            except (ValueError, ValidationError) as error:
+                if not attempts_left:
+                    reason = "it is not an entry" if isinstance(error, ValidationError) else error
+                    raise DamagedTableError(
+                        f"the log entry {self._store.url}/{key(number)} is damaged: {reason}. `ensemble "
+                        "table repair` drops what it named, so that the next run computes that again."
+                    ) from error
+        raise AssertionError
+
+    def _check_not_lost(self) -> None:
+        # A crash between the first shard and its entry leaves one file; more means a lost log.
+        if not self._next and (lost := len(list(self._store.keys("columns")))) > 1:
+            raise DamagedTableError(
+                f"the table {self._store.url} has {lost} shard files and no commit log. Put the log "
+                "back, or let `ensemble table repair` drop the files, so that the next run computes "
+                "them again."
             )
-        self._next += 1
 
 
-def _key(number: int) -> str:
-    return f"{_FOLDER}/{number:08d}.json"
+def key(number: int) -> str:
+    """Name of an entry."""
+    return f"{FOLDER}/{number:08d}.json"
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return sha256(_text(value)).hexdigest()
+
+
+def _text(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, sort_keys=True, indent=1) + "\n").encode()

@@ -1,25 +1,27 @@
 """The durable logit table: blocks go in once, rows come out by image id."""
 
-import socket
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float, Float32, Int, Shaped
 
-from ensemble.errors import IncompleteTableError, TableError
+from ensemble.errors import DamagedTableError, IncompleteTableError
 from ensemble.images.shard import BadImage
 from ensemble.members import Member
 from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
-from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog
-from ensemble.table.store import LocalStore
+from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog, Dtype
+from ensemble.table.lease import Lease
+from ensemble.table.store import LocalStore, Store
 
-MAX_SHARDS_HELD = 32
+MAX_SHARDS_HELD = 16
+# More stretches of one file than this are read as the whole file.
+_MAX_STRETCHES = 4
+_REMOTE_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -32,52 +34,84 @@ class _Rows:
 
 
 class LogitTable:
-    """Log-probabilities `[member, image, class]` as columns of blocks below one folder.
+    """Log-probabilities `[member, image, class]` as columns of blocks in one place.
 
     A column is one member's computation (see `Member.column`), so a renamed member finds its rows
-    and a changed one does not. A block counts once its file and its log entry are on disk.
+    and a changed one does not. A block counts once its file and its log entry are durable. Opening
+    reads the log alone; bytes of shards are checked whenever they are read.
+
+    Args:
+        place: A folder or a store.
+        dtype: How new blocks are stored.
+        lease: Under which blocks are committed; none where nobody else can be writing.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._store = LocalStore(root)
-        self._log = CommitLog(self._store)
+    def __init__(
+        self, place: Path | Store, dtype: Dtype = "float32", lease: Lease | None = None
+    ) -> None:
+        self._store: Store = LocalStore(place) if isinstance(place, Path) else place
+        self._dtype = dtype
+        self._lease = lease
+        self._log = CommitLog(self._store, lease.number if lease else 0)
         self._columns: dict[str, _Rows] = {}
-        self._shards: OrderedDict[str, Float32[np.ndarray, "image class"]] = OrderedDict()
-        for commit in self._log.read():
-            self._register(commit, self._load(commit)[0])
+        self._shards: OrderedDict[str, Float[np.ndarray, "image class"]] = OrderedDict()
+        for _, commit in self._log.read():
+            self._register(commit)
 
     @property
-    def root(self) -> Path:
-        """The table's folder."""
-        return self._store.root
+    def root(self) -> str:
+        """Where the table is."""
+        return self._store.url
+
+    @property
+    def retries(self) -> int:
+        """Requests to the store that were made again."""
+        return self._store.retries
 
     def commit(self, member: Member, block: LogitBlock) -> None:
-        """Make a block durable, then count it. Rows that are there already are left out."""
+        """Make a block durable, then count it. Rows that are there already are left out.
+
+        Raises:
+            TableBusyError: Another driver is writing, or took the table over.
+        """
         everything = [*block.image_ids, *(bad.image_id for bad in block.bad)]
         missing = frozenset(self.missing(block.column, everything))
         if not missing:
             return
-        block = block.only(missing)
-        data = shard_file.encode(block)
-        digest = sha256(data).hexdigest()
-        key = f"columns/{block.column}/{digest[:16]}.arrow"
-        if not self._store.create(key, data) and self._store.read(key) != data:
-            raise TableError(f"the file {self.root / key} is not what its name says; remove it.")
+        for part in _parts(block.only(missing), self._dtype):
+            self._commit(member, part)
+
+    def _commit(self, member: Member, block: LogitBlock) -> None:
+        if self._lease is not None:
+            self._lease.check()
+        file = shard_file.encode(block, member.identity, self._dtype)
+        key = f"columns/{block.column}/{file.sha256[:16]}.arrow"
+        if not self._store.create(key, file.data):
+            raise DamagedTableError(
+                f"the file {self.root}/{key} is not what its name says; `ensemble table gc` removes it "
+                "if no entry of the log names it, `ensemble table repair` if one does."
+            )
         commit = Commit(
+            writer=self._lease.number if self._lease else 0,
             column=block.column,
             name=member.name,
             identity=member.identity,
             path=key,
-            sha256=digest,
-            rows=len(block.image_ids),
+            sha256=file.sha256,
+            size_bytes=len(file.data),
+            dtype=self._dtype,
+            image_ids=tuple(block.image_ids.tolist()),
+            classes=block.log_probabilities.shape[1],
+            values_start=file.values_start,
+            piece_rows=file.piece_rows,
+            pieces=file.pieces,
             bad=tuple(BadImageEntry(image_id=b.image_id, reason=b.reason) for b in block.bad),
             forward_passes=block.forward_passes,
             seconds=block.seconds,
-            host=socket.gethostname(),
-            committed_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        self._log.append(commit)
-        self._register(commit, block.image_ids)
+        for other in self._log.append(commit):
+            self._register(other)
+        self._register(commit)
 
     def missing(self, column: str, image_ids: Iterable[str]) -> tuple[str, ...]:
         """The images that a column has neither a row nor a reason for, in the order given.
@@ -110,6 +144,7 @@ class LogitTable:
 
         Raises:
             IncompleteTableError: An image has no row.
+            DamagedTableError: A shard is not what was committed.
         """
         rows = self._columns.get(column)
         try:
@@ -122,42 +157,114 @@ class LogitTable:
         if rows is None:
             raise IncompleteTableError(f"the table {self.root} has no column {column}.")
         shard, row = np.array(places, dtype=np.int64).reshape(-1, 2).T
-        out = np.empty((len(places), self._shard(rows.commits[0]).shape[1]), np.float32)
+        out = np.empty((len(places), rows.commits[0].classes), np.float32)
         for number in np.unique(shard):
             here = shard == number
-            out[here] = self._shard(rows.commits[number])[row[here]]
+            out[here] = self._rows(rows.commits[number], row[here])
         return out
 
     def commits(self) -> tuple[Commit, ...]:
         """All commits, column by column."""
         return tuple(commit for rows in self._columns.values() for commit in rows.commits)
 
-    def _shard(self, commit: Commit) -> Float32[np.ndarray, "image class"]:
+    def _rows(self, commit: Commit, rows: Int[np.ndarray, "row"]) -> Float[np.ndarray, "row class"]:
+        """Some rows of a shard, checked; of a small slice, nothing else is read."""
+        stretches = _stretches(np.unique(rows // commit.piece_rows))
+        covered = sum(stop - start for start, stop in stretches)
+        is_slice = 2 * covered <= len(commit.pieces) and len(stretches) <= _MAX_STRETCHES
+        if commit.sha256 in self._shards or not is_slice:
+            return self._shard(commit)[rows]
+        out = np.empty((len(rows), commit.classes), commit.dtype)
+        for start, stop in stretches:
+            first = start * commit.piece_rows
+            here = (rows >= first) & (rows < stop * commit.piece_rows)
+            out[here] = self._load_pieces(commit, start, stop)[rows[here] - first]
+        return out
+
+    def _shard(self, commit: Commit) -> Float[np.ndarray, "image class"]:
         """Rows of a shard, checked; the few used last are kept, never the whole table."""
         if commit.sha256 not in self._shards:
-            self._shards[commit.sha256] = self._load(commit)[1]
+            self._shards[commit.sha256] = load_shard(self._store, commit)
             if len(self._shards) > MAX_SHARDS_HELD:
                 self._shards.popitem(last=False)
         self._shards.move_to_end(commit.sha256)
         return self._shards[commit.sha256]
 
-    def _load(
-        self, commit: Commit
-    ) -> tuple[Shaped[np.ndarray, "image"], Float32[np.ndarray, "image class"]]:
-        data = self._store.read(commit.path)
-        name = str(self.root / commit.path)
-        if sha256(data).hexdigest() != commit.sha256:
-            raise TableError(
-                f"the shard {name} ({commit.name}) is damaged: its sha256 is not the committed "
-                f"{commit.sha256[:16]}…. Delete the table's folder {self.root} to compute it anew."
+    def _load_pieces(self, commit: Commit, start: int, stop: int) -> Float[np.ndarray, "row class"]:
+        row_bytes = commit.classes * np.dtype(commit.dtype).itemsize
+        piece_bytes = commit.piece_rows * row_bytes
+        begin = commit.values_start + start * piece_bytes
+        end = commit.values_start + min(stop * piece_bytes, commit.rows * row_bytes)
+        for _ in _attempts(self._store):
+            data = self._store.read_range(commit.path, begin, end)
+            digests = (
+                shard_file.piece_digest(data[at : at + piece_bytes])
+                for at in range(0, len(data), piece_bytes)
             )
-        return shard_file.decode(data, commit.column, name)
+            if tuple(digests) == commit.pieces[start:stop]:
+                return np.frombuffer(data, commit.dtype).reshape(-1, commit.classes)
+        name = f"{self.root}/{commit.path}"
+        raise _damaged(name, commit, f"pieces {start} to {stop - 1} are not the committed ones")
 
-    def _register(self, commit: Commit, image_ids: Shaped[np.ndarray, "image"]) -> None:
+    def _register(self, commit: Commit) -> None:
         column = self._columns.setdefault(commit.column, _Rows([], {}, {}))
         number = len(column.commits)
         column.commits.append(commit)
-        for row, image_id in enumerate(image_ids):
-            column.place_by_id.setdefault(str(image_id), (number, row))
+        for row, image_id in enumerate(commit.image_ids):
+            column.place_by_id.setdefault(image_id, (number, row))
         for bad in commit.bad:
             column.bad_by_id[bad.image_id] = BadImage(bad.image_id, bad.reason)
+
+
+def load_shard(store: Store, commit: Commit) -> Float[np.ndarray, "image class"]:
+    """All rows of a shard as stored, compared with its entry.
+
+    Raises:
+        DamagedTableError: It is not what was committed.
+    """
+    name = f"{store.url}/{commit.path}"
+    for _ in _attempts(store):
+        data = store.read(commit.path)
+        if sha256(data).hexdigest() == commit.sha256:
+            image_ids, rows = shard_file.decode(data, commit.column, name)
+            if tuple(image_ids.tolist()) != commit.image_ids:
+                raise _damaged(name, commit, "its images are not those of its log entry")
+            return rows
+    raise _damaged(name, commit, f"its sha256 is not the committed {commit.sha256[:16]}…")
+
+
+def _attempts(store: Store) -> range:
+    # Bytes from far away may have been damaged under way only.
+    return range(_REMOTE_ATTEMPTS if store.is_remote else 1)
+
+
+def _damaged(name: str, commit: Commit, reason: str) -> DamagedTableError:
+    return DamagedTableError(
+        f"the shard {name} ({commit.name}) is damaged: {reason}. `ensemble table repair` drops it, so "
+        "that the next run computes it again, and nothing else."
+    )
+
+
+def _parts(block: LogitBlock, dtype: Dtype) -> Iterator[LogitBlock]:
+    """The block in pieces that fit a file; the cost and the bad images go with the first."""
+    step = shard_file.max_rows(block.log_probabilities.shape[1], dtype)
+    yield replace(
+        block,
+        image_ids=block.image_ids[:step],
+        log_probabilities=block.log_probabilities[:step],
+    )
+    for start in range(step, len(block.image_ids), step):
+        yield replace(
+            block,
+            image_ids=block.image_ids[start : start + step],
+            log_probabilities=block.log_probabilities[start : start + step],
+            bad=(),
+            seconds=0.0,
+            forward_passes=0,
+        )
+
+
+def _stretches(pieces: Int[np.ndarray, "piece"]) -> list[tuple[int, int]]:
+    """Runs of consecutive numbers, as starts and stops."""
+    breaks = np.flatnonzero(np.diff(pieces) != 1) + 1
+    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(pieces, breaks) if len(run)]

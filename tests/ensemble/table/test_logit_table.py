@@ -1,6 +1,7 @@
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.errors import IncompleteTableError, TableError
+from ensemble.errors import DamagedTableError, IncompleteTableError, TableBusyError, TableError
 from ensemble.images.shard import BadImage
 from ensemble.members import Member
+from ensemble.table import commit_log, shard_file
 from ensemble.table.block import LogitBlock
+from ensemble.table.lease import Lease, hold
 from ensemble.table.logit_table import MAX_SHARDS_HELD, LogitTable
+from ensemble.table.store import LocalStore
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
@@ -41,6 +45,10 @@ def filled(root: Path, member: Member, make_block: MakeBlock) -> Path:
 
 def entries(root: Path) -> list[Path]:
     return sorted((root / "log").iterdir())
+
+
+def column_of(root: Path) -> str:
+    return str(json.loads(entries(root)[0].read_text())["column"])
 
 
 def shard_of(root: Path, number: int) -> Path:
@@ -247,22 +255,22 @@ def test_flipped_bit_is_found_and_the_file_named(filled: Path, position: float) 
     content[int(position * len(content))] ^= 1
     shard.write_bytes(content)
     with pytest.raises(TableError, match=rf"the shard .*{shard.name} \(a\) is damaged: its sha256"):
-        LogitTable(filled)
+        LogitTable(filled).read(column_of(filled), IDS)
 
 
 @pytest.mark.parametrize("kept", [0, 10, -1])
 def test_truncated_shard_is_found_and_named(filled: Path, kept: int) -> None:
     shard = shard_of(filled, 1)
     shard.write_bytes(shard.read_bytes()[:kept])
-    with pytest.raises(TableError, match=rf"{shard.name} \(a\) is damaged.*Delete the table's"):
-        LogitTable(filled)
+    with pytest.raises(TableError, match=rf"{shard.name} \(a\) is damaged.*table repair` drops it"):
+        LogitTable(filled).read(column_of(filled), IDS)
 
 
 def test_missing_shard_is_named(filled: Path) -> None:
     shard = shard_of(filled, 1)
     shard.unlink()
-    with pytest.raises(TableError, match=rf"cannot read .*{shard.name}: No such file"):
-        LogitTable(filled)
+    with pytest.raises(DamagedTableError, match=rf"cannot read .*{shard.name}: No such file"):
+        LogitTable(filled).read(column_of(filled), IDS)
 
 
 def test_shard_damaged_after_the_table_was_opened_is_found_when_read(
@@ -281,12 +289,21 @@ def test_shard_of_another_column_is_refused(
     other = make_member("b")
     LogitTable(filled).commit(other, make_block(other, IDS))
     mine, theirs = entries(filled)[0], entries(filled)[3]
-    forged = json.loads(theirs.read_text()) | {"column": member.column}
-    mine.write_text(json.dumps(forged))
+    entry = commit_log.decode(3, theirs.read_bytes())
+    mine.write_bytes(commit_log.encode(0, entry.model_copy(update={"column": member.column})))
     with pytest.raises(
         TableError, match=f"belongs to column {other.column}; expected column {member.column}"
     ):
-        LogitTable(filled)
+        LogitTable(filled).read(member.column, IDS)
+
+
+def test_shard_of_other_images_is_refused(filled: Path, member: Member) -> None:
+    entry = commit_log.decode(0, entries(filled)[0].read_bytes())
+    assert isinstance(entry, commit_log.Commit)
+    swapped = entry.model_copy(update={"image_ids": entry.image_ids[::-1]})
+    entries(filled)[0].write_bytes(commit_log.encode(0, swapped))
+    with pytest.raises(DamagedTableError, match="its images are not those of its log entry"):
+        LogitTable(filled).read(member.column, IDS)
 
 
 def test_removed_log_entry_is_named(filled: Path) -> None:
@@ -300,8 +317,140 @@ def test_removed_log_entry_is_named(filled: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 2}'])
 def test_damaged_log_entry_is_named(filled: Path, content: str) -> None:
     entries(filled)[1].write_text(content)
-    with pytest.raises(TableError, match=r"the log entry .*00000001\.json is damaged"):
+    with pytest.raises(
+        DamagedTableError, match=r"the log entry .*00000001\.json is damaged: .*table repair` drops"
+    ):
         LogitTable(filled)
+
+
+def test_entry_that_was_copied_over_another_is_refused(filled: Path) -> None:
+    entries(filled)[1].write_bytes(entries(filled)[2].read_bytes())
+    with pytest.raises(DamagedTableError, match=r"00000001\.json is damaged: it is the copy of"):
+        LogitTable(filled)
+
+
+def test_entry_that_is_whole_but_no_commit_is_refused(filled: Path) -> None:
+    entry = commit_log.decode(1, entries(filled)[1].read_bytes())
+    entries(filled)[1].write_bytes(commit_log.encode(1, entry.model_copy(update={"sha256": None})))
+    with pytest.raises(DamagedTableError, match=r"00000001\.json is damaged: it is not an entry"):
+        LogitTable(filled)
+
+
+def test_every_flipped_bit_of_shards_and_log_is_found(filled: Path, member: Member) -> None:
+    rng = np.random.default_rng(0)
+    files = [*entries(filled), *(shard_of(filled, number) for number in range(3))]
+    sizes = np.array([path.stat().st_size for path in files])
+    for _ in range(1000):
+        path = files[rng.choice(len(files), p=sizes / sizes.sum())]
+        content = path.read_bytes()
+        at, bit = rng.integers(len(content)), rng.integers(8)
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << int(bit)
+        path.write_bytes(damaged)
+        with pytest.raises(DamagedTableError, match=path.name):
+            LogitTable(filled).read(member.column, IDS)
+        path.write_bytes(content)
+    assert LogitTable(filled).read(member.column, IDS).shape == (12, 3)
+
+
+def test_lost_log_is_named_and_nothing_is_computed_in_its_place(filled: Path) -> None:
+    shutil.rmtree(filled / "log")
+    with pytest.raises(
+        DamagedTableError, match=r"has 3 shard files and no commit log\. Put the log back, or let"
+    ):
+        LogitTable(filled)
+
+
+def test_half_precision_is_stored_and_read_to_its_own_accuracy(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    block = make_block(member, IDS)
+    block.log_probabilities[0, 0] = -1e6
+    LogitTable(root, "float16").commit(member, block)
+    table = LogitTable(root)
+    (commit,) = table.commits()
+    found = table.read(member.column, IDS)
+    assert commit.dtype == "float16"
+    assert found.dtype == np.float32
+    assert found[0, 0] == np.finfo(np.float16).min
+    expected = block.log_probabilities.ravel()[1:].astype(np.float16).astype(np.float32)
+    assert np.array_equal(found.ravel()[1:], expected)
+
+
+def test_large_block_becomes_several_files_and_counts_its_cost_once(
+    root: Path, member: Member, make_block: MakeBlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_file, "MAX_BYTES", 60)
+    LogitTable(root).commit(member, make_block(member, IDS, bad=["z"]))
+    table = LogitTable(root)
+    assert [commit.rows for commit in table.commits()] == [5, 5, 2]
+    assert [len(commit.bad) for commit in table.commits()] == [1, 0, 0]
+    assert sum(commit.forward_passes for commit in table.commits()) == 12
+    assert table.read(member.column, IDS).shape == (12, 3)
+
+
+@dataclass(frozen=True)
+class CountingStore(LocalStore):
+    """Notes how many bytes of shards are read."""
+
+    reads: list[int] = field(default_factory=list)
+
+    def read(self, key: str) -> bytes:
+        data = super().read(key)
+        self.reads.append(len(data) * key.endswith(".arrow"))
+        return data
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        self.reads.append(stop - start)
+        return super().read_range(key, start, stop)
+
+
+def test_slice_reads_little_more_than_what_is_asked_for(
+    root: Path, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    member = make_member("wide", num_classes=400)
+    ids = [f"{i:05d}" for i in range(3000)]
+    LogitTable(root).commit(member, make_block(member, ids))
+    store = CountingStore(root)
+    table = LogitTable(store)
+    found = table.read(member.column, ids[700:1700])
+    assert np.array_equal(found, make_block(member, ids[700:1700]).log_probabilities)
+    assert sum(store.reads) <= 1.1 * found.nbytes
+    # What is spread over the whole file is read as the whole file.
+    assert np.array_equal(
+        table.read(member.column, ids[::7]), make_block(member, ids[::7]).log_probabilities
+    )
+
+
+def test_flipped_bit_in_a_slice_is_found(
+    root: Path, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    member = make_member("wide", num_classes=400)
+    ids = [f"{i:05d}" for i in range(1000)]
+    LogitTable(root).commit(member, make_block(member, ids))
+    shard = shard_of(root, 0)
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 4
+    shard.write_bytes(content)
+    table = LogitTable(root)
+    assert table.read(member.column, ids[:100]).shape == (100, 400)
+    with pytest.raises(DamagedTableError, match=rf"{shard.name} \(wide\) is damaged: pieces"):
+        table.read(member.column, ids[400:600])
+
+
+def test_driver_whose_lease_ran_out_is_fenced_and_its_last_block_is_kept(
+    root: Path, member: Member, make_block: MakeBlock
+) -> None:
+    store = LocalStore(root)
+    with hold(store) as lease:
+        old = LogitTable(store, lease=Lease(store, 0, lease._holder, 60.0))
+        new = LogitTable(store, lease=lease)
+        old.commit(member, make_block(member, IDS[:4]))
+        new.commit(member, make_block(member, IDS[4:8]))
+        assert new.missing(member.column, IDS) == tuple(IDS[8:])
+        with pytest.raises(TableBusyError, match="holds entry 1 of the commit log, written on"):
+            old.commit(member, make_block(member, IDS[8:]))
+    assert LogitTable(root).missing(member.column, IDS) == tuple(IDS[8:])
 
 
 def test_other_content_under_the_name_of_a_shard_is_refused(
@@ -311,7 +460,9 @@ def test_other_content_under_the_name_of_a_shard_is_refused(
     shard = shard_of(root, 0)
     entries(root)[0].unlink()
     shard.write_bytes(b"something else")
-    with pytest.raises(TableError, match=rf"{shard.name} is not what its name says; remove it"):
+    with pytest.raises(
+        TableError, match=rf"{shard.name} is not what its name says; .*table gc` removes it"
+    ):
         LogitTable(root).commit(member, make_block(member, IDS[:4]))
 
 
@@ -329,5 +480,5 @@ def test_place_that_cannot_be_written_is_named(
 def test_empty_table_has_no_commits_and_makes_no_folder(root: Path) -> None:
     table = LogitTable(root)
     assert table.commits() == ()
-    assert table.root == root
+    assert table.root == str(root)
     assert not root.exists()

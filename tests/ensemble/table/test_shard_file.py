@@ -33,7 +33,9 @@ def test_any_rows_and_any_ids_come_back_to_the_bit(rows: np.ndarray, data: st.Da
     # NumPy's text drops NULs at its end, and neither it nor Arrow takes half a surrogate pair.
     text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
     ids = data.draw(st.lists(text, min_size=len(rows), max_size=len(rows)))
-    image_ids, found = shard_file.decode(shard_file.encode(block(ids, rows)), "c0ffee", "a file")
+    image_ids, found = shard_file.decode(
+        shard_file.encode(block(ids, rows)).data, "c0ffee", "a file"
+    )
     assert image_ids.tolist() == ids
     assert found.shape == rows.shape
     assert found.tobytes() == rows.tobytes()
@@ -50,12 +52,14 @@ def test_file_is_a_function_of_column_ids_and_rows_alone(
 
 def test_rows_that_lie_across_memory_are_written_as_they_look() -> None:
     rows = np.arange(6, dtype=np.float32).reshape(3, 2).T
-    _, found = shard_file.decode(shard_file.encode(block(["a", "b"], rows)), "c0ffee", "a file")
+    _, found = shard_file.decode(
+        shard_file.encode(block(["a", "b"], rows)).data, "c0ffee", "a file"
+    )
     assert np.array_equal(found, rows)
 
 
 def test_file_of_another_column_is_refused() -> None:
-    data = shard_file.encode(block(["a"], np.zeros((1, 2), np.float32)))
+    data = shard_file.encode(block(["a"], np.zeros((1, 2), np.float32))).data
     with pytest.raises(
         TableError, match="shard a file belongs to column c0ffee; expected column 0"
     ):

@@ -1,0 +1,115 @@
+"""Find what is damaged in a table, take exactly that out, and collect what nobody needs."""
+
+from dataclasses import dataclass
+
+from ensemble.errors import DamagedTableError
+from ensemble.table import commit_log
+from ensemble.table.commit_log import FOLDER, Commit, CommitLog, Removal
+from ensemble.table.lease import Lease
+from ensemble.table.logit_table import load_shard
+from ensemble.table.store import Store
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that cannot be trusted.
+
+    Attributes:
+        entry: Number of the log entry.
+        path: Its shard file, or the entry itself if that is what is damaged.
+        member: Whose rows they were; empty where the entry does not say.
+        images: How many rows are lost.
+        reason: What is wrong.
+    """
+
+    entry: int
+    path: str
+    member: str
+    images: int
+    reason: str
+
+
+def find_faults(store: Store) -> tuple[Fault, ...]:
+    """Read every log entry and every shard.
+
+    Raises:
+        TableError: The store cannot be read now.
+    """
+    faults: list[Fault] = []
+    commits: dict[int, Commit] = {}
+    for number in range(_num_entries(store)):
+        try:
+            entry = CommitLog(store).load(number)
+        except DamagedTableError as error:
+            faults.append(Fault(number, commit_log.key(number), "", 0, str(error)))
+            continue
+        if isinstance(entry, Removal):
+            commits.pop(entry.entry, None)
+        else:
+            commits[number] = entry
+    for number, commit in commits.items():
+        try:
+            load_shard(store, commit)
+        except DamagedTableError as error:
+            fault = Fault(number, commit.path, commit.name, commit.rows, str(error))
+            faults.append(fault)
+    return tuple(faults)
+
+
+def repair(store: Store, lease: Lease) -> tuple[Fault, ...]:
+    """Take out what is damaged, so that the next run computes exactly that.
+
+    A damaged entry is overwritten by one that undoes it; a damaged shard is undone by a further
+    entry, and its file removed. A shard whose entry is lost becomes unreferenced: if the next run
+    computes the same bytes, it finds them in place.
+    """
+    faults = find_faults(store)
+    for fault in faults:
+        if fault.path == commit_log.key(fault.entry):
+            lease.check()
+            removal = Removal(writer=lease.number, entry=fault.entry, reason=fault.reason)
+            store.replace(fault.path, commit_log.encode(fault.entry, removal))
+    log = CommitLog(store, lease.number)
+    kept = dict(log.read(may_lack_log=True))
+    for fault in faults:
+        if fault.entry not in kept:
+            continue
+        lease.check()
+        removal = Removal(writer=lease.number, entry=fault.entry, reason=fault.reason)
+        for _ in log.append(removal):
+            pass
+        del kept[fault.entry]
+        if fault.path not in {commit.path for commit in kept.values()}:
+            store.remove(fault.path)
+    if not log.next_number:
+        # The whole log is gone: what its files held is computed again.
+        for path in unreferenced(store, kept):
+            store.remove(path)
+    return faults
+
+
+def collect(store: Store, lease: Lease) -> tuple[str, ...]:
+    """Remove what crashes left half written, and shard files that no entry names.
+
+    Raises:
+        DamagedTableError: An entry is missing or damaged: what it names cannot be told from waste.
+    """
+    kept = dict(CommitLog(store).read())
+    waste = (*store.leftovers(), *unreferenced(store, kept), *store.keys("probe"))
+    for path in waste:
+        lease.check()
+        store.remove(path)
+    return waste
+
+
+def unreferenced(store: Store, commits: dict[int, Commit]) -> tuple[str, ...]:
+    """Shard files that no commit names."""
+    named = {commit.path for commit in commits.values()}
+    return tuple(key for key in store.keys("columns") if key not in named)
+
+
+def _num_entries(store: Store) -> int:
+    """One more than the highest number; entries may be missing below it."""
+    names = list(store.keys(FOLDER))
+    stem = names[-1].rpartition("/")[2].removesuffix(".json") if names else ""
+    return int(stem) + 1 if stem.isdecimal() else 0

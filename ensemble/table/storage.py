@@ -1,0 +1,58 @@
+"""Where tables are kept, as settings; and the one way a place becomes a store."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from ensemble.config import Config
+from ensemble.errors import ConfigError
+from ensemble.table.store import LocalStore, Store
+
+S3_SCHEME = "s3://"
+
+
+class StorageConfig(Config):
+    """Where tables are kept. Keys come from the environment or an instance role, never from here."""
+
+    tables: Annotated[str, Field(pattern=r"^([^:]*|s3://[^/?#@:]+(/[^?#@:]*)?)$")] | None = None
+    """A folder or s3://bucket/prefix that gets a table for each run; the run's own folder if not set."""
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^/@]+/?$")] | None = None
+    """Of an S3-compatible store, as http://host:port; AWS if not set."""
+    region: str | None = None
+    """Of the store; as the profile says if not set."""
+    profile: str | None = None
+    """A named profile of the AWS configuration files."""
+    anonymous: bool = False
+    """Read public data without keys."""
+    checksums: Literal["when_supported", "when_required"] = "when_supported"
+    """Whether requests carry checksums; many stores that are not AWS want when_required."""
+    single_writer: bool = False
+    """Accept a store that cannot refuse to overwrite. No lease is held: you promise one run at a time."""
+    attempts: PositiveInt = 10
+    """Tries of each request to the store before the run gives up."""
+
+
+class TableConfig(Config):
+    """How predictions are stored."""
+
+    dtype: Literal["float32", "float16"] = "float32"
+    """Half precision halves the table, and rounds log-probabilities to about 3 digits."""
+
+
+def open_store(place: str | Path, config: StorageConfig) -> Store:
+    """The store at a place; nothing is read or written yet.
+
+    Raises:
+        ConfigError: The place is neither a folder nor s3://bucket/prefix.
+    """
+    text = str(place)
+    if text.startswith(S3_SCHEME):
+        from ensemble.table.s3_store import S3Store
+
+        return S3Store(text, config)
+    if "://" in text or text.startswith("s3:"):
+        raise ConfigError(
+            f"cannot keep a table at {text!r}; expected a folder or s3://bucket/prefix."
+        )
+    return LocalStore(Path(text))

@@ -1,0 +1,61 @@
+"""The doctor: what a place for tables can and cannot do, before a run relies on it."""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ensemble.config import check
+from ensemble.table.probe import probe
+from ensemble.table.storage import StorageConfig, open_store
+from jobs.search_settings import read_settings
+
+
+def examine(place: str, words: Sequence[str]) -> dict[str, Any]:
+    """Try every promise of a store.
+
+    Args:
+        place: A folder or s3://bucket/prefix.
+        words: Settings of `storage`, of the form key=value.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        TableError: The store cannot be reached, or refuses.
+    """
+    config = check(StorageConfig, read_settings(words), "the command")
+    began = time.perf_counter()
+    findings = probe(open_store(place, config))
+    is_fit = all(finding.is_kept for finding in findings if finding.is_needed)
+    names = {finding.promise for finding in findings if finding.is_needed and not finding.is_kept}
+    is_lease_free = names == {"an object is created once (If-None-Match)"}
+    return {
+        "place": place,
+        "seconds": time.perf_counter() - began,
+        "findings": [vars(finding) for finding in findings],
+        "verdict": "fit"
+        if is_fit
+        else ("fit with storage.single_writer=true only" if is_lease_free else "not fit"),
+        "is_fit": is_fit or (is_lease_free and config.single_writer),
+    }
+
+
+def show(document: dict[str, Any], console: Console) -> None:
+    """Print what was found."""
+    table = Table(box=None)
+    for column in ("promise", "kept", "seen"):
+        table.add_column(column)
+    for finding in document["findings"]:
+        table.add_row(
+            finding["promise"], "yes" if finding["is_kept"] else "NO", Text(finding["detail"])
+        )
+    console.print(table)
+    console.print(Text(f"{document['place']}: {document['verdict']}"), soft_wrap=True)
+
+
+def as_json(document: dict[str, Any]) -> str:
+    """The same for programs."""
+    return json.dumps(document, indent=2)

@@ -1,0 +1,173 @@
+"""`ensemble table`: look at a table, compare two, mend one, export and import predictions."""
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ensemble.table.lease import Lease
+    from ensemble.table.store import Store
+
+app = typer.Typer(
+    no_args_is_help=True, help="Show, compare, repair, export and import predictions."
+)
+
+Place = Annotated[
+    str, typer.Argument(metavar="RUN", help="Folder of a run, a table's folder, or s3://….")
+]
+Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.command()
+def show(place: Place, as_json: Json = False) -> None:
+    """List the columns: shards, rows, bytes, who computed them and when."""
+    from ensemble.table.lease import read_holder
+    from ensemble.table.logit_table import LogitTable
+    from ensemble.table.overview import summarise
+
+    store = _store(place)
+    columns = summarise(LogitTable(store).commits())
+    holder = read_holder(store)
+    if as_json:
+        document = {
+            "table": store.url,
+            "written_by": holder.describe() if holder else None,
+            "columns": [dataclasses.asdict(column) for column in columns],
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    lines = [("member", "column", "shards", "rows", "bad", "MB", "dtype", "s", "host", "committed")]
+    lines += [
+        (
+            c.member,
+            c.column,
+            f"{c.shards}",
+            f"{c.rows}",
+            f"{c.bad}",
+            f"{c.size_bytes / 1e6:.2f}",
+            c.dtype,
+            f"{c.seconds:.1f}",
+            " ".join(c.hosts),
+            c.last,
+        )
+        for c in columns
+    ]
+    _print_table(lines)
+    size_mb = sum(column.size_bytes for column in columns) / 1e6
+    typer.echo(f"{store.url}: {len(columns)} columns, {size_mb:.2f} MB")
+    if holder:
+        typer.echo(f"being written by {holder.describe()}")
+
+
+@app.command()
+def diff(a: Place, b: Place, as_json: Json = False) -> None:
+    """Say which columns of two tables differ, and why."""
+    from ensemble.table.logit_table import LogitTable
+    from ensemble.table.overview import compare, summarise
+
+    first, second = (summarise(LogitTable(_store(place)).commits()) for place in (a, b))
+    found = compare(first, second)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
+        return
+    for each in found:
+        typer.echo(
+            ": ".join(filter(None, (f"{each.state:9} {each.member}", "; ".join(each.reasons))))
+        )
+
+
+@app.command()
+def repair(
+    place: Place,
+    check: Annotated[bool, typer.Option("--check", help="Only say what is damaged.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Find everything damaged, and take exactly that out; `ensemble resume` computes it again."""
+    from ensemble.table import repair as job
+
+    if check:
+        faults = job.find_faults(_store(place))
+    else:
+        with _writable(place) as (store, lease):
+            faults = job.repair(store, lease)
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(fault) for fault in faults], indent=2))
+    else:
+        for fault in faults:
+            whose = f" ({fault.member}, {fault.images} images)" if fault.member else ""
+            typer.echo(f"{'found' if check else 'removed'} {fault.path}{whose}: {fault.reason}")
+        done = "nothing is damaged" if not faults else f"{len(faults)} damaged"
+        typer.echo(done + ("; `ensemble resume` computes what is gone" if faults else ""))
+    if check and faults:
+        raise typer.Exit(1)
+
+
+@app.command()
+def gc(place: Place) -> None:
+    """Remove leftovers of crashes, and shard files that no log entry names."""
+    from ensemble.table.repair import collect
+
+    with _writable(place) as (store, lease):
+        waste = collect(store, lease)
+    for path in waste:
+        typer.echo(f"removed {path}")
+    typer.echo(f"{len(waste)} files removed")
+
+
+@app.command()
+def export(
+    place: Place,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    kind: Annotated[str, typer.Option("--format", help="parquet or npz.")] = "parquet",
+) -> None:
+    """Write all predictions to one file for other tools."""
+    from ensemble.table.export import FORMATS, export_table
+    from ensemble.table.logit_table import LogitTable
+
+    if kind not in FORMATS:
+        from ensemble.errors import UnknownNameError
+
+        raise UnknownNameError.of("format", kind, FORMATS)
+    rows = export_table(LogitTable(_store(place)), out, kind)
+    typer.echo(f"{rows} rows written to {out}")
+
+
+def _store(place: str) -> "Store":
+    """The table of a run, or the table that lies at a place itself."""
+    from ensemble.errors import ConfigError
+    from ensemble.table.storage import StorageConfig, open_store
+
+    if (Path(place) / "config.json").is_file():
+        from jobs.run_folder import RunFolder, read_run_config
+        from jobs.tables import table_store
+
+        folder = RunFolder(Path(place))
+        return table_store(read_run_config(folder), folder)
+    store = open_store(place, StorageConfig())
+    if next(store.keys("log"), None) is None and next(store.keys("columns"), None) is None:
+        raise ConfigError(
+            f"{place!r} is neither the folder of a run nor a table. Expected a folder such as "
+            "runs/digits-1a2b3c4d, or s3://bucket/prefix/RUN/table."
+        )
+    return store
+
+
+@contextmanager
+def _writable(place: str) -> "Iterator[tuple[Store, Lease]]":
+    from ensemble.table.lease import hold
+
+    store = _store(place)
+    with hold(store) as lease:
+        yield store, lease
+
+
+def _print_table(lines: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        typer.echo("  ".join(cells).rstrip())

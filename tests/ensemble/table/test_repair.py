@@ -1,0 +1,225 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ensemble.errors import DamagedTableError, TableError
+from ensemble.members import Member
+from ensemble.table import commit_log
+from ensemble.table.block import LogitBlock
+from ensemble.table.export import export_table
+from ensemble.table.lease import hold
+from ensemble.table.logit_table import LogitTable
+from ensemble.table.overview import compare, summarise
+from ensemble.table.repair import collect, find_faults, repair
+from ensemble.table.store import LocalStore
+
+MakeMember = Callable[..., Member]
+MakeBlock = Callable[..., LogitBlock]
+
+IDS = [f"image-{i:02d}" for i in range(12)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "table")
+
+
+@pytest.fixture
+def members(make_member: MakeMember) -> tuple[Member, Member]:
+    return make_member("a"), make_member("b")
+
+
+@pytest.fixture
+def filled(
+    store: LocalStore, members: tuple[Member, Member], make_block: MakeBlock
+) -> dict[str, bytes]:
+    """Two columns in three blocks each; the bytes of every shard by key."""
+    fill(store, members, make_block)
+    return shards(store)
+
+
+def fill(store: LocalStore, members: tuple[Member, Member], make_block: MakeBlock) -> int:
+    """What a run does: commit what is missing; tell how many blocks that was."""
+    table, computed = LogitTable(store), 0
+    for start in (0, 4, 8):
+        for member in members:
+            if missing := table.missing(member.column, IDS[start : start + 4]):
+                table.commit(member, make_block(member, missing))
+                computed += 1
+    return computed
+
+
+def shards(store: LocalStore) -> dict[str, bytes]:
+    return {key: store.read(key) for key in store.keys("columns")}
+
+
+def commit(store: LocalStore, number: int) -> commit_log.Commit:
+    entry = commit_log.decode(number, store.read(commit_log.key(number)))
+    assert isinstance(entry, commit_log.Commit)
+    return entry
+
+
+def flip(store: LocalStore, key: str) -> None:
+    data = bytearray(store.read(key))
+    data[len(data) // 2] ^= 8
+    store.replace(key, bytes(data))
+
+
+def copy_another(store: LocalStore) -> None:
+    forged = commit(store, 2).model_copy(
+        update={"path": commit(store, 1).path, "sha256": commit(store, 1).sha256}
+    )
+    store.replace(commit_log.key(2), commit_log.encode(2, forged))
+
+
+DAMAGE: dict[str, tuple[Callable[[LocalStore], None], int, str]] = {
+    "a flipped bit": (lambda s: flip(s, commit(s, 1).path), 1, "its sha256 is not the committed"),
+    "a truncated shard": (
+        lambda s: s.replace(commit(s, 4).path, s.read(commit(s, 4).path)[:-9]),
+        1,
+        "its sha256 is not the committed",
+    ),
+    "a missing shard": (lambda s: s.remove(commit(s, 0).path), 1, "No such file"),
+    "a shard of another column": (copy_another, 1, "belongs to column"),
+    "a flipped bit in an entry": (lambda s: flip(s, commit_log.key(3)), 1, "is damaged"),
+    "a missing entry": (lambda s: s.remove(commit_log.key(2)), 1, "No such file"),
+    "a shard and another's entry": (
+        lambda s: (flip(s, commit(s, 1).path), flip(s, commit_log.key(5)))[0],
+        2,
+        "damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "lost", "reason"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_repair_takes_out_what_is_damaged_and_the_next_run_computes_exactly_that(
+    store: LocalStore,
+    filled: dict[str, bytes],
+    members: tuple[Member, Member],
+    make_block: MakeBlock,
+    damage: Callable[[LocalStore], None],
+    lost: int,
+    reason: str,
+) -> None:
+    damage(store)
+    found = find_faults(store)
+    assert len(found) == lost
+    assert reason in found[0].reason
+    with hold(store) as lease:
+        assert repair(store, lease) == found
+    assert find_faults(store) == ()
+    assert fill(store, members, make_block) == lost
+    assert shards(store) == filled
+    for member in members:
+        rows = LogitTable(store).read(member.column, IDS)
+        assert np.array_equal(rows, make_block(member, IDS).log_probabilities)
+
+
+def test_repair_of_a_lost_log_starts_anew(
+    store: LocalStore,
+    filled: dict[str, bytes],
+    members: tuple[Member, Member],
+    make_block: MakeBlock,
+) -> None:
+    for key in list(store.keys("log")):
+        store.remove(key)
+    with pytest.raises(DamagedTableError, match="has 6 shard files and no commit log"):
+        LogitTable(store)
+    with hold(store) as lease:
+        repair(store, lease)
+    assert fill(store, members, make_block) == 6
+    assert shards(store) == filled
+
+
+def test_repair_of_a_sound_table_changes_nothing(
+    store: LocalStore, filled: dict[str, bytes]
+) -> None:
+    before = list(store.keys("log"))
+    with hold(store) as lease:
+        assert repair(store, lease) == ()
+    assert list(store.keys("log")) == before
+    assert shards(store) == filled
+
+
+def test_leftovers_and_unreferenced_files_are_collected_and_nothing_else(
+    store: LocalStore, filled: dict[str, bytes], members: tuple[Member, Member]
+) -> None:
+    folder = f"columns/{members[0].column}"
+    (store.root / folder / ".part-0123").write_bytes(b"half")
+    store.create(f"{folder}/0000.arrow", b"of a crash")
+    with hold(store) as lease:
+        assert set(collect(store, lease)) == {f"{folder}/.part-0123", f"{folder}/0000.arrow"}
+    assert shards(store) == filled
+    with hold(store) as lease:
+        assert collect(store, lease) == ()
+
+
+def test_overview_says_who_computed_what_and_how_much(
+    store: LocalStore, filled: dict[str, bytes], members: tuple[Member, Member]
+) -> None:
+    first, second = summarise(LogitTable(store).commits())
+    assert (first.member, first.column) == ("a", members[0].column)
+    assert (second.member, second.shards, second.rows) == ("b", 3, 12)
+    assert first.size_bytes + second.size_bytes == sum(map(len, filled.values()))
+    assert len(first.hosts) == 1
+    assert first.first <= first.last
+
+
+def test_difference_of_two_tables_names_the_keys_that_changed(
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    def table(name: str, *members: Member) -> LogitTable:
+        made = LogitTable(tmp_path / name)
+        for member in members:
+            made.commit(member, make_block(member, IDS))
+        return made
+
+    a, b, c = (make_member(name) for name in "abc")
+    first = table("first", a, b, c, make_member("gone"))
+    renamed = make_member("better", weights_sha256=b.weights_sha256)
+    changed = make_member("c", weights_sha256="0" * 64)
+    second = table("second", a, renamed, changed, make_member("new"))
+    found = compare(summarise(first.commits()), summarise(second.commits()))
+    assert [(each.member, each.state) for each in found] == [
+        ("a", "same"),
+        ("b", "renamed"),
+        ("c", "changed"),
+        ("gone", "only in A"),
+        ("new", "only in B"),
+    ]
+    assert found[1].reasons == ("called 'better' in B",)
+    (reason,) = found[2].reasons
+    assert reason.startswith("weights_sha256: '")
+    assert reason.endswith("-> '" + "0" * 36 + "...")
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_exported_rows_are_those_of_the_table(
+    store: LocalStore,
+    filled: dict[str, bytes],
+    members: tuple[Member, Member],
+    make_block: MakeBlock,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    path = tmp_path / f"rows.{kind}"
+    assert export_table(LogitTable(store), path, kind) == 24
+    expected = make_block(members[0], IDS).log_probabilities
+    if kind == "npz":
+        found = np.load(path)[f"a.{members[0].column}.log_probabilities"]
+    else:
+        rows = pq.read_table(path).to_pylist()
+        found = np.array([r["log_probabilities"] for r in rows if r["member"] == "a"], np.float32)
+    assert np.array_equal(found, expected)
+
+
+def test_export_that_cannot_be_written_or_is_empty_is_refused(
+    store: LocalStore, filled: dict[str, bytes], tmp_path: Path
+) -> None:
+    with pytest.raises(TableError, match=r"cannot write .*: No such file"):
+        export_table(LogitTable(store), tmp_path / "none" / "x.npz", "npz")
+    with pytest.raises(TableError, match="has no rows to export"):
+        export_table(LogitTable(tmp_path / "empty"), tmp_path / "x.parquet", "parquet")
