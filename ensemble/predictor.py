@@ -7,21 +7,32 @@ Nothing in it is pickled.
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from ensemble import metrics
 from ensemble.config import Config
-from ensemble.errors import CheckpointError, ShapeError
+from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import FittedRouting
 from ensemble.images.shard import ImageShard
 from ensemble.members import Member, Views, load_member
+from ensemble.search.fixed_point import to_units
+from ensemble.search.missing import WithoutMember
 from ensemble.subclassifiers.route import Routing, answer, choose_cluster, is_routed, rank_scores
 
 _DOCUMENT = "ensemble.json"
@@ -47,6 +58,11 @@ class _RoutingEntry(Config):
     subclassifiers: tuple[_SubclassifierEntry, ...] = Field(min_length=1)
 
 
+class _FallbackEntry(Config):
+    missing: str
+    weight_units: dict[str, PositiveInt] = Field(min_length=1)
+
+
 class _Document(Config):
     schema_version: Literal[1] = 1
     classes: tuple[str, ...]
@@ -54,6 +70,19 @@ class _Document(Config):
     search: str
     members: tuple[_MemberEntry, ...] = Field(min_length=1)
     routing: _RoutingEntry | None = None
+    fallbacks: tuple[_FallbackEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_fallbacks(self) -> "_Document":
+        names = {member.name for member in self.members}
+        for fallback in self.fallbacks:
+            named = {fallback.missing, *fallback.weight_units}
+            if not named <= names or fallback.missing in fallback.weight_units:
+                raise ValueError(
+                    f"the weights without {fallback.missing!r} are of {sorted(named)}; expected "
+                    f"other members of {sorted(names)}."
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -78,6 +107,7 @@ def save(
     classes: Sequence[str],
     search: str,
     routing: FittedRouting | None = None,
+    fallbacks: Sequence[WithoutMember] = (),
 ) -> None:
     """Write the artifact; members without weight are left out.
 
@@ -88,6 +118,7 @@ def save(
         classes: Class names.
         search: What found the weights.
         routing: The gate and its sub-classifiers; left out if the gate never opens.
+        fallbacks: Weights for the loss of a member, over others that have a weight.
     """
     building = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(building, ignore_errors=True)
@@ -111,6 +142,7 @@ def save(
         search=search,
         members=tuple(entries),
         routing=_save_routing(building, routing) if routing and opens else None,
+        fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
     )
     text = json.dumps(document.model_dump(mode="json"), indent=2) + "\n"
     (building / _DOCUMENT).write_text(text, encoding="utf-8")
@@ -150,7 +182,8 @@ def load(folder: Path | str) -> "Predictor":
             ),
             units,
         )
-    return Predictor(document.classes, members, units, routing)
+    fallbacks = {fallback.missing: fallback.weight_units for fallback in document.fallbacks}
+    return Predictor(document.classes, members, units, routing, fallbacks)
 
 
 class Predictor:
@@ -162,6 +195,7 @@ class Predictor:
         members: tuple[Member, ...],
         units: Int[np.ndarray, "member"],
         routing: FittedRouting | None,
+        fallbacks: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     ) -> None:
         from ensemble.training.member import load_network
 
@@ -169,6 +203,7 @@ class Predictor:
         self.members = members
         self._units = units
         self._routing = routing
+        self._fallbacks = fallbacks
         everyone = (*members, *(routing.subclassifiers if routing else ()))
         self._networks = {member.column: load_network(member) for member in everyone}
 
@@ -192,6 +227,30 @@ class Predictor:
         if self._routing is None:
             return Prediction(base, base.argmax(axis=1), np.zeros(len(base), bool))
         return self._route(base, images, self._routing)
+
+    def without(self, name: str) -> "Predictor":
+        """Give the predictor for the absence of a member, with the weights found for that.
+
+        The gate to the sub-classifiers, if there is one, stays where it was fitted.
+
+        Raises:
+            UnknownNameError: There is no such member.
+            CheckpointError: The artifact has no weights for its loss.
+        """
+        names = [member.name for member in self.members]
+        if name not in names:
+            raise UnknownNameError.of("member of the ensemble", name, names)
+        weights = self._fallbacks.get(name)
+        if weights is None:
+            raise CheckpointError(
+                f"the ensemble of {', '.join(names)} has no weights for the loss of {name!r}. They "
+                "are found by a run that selects two members or more; run it again."
+            )
+        left = copy(self)
+        left.members = tuple(member for member in self.members if member.name in weights)
+        left._units = np.array([weights[member.name] for member in left.members])
+        left._fallbacks = {}
+        return left
 
     def _route(
         self,
@@ -245,6 +304,13 @@ def _save_routing(folder: Path, fitted: FittedRouting) -> _RoutingEntry:
         for number, member in enumerate(fitted.subclassifiers)
     ]
     return _RoutingEntry(threshold=fitted.routing.threshold, subclassifiers=tuple(entries))
+
+
+def _save_fallback(fallback: WithoutMember) -> _FallbackEntry:
+    units = to_units(np.array(list(fallback.weights.values()))).tolist()
+    return _FallbackEntry(
+        missing=fallback.member, weight_units=dict(zip(fallback.weights, units, strict=True))
+    )
 
 
 def _load_member(

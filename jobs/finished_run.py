@@ -1,7 +1,7 @@
 """The table of a finished run, opened without its models: splits, columns, costs, outranking tables."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,15 +171,20 @@ def _columns(table: LogitTable, config: RunConfig, num_classes: int) -> tuple[Co
     return tuple(_column(commits[member.name], member.name) for member in config.members)
 
 
+def seconds_per_image(commits: Iterable[Commit], column: str) -> float:
+    """Give what the forward passes of a column took an image; 0 where nothing was measured."""
+    ours = [commit for commit in commits if commit.column == column]
+    rows = sum(commit.rows for commit in ours)
+    return sum(commit.seconds for commit in ours) / rows if rows else 0.0
+
+
 def _column(commits: list[Commit], member: str) -> Column:
     last = commits[-1]
-    ours = [commit for commit in commits if commit.column == last.column]
-    rows = sum(commit.rows for commit in ours)
     return Column(
         member=member,
         key=last.column,
         family=str(last.identity.get("architecture", member)),
-        seconds_per_image=sum(commit.seconds for commit in ours) / rows if rows else 0.0,
+        seconds_per_image=seconds_per_image(commits, last.column),
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from cluster.pool import Pool, start_search
 from ensemble import metrics
 from ensemble.errors import ConfigError, DataError
-from ensemble.evaluation import FittedRouting, build_outranking, windows
+from ensemble.evaluation import FittedRouting, StreamingOutranking, windows
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, plan_shards
 from ensemble.images.split import Splits
 from ensemble.members import CheckpointSource, Member, MemberConfig, fingerprint, load_member
 from ensemble.report.build import Candidate, best_member
+from ensemble.search.config import SearchConfig
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
@@ -23,6 +24,7 @@ from ensemble.subclassifiers.route import Routing, routing_curve
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
+from jobs.finished_run import seconds_per_image
 from jobs.progress import Progress
 from jobs.settings import RunConfig
 
@@ -84,8 +86,16 @@ def train_pool(job: Job) -> tuple[Member, ...]:
     return tuple(members)
 
 
-def fill_table(job: Job, stage_name: str, members: Sequence[Member]) -> None:
-    """Compute the blocks that the table lacks on the search and test splits, and commit each one."""
+def fill_table(
+    job: Job,
+    stage_name: str,
+    members: Sequence[Member],
+    outranking: StreamingOutranking | None = None,
+) -> None:
+    """Compute the blocks that the table lacks on the search and test splits, and commit each one.
+
+    An outranking table that is given reads them as they arrive.
+    """
     images = [*job.splits.search.image_ids.tolist(), *job.splits.test.image_ids.tolist()]
     work = []
     for spec in plan_shards(images, job.config.cluster.shard_images):
@@ -97,6 +107,8 @@ def fill_table(job: Job, stage_name: str, members: Sequence[Member]) -> None:
     with job.progress.stage(stage_name, total, "blocks") as stage:
         for member, block in job.pool.predict(work):
             job.table.commit(member, block)
+            if outranking:
+                outranking.landed()
             todo[member.name] -= 1
             job.progress.member(member.name, "predicting", f"{todo[member.name]} blocks to go")
             job.counts.forward_passes += block.forward_passes
@@ -128,7 +140,7 @@ def drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[BadImage, ...]
 
 
 def search_and_fine_tune(
-    job: Job, members: Sequence[Member]
+    job: Job, members: Sequence[Member], streaming: StreamingOutranking
 ) -> tuple[Ensemble, OutrankingTable, Member | None, tuple[Candidate, ...]]:
     """Search weights in a task of its own while sub-classifiers are fine-tuned.
 
@@ -137,8 +149,8 @@ def search_and_fine_tune(
         fitted routing for each number of label clusters.
     """
     with job.progress.stage("outranking table"):
-        outranking = build_outranking(job.table, members, job.splits.search)
-    search = start_search(outranking, job.config.search)
+        outranking = streaming.finish(job.splits.search)
+    search = start_search(outranking, search_config(job, members))
     if job.config.subclassifiers is None:
         with job.progress.stage("search"):
             return search.result(), outranking, None, ()
@@ -154,6 +166,24 @@ def search_and_fine_tune(
             for clusters, subs in subclassifiers.items()
         )
     return ensemble, outranking, base, candidates
+
+
+def search_config(job: Job, members: Sequence[Member]) -> SearchConfig:
+    """The search's settings, with what a run knows of its members where they are silent.
+
+    Families are architectures. Costs are the seconds an image that the table's commits measured,
+    parameters where it was computed without measuring; they are taken for a cost bound only,
+    because they also break ties, and differ between two runs that must find the same weights.
+    """
+    search, known = job.config.search, dict[str, dict[str, str] | dict[str, float]]()
+    if not search.families:
+        known["families"] = {member.name: member.architecture for member in members}
+    if not search.costs and search.max_cost is not None:
+        commits = tuple(job.table.commits())
+        seconds = {m.name: seconds_per_image(commits, m.column) for m in members}
+        parameters = {m.name: float(m.parameters) for m in members}
+        known["costs"] = seconds if all(seconds.values()) else parameters
+    return search.model_copy(update=known)
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate | None:

@@ -16,7 +16,7 @@ from rich.console import Console
 from cluster.pool import open_pool
 from ensemble import predictor
 from ensemble.errors import CheckpointError, ConfigError
-from ensemble.evaluation import evaluate, evaluate_routed
+from ensemble.evaluation import StreamingOutranking, evaluate, evaluate_routed
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
@@ -24,7 +24,10 @@ from ensemble.members import CheckpointSource, Member, list_views
 from ensemble.report import document
 from ensemble.report.build import Candidate, Findings, build
 from ensemble.report.page import render
+from ensemble.search.config import SearchConfig
+from ensemble.search.fit import fit
 from ensemble.search.fixed_point import WEIGHT_UNITS
+from ensemble.search.missing import weights_among_selected
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 from ensemble.training.header import read_metadata
@@ -35,6 +38,7 @@ from jobs.flow import (
     drop_bad_images,
     fill_table,
     search_and_fine_tune,
+    search_config,
     train_pool,
 )
 from jobs.progress import Progress
@@ -85,9 +89,10 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             pool = stack.enter_context(open_pool(config.cluster, config.images.source, costs))
         job = Job(config, splits, index.sha256, table, pool, progress)
         members = train_pool(job)
-        fill_table(job, "predict", members)
+        outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
+        fill_table(job, "predict", members, outranking)
         bad = drop_bad_images(job, members)
-        fitted = search_and_fine_tune(job, members)
+        fitted = search_and_fine_tune(job, members, outranking)
         with progress.stage("evaluate"):
             findings = _evaluate(job, members, bad, *fitted)
         with progress.stage("report"):
@@ -147,6 +152,11 @@ def _evaluate(
         "uniform_selected": selected,
         "ensemble": ensemble.units,
     }
+    settings, paper = search_config(job, members), None
+    if ensemble.kind != "paper":
+        of_paper = SearchConfig(kind="paper", k=settings.k, objective=settings.objective)
+        paper = fit(outranking, of_paper)
+        weightings["paper"] = paper.units
     chosen = choose(candidates)
     return Findings(
         splits=job.splits,
@@ -162,6 +172,8 @@ def _evaluate(
         routed_test=evaluate_routed(job.table, members, job.splits.test, chosen.fitted)
         if chosen
         else None,
+        paper=paper,
+        settings=settings,
     )
 
 
@@ -173,6 +185,7 @@ def _save_artifact(folder: RunFolder, findings: Findings) -> None:
         findings.splits.test.classes,
         findings.ensemble.kind,
         findings.chosen.fitted if findings.chosen and findings.is_routing else None,
+        weights_among_selected(findings.outranking, findings.ensemble, findings.settings),
     )
 
 

@@ -15,6 +15,7 @@ from ensemble.images.index import ImageIndex
 from ensemble.members import fingerprint
 from ensemble.report import search_document as document
 from ensemble.report.search_page import render
+from ensemble.report.weights import member_lines, stability_summary
 from ensemble.search.fit import fit
 from ensemble.search.frontier import FrontierPoint, cheapest_tied, cost_frontier
 from ensemble.search.honesty import (
@@ -28,7 +29,7 @@ from ensemble.search.honesty import (
 from ensemble.search.missing import weights_without_each
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
-from ensemble.search.stability import Stability, bootstrap
+from ensemble.search.stability import bootstrap
 from ensemble.search.why import explain
 from jobs.finished_run import (
     FinishedRun,
@@ -155,8 +156,14 @@ def _report(
         cost_unit=_cost_unit(run, config),
         warnings=warnings(fitted, ensemble),
         results=tuple(_predictor(row, found) for row in found.rows),
-        members=_members(run, config, found, stability),
-        stability=_stability(stability),
+        members=member_lines(
+            explain(fitted, ensemble, settings),
+            stability,
+            run.families,
+            settings.costs,
+            {name: temperature.value for name, temperature in found.temperatures.items()},
+        ),
+        stability=stability_summary(stability),
         frontier=tuple(_frontier_line(point, frontier, found.judged) for point in frontier),
         fallbacks=_fallbacks(config, found),
         average_temperature=document.AverageTemperature(
@@ -213,46 +220,6 @@ def _difference(comparison: Comparison | None) -> document.Difference | None:
         mcnemar_p=comparison.p,
         fixed=comparison.fixed,
         broken=comparison.broken,
-    )
-
-
-def _members(
-    run: FinishedRun, config: SearchJobConfig, found: Found, stability: Stability | None
-) -> tuple[document.MemberLine, ...]:
-    drawn = {member.member: member for member in stability.members} if stability else {}
-    lines = []
-    for reason in explain(found.fitted, found.ensemble, config.search):
-        name, spread = reason.member, drawn.get(reason.member)
-        temperature = found.temperatures.get(name)
-        lines.append(
-            document.MemberLine(
-                name=name,
-                family=run.families[name],
-                weight=reason.weight,
-                errors=reason.errors,
-                gain=reason.gain,
-                loss=reason.loss,
-                nearest=reason.nearest,
-                correlation=reason.correlation,
-                reason=reason.reason,
-                cost=config.search.costs.get(name),
-                temperature=temperature.value if temperature else None,
-                frequency=spread.frequency if spread else None,
-                share_low=spread.low if spread else None,
-                share_high=spread.high if spread else None,
-            )
-        )
-    return tuple(lines)
-
-
-def _stability(stability: Stability | None) -> document.StabilitySummary | None:
-    if stability is None:
-        return None
-    return document.StabilitySummary(
-        resamples=stability.resamples,
-        same_selection=stability.same_selection,
-        in_bag_error=stability.in_bag_error,
-        out_of_bag_error=stability.out_of_bag_error,
     )
 
 

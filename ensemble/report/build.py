@@ -1,26 +1,34 @@
 """From what a run found to its report. Computes scores and intervals; draws nothing."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool
 
-from ensemble import statistics
 from ensemble.evaluation import FittedRouting, Outcome, within_cluster
 from ensemble.images.shard import BadImage
 from ensemble.images.split import Splits
 from ensemble.members import Member, ShiftsAndScales, list_views
-from ensemble.report import document
+from ensemble.report import document, weights_document
 from ensemble.report.examples import Change, list_examples
+from ensemble.report.weights import member_lines, stability_summary
+from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import WEIGHT_UNITS
+from ensemble.search.honesty import compare, warnings
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
+from ensemble.search.stability import bootstrap
+from ensemble.search.why import explain
 from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
 from ensemble.subclassifiers.route import RoutingCurve
 from ensemble.table.logit_table import LogitTable
 
 MAX_CURVE_POINTS = 60
+STABILITY_RESAMPLES = 200
+MAX_RESAMPLED_NUMBERS = 5_000_000
+"""Of an outranking table with more, a run tells no stability; a clock would tell two runs apart.
+`ensemble search` does it for tables of any size."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,9 @@ class Findings:
         candidates: Fitted routings, one for each number of label clusters tried.
         chosen: Which of them.
         routed_test: Outcome with sub-classifiers on the test split, and which images were routed.
+        paper: The paper's weights, where another search was asked for; its outcome is `paper` in
+            `test`.
+        settings: Of the search.
     """
 
     splits: Splits
@@ -60,6 +71,8 @@ class Findings:
     candidates: tuple[Candidate, ...] = ()
     chosen: Candidate | None = None
     routed_test: tuple[Outcome, Bool[np.ndarray, "image"]] | None = None
+    paper: Ensemble | None = None
+    settings: SearchConfig = field(default_factory=SearchConfig)
 
     @property
     def best(self) -> Member:
@@ -164,14 +177,19 @@ def _member(findings: Findings, index: int, top_k: int) -> document.Member:
     )
 
 
-def _search(findings: Findings) -> document.Search:
-    ensemble = findings.ensemble
-    return document.Search(
+def _search(findings: Findings) -> weights_document.Search:
+    ensemble, outranking, settings = findings.ensemble, findings.outranking, findings.settings
+    stability = None
+    if outranking.differences.size <= MAX_RESAMPLED_NUMBERS:
+        stability = bootstrap(outranking, ensemble, settings, STABILITY_RESAMPLES, settings.seed)
+    families = {member.name: member.architecture for member in findings.members}
+    reasons = explain(outranking, ensemble, settings)
+    return weights_document.Search(
         kind=ensemble.kind,
         k=ensemble.k,
         num_images=ensemble.num_images,
         steps=tuple(
-            document.SearchStep(
+            weights_document.SearchStep(
                 member=step.member,
                 weight=step.weight,
                 errors=step.errors,
@@ -180,16 +198,20 @@ def _search(findings: Findings) -> document.Search:
             )
             for step in ensemble.steps
         ),
-        tied_images=findings.outranking.num_ties(ensemble.units, ensemble.k),
+        tied_images=outranking.num_ties(ensemble.units, ensemble.k),
+        warnings=warnings(outranking, ensemble),
+        members=member_lines(reasons, stability, families, {}, {}),
+        stability=stability_summary(stability),
     )
 
 
 def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.Result, ...]:
     best, selected = findings.test[findings.best.name], len(findings.ensemble.selected)
+    uniform = findings.test["uniform_all"]
     everyone = len(findings.members)
     rows: list[tuple[document.ResultKey, str, int, Outcome]] = [
         ("best", f"best member ({findings.best.name})", 1, best),
-        ("uniform_all", f"uniform over all {everyone}", everyone, findings.test["uniform_all"]),
+        ("uniform_all", f"uniform over all {everyone}", everyone, uniform),
         (
             "uniform_selected",
             f"uniform over the {selected} selected",
@@ -198,6 +220,9 @@ def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.R
         ),
         ("ensemble", "weighted ensemble", selected, findings.test["ensemble"]),
     ]
+    if findings.paper is not None:
+        count = len(findings.paper.selected)
+        rows.insert(3, ("paper", "the paper's search", count, findings.test["paper"]))
     if findings.routed_test is not None:
         rows.append(
             (
@@ -215,23 +240,25 @@ def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.R
             members=count,
             score=_score(outcome, top_k),
             against_best=None if key == "best" else _compare(outcome, best, resamples),
+            against_uniform=None if key == "uniform_all" else _compare(outcome, uniform, resamples),
             chosen=key == chosen,
         )
         for key, label, count, outcome in rows
     )
 
 
-def _compare(outcome: Outcome, best: Outcome, resamples: int) -> document.Difference:
-    interval = statistics.paired_bootstrap(outcome.is_wrong, best.is_wrong, resamples)
+def _compare(outcome: Outcome, other: Outcome, resamples: int) -> document.Difference:
+    found = compare(outcome.is_wrong, other.is_wrong, resamples)
+    interval = found.interval
     return document.Difference(
         difference=interval.mean,
         low=interval.low,
         high=interval.high,
         level=interval.level,
         resamples=resamples,
-        fixed=int((best.is_wrong & ~outcome.is_wrong).sum()),
-        broken=int((~best.is_wrong & outcome.is_wrong).sum()),
-        mcnemar_p=statistics.mcnemar(outcome.is_wrong, best.is_wrong),
+        fixed=found.fixed,
+        broken=found.broken,
+        mcnemar_p=found.p,
     )
 
 

@@ -14,26 +14,21 @@ from pydantic import (
     AwareDatetime,
     Field,
     FiniteFloat,
-    NonNegativeInt,
     PositiveInt,
     StringConstraints,
     model_validator,
 )
 
 from ensemble.config import Config
+from ensemble.report.weights_document import Count, Finite, Fraction, Search, Sha256
 
 MAX_DRAWN_CLASSES = 200
 
-Count = NonNegativeInt
-Fraction = Annotated[float, Field(ge=0, le=1)]
-# JSON has no infinity: a report that holds one could not be read back.
-Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # Longer images do not belong into a page that people send around.
 Base64Png = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=65536)]
 
 ResultKey = Literal[
-    "best", "uniform_all", "uniform_selected", "ensemble", "ensemble_subclassifiers"
+    "best", "uniform_all", "uniform_selected", "paper", "ensemble", "ensemble_subclassifiers"
 ]
 
 
@@ -138,36 +133,11 @@ class Member(Config):
         return self
 
 
-class SearchStep(Config):
-    """One member tried by the search, in the order of trial."""
-
-    member: str
-    weight: Finite
-    """The weight that the step settled on; 0 is not selected."""
-    errors: Count
-    """Top-`Search.k` errors on the search split after this step."""
-    selected: bool
-    errors_by_weight: tuple[Count, ...] = ()
-    """Errors at evenly spaced weights from 0 to 1 (101 in the paper); empty if none tried."""
-
-
-class Search(Config):
-    """How the weights were found."""
-
-    kind: str
-    k: PositiveInt
-    """The search minimised the top-k error of this k."""
-    num_images: PositiveInt
-    steps: tuple[SearchStep, ...]
-    tied_images: Count
-    """Images of the search split that a tie between classes decides."""
-
-
 class Difference(Config):
-    """A paired difference in top-1 error on the test split: this minus the best member."""
+    """A paired difference in top-1 error on the test split: this minus another predictor."""
 
     difference: FiniteFloat
-    """A fraction; negative is better than the best member."""
+    """A fraction; negative is better than the other."""
     low: FiniteFloat
     high: FiniteFloat
     level: Fraction
@@ -175,9 +145,9 @@ class Difference(Config):
     resamples: PositiveInt
     mcnemar_p: Fraction
     fixed: Count
-    """Images that the best member has wrong and this has right."""
+    """Images that the other has wrong and this has right."""
     broken: Count
-    """Images that the best member has right and this has wrong."""
+    """Images that the other has right and this has wrong."""
 
     @property
     def verdict(self) -> Literal["better", "worse", "undecided"]:
@@ -200,17 +170,21 @@ class Result(Config):
     score: Score
     against_best: Difference | None = None
     """None for the best member itself."""
+    against_uniform: Difference | None = None
+    """Against the plain average of all members; None for that average itself."""
     chosen: bool = False
     """What the run recommends; decided on the search split, never on the test split."""
 
     @model_validator(mode="after")
     def _check_difference(self) -> "Result":
-        d = self.against_best
-        if d and not math.isclose(d.difference, (d.broken - d.fixed) / self.score.n, abs_tol=1e-9):
-            raise ValueError(
-                f"{self.key}: a difference of {d.difference} is not {d.broken} broken less "
-                f"{d.fixed} fixed of {self.score.n} images."
-            )
+        for d in (self.against_best, self.against_uniform):
+            if d and not math.isclose(
+                d.difference, (d.broken - d.fixed) / self.score.n, abs_tol=1e-9
+            ):
+                raise ValueError(
+                    f"{self.key}: a difference of {d.difference} is not {d.broken} broken less "
+                    f"{d.fixed} fixed of {self.score.n} images."
+                )
         return self
 
 

@@ -13,9 +13,9 @@ from ensemble.report.document import (
     LabelCluster,
     Report,
     Result,
-    SearchStep,
     Subclassifiers,
 )
+from ensemble.report.weights_document import SearchStep
 from ensemble.report.wording import Number, count_text, percent_text, plain, points_text
 
 MAX_LABELLED_CLASSES = 40

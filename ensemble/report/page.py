@@ -38,6 +38,7 @@ def render(report: Report) -> str:
             verdict=wording.verdict(report),
             search_words=wording.search_words(report.search),
             members=sorted(report.members, key=lambda m: (m.search.top1_error, m.name)),
+            member_lines=sorted(report.search.members, key=lambda m: (-m.weight, m.errors, m.name)),
             worst=max(max(m.search.top1_error, m.test.top1_error) for m in report.members) or 1.0,
             example_rows=[
                 example_rows(example, report.data.classes) for example in report.examples
@@ -97,6 +98,7 @@ def _environment() -> Environment:
         text = getattr(wording, f"{name}_text")
         environment.filters[f"{name}_text"] = text
         environment.filters[name] = _with_value(text)
+    environment.filters["short"] = lambda value: f"{value:.3g}"
     environment.filters["plain"] = wording.plain
     environment.filters["moment"] = wording.moment_text
     environment.filters["decimal"] = lambda value, n: wording.figure(value, f"{value:.{n}f}")

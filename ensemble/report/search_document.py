@@ -9,7 +9,13 @@ from typing import Any, Literal
 from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
 
 from ensemble.config import Config
-from ensemble.report.document import Finite, Fraction, Sha256
+from ensemble.report.weights_document import (
+    Finite,
+    Fraction,
+    MemberLine,
+    Sha256,
+    StabilitySummary,
+)
 
 PredictorKey = Literal["best", "uniform_all", "uniform_selected", "paper", "chosen"]
 
@@ -39,36 +45,6 @@ class Predictor(Config):
     nll: Finite
     against_best: Difference | None
     against_uniform: Difference | None
-
-
-class MemberLine(Config):
-    """Why a member has the weight it has; errors are counted on the search images."""
-
-    name: str
-    family: str
-    weight: Finite
-    errors: NonNegativeInt
-    gain: int | None
-    loss: int | None
-    nearest: str | None
-    correlation: FiniteFloat | None
-    reason: str
-    cost: Finite | None
-    temperature: Finite | None
-    frequency: Fraction | None
-    """Share of the bootstrap samples that select it."""
-    share_low: Fraction | None
-    """2.5 % quantile of its share of all weights."""
-    share_high: Fraction | None
-
-
-class StabilitySummary(Config):
-    """What resampling the search images says."""
-
-    resamples: PositiveInt
-    same_selection: Fraction
-    in_bag_error: Fraction
-    out_of_bag_error: Fraction | None
 
 
 class FrontierLine(Config):

@@ -7,7 +7,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from ensemble.report.document import Report, Result, Search
+from ensemble.report.document import Report, Result
+from ensemble.report.weights_document import Search
 
 # The run-time check of annotations takes `float` at its word: an int is none.
 Number = int | float
@@ -143,6 +144,7 @@ def subject(report: Report, result: Result) -> str:
         "best": "The best single member",
         "uniform_all": f"The plain average of all {pool} members",
         "uniform_selected": f"The plain average of the {voting} selected members",
+        "paper": f"The paper's weighting of {voting} of {pool} members",
         "ensemble": weighted,
         "ensemble_subclassifiers": f"{weighted} with sub-classifiers",
     }[result.key]

@@ -2,14 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ensemble.config import Config
 
@@ -50,7 +43,9 @@ class SearchConfig(Config):
     """The costs of the members with a weight sum to this at the most, in the unit of `costs`."""
 
     costs: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    """Cost of each member, by name: seconds an image, bytes, parameters or FLOPs; one unit for all."""
+    """Cost of each member, by name: seconds an image, bytes, parameters or FLOPs; one unit for all.
+    Where none are given and `max_cost` is set, a run takes the seconds an image that it measured;
+    without `max_cost` it takes none, for two runs measure differently and must find the same."""
 
     time_limit_s: PositiveFloat | None = None
     """After so many seconds a search returns what it has. Two runs may then differ."""
@@ -75,19 +70,3 @@ class SearchConfig(Config):
     def error_k(self) -> int:
         """The k of the errors that are counted."""
         return 1 if self.objective == "top_1" else self.k
-
-    @model_validator(mode="after")
-    def _check_costs(self) -> "SearchConfig":
-        if self.max_cost is not None and not self.costs:
-            raise ValueError(
-                "max_cost needs costs: give the cost of each member, or drop max_cost."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_families(self) -> "SearchConfig":
-        if self.max_per_family is not None and not self.families:
-            raise ValueError(
-                "max_per_family needs families: give the family of each member, or drop it."
-            )
-        return self

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,18 @@ class Limits:
 
         Raises:
             UnknownNameError: A setting names a member that the table does not have.
-            ConfigError: A member has no cost while others have, or no member is cheap enough.
+            ConfigError: A cap lacks what it counts, a member has no cost while others have, or no
+                member is cheap enough.
         """
+        if config.max_cost is not None and not config.costs:
+            raise ConfigError(
+                "search.max_cost needs search.costs: give the cost of each member, or drop max_cost."
+            )
+        if config.max_per_family is not None and not config.families:
+            raise ConfigError(
+                "search.max_per_family needs search.families: give the family of each member, or "
+                "drop it."
+            )
         names = table.member_names
         limits = cls(
             families=_families(names, config.families),
@@ -63,7 +74,7 @@ class Limits:
         """Tell whether the time is up."""
         return time.monotonic() > self.deadline
 
-    @property
+    @cached_property
     def are_set(self) -> bool:
         """Tell whether any cap but the time is set."""
         return bool(np.isfinite([self.max_members, self.max_per_family, self.max_cost]).any())

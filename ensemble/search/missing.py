@@ -1,5 +1,6 @@
 """Weights for the day when a member cannot be reached: one ensemble for the loss of each."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -45,18 +46,26 @@ def weights_without_each(
     return tuple(_without(table, ensemble, config, member) for member in selected)
 
 
+def weights_among_selected(
+    table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
+) -> tuple[WithoutMember, ...]:
+    """Search without each, among the other members that have a weight: those that are at hand."""
+    kept = np.flatnonzero(ensemble.units).tolist()
+    names = ensemble.selected
+    return weights_without_each(
+        table.select(kept),
+        replace(ensemble, members=names, weights=ensemble.weights[kept]),
+        _of_members(config, names),
+    )
+
+
 def _without(
     table: OutrankingTable, ensemble: Ensemble, config: SearchConfig, member: int
 ) -> WithoutMember:
     name = table.member_names[member]
     rest = table.select([m for m in range(table.num_members) if m != member])
-    settings = {
-        "kind": ensemble.search,
-        "start": _drop(config.start, name),
-        "costs": _drop(config.costs, name),
-        "families": _drop(config.families, name),
-    }
-    fitted = fit(rest, config.model_copy(update=settings))
+    config = _of_members(config, rest.member_names)
+    fitted = fit(rest, config.model_copy(update={"kind": ensemble.search}))
     unchanged = np.delete(ensemble.units, member)
     errors = rest.errors(unchanged, ensemble.k) if unchanged.any() else rest.num_counted
     if errors < fitted.errors:
@@ -69,5 +78,16 @@ def _without(
     return WithoutMember(name, weights, fitted.errors, errors)
 
 
-def _drop(values: dict[str, Value], name: str) -> dict[str, Value]:
-    return {key: value for key, value in values.items() if key != name}
+def _of_members(config: SearchConfig, names: Collection[str]) -> SearchConfig:
+    """Leave out what the settings say of other members."""
+
+    def of_these(values: dict[str, Value]) -> dict[str, Value]:
+        return {name: value for name, value in values.items() if name in names}
+
+    return config.model_copy(
+        update={
+            "start": of_these(config.start),
+            "costs": of_these(config.costs),
+            "families": of_these(config.families),
+        }
+    )

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ensemble.evaluation import (
     WINDOW_IMAGES,
     FittedRouting,
     Outcome,
+    StreamingOutranking,
     build_outranking,
     evaluate,
     evaluate_routed,
@@ -19,6 +21,7 @@ from ensemble.evaluation import (
     within_cluster,
 )
 from ensemble.images.index import ImageIndex
+from ensemble.images.shard import BadImage
 from ensemble.members import Member
 from ensemble.subclassifiers.route import Routing, answer, entropy, is_routed, rank_scores
 from ensemble.table.block import LogitBlock
@@ -140,6 +143,32 @@ def test_outranking_table_counts_the_errors_of_the_evaluation(
     for k in (1, 2):
         expected = [outcomes[member.name].errors(k) for member in members]
         assert outranking.member_errors(k).tolist() == expected
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_outranking_table_built_while_blocks_arrive_is_that_of_one_shot(
+    members: tuple[Member, ...], make_block: MakeBlock, tmp_path: Path, seed: int
+) -> None:
+    table, everything, bad = LogitTable(tmp_path), images(300), {"image-00005", "image-00299"}
+    streaming = StreamingOutranking(table, members, everything, 64)
+    shards = [everything.image_ids[first : first + 64].tolist() for first in range(0, 300, 64)]
+    blocks = []
+    for member in members:
+        for shard in shards:
+            block = make_block(member, [image for image in shard if image not in bad])
+            reasons = tuple(BadImage(image, "no picture") for image in shard if image in bad)
+            blocks.append((member, replace(block, bad=reasons)))
+    for number in np.random.default_rng(seed).permutation(len(blocks)).tolist():
+        table.commit(*blocks[number])
+        streaming.landed()
+    left = everything.take(np.flatnonzero([str(i) not in bad for i in everything.image_ids]))
+    fewer = left.take(np.arange(100))
+    resumed = StreamingOutranking(table, members, everything, 64)
+    for found, wanted in ((streaming, left), (resumed, left), (streaming, fewer)):
+        expected = build_outranking(table, members, wanted)
+        outranking = found.finish(wanted)
+        for name in ("labels", "indptr", "classes", "differences", "true_probabilities", "ranks"):
+            assert np.array_equal(getattr(outranking, name), getattr(expected, name)), name
 
 
 def test_routed_evaluation_is_that_in_one_piece(

@@ -13,9 +13,10 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ensemble import metrics, predictor
-from ensemble.errors import CheckpointError, ShapeError
+from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import FittedRouting, Outcome, evaluate_routed
 from ensemble.predictor import Predictor
+from ensemble.search.missing import WithoutMember
 from ensemble.subclassifiers.route import Routing, choose_cluster, entropy
 
 WEIGHTS = np.array([60, 40])
@@ -133,6 +134,33 @@ def test_no_image_has_no_answer(saved: Saved) -> None:
     prediction = predictor.load(saved.folder).predict([])
     assert prediction.probabilities.shape == (0, 10)
     assert len(prediction.answers) == len(prediction.routed) == 0
+
+
+def test_the_loss_of_a_member_has_weights_of_its_own(
+    tiny_run: Any, saved: Saved, tmp_path: Path
+) -> None:
+    first, second = (member.name for member in tiny_run.members)
+    fallbacks = [WithoutMember(first, {second: 1.0}, 3, 3)]
+    folder = tmp_path / "ensemble"
+    predictor.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", saved.fitted, fallbacks)
+    loaded = predictor.load(folder)
+    alone = tmp_path / "alone"
+    predictor.save(alone, tiny_run.members, np.array([0, 100]), CLASSES, "paper", saved.fitted)
+    pixels = tiny_run.pixels(tiny_run.splits.test.image_ids.tolist())
+    left, expected = loaded.without(first), predictor.load(alone)
+    assert [member.name for member in left.members] == [second]
+    for name in ("probabilities", "answers", "routed"):
+        assert np.array_equal(
+            getattr(left.predict(pixels), name), getattr(expected.predict(pixels), name)
+        )
+    assert [member.name for member in loaded.members] == [first, second]
+    with pytest.raises(CheckpointError, match="no weights for the loss of"):
+        loaded.without(second)
+    with pytest.raises(UnknownNameError, match="member of the ensemble 'vgg'"):
+        loaded.without("vgg")
+    edit(folder, f'"{second}": 100000', '"resnet": 100000')
+    with pytest.raises(CheckpointError, match="expected other members of"):
+        predictor.load(folder)
 
 
 def test_members_without_weight_are_left_out(tiny_run: Any, tmp_path: Path) -> None:

@@ -50,9 +50,14 @@ def test_a_run_leaves_what_it_promises(first: Path) -> None:
         "best",
         "uniform_all",
         "uniform_selected",
+        "paper",
         "ensemble",
         "ensemble_subclassifiers",
     ]
+    assert report.search.stability is not None
+    assert report.search.stability.resamples == 200
+    assert [line.name for line in report.search.members] == [m.name for m in report.members]
+    assert any("8.0 a class" in line for line in report.search.warnings)
     assert report.execution.decoded_images == 200
     # Two members with 5 views and one with 1, and the sub-classifiers of the base.
     assert report.execution.forward_passes >= 140 * 11

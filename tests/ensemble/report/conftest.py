@@ -23,12 +23,11 @@ from ensemble.report.document import (
     RoutingCandidate,
     RoutingPoint,
     Score,
-    Search,
-    SearchStep,
     Split,
     Stage,
     Subclassifiers,
 )
+from ensemble.report.weights_document import Search, SearchStep
 
 MakeReport = Callable[..., Report]
 

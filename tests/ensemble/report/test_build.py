@@ -309,3 +309,36 @@ def test_report_survives_json(world: World) -> None:
     report = world.report()
     assert document.Report.model_validate_json(report.model_dump_json()) == report
     assert isinstance(world.findings.test["ensemble"], Outcome)
+
+
+def test_the_search_says_why_and_how_sure_it_is(world: World) -> None:
+    search = world.report().search
+    assert [line.name for line in search.members] == ["x", "y", "z"]
+    assert [line.weight for line in search.members] == WEIGHTS.tolist()
+    assert all(line.cost is None and line.reason for line in search.members)
+    assert search.stability is not None
+    assert search.stability.resamples == 200
+    assert search == world.report().search
+
+
+def test_a_table_too_large_to_resample_has_no_stability(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble.report.build.MAX_RESAMPLED_NUMBERS", 0)
+    search = world.report().search
+    assert search.stability is None
+    assert {line.frequency for line in search.members} == {None}
+
+
+def test_the_paper_has_a_row_and_every_row_is_compared_with_uniform(world: World) -> None:
+    paper = Ensemble(("x", "y", "z"), np.array([1.0, 0.0, 0.0]), "paper", 1, 12, 60)
+    test = {**world.findings.test, "paper": world.findings.test["x"]}
+    report = world.report(paper=paper, test=test)
+    rows = {row.key: row for row in report.results}
+    assert rows["paper"].members == 1
+    assert [key for key, row in rows.items() if row.against_uniform is None] == ["uniform_all"]
+    uniform = rows["uniform_all"].score.top1_errors
+    for row in rows.values():
+        if row.against_uniform is not None:
+            change = row.against_uniform.broken - row.against_uniform.fixed
+            assert change == row.score.top1_errors - uniform

@@ -9,7 +9,7 @@ from ensemble.search.crossfit import cross_fit, stratified_folds
 from ensemble.search.fit import fit
 from ensemble.search.frontier import cheapest_tied, cost_frontier
 from ensemble.search.honesty import KEYS, judge, judge_cross_fitted, predictors, warnings
-from ensemble.search.missing import weights_without_each
+from ensemble.search.missing import weights_among_selected, weights_without_each
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.stability import bootstrap
 from ensemble.search.why import explain
@@ -79,6 +79,16 @@ def test_a_member_that_is_lost_has_weights_to_fall_back_on(table):
         assert fallback.member not in fallback.weights
         assert table.errors(np.rint(weights * 100_000).astype(int), 1) == fallback.errors
         assert fallback.errors <= fallback.errors_unchanged
+
+
+def test_an_artifact_falls_back_on_members_that_it_holds(table):
+    config = SearchConfig(kind="paper", families={name: "x" for name in table.member_names})
+    ensemble = fit(table, config)
+    lines = weights_among_selected(table, ensemble, config)
+    assert [line.member for line in lines] == list(ensemble.selected)
+    for line in lines:
+        assert set(line.weights) <= set(ensemble.selected) - {line.member}
+        assert line.errors <= line.errors_unchanged
 
 
 def test_a_pool_of_one_has_nothing_to_fall_back_on(table):

@@ -228,8 +228,8 @@ def test_caps_that_nothing_can_meet_are_refused(table):
         fit(table, SearchConfig(kind="refine", start={"m0": 1}, costs=cheap, max_cost=1))
 
 
-def test_caps_need_what_they_count():
-    with pytest.raises(ValueError, match="max_cost needs costs"):
-        SearchConfig(max_cost=1)
-    with pytest.raises(ValueError, match="max_per_family needs families"):
-        SearchConfig(max_per_family=1)
+def test_caps_need_what_they_count(table):
+    with pytest.raises(ConfigError, match="max_cost needs"):
+        fit(table, SearchConfig(max_cost=1))
+    with pytest.raises(ConfigError, match="max_per_family needs"):
+        fit(table, SearchConfig(max_per_family=1))
