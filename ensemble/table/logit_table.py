@@ -1,17 +1,17 @@
 """The durable logit table: blocks go in once, rows come out by image id."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Shaped
 
 from ensemble.errors import DamagedTableError, IncompleteTableError
 from ensemble.images.shard import BadImage
-from ensemble.members import Member
 from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog, Dtype
@@ -22,6 +22,23 @@ MAX_SHARDS_HELD = 16
 # More stretches of one file than this are read as the whole file.
 _MAX_STRETCHES = 4
 _REMOTE_ATTEMPTS = 3
+
+
+@runtime_checkable
+class Computation(Protocol):
+    """What a table needs to know of who computed a column: a `Member`, or an imported one."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def column(self) -> str:
+        """Identity of the column."""
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """What that is made of."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,7 @@ class LogitTable:
         """Requests to the store that were made again."""
         return self._store.retries
 
-    def commit(self, member: Member, block: LogitBlock) -> None:
+    def commit(self, member: Computation, block: LogitBlock) -> None:
         """Make a block durable, then count it. Rows that are there already are left out.
 
         Raises:
@@ -81,7 +98,7 @@ class LogitTable:
         for part in _parts(block.only(missing), self._dtype):
             self._commit(member, part)
 
-    def _commit(self, member: Member, block: LogitBlock) -> None:
+    def _commit(self, member: Computation, block: LogitBlock) -> None:
         if self._lease is not None:
             self._lease.check()
         file = shard_file.encode(block, member.identity, self._dtype)
@@ -95,7 +112,7 @@ class LogitTable:
             writer=self._lease.number if self._lease else 0,
             column=block.column,
             name=member.name,
-            identity=member.identity,
+            identity=dict(member.identity),
             path=key,
             sha256=file.sha256,
             size_bytes=len(file.data),
