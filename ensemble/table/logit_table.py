@@ -176,8 +176,8 @@ class LogitTable:
         shard, row = np.array(places, dtype=np.int64).reshape(-1, 2).T
         out = np.empty((len(places), rows.commits[0].classes), np.float32)
         for number in np.unique(shard):
-            here = shard == number
-            out[here] = self._rows(rows.commits[number], row[here])
+            here = np.flatnonzero(shard == number)
+            out[_spared(here)] = self._rows(rows.commits[number], row[here])
         return out
 
     def commits(self) -> tuple[Commit, ...]:
@@ -190,7 +190,7 @@ class LogitTable:
         covered = sum(stop - start for start, stop in stretches)
         is_slice = 2 * covered <= len(commit.pieces) and len(stretches) <= _MAX_STRETCHES
         if commit.sha256 in self._shards or not is_slice:
-            return self._shard(commit)[rows]
+            return self._shard(commit)[_spared(rows)]
         out = np.empty((len(rows), commit.classes), commit.dtype)
         for start, stop in stretches:
             first = start * commit.piece_rows
@@ -279,6 +279,13 @@ def _parts(block: LogitBlock, dtype: Dtype) -> Iterator[LogitBlock]:
             seconds=0.0,
             forward_passes=0,
         )
+
+
+def _spared(rows: Int[np.ndarray, "row"]) -> slice | Int[np.ndarray, "row"]:
+    """The same rows as a slice where they follow one another: it spares a copy."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 def _stretches(pieces: Int[np.ndarray, "piece"]) -> list[tuple[int, int]]:
