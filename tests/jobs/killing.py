@@ -51,15 +51,14 @@ class Killer:
             assert process.returncode == 0, errors
         return output
 
-    def disturb(self, victim: str, longest_s: float) -> None:
-        """Kill at a random moment, counted from when Ray is there; a host's run goes on then."""
+    def disturb(self, victim: str, blocks: int) -> None:
+        """Kill soon after so many blocks are committed; a run whose host is killed goes on."""
         with _run(self.config, self.folder) as (process, mark):
-            assert process.stdout is not None
-            wait_s = self.rng.uniform(0, longest_s)
-            for line in process.stdout:
-                if line.startswith("start Ray"):
-                    break
-            time.sleep(wait_s)
+            deadline = time.monotonic() + LIMIT_S
+            while self.blocks() < blocks and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(self.rng.uniform(0, 0.2))
             if process.poll() is not None:
                 return
             if victim == "driver":

@@ -24,13 +24,13 @@ def undisturbed(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return killer
 
 
-def _kill(killer: Killer, plan: list[str], longest_s: float) -> None:
+def _kill(killer: Killer, plan: list[str]) -> None:
     """Kill by plan; whenever the run is finished, begin anew. Nothing committed is computed twice."""
     expected, total = killer.shards(), killer.forward_passes()
     killer.wipe_table()
     killer.note()
     for victim in plan:
-        killer.disturb(victim, longest_s)
+        killer.disturb(victim, killer.rng.randint(killer.blocks(), len(expected)))
         print(victim, killer.blocks(), flush=True)
         passes = killer.forward_passes()
         assert passes >= killer.passes_before
@@ -46,9 +46,9 @@ def _kill(killer: Killer, plan: list[str], longest_s: float) -> None:
     killer.note()
 
 
-def test_killed_driver_and_host_change_no_byte(undisturbed: Killer) -> None:
+def test_killed_driver_changes_no_byte(undisturbed: Killer) -> None:
     undisturbed.rng.seed(1)
-    _kill(undisturbed, ["driver", "host", "driver"], 2.0)
+    _kill(undisturbed, ["driver"])
 
 
 @pytest.mark.nightly
@@ -56,7 +56,7 @@ def test_forty_kills_of_drivers_and_hosts_change_no_byte(undisturbed: Killer) ->
     undisturbed.rng.seed(2)
     while sum(undisturbed.kills.values()) < 40:
         plan = undisturbed.rng.choices(["driver", "host"], [4, 1], k=10)
-        _kill(undisturbed, plan, 3.0)
+        _kill(undisturbed, plan)
         print(json.dumps(undisturbed.kills), flush=True)
 
 
