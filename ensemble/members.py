@@ -95,7 +95,13 @@ class CheckpointSource(Config):
     """A .safetensors file; its header holds the architecture and the preprocessing."""
 
 
-Source = Annotated[RecipeSource | CheckpointSource, Field(discriminator="kind")]
+class ImportedSource(Config):
+    """No weights: predictions were computed elsewhere and imported."""
+
+    kind: Literal["imported"] = "imported"
+
+
+Source = Annotated[RecipeSource | CheckpointSource | ImportedSource, Field(discriminator="kind")]
 
 
 class MemberConfig(Config):

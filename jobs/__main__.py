@@ -155,6 +155,21 @@ def benchmark_search(
     benchmark_job(words or [], Console())
 
 
+@benchmark.command("table")
+def benchmark_table(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="As images=4096, place=s3://bucket/prefix."),
+    ] = None,
+) -> None:
+    """Time commits and reads of a table against np.save and np.load of the same bytes."""
+    from rich.console import Console
+
+    from jobs.benchmark.table import benchmark_table as benchmark_job
+
+    benchmark_job(words or [], Console())
+
+
 @app.command()
 def doctor(
     place: Annotated[str, typer.Argument(metavar="PLACE", help="A folder or s3://bucket/prefix.")],

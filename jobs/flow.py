@@ -13,7 +13,14 @@ from ensemble.evaluation import FittedRouting, StreamingOutranking, windows
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, plan_shards
 from ensemble.images.split import Splits
-from ensemble.members import CheckpointSource, Member, MemberConfig, fingerprint, load_member
+from ensemble.members import (
+    CheckpointSource,
+    Member,
+    MemberConfig,
+    RecipeSource,
+    fingerprint,
+    load_member,
+)
 from ensemble.report.build import Candidate, best_member
 from ensemble.search.config import SearchConfig
 from ensemble.search.outranking import OutrankingTable
@@ -66,7 +73,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
     tasks = {
         member.name: _task(job, member)
         for member in job.config.members
-        if not isinstance(member.source, CheckpointSource)
+        if isinstance(member.source, RecipeSource)
     }
     _train(job, "train", list(tasks.values()))
     members = []
@@ -78,7 +85,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
         )
         views = config.views or job.config.views
         member = load_member(config.name, path, views, job.data_sha256)
-        if not isinstance(config.source, CheckpointSource):
+        if isinstance(config.source, RecipeSource):
             # The seed that tells it from its twin, not the one derived from it for the generator.
             member = replace(member, seed=config.source.seed)
         members.append(member)
@@ -198,7 +205,7 @@ def choose(candidates: Sequence[Candidate]) -> Candidate | None:
 
 def _task(job: Job, member: MemberConfig) -> TrainTask:
     source = member.source
-    if isinstance(source, CheckpointSource):
+    if not isinstance(source, RecipeSource):
         raise TypeError(f"{member.name} is not trained here.")
     return TrainTask(
         name=member.name,

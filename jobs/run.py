@@ -20,7 +20,7 @@ from ensemble.evaluation import StreamingOutranking, evaluate, evaluate_routed
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
-from ensemble.members import CheckpointSource, Member, list_views
+from ensemble.members import CheckpointSource, ImportedSource, Member, list_views
 from ensemble.report import document
 from ensemble.report.build import Candidate, Findings, build
 from ensemble.report.page import render
@@ -128,6 +128,11 @@ def _check(config: RunConfig, splits: Splits) -> None:
             f"Expected 2 to {num_classes - 1}."
         )
     for member in config.members:
+        if isinstance(member.source, ImportedSource):
+            raise ConfigError(
+                f"the predictions of {member.name!r} were imported: there is no network to run. "
+                "`ensemble search` works on them as they are."
+            )
         if isinstance(member.source, CheckpointSource):
             try:
                 read_metadata(member.source.path)

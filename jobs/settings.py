@@ -82,6 +82,10 @@ class RunConfig(Config):
             raise ValueError(f"members: the names {twice} stand twice; each must be unique.")
         wanted = [m.source.recipe for m in self.members if isinstance(m.source, RecipeSource)]
         wanted += [self.subclassifiers.recipe] if self.subclassifiers else []
+        if wanted and not self.images.split.train:
+            raise ValueError(
+                "images.split.train is 0, and there are networks to train. Set it, or use checkpoints."
+            )
         for recipe in wanted:
             if recipe not in self.recipes:
                 raise ValueError(str(UnknownNameError.of("recipe", recipe, self.recipes)))

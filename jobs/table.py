@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -135,6 +135,33 @@ def export(
         raise UnknownNameError.of("format", kind, FORMATS)
     rows = export_table(LogitTable(_store(place)), out, kind)
     typer.echo(f"{rows} rows written to {out}")
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder to make.")],
+    files: Annotated[list[Path], typer.Argument(help=".npy, .npz, .csv or .parquet.")],
+    labels: Annotated[Path | None, typer.Option(help=".npy, .json or .csv.")] = None,
+    form: Annotated[str, typer.Option(help="probabilities or logits.")] = "probabilities",
+    class_map: Annotated[Path | None, typer.Option(help="JSON: our class of each output.")] = None,
+    classes: Annotated[Path | None, typer.Option(help="JSON: class names.")] = None,
+    search: Annotated[float, typer.Option(help="Share that weights are fitted on.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
+    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+) -> None:
+    """Take predictions computed elsewhere; `ensemble search RUN` then works on them."""
+    from ensemble.errors import UnknownNameError
+    from jobs.import_table import ImportSettings, import_table
+
+    if form not in ("logits", "probabilities"):
+        raise UnknownNameError.of("form", form, ("logits", "probabilities"))
+    kind: Literal["logits", "probabilities"] = "logits" if form == "logits" else "probabilities"
+    settings = ImportSettings(files, labels, kind, class_map, classes, search, seed, dtype)
+    config, index = import_table(folder, settings)
+    typer.echo(
+        f"{len(config.members)} members, {len(index)} images, {len(index.classes)} classes imported "
+        f"into {folder}; `ensemble search {folder}` finds weights"
+    )
 
 
 def _store(place: str) -> "Store":

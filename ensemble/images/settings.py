@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ensemble.config import AbsolutePath, Config
 
@@ -23,14 +23,22 @@ class FolderConfig(Config):
     """An image whose header says more is not decoded: a forged 99 KB file can ask for 12 GB."""
 
 
-SourceConfig = Annotated[DigitsConfig | FolderConfig, Field(discriminator="kind")]
+class ListedConfig(Config):
+    """A list of image ids and labels without images, as `ensemble table import` writes it."""
+
+    kind: Literal["listed"] = "listed"
+    path: AbsolutePath
+    """The JSON file."""
+
+
+SourceConfig = Annotated[DigitsConfig | FolderConfig | ListedConfig, Field(discriminator="kind")]
 
 
 class SplitConfig(Config):
     """How many images each split gets, stratified by class; what is left over is not used."""
 
-    train: PositiveInt = 300
-    """Images that members and sub-classifiers are trained on."""
+    train: NonNegativeInt = 300
+    """Images that members and sub-classifiers are trained on; 0 where nothing is trained."""
     search: PositiveInt = 600
     """Images that weights, label clusters and thresholds are chosen on."""
     test: PositiveInt | None = None

@@ -26,7 +26,11 @@ class Source(Protocol):
         """
 
 
-_MODULES = {"digits": "ensemble.images.digits", "folder": "ensemble.images.folder"}
+_MODULES = {
+    "digits": "ensemble.images.digits",
+    "folder": "ensemble.images.folder",
+    "listed": "ensemble.images.listed",
+}
 
 
 def open_source(config: SourceConfig) -> Source:

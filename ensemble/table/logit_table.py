@@ -1,17 +1,17 @@
 """The durable logit table: blocks go in once, rows come out by image id."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Shaped
 
 from ensemble.errors import DamagedTableError, IncompleteTableError
 from ensemble.images.shard import BadImage
-from ensemble.members import Member
 from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog, Dtype
@@ -22,6 +22,23 @@ MAX_SHARDS_HELD = 16
 # More stretches of one file than this are read as the whole file.
 _MAX_STRETCHES = 4
 _REMOTE_ATTEMPTS = 3
+
+
+@runtime_checkable
+class Computation(Protocol):
+    """What a table needs to know of who computed a column: a `Member`, or an imported one."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def column(self) -> str:
+        """Identity of the column."""
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """What that is made of."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +85,7 @@ class LogitTable:
         """Requests to the store that were made again."""
         return self._store.retries
 
-    def commit(self, member: Member, block: LogitBlock) -> None:
+    def commit(self, member: Computation, block: LogitBlock) -> None:
         """Make a block durable, then count it. Rows that are there already are left out.
 
         Raises:
@@ -81,7 +98,7 @@ class LogitTable:
         for part in _parts(block.only(missing), self._dtype):
             self._commit(member, part)
 
-    def _commit(self, member: Member, block: LogitBlock) -> None:
+    def _commit(self, member: Computation, block: LogitBlock) -> None:
         if self._lease is not None:
             self._lease.check()
         file = shard_file.encode(block, member.identity, self._dtype)
@@ -95,7 +112,7 @@ class LogitTable:
             writer=self._lease.number if self._lease else 0,
             column=block.column,
             name=member.name,
-            identity=member.identity,
+            identity=dict(member.identity),
             path=key,
             sha256=file.sha256,
             size_bytes=len(file.data),
@@ -159,8 +176,8 @@ class LogitTable:
         shard, row = np.array(places, dtype=np.int64).reshape(-1, 2).T
         out = np.empty((len(places), rows.commits[0].classes), np.float32)
         for number in np.unique(shard):
-            here = shard == number
-            out[here] = self._rows(rows.commits[number], row[here])
+            here = np.flatnonzero(shard == number)
+            out[_spared(here)] = self._rows(rows.commits[number], row[here])
         return out
 
     def commits(self) -> tuple[Commit, ...]:
@@ -173,7 +190,7 @@ class LogitTable:
         covered = sum(stop - start for start, stop in stretches)
         is_slice = 2 * covered <= len(commit.pieces) and len(stretches) <= _MAX_STRETCHES
         if commit.sha256 in self._shards or not is_slice:
-            return self._shard(commit)[rows]
+            return self._shard(commit)[_spared(rows)]
         out = np.empty((len(rows), commit.classes), commit.dtype)
         for start, stop in stretches:
             first = start * commit.piece_rows
@@ -262,6 +279,13 @@ def _parts(block: LogitBlock, dtype: Dtype) -> Iterator[LogitBlock]:
             seconds=0.0,
             forward_passes=0,
         )
+
+
+def _spared(rows: Int[np.ndarray, "row"]) -> slice | Int[np.ndarray, "row"]:
+    """The same rows as a slice where they follow one another: it spares a copy."""
+    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows
 
 
 def _stretches(pieces: Int[np.ndarray, "piece"]) -> list[tuple[int, int]]:

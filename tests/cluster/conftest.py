@@ -25,13 +25,21 @@ NAMES = ("resnet", "mobilenet")
 
 def kill_hosts() -> int:
     """SIGKILL every host process below this one; tell how many there were."""
-    killed = 0
+    pids = list(host_pids())
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return len(pids)
+
+
+def host_pids() -> Iterator[int]:
+    """Host processes below this one."""
     for pid in _descendants(os.getpid()):
-        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
         if command.startswith("ray::Host"):
-            os.kill(pid, signal.SIGKILL)
-            killed += 1
-    return killed
+            yield pid
 
 
 def _descendants(pid: int) -> Iterator[int]:

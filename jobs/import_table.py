@@ -1,0 +1,184 @@
+"""The import job: a run's folder made of predictions that somebody computed elsewhere."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.config import check
+from ensemble.errors import ConfigError, DataError
+from ensemble.images import listed
+from ensemble.images.index import ImageIndex
+from ensemble.images.split import split
+from ensemble.table.foreign import Foreign, Form, add_to_table, read_file
+from ensemble.table.lease import hold
+from ensemble.table.logit_table import LogitTable
+from ensemble.table.store import LocalStore
+from jobs.run_folder import RunFolder, write
+from jobs.settings import RunConfig
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """What is imported, and what it means.
+
+    Attributes:
+        files: Predictions; see `foreign.read_file`.
+        labels: `.npy`, `.json` or `.csv` (image_id,label); in the `.npz` itself if not given.
+        form: Of dense predictions.
+        class_map: A JSON list: our class of each of their outputs, null for none.
+        classes: A JSON list of class names; numbers if not given.
+        search: Share of the images that weights are fitted on; the others judge them.
+        seed: Of that draw.
+        dtype: How predictions are stored.
+    """
+
+    files: Sequence[Path]
+    labels: Path | None = None
+    form: Form = "probabilities"
+    class_map: Path | None = None
+    classes: Path | None = None
+    search: float = 0.5
+    seed: int = 0
+    dtype: str = "float32"
+
+
+def import_table(folder: Path, settings: ImportSettings) -> tuple[RunConfig, ImageIndex]:
+    """Make a folder that `ensemble search` takes like that of a finished run.
+
+    Raises:
+        ConfigError: The folder is another run's, or a setting is wrong.
+        DataError: A file cannot be read, or files do not fit together.
+    """
+    found: list[Foreign] = []
+    extra: dict[str, np.ndarray] = {}
+    for path in settings.files:
+        members, more = read_file(path, settings.form)
+        found += members
+        extra |= more
+    index = _index(found, extra, settings)
+    class_map = _class_map(found, index, settings.class_map)
+    config = _config(folder, found, index, settings)
+    split(index, config.images.split, config.seed)
+    run = RunFolder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if run.config.exists() and json.loads(run.config.read_text()) != config.model_dump(mode="json"):
+        raise ConfigError(f"{str(folder)!r} belongs to another run. Give a folder of its own.")
+    listed.write(folder / "images.json", index)
+    write(run.config, config.model_dump_json(indent=2) + "\n")
+    store = LocalStore(run.table)
+    with hold(store) as lease:
+        table = LogitTable(store, config.table.dtype, lease)
+        for foreign in found:
+            ordered = _ordered(foreign, index)
+            ids = index.image_ids.tolist()
+            add_to_table(table, ordered, ids, len(index.classes), class_map, index.sha256)
+    return config, index
+
+
+def _index(
+    found: Sequence[Foreign], extra: dict[str, np.ndarray], settings: ImportSettings
+) -> ImageIndex:
+    labels_by_id: dict[str, int] = {}
+    if settings.labels is None:
+        if "labels" not in extra:
+            raise ConfigError("there are no labels in the files; expected --labels FILE.")
+        labels = extra["labels"].astype(np.int64)
+    elif settings.labels.suffix == ".csv":
+        labels_by_id = _read_labels(settings.labels)
+        labels = np.array(list(labels_by_id.values()), np.int64)
+    else:
+        is_npy = settings.labels.suffix == ".npy"
+        values = np.load(settings.labels, allow_pickle=False) if is_npy else _json(settings.labels)
+        labels = np.asarray(values, np.int64)
+    ids = next((f.image_ids for f in found if f.image_ids is not None), None)
+    if labels_by_id:
+        image_ids = np.array(list(labels_by_id), np.str_)
+    else:
+        image_ids = ids if ids is not None else np.array([f"{i:08d}" for i in range(len(labels))])
+    if len(image_ids) != len(labels):
+        raise DataError(
+            f"there are {len(labels)} labels and {len(image_ids)} images; expected one each."
+        )
+    if settings.classes:
+        names = tuple(str(name) for name in _json(settings.classes))
+    else:
+        num_classes = 1 + max(int(labels.max(initial=0)), *(_outputs(f) - 1 for f in found))
+        names = tuple(str(i) for i in range(num_classes))
+    return ImageIndex("listed-1", image_ids, labels, names)
+
+
+def _outputs(foreign: Foreign) -> int:
+    return foreign.scores.shape[1] if foreign.top is None else int(foreign.top.max(initial=0)) + 1
+
+
+def _class_map(found: Sequence[Foreign], index: ImageIndex, path: Path | None) -> list[int | None]:
+    num_classes = len(index.classes)
+    class_map = list(range(num_classes)) if path is None else _json(path)
+    used = [c for c in class_map if c is not None]
+    if len(set(used)) != len(used) or not all(
+        isinstance(c, int) and 0 <= c < num_classes for c in used
+    ):
+        raise ConfigError(
+            f"the class map {str(path)!r} must list, for each output, one of {num_classes} classes or "
+            "null, and no class twice."
+        )
+    return class_map
+
+
+def _ordered(foreign: Foreign, index: ImageIndex) -> Foreign:
+    """The predictions in the order of the index, joined by id where ids are there."""
+    if foreign.image_ids is None or np.array_equal(foreign.image_ids, index.image_ids):
+        return foreign
+    row_by_id = {str(image_id): row for row, image_id in enumerate(foreign.image_ids)}
+    lacking = [str(i) for i in index.image_ids if str(i) not in row_by_id]
+    if lacking:
+        raise DataError(
+            f"{foreign.name} has no prediction of {len(lacking)} of {len(index)} images, as "
+            f"{lacking[0]!r}. Leave them out of the labels, or give the predictions."
+        )
+    rows = np.array([row_by_id[str(i)] for i in index.image_ids])
+    top = None if foreign.top is None else foreign.top[rows]
+    return Foreign(foreign.name, foreign.scores[rows], foreign.form, top, index.image_ids)
+
+
+def _config(
+    folder: Path, found: Sequence[Foreign], index: ImageIndex, settings: ImportSettings
+) -> RunConfig:
+    value = {
+        "name": folder.name,
+        "runs": str(folder.parent),
+        "seed": settings.seed,
+        "images": {
+            "source": {"kind": "listed", "path": str((folder / "images.json").resolve())},
+            "split": {"train": 0, "search": max(1, round(settings.search * len(index)))},
+        },
+        "members": [{"name": f.name, "source": {"kind": "imported"}} for f in found],
+        "table": {"dtype": settings.dtype},
+        "report": {"top_k": min(3, max(1, len(index.classes) - 1))},
+    }
+    return check(RunConfig, value, "the import")
+
+
+def _read_labels(path: Path) -> dict[str, int]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {row["image_id"]: int(row["label"]) for row in csv.DictReader(file)}
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(
+            f"cannot read labels from {path}: {error!r}. Expected columns image_id and label."
+        ) from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}. Expected a JSON list.") from error
+    if not isinstance(found, list):
+        raise ConfigError(f"{path} holds {type(found).__name__}; expected a JSON list.")
+    return found

@@ -1,0 +1,140 @@
+"""SIGKILL at seeded moments, and nothing left running afterwards."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ensemble.table.logit_table import LogitTable
+from ensemble.table.store import LocalStore
+
+LIMIT_S = 180
+
+
+@dataclass
+class Killer:
+    """Runs one config again and again, and kills its driver or a host at a seeded moment."""
+
+    config: Path
+    folder: Path
+    rng: random.Random
+    kills: dict[str, int] = field(default_factory=lambda: {"driver": 0, "host": 0})
+    passes_before: int = 0
+
+    @property
+    def store(self) -> LocalStore:
+        return LocalStore(self.folder / "runs" / "tiny" / "table")
+
+    def blocks(self) -> int:
+        return sum(1 for _ in self.store.keys("log"))
+
+    def forward_passes(self) -> int:
+        if not self.store.root.exists():
+            return 0
+        return sum(commit.forward_passes for commit in LogitTable(self.store).commits())
+
+    def shards(self) -> dict[str, bytes]:
+        return {key: self.store.read(key) for key in self.store.keys("columns")}
+
+    def finish(self) -> str:
+        """An undisturbed run: what it prints."""
+        with _run(self.config, self.folder) as (process, _):
+            output, errors = process.communicate(timeout=LIMIT_S)
+            assert process.returncode == 0, errors
+        return output
+
+    def disturb(self, victim: str, blocks: int) -> None:
+        """Kill soon after so many blocks are committed; a run whose host is killed goes on."""
+        with _run(self.config, self.folder) as (process, mark):
+            deadline = time.monotonic() + LIMIT_S
+            while self.blocks() < blocks and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            time.sleep(self.rng.uniform(0, 0.2))
+            if process.poll() is not None:
+                return
+            if victim == "driver":
+                process.kill()
+                self.kills["driver"] += 1
+                return
+            hosts = [pid for pid in _marked(mark) if _command(pid).startswith("ray::Host")]
+            if hosts:
+                os.kill(self.rng.choice(hosts), signal.SIGKILL)
+                self.kills["host"] += 1
+            output, errors = process.communicate(timeout=LIMIT_S)
+            assert process.returncode == 0, errors
+            assert passes_of(output) + self.passes_before == self.forward_passes()
+
+    def wipe_table(self) -> None:
+        shutil.rmtree(self.folder / "runs" / "tiny", ignore_errors=True)
+
+    def note(self) -> None:
+        """Remember what is committed, before a run."""
+        self.passes_before = self.forward_passes()
+
+
+def passes_of(output: str) -> int:
+    found = re.search(r"; (\d+) forward passes", output)
+    assert found, output
+    return int(found[1])
+
+
+class _run:
+    """A run in a process of its own; whatever it started is gone afterwards."""
+
+    def __init__(self, config: Path, folder: Path) -> None:
+        self._words = [sys.executable, "-u", "-m", "jobs", "run", str(config), "name=tiny"]
+        self._folder = folder
+
+    def __enter__(self) -> tuple[subprocess.Popen[str], str]:
+        # Ray's sockets live below it, and paths of sockets must be short.
+        self._mark = tempfile.mkdtemp(prefix="kill-", dir="/tmp")
+        environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+        self._process = subprocess.Popen(
+            self._words,
+            cwd=self._folder,
+            env=environment | {"TMPDIR": self._mark},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return self._process, self._mark
+
+    def __exit__(self, *_: object) -> None:
+        deadline = time.monotonic() + 20
+        while pids := list(_marked(self._mark)):
+            assert time.monotonic() < deadline
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.05)
+        self._process.communicate(timeout=20)
+        shutil.rmtree(self._mark, ignore_errors=True)
+
+
+def _marked(mark: str) -> Iterator[int]:
+    """Processes that carry our mark in their environment: the run's own, and no others."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            is_ours = f"TMPDIR={mark}\0".encode() in (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if is_ours:
+            yield int(path.name)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
