@@ -103,7 +103,10 @@ def test_unknown_key_is_named_with_the_nearest_known_one(
             "recipes: {default: {optimizer: {kind: adam}}}",
             r"recipes\.default\.optimizer: no kind 'adam'\. Did you mean 'adamw'\?",
         ),
-        ("images: {source: {kind: 7}}", r"images\.source: no kind '7'\. Known: digits, folder, listed\."),
+        (
+            "images: {source: {kind: 7}}",
+            r"images\.source: no kind '7'\. Known: digits, folder, listed\.",
+        ),
         ("images: {source: {kind: [folder]}}", r"images\.source: "),
         ("images: {source: {path: x}}", r"images\.source: "),
         (
