@@ -3,17 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from ensemble.report import figures, wording
 from ensemble.report.document import Example, Report
+from ensemble.report.rendering import page_environment
 
 SHOWN_CLASSES = 3
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,7 @@ def _with_value(text: Callable[..., str]) -> Callable[..., Markup]:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # The style sheet is ours, so it goes in unescaped; nothing else does.
-    environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    environment = page_environment()
     for name in (
         "percent",
         "points",

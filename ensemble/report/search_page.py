@@ -2,11 +2,10 @@
 
 from functools import cache
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
 from ensemble.report import wording
-from ensemble.report.page import TEMPLATES
+from ensemble.report.rendering import page_environment
 from ensemble.report.search_document import SearchReport
 
 
@@ -29,15 +28,7 @@ def render(report: SearchReport) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # The style sheet is ours, so it goes in unescaped; nothing else does.
-    environment.globals["style"] = Markup((TEMPLATES / "style.css").read_text(encoding="utf-8"))
+    environment = page_environment()
     environment.filters |= {
         "percent": wording.percent_text,
         "points": wording.points_text,
