@@ -115,6 +115,9 @@ class MemberConfig(Config):
     """Its test-time views; the pool's if not set."""
 
 
+Interpolation = Literal["bilinear", "bicubic"]
+
+
 class Preprocessing(Config):
     """What turns pixels into a network's input. Belongs to the weights and is stored with them."""
 
@@ -124,6 +127,10 @@ class Preprocessing(Config):
     """Subtracted from each channel, in [0, 1]."""
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     """Divides each channel."""
+    resize: PositiveInt | None = None
+    """Short side that an image is resized to before its centre is cut out; stretched to the square if not set."""
+    interpolation: Interpolation = "bilinear"
+    """How it is resized, with antialiasing."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def predict(
         device: Where the network is.
     """
     started = time.perf_counter()
-    images = to_input([shard], member.preprocessing.size).to(device)
+    to = member.preprocessing
+    images = to_input([shard], to.size, to.resize, to.interpolation).to(device)
     rows = predict_input(network, member, images)
     return LogitBlock(
         column=member.column,

@@ -9,33 +9,58 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from ensemble.images.shard import ImageShard
-from ensemble.members import Preprocessing, View
+from ensemble.members import Interpolation, Preprocessing, View
 
 Batch = Float[torch.Tensor, "image 3 size size"]
 
 
-def to_input(shards: Sequence[ImageShard], size: int) -> Batch:
-    """All images of some shards in [0, 1] at the input's size (bilinear, antialiased), in order."""
-    resized = [part for shard in shards for part in _resize_shard(shard, size)]
-    return torch.cat(resized) if resized else torch.empty(0, 3, size, size)
+def to_input(
+    shards: Sequence[ImageShard],
+    size: int,
+    resize: int | None = None,
+    interpolation: Interpolation = "bilinear",
+) -> Batch:
+    """All images of some shards in [0, 1] at the input's size, in order.
+
+    Args:
+        shards: Decoded images.
+        size: Side of the square input, in pixels.
+        resize: Short side to resize to (antialiased) before the centre is cut out; none stretches
+            the image to the square.
+        interpolation: How to resize.
+    """
+    parts = [
+        part for shard in shards for part in _resize_shard(shard, size, resize, interpolation)
+    ]
+    return torch.cat(parts) if parts else torch.empty(0, 3, size, size)
 
 
-def _resize_shard(shard: ImageShard, size: int) -> Iterator[Batch]:
+def _resize_shard(
+    shard: ImageShard, size: int, resize: int | None, interpolation: Interpolation
+) -> Iterator[Batch]:
     images = list(shard.images())
     if len({image.shape for image in images}) == 1:
-        yield _resize(np.stack(images), size)
+        yield _resize(np.stack(images), size, resize, interpolation)
     else:
         for image in images:
-            yield _resize(image[None], size)
+            yield _resize(image[None], size, resize, interpolation)
 
 
-def _resize(images: UInt8[np.ndarray, "image height width 3"], size: int) -> Batch:
+def _resize(
+    images: UInt8[np.ndarray, "image height width 3"],
+    size: int,
+    resize: int | None,
+    interpolation: Interpolation,
+) -> Batch:
     # A copy: arrays out of an object store are read-only, which torch cannot express.
     pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     resized: torch.Tensor = transforms.resize(
-        pixels.to(torch.float32) / 255, [size, size], InterpolationMode.BILINEAR, antialias=True
-    )
-    return resized
+        pixels.to(torch.float32) / 255,
+        [size, size] if resize is None else [resize],
+        InterpolationMode(interpolation),
+        antialias=True,
+    ).clamp(0, 1)  # bicubic overshoots
+    return resized if resize is None else transforms.center_crop(resized, [size, size])
 
 
 def normalise(images: Batch, preprocessing: Preprocessing) -> Batch:

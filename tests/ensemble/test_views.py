@@ -3,9 +3,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
 
 from ensemble.images.shard import ImageShard
-from ensemble.members import Preprocessing, View
+from ensemble.members import Interpolation, Preprocessing, View
 from ensemble.views import apply_view, batches, normalise, to_input
 
 
@@ -90,6 +92,19 @@ def test_input_does_not_depend_on_the_images_beside_it(
     assert together.shape == (len(images), 3, size, size)
     assert torch.equal(together, alone)
     assert 0 <= together.min() <= together.max() <= 1
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("side", [(30, 20), (20, 30), (24, 24), (9, 40)])
+def test_short_side_is_resized_and_the_centre_cut_out(
+    side: tuple[int, int], interpolation: Interpolation
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*side, 3), dtype=np.uint8)
+    (shown,) = to_input([packed([image])], 16, 18, interpolation)
+    pixels = torch.from_numpy(image.transpose(2, 0, 1).copy()) / 255
+    mode = InterpolationMode(interpolation)
+    resized = transforms.resize(pixels, [18], mode, antialias=True).clamp(0, 1)
+    assert torch.equal(shown, transforms.center_crop(resized, [16]))
 
 
 def test_no_image_is_an_empty_input() -> None:
