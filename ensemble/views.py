@@ -29,9 +29,7 @@ def to_input(
             the image to the square.
         interpolation: How to resize.
     """
-    parts = [
-        part for shard in shards for part in _resize_shard(shard, size, resize, interpolation)
-    ]
+    parts = [part for shard in shards for part in _resize_shard(shard, size, resize, interpolation)]
     return torch.cat(parts) if parts else torch.empty(0, 3, size, size)
 
 
