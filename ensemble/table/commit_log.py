@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from ensemble.config import Config
 from ensemble.errors import DamagedTableError, TableBusyError
@@ -27,7 +27,7 @@ class BadImageEntry(Config):
 
 
 class _Entry(Config):
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     writer: NonNegativeInt = 0
     """Number of the lease that it was written under; 0 for none."""
     attempt: str = Field(default_factory=lambda: secrets.token_hex(8))
@@ -53,7 +53,7 @@ class Commit(_Entry):
     path: str
     """The shard file, below the table's folder."""
     sha256: str
-    """Of the shard file."""
+    """Of the digests of the shard file's pieces."""
     size_bytes: NonNegativeInt
     """Of the shard file."""
     dtype: Dtype
@@ -64,10 +64,8 @@ class Commit(_Entry):
     """Numbers in a row."""
     values_start: NonNegativeInt
     """Where in the file its rows begin, in bytes."""
-    piece_rows: PositiveInt
-    """Rows that have a digest of their own, so that a slice can be read and checked alone."""
     pieces: tuple[str, ...]
-    """Those digests: the first 32 hex digits of SHA-256."""
+    """SHA-256 of each piece of the file, so that a slice can be read and checked alone."""
     bad: tuple[BadImageEntry, ...] = ()
     forward_passes: NonNegativeInt
     seconds: float
@@ -94,9 +92,10 @@ _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="k
 
 
 def encode(number: int, entry: Entry) -> bytes:
-    """The bytes of an entry, with their own digest."""
+    """The bytes of an entry: one line of JSON whose last value is the digest of what stands before."""
     value: dict[str, Any] = entry.model_dump(mode="json") | {"number": number}
-    return _text(value | {"sha256_of_entry": _digest(value)})
+    content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
+    return content + _ending(content)
 
 
 def decode(number: int, data: bytes) -> Entry:
@@ -108,15 +107,19 @@ def decode(number: int, data: bytes) -> Entry:
     value = json.loads(data)
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
-    if value.get("version") != 2:
-        raise ValueError(f"it is of version {value.get('version')!r}, expected 2")
-    digest = value.pop("sha256_of_entry", None)
-    # Formatting counts too: a flipped bit in a blank is damage like any other.
-    if digest != _digest(value) or _text(value | {"sha256_of_entry": digest}) != data:
+    if value.get("version") != 3:
+        raise ValueError(f"it is of version {value.get('version')!r}, expected 3")
+    content = data[: -len(_ending(b""))]
+    if data != content + _ending(content):
         raise ValueError("its content is not what its own sha256 says")
+    del value["sha256_of_entry"]
     if value.pop("number", None) != number:
         raise ValueError("it is the copy of another entry")
     return _ENTRY.validate_python(value)
+
+
+def _ending(content: bytes) -> bytes:
+    return f', "sha256_of_entry": "{sha256(content).hexdigest()}"}}\n'.encode()
 
 
 class CommitLog:
@@ -220,11 +223,3 @@ class CommitLog:
 def key(number: int) -> str:
     """Name of an entry."""
     return f"{FOLDER}/{number:08d}.json"
-
-
-def _digest(value: dict[str, Any]) -> str:
-    return sha256(_text(value)).hexdigest()
-
-
-def _text(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, sort_keys=True, indent=1) + "\n").encode()

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -16,11 +15,10 @@ from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog, Dtype
 from ensemble.table.lease import Lease
+from ensemble.table.shard_file import PIECE_BYTES
 from ensemble.table.store import LocalStore, Store
 
 MAX_SHARDS_HELD = 16
-# More stretches of one file than this are read as the whole file.
-_MAX_STRETCHES = 4
 _REMOTE_ATTEMPTS = 3
 
 
@@ -120,7 +118,6 @@ class LogitTable:
             image_ids=tuple(block.image_ids.tolist()),
             classes=block.log_probabilities.shape[1],
             values_start=file.values_start,
-            piece_rows=file.piece_rows,
             pieces=file.pieces,
             bad=tuple(BadImageEntry(image_id=b.image_id, reason=b.reason) for b in block.bad),
             forward_passes=block.forward_passes,
@@ -157,7 +154,7 @@ class LogitTable:
     def read(
         self, column: str, image_ids: Sequence[str] | Shaped[np.ndarray, "image"]
     ) -> Float32[np.ndarray, "image class"]:
-        """Rows of some images, in the order asked for.
+        """Rows of some images, in the order asked for; they may be read-only.
 
         Raises:
             IncompleteTableError: An image has no row.
@@ -174,6 +171,9 @@ class LogitTable:
         if rows is None:
             raise IncompleteTableError(f"the table {self.root} has no column {column}.")
         shard, row = np.array(places, dtype=np.int64).reshape(-1, 2).T
+        if len(places) and (shard == shard[0]).all():
+            # Often a block is asked for as it was committed: its rows need no copy.
+            return self._rows(rows.commits[int(shard[0])], row).astype(np.float32, copy=False)
         out = np.empty((len(places), rows.commits[0].classes), np.float32)
         for number in np.unique(shard):
             here = np.flatnonzero(shard == number)
@@ -185,18 +185,17 @@ class LogitTable:
         return tuple(commit for rows in self._columns.values() for commit in rows.commits)
 
     def _rows(self, commit: Commit, rows: Int[np.ndarray, "row"]) -> Float[np.ndarray, "row class"]:
-        """Some rows of a shard, checked; of a small slice, nothing else is read."""
-        stretches = _stretches(np.unique(rows // commit.piece_rows))
-        covered = sum(stop - start for start, stop in stretches)
-        is_slice = 2 * covered <= len(commit.pieces) and len(stretches) <= _MAX_STRETCHES
+        """Some rows of a shard, checked; of a small slice, little else is read."""
+        first, last = int(rows.min()), int(rows.max()) + 1
+        row_bytes = _row_bytes(commit)
+        begin, end = (commit.values_start + row * row_bytes for row in (first, last))
+        pieces = slice(begin // PIECE_BYTES, -(-end // PIECE_BYTES))
+        is_slice = 2 * (pieces.stop - pieces.start) <= len(commit.pieces)
         if commit.sha256 in self._shards or not is_slice:
             return self._shard(commit)[_spared(rows)]
-        out = np.empty((len(rows), commit.classes), commit.dtype)
-        for start, stop in stretches:
-            first = start * commit.piece_rows
-            here = (rows >= first) & (rows < stop * commit.piece_rows)
-            out[here] = self._load_pieces(commit, start, stop)[rows[here] - first]
-        return out
+        data = self._load_pieces(commit, pieces)[begin - pieces.start * PIECE_BYTES :]
+        found = np.frombuffer(data[: end - begin], commit.dtype).reshape(-1, commit.classes)
+        return found[_spared(rows - first)]
 
     def _shard(self, commit: Commit) -> Float[np.ndarray, "image class"]:
         """Rows of a shard, checked; the few used last are kept, never the whole table."""
@@ -207,21 +206,15 @@ class LogitTable:
         self._shards.move_to_end(commit.sha256)
         return self._shards[commit.sha256]
 
-    def _load_pieces(self, commit: Commit, start: int, stop: int) -> Float[np.ndarray, "row class"]:
-        row_bytes = commit.classes * np.dtype(commit.dtype).itemsize
-        piece_bytes = commit.piece_rows * row_bytes
-        begin = commit.values_start + start * piece_bytes
-        end = commit.values_start + min(stop * piece_bytes, commit.rows * row_bytes)
+    def _load_pieces(self, commit: Commit, pieces: slice) -> bytes:
+        begin, end = pieces.start * PIECE_BYTES, pieces.stop * PIECE_BYTES
         for _ in _attempts(self._store):
-            data = self._store.read_range(commit.path, begin, end)
-            digests = (
-                shard_file.piece_digest(data[at : at + piece_bytes])
-                for at in range(0, len(data), piece_bytes)
-            )
-            if tuple(digests) == commit.pieces[start:stop]:
-                return np.frombuffer(data, commit.dtype).reshape(-1, commit.classes)
+            data = self._store.read_range(commit.path, begin, min(end, commit.size_bytes))
+            if shard_file.piece_digests(data) == commit.pieces[pieces]:
+                return data
         name = f"{self.root}/{commit.path}"
-        raise _damaged(name, commit, f"pieces {start} to {stop - 1} are not the committed ones")
+        reason = f"pieces {pieces.start} to {pieces.stop - 1} are not the committed ones"
+        raise _damaged(name, commit, reason)
 
     def _register(self, commit: Commit) -> None:
         column = self._columns.setdefault(commit.column, _Rows([], {}, {}))
@@ -242,7 +235,8 @@ def load_shard(store: Store, commit: Commit) -> Float[np.ndarray, "image class"]
     name = f"{store.url}/{commit.path}"
     for _ in _attempts(store):
         data = store.read(commit.path)
-        if sha256(data).hexdigest() == commit.sha256:
+        pieces = shard_file.piece_digests(data)
+        if pieces == commit.pieces and shard_file.root_digest(pieces) == commit.sha256:
             image_ids, rows = shard_file.decode(data, commit.column, name)
             if tuple(image_ids.tolist()) != commit.image_ids:
                 raise _damaged(name, commit, "its images are not those of its log entry")
@@ -281,14 +275,12 @@ def _parts(block: LogitBlock, dtype: Dtype) -> Iterator[LogitBlock]:
         )
 
 
+def _row_bytes(commit: Commit) -> int:
+    return commit.classes * np.dtype(commit.dtype).itemsize
+
+
 def _spared(rows: Int[np.ndarray, "row"]) -> slice | Int[np.ndarray, "row"]:
     """The same rows as a slice where they follow one another: it spares a copy."""
     if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
         return slice(int(rows[0]), int(rows[-1]) + 1)
     return rows
-
-
-def _stretches(pieces: Int[np.ndarray, "piece"]) -> list[tuple[int, int]]:
-    """Runs of consecutive numbers, as starts and stops."""
-    breaks = np.flatnonzero(np.diff(pieces) != 1) + 1
-    return [(int(run[0]), int(run[-1]) + 1) for run in np.split(pieces, breaks) if len(run)]

@@ -45,11 +45,12 @@ class S3Store:
         """Where it is, with bucket and prefix."""
         return self._url
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes | memoryview) -> bool:
         """Publish an object under a name that nothing has yet.
 
         A refusal may answer our own request whose reply was lost: what is there is compared.
         """
+        data = bytes(data)
         try:
             if self._config.single_writer:
                 if self._exists(key):

@@ -28,7 +28,7 @@ class Store(Protocol):
     def is_remote(self) -> bool:
         """Whether bytes can change under way, so that a damaged read is worth another."""
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes | memoryview) -> bool:
         """Publish an object under a name that nothing has yet.
 
         Returns:
@@ -72,7 +72,7 @@ class LocalStore:
         """The folder's path."""
         return str(self.root)
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes | memoryview) -> bool:
         """Publish an object under a name that nothing has yet; see `Store.create`.
 
         Written beside its place, synced, then linked: the link fails where the name is taken, and
@@ -84,7 +84,7 @@ class LocalStore:
         """Publish an object whether or not the name is taken."""
         self._publish(key, data, is_new=False)
 
-    def _publish(self, key: str, data: bytes, is_new: bool) -> bool:
+    def _publish(self, key: str, data: bytes | memoryview, is_new: bool) -> bool:
         path = self.root / key
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

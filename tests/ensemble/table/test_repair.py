@@ -69,8 +69,9 @@ def flip(store: LocalStore, key: str) -> None:
 
 
 def copy_another(store: LocalStore) -> None:
+    other = commit(store, 1)
     forged = commit(store, 2).model_copy(
-        update={"path": commit(store, 1).path, "sha256": commit(store, 1).sha256}
+        update={"path": other.path, "sha256": other.sha256, "pieces": other.pieces}
     )
     store.replace(commit_log.key(2), commit_log.encode(2, forged))
 
