@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 from ensemble.errors import ConfigError
-from ensemble.table.s3_store import S3Store
+from ensemble.table.s3_store import S3Store, without_conditional_writes
 from ensemble.table.storage import StorageConfig
 from ensemble.table.store import Store
 
@@ -63,11 +63,7 @@ def require_conditional_writes(store: Store, config: StorageConfig) -> None:
     finally:
         store.remove(key)
     if not finding.is_kept:
-        raise ConfigError(
-            f"the store of {store.url} ignores If-None-Match: a second run could overwrite this one's "
-            "table. Use a store that has conditional writes, or set storage.single_writer=true and "
-            "see to it that only one run at a time uses this table."
-        )
+        raise ConfigError(without_conditional_writes(store.url))
 
 
 def _creates_once(store: Store, key: str) -> Finding:

@@ -127,7 +127,7 @@ def test_table_filled_through_faults_is_the_one_filled_without(
         with hold(store) as lease:
             fill(LogitTable(store, lease=lease), member, make_block)
         found = LogitTable(store).read(member.column, IDS)
-        assert store.retries > 5
+        assert store.retries >= 3
         assert set(proxy.injected) >= {"503", "reset", "truncated", "lost reply"}
     assert found.tobytes() == LogitTable(tmp_path).read(member.column, IDS).tobytes()
 
@@ -212,7 +212,7 @@ def test_wrong_keys_are_said_to_be_wrong_and_not_shown(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-and-secret")
     store = make_store(rclone_port, **RCLONE)
-    with pytest.raises(TableError, match=r"the store refuses .* Set AWS_ACCESS_KEY_ID") as caught:
+    with pytest.raises(ConfigError, match=r"the store refuses .* Set AWS_ACCESS_KEY_ID") as caught:
         store.replace("x", b"x")
     assert "wrong-and-secret" not in str(caught.value)
 
