@@ -75,6 +75,11 @@ class Pool:
         """Images decoded so far."""
         return self._shards.decoded_images
 
+    @property
+    def image_retries(self) -> int:
+        """Requests for images that were made again so far."""
+        return self._shards.retries
+
     def train(
         self,
         tasks: Sequence[TrainTask],

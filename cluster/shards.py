@@ -8,20 +8,23 @@ import ray
 
 from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ImageShard, ShardSpec
-from ensemble.images.sources import decode_shard, open_source
+from ensemble.images.sources import RemoteSource, decode_shard, open_source
 
 _MB = 1 << 20
 
 
 @ray.remote(num_cpus=1, max_retries=3, num_returns=2)  # type: ignore[untyped-decorator]
-def _decode(source: SourceConfig, spec: ShardSpec) -> tuple[int, ImageShard]:
-    shard = decode_shard(open_source(source), spec)
-    return shard.size_bytes, shard
+def _decode(config: SourceConfig, spec: ShardSpec) -> tuple[tuple[int, int], ImageShard]:
+    source = open_source(config)
+    before = source.retries if isinstance(source, RemoteSource) else 0
+    shard = decode_shard(source, spec)
+    retries = source.retries - before if isinstance(source, RemoteSource) else 0
+    return (shard.size_bytes, retries), shard
 
 
 @dataclass
 class _Held:
-    """References of one shard: its size in bytes (travels with the reply) and its pixels."""
+    """References of one shard: its bytes and repeated requests (with the reply), and its pixels."""
 
     size: Any
     pixels: Any
@@ -41,6 +44,7 @@ class Shards:
         self._window_bytes = window_mb * _MB
         self._held: OrderedDict[ShardSpec, _Held] = OrderedDict()
         self.decoded_images = 0
+        self.retries = 0
 
     def ref(self, spec: ShardSpec) -> Any:
         """The reference of a shard; its decode starts if it is not there."""
@@ -66,7 +70,8 @@ class Shards:
         """Note the size of a shard that was used, and drop the oldest idle ones past the bound."""
         used = self._held[done]
         if used.size_bytes is None:
-            used.size_bytes = int(ray.get(used.size))
+            used.size_bytes, retries = ray.get(used.size)
+            self.retries += retries
         total = sum(held.size_bytes or 0 for held in self._held.values())
         for spec in list(self._held):
             if total <= self._window_bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ensemble.errors import ConfigError, UnknownNameError
 
@@ -26,6 +26,27 @@ class Config(BaseModel):
 
 # A process on another machine, or in another folder, must mean the same file.
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+
+S3_SCHEME = "s3://"
+_S3_URL = re.compile(r"s3://[^/?#@:\s]+(/[^?#]*)?")
+
+
+def _place(text: str) -> str:
+    if text.startswith("s3:"):
+        if not _S3_URL.fullmatch(text):
+            raise ValueError(
+                f"{text!r} is no place of S3; expected s3://bucket/prefix, without keys in it."
+            )
+        return text.rstrip("/")
+    return str(Path(text).absolute())
+
+
+# A path on this machine, made absolute, or s3://bucket/key.
+Place = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value),
+    AfterValidator(_place),
+]
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from ensemble import models
-from ensemble.config import AbsolutePath, Config
+from ensemble.config import Config, Place
 from ensemble.errors import CheckpointError, UnknownNameError
 
 # Libraries whose version can change a forward pass by a bit or more.
@@ -91,8 +91,8 @@ class CheckpointSource(Config):
     """Weights from a file that this project's training wrote."""
 
     kind: Literal["checkpoint"] = "checkpoint"
-    path: AbsolutePath
-    """A .safetensors file; its header holds the architecture and the preprocessing."""
+    path: Place
+    """A .safetensors file or s3://bucket/key; its header holds architecture and preprocessing."""
 
 
 class ImportedSource(Config):

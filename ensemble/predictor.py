@@ -26,14 +26,16 @@ from pydantic import (
 )
 
 from ensemble import metrics
-from ensemble.config import Config
+from ensemble.config import S3_SCHEME, Config
 from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import FittedRouting
+from ensemble.fetch import FetchedFolder
 from ensemble.images.shard import ImageShard
 from ensemble.members import Member, Views, load_member
 from ensemble.search.fixed_point import to_units
 from ensemble.search.missing import WithoutMember
 from ensemble.subclassifiers.route import Routing, answer, choose_cluster, is_routed, rank_scores
+from ensemble.table.storage import S3Config
 
 _DOCUMENT = "ensemble.json"
 
@@ -71,6 +73,12 @@ class _Document(Config):
     members: tuple[_MemberEntry, ...] = Field(min_length=1)
     routing: _RoutingEntry | None = None
     fallbacks: tuple[_FallbackEntry, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that it names."""
+        subclassifiers = self.routing.subclassifiers if self.routing else ()
+        return (*(m.file for m in self.members), *(s.file for s in subclassifiers))
 
     @model_validator(mode="after")
     def _check_fallbacks(self) -> "_Document":
@@ -150,15 +158,32 @@ def save(
     os.replace(building, folder)
 
 
-def load(folder: Path | str) -> "Predictor":
+def load(folder: Path | str, storage: S3Config | None = None) -> "Predictor":
     """Load an artifact; every file is checked against its sha256.
+
+    Args:
+        folder: A local one, or s3://bucket/prefix of one; that is copied to a temporary folder,
+            which lives as long as the predictor.
+        storage: How S3 is reached.
 
     Raises:
         CheckpointError: The folder is not an artifact, or a file in it is missing or changed.
+        ConfigError: The store is not there, or refuses.
     """
-    folder = Path(folder)
+    if not str(folder).startswith(S3_SCHEME):
+        return _load(Path(folder))
+    fetched = FetchedFolder(str(folder), storage or S3Config())
+    fetched.fetch(_DOCUMENT)
+    for file in _read_document(fetched.path).files:
+        fetched.fetch(file)
+    predictor = _load(fetched.path)
+    predictor._copy = fetched
+    return predictor
+
+
+def _read_document(folder: Path) -> _Document:
     try:
-        document = _Document.model_validate_json((folder / _DOCUMENT).read_bytes())
+        return _Document.model_validate_json((folder / _DOCUMENT).read_bytes())
     except OSError as error:
         raise CheckpointError(
             f"cannot read {folder / _DOCUMENT}: {error.strerror}. Expected the `ensemble` folder of "
@@ -166,6 +191,10 @@ def load(folder: Path | str) -> "Predictor":
         ) from error
     except ValidationError as error:
         raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
+
+
+def _load(folder: Path) -> "Predictor":
+    document = _read_document(folder)
     outputs = tuple(range(len(document.classes)))
     members = tuple(
         _load_member(folder, entry.name, entry, outputs, document.data_sha256)
@@ -204,6 +233,8 @@ class Predictor:
         self._units = units
         self._routing = routing
         self._fallbacks = fallbacks
+        # Keeps a downloaded artifact on disk for as long as anybody may look at its members.
+        self._copy: object = None
         everyone = (*members, *(routing.subclassifiers if routing else ()))
         self._networks = {member.column: load_network(member) for member in everyone}
 

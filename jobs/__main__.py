@@ -112,7 +112,9 @@ def schema() -> None:
 
 @app.command()
 def search(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    place: Annotated[
+        str, typer.Argument(metavar="RUN", help="Folder of a finished run, or s3://….")
+    ],
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="[a.b=value]...", help="As search.kind=line, k=5, max_cost=0.02."),
@@ -124,7 +126,7 @@ def search(
     from jobs.search import search as search_job
     from jobs.search_table import search_table
 
-    report, page = search_job(folder, words or [])
+    report, page = search_job(place, words or [])
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
@@ -195,14 +197,22 @@ def doctor(
 
 @app.command()
 def summary(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Folders of finished runs that differ by seed.")
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN... [storage.key=value]...",
+            help="Folders or s3://… of finished runs that differ by seed.",
+        ),
     ],
 ) -> None:
     """Print mean ± sd over runs of one config as a Markdown table."""
+    from jobs.stored_run import split_words, storage_config
     from jobs.summary import summarise
 
-    typer.echo(summarise(runs))
+    storage, runs = split_words(words)
+    if not runs:
+        raise ConfigError("no run is named; expected the folders of finished runs.")
+    typer.echo(summarise(runs, storage_config(storage)))
 
 
 def _split_words(words: list[str] | None) -> tuple[Path, list[str]]:

@@ -20,12 +20,13 @@ def examine(place: str, words: Sequence[str]) -> dict[str, Any]:
 
     Args:
         place: A folder or s3://bucket/prefix.
-        words: Settings of `storage`, of the form key=value.
+        words: Settings of `storage`, of the form storage.key=value or key=value.
 
     Raises:
         ConfigError: A setting is wrong.
         TableError: The store cannot be reached, or refuses.
     """
+    words = [word.removeprefix("storage.") for word in words]
     config = check(StorageConfig, read_settings(words), "the command")
     began = time.perf_counter()
     findings = probe(open_store(place, config))

@@ -1,7 +1,7 @@
 """The table of a finished run, opened without its models: splits, columns, costs, outranking tables."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ensemble.calibration import Temperature, apply_temperature, calibrate
-from ensemble.errors import ConfigError, TableError
+from ensemble.errors import ConfigError, DamagedTableError, TableError
 from ensemble.images.index import ImageIndex
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
@@ -17,9 +17,9 @@ from ensemble.search.builder import OutrankingBuilder
 from ensemble.search.outranking import OutrankingTable
 from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
-from jobs.run_folder import RunFolder, read_run_config
+from ensemble.table.store import Store
 from jobs.settings import RunConfig
-from jobs.tables import table_store
+from jobs.stored_run import open_run
 
 _WINDOW_IMAGES = 1024
 
@@ -46,7 +46,8 @@ class FinishedRun:
     """What a search needs of a run.
 
     Attributes:
-        folder: Of the run.
+        name: Of the run's folder.
+        files: In that folder.
         config: Its settings.
         splits: Without the images that could not be decoded.
         data_sha256: Identity of the image index.
@@ -54,7 +55,8 @@ class FinishedRun:
         columns: One for each member, in pool order.
     """
 
-    folder: RunFolder
+    name: str
+    files: Store
     config: RunConfig
     splits: Splits
     data_sha256: str
@@ -70,34 +72,38 @@ class FinishedRun:
     def costs(self) -> dict[str, dict[str, float]]:
         """Give what the run measured, by unit and member; a unit is there if all members have it."""
         found = {"seconds": {c.member: c.seconds_per_image for c in self.columns}}
-        if (parameters := _parameters(self.folder.report_json)).keys() >= self.families.keys():
+        if (parameters := _parameters(self.files)).keys() >= self.families.keys():
             found["parameters"] = {name: parameters[name] for name in self.families}
         return {unit: costs for unit, costs in found.items() if all(costs.values())}
 
 
-def open_finished_run(path: Path) -> FinishedRun:
-    """Open a run's folder, without its models.
+def open_finished_run(place: Path | str, words: Sequence[str] = ()) -> FinishedRun:
+    """Open a run's folder, or its prefix on S3, without its models.
+
+    Args:
+        place: The folder, or s3://bucket/prefix.
+        words: How S3 is reached, of the form storage.key=value.
 
     Raises:
         ConfigError: It is not the folder of a run, or the run has not computed every prediction.
     """
-    folder = RunFolder(path)
-    config = read_run_config(folder)
-    index = open_source(config.images.source).index()
+    run = open_run(place, words)
+    config = run.config
+    index = open_source(config.image_source).index()
     splits = split(index, config.images.split, config.seed)
-    table = LogitTable(table_store(config, folder))
+    table = LogitTable(run.table)
     if not table.commits():
-        raise ConfigError(f"the run {str(path)!r} has no table yet. Run it first: `ensemble run`.")
+        raise ConfigError(f"the run {str(place)!r} has no table yet. Run it first: `ensemble run`.")
     columns = _columns(table, config, len(index.classes))
     splits = _without_bad(table, columns, splits)
     wanted = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
     for column in columns:
         if missing := table.missing(column.key, wanted):
             raise ConfigError(
-                f"the run {str(path)!r} is not finished: {len(missing)} of {len(wanted)} images have "
+                f"the run {str(place)!r} is not finished: {len(missing)} of {len(wanted)} images have "
                 f"no prediction of {column.member!r}. The same `ensemble run` goes on with it."
             )
-    return FinishedRun(folder, config, splits, index.sha256, table, columns)
+    return FinishedRun(run.name, run.files, config, splits, index.sha256, table, columns)
 
 
 def fit_temperatures(run: FinishedRun, seed: int) -> dict[str, Temperature]:
@@ -200,15 +206,15 @@ def _without_bad(table: LogitTable, columns: tuple[Column, ...], splits: Splits)
     return Splits(*(without(part) for part in vars(splits).values()))
 
 
-def _parameters(report_json: Path) -> dict[str, float]:
+def _parameters(files: Store) -> dict[str, float]:
     """Read the members' parameters from the run's report, if there is one."""
     try:
-        members = json.loads(report_json.read_text(encoding="utf-8"))["members"]
+        members = json.loads(files.read("report.json"))["members"]
         return {str(member["name"]): float(member["parameters"]) for member in members}
-    except FileNotFoundError:
+    except DamagedTableError:
         return {}
     except (KeyError, TypeError, ValueError) as error:
         raise TableError(
-            f"{report_json} is not a report of this project ({error!r}). Remove it, or run the job "
-            "again."
+            f"{files.url}/report.json is not a report of this project ({error!r}). Remove it, or run "
+            "the job again."
         ) from error

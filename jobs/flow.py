@@ -10,6 +10,7 @@ from cluster.pool import Pool, start_search
 from ensemble import metrics
 from ensemble.errors import ConfigError, DataError
 from ensemble.evaluation import FittedRouting, StreamingOutranking, windows
+from ensemble.fetch import fetch
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, plan_shards
 from ensemble.images.split import Splits
@@ -79,7 +80,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
     members = []
     for config in job.config.members:
         path = (
-            config.source.path
+            fetch(config.source.path, job.config.storage, job.cache / "fetched")
             if isinstance(config.source, CheckpointSource)
             else tasks[config.name].checkpoint
         )

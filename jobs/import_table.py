@@ -4,22 +4,24 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from ensemble.config import check
+from ensemble.config import S3_SCHEME, check
 from ensemble.errors import ConfigError, DataError
 from ensemble.images import listed
 from ensemble.images.index import ImageIndex
 from ensemble.images.split import split
 from ensemble.table.foreign import Foreign, Form, add_to_table, read_file
-from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
-from ensemble.table.store import LocalStore
-from jobs.run_folder import RunFolder, write
+from ensemble.table.storage import StorageConfig, open_store
+from ensemble.table.store import read_if_there
+from jobs.run_folder import check_same
 from jobs.settings import RunConfig
+from jobs.stored_run import table_of
+from jobs.tables import hold_if_shared
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class ImportSettings:
     dtype: str = "float32"
 
 
-def import_table(folder: Path, settings: ImportSettings) -> tuple[RunConfig, ImageIndex]:
-    """Make a folder that `ensemble search` takes like that of a finished run.
+def import_table(
+    place: Path | str, settings: ImportSettings, storage: StorageConfig | None = None
+) -> tuple[RunConfig, ImageIndex]:
+    """Make a folder, here or on S3, that `ensemble search` takes like that of a finished run.
 
     Raises:
         ConfigError: The folder is another run's, or a setting is wrong.
@@ -62,16 +66,17 @@ def import_table(folder: Path, settings: ImportSettings) -> tuple[RunConfig, Ima
         extra |= more
     index = _index(found, extra, settings)
     class_map = _class_map(found, index, settings.class_map)
-    config = _config(folder, found, index, settings)
+    place, storage = str(place), storage or StorageConfig()
+    config = _config(place, found, index, settings, storage)
     split(index, config.images.split, config.seed)
-    run = RunFolder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if run.config.exists() and json.loads(run.config.read_text()) != config.model_dump(mode="json"):
-        raise ConfigError(f"{str(folder)!r} belongs to another run. Give a folder of its own.")
-    listed.write(folder / "images.json", index)
-    write(run.config, config.model_dump_json(indent=2) + "\n")
-    store = LocalStore(run.table)
-    with hold(store) as lease:
+    files = open_store(place, storage)
+    text = config.model_dump_json(indent=2) + "\n"
+    if (there := read_if_there(files, "config.json")) is not None:
+        check_same(place, json.loads(there), json.loads(text))
+    files.replace("images.json", listed.encode(index))
+    files.replace("config.json", text.encode())
+    store = table_of(place, config)
+    with hold_if_shared(store, storage) as lease:
         table = LogitTable(store, config.table.dtype, lease)
         for foreign in found:
             ordered = _ordered(foreign, index)
@@ -147,14 +152,22 @@ def _ordered(foreign: Foreign, index: ImageIndex) -> Foreign:
 
 
 def _config(
-    folder: Path, found: Sequence[Foreign], index: ImageIndex, settings: ImportSettings
+    place: str,
+    found: Sequence[Foreign],
+    index: ImageIndex,
+    settings: ImportSettings,
+    storage: StorageConfig,
 ) -> RunConfig:
+    is_remote = place.startswith(S3_SCHEME)
+    folder = PurePosixPath(place.removeprefix(S3_SCHEME)) if is_remote else Path(place)
+    here = place if is_remote else str(Path(place).resolve())
     value = {
         "name": folder.name,
-        "runs": str(folder.parent),
+        "runs": "runs" if is_remote else str(folder.parent),
+        "storage": storage.model_dump(),
         "seed": settings.seed,
         "images": {
-            "source": {"kind": "listed", "path": str((folder / "images.json").resolve())},
+            "source": {"kind": "listed", "path": f"{here.rstrip('/')}/images.json"},
             "split": {"train": 0, "search": max(1, round(settings.search * len(index)))},
         },
         "members": [{"name": f.name, "source": {"kind": "imported"}} for f in found],

@@ -17,6 +17,7 @@ from cluster.pool import open_pool
 from ensemble import predictor
 from ensemble.errors import CheckpointError, ConfigError
 from ensemble.evaluation import StreamingOutranking, evaluate, evaluate_routed
+from ensemble.fetch import fetch
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
@@ -42,6 +43,7 @@ from jobs.flow import (
     train_pool,
 )
 from jobs.progress import Progress
+from jobs.publish import publish_config, publish_results, published
 from jobs.run_folder import RunFolder, write
 from jobs.settings import RunConfig
 from jobs.tables import describe_plan, writable_table
@@ -74,11 +76,14 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(console, [m.name for m in config.members]))
         with progress.stage("list images"):
-            source = open_source(config.images.source)
+            source = open_source(config.image_source)
             index = source.index()
             splits = split(index, config.images.split, config.seed)
             _check(config, splits)
             table = stack.enter_context(writable_table(config, folder))
+            store = published(config, folder)
+            if store is not None:
+                publish_config(store, config)
             images = len(splits.search) + len(splits.test)
             classes = len(splits.test.classes)
             progress.say(describe_plan(config, table.root, len(config.members), images, classes))
@@ -86,7 +91,7 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             costs = {
                 m.name: float(len(list_views(m.views or config.views))) for m in config.members
             }
-            pool = stack.enter_context(open_pool(config.cluster, config.images.source, costs))
+            pool = stack.enter_context(open_pool(config.cluster, config.image_source, costs))
         job = Job(config, splits, index.sha256, table, pool, progress)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
@@ -108,6 +113,10 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             )
             write(folder.report_json, report.model_dump_json(indent=2) + "\n")
             write(folder.report_html, render(report))
+        if store is not None:
+            with progress.stage("publish"):
+                publish_results(store, folder)
+            progress.say(f"published: {store.url}")
         progress.say(_summary(job.counts))
     return report
 
@@ -135,7 +144,8 @@ def _check(config: RunConfig, splits: Splits) -> None:
             )
         if isinstance(member.source, CheckpointSource):
             try:
-                read_metadata(member.source.path)
+                cache = (config.runs / "cache" / "fetched").absolute()
+                read_metadata(fetch(member.source.path, config.storage, cache))
             except CheckpointError as error:
                 raise ConfigError(
                     f"the member {member.name!r} cannot be loaded: {error}"
@@ -238,7 +248,9 @@ def _execution(job: Job, clock: _Clock) -> document.Execution:
         images_per_s=counts.forward_passes / counts.predict_seconds
         if counts.predict_seconds
         else 0,
-        retries=job.pool.retries + job.table.retries,
+        retries=document.Retries(
+            calls=job.pool.retries, requests=job.table.retries + job.pool.image_retries
+        ),
         versions={
             "python": platform.python_version(),
             "platform": platform.platform(),

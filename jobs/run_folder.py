@@ -2,13 +2,14 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ensemble.config import check
 from ensemble.errors import ConfigError
-from jobs.settings import EXECUTION_ONLY, RunConfig
+from jobs.settings import ACCESS_ONLY, EXECUTION_ONLY, RunConfig
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if folder.config.exists():
-            _check_same(folder, json.loads(folder.config.read_text()), settings)
+            check_same(str(folder.path), json.loads(folder.config.read_text()), settings)
         write(folder.config, json.dumps(settings, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(
@@ -81,16 +82,34 @@ def read_run_config(folder: RunFolder) -> RunConfig:
     """
     name = str(folder.config)
     try:
-        settings = json.loads(folder.config.read_text(encoding="utf-8"))
+        text = folder.config.read_bytes()
     except OSError as error:
         raise ConfigError(
             f"{str(folder.path)!r} is not the folder of a run: {name} cannot be read "
             f"({error.strerror}). Expected a folder such as runs/digits-1a2b3c4d."
         ) from error
+    return parse_run_config(text, name, {})
+
+
+def parse_run_config(text: bytes, name: str, storage: Mapping[str, Any]) -> RunConfig:
+    """The resolved settings of a run from the bytes of its config.json.
+
+    Args:
+        text: Those bytes.
+        name: What messages call the file.
+        storage: Settings of `storage` that hold now, whatever held when the run was made.
+
+    Raises:
+        ConfigError: They are no settings of a run.
+    """
+    try:
+        settings = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{name} is not JSON ({error}). Run the job again.") from error
     if not isinstance(settings, dict):
         raise ConfigError(f"{name} holds {type(settings).__name__}; expected a run's settings.")
+    if storage:
+        settings["storage"] = dict(settings.get("storage") or {}) | dict(storage)
     return check(RunConfig, settings, name)
 
 
@@ -101,13 +120,24 @@ def write(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _check_same(folder: RunFolder, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_same(folder: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuse to go on with a run of another config.
+
+    Args:
+        folder: Of the run.
+        found: The settings that lie there.
+        wanted: Ours.
+
+    Raises:
+        ConfigError: A setting that results depend on differs; the first one is named.
+    """
     theirs, ours = (_flatten(part) for part in (found, wanted))
     for key in sorted(theirs.keys() | ours.keys()):
-        if key.split(".")[0] in EXECUTION_ONLY or theirs.get(key) == ours.get(key):
+        is_free = key.split(".")[0] in EXECUTION_ONLY or key.startswith(ACCESS_ONLY)
+        if is_free or theirs.get(key) == ours.get(key):
             continue
         raise ConfigError(
-            f"the run folder {str(folder.path)!r} belongs to another config: {key} is "
+            f"the run folder {folder!r} belongs to another config: {key} is "
             f"{theirs.get(key)!r} there and {ours.get(key)!r} here. Set name=... for a folder of "
             "its own, or remove that folder."
         )

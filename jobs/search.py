@@ -38,8 +38,8 @@ from jobs.finished_run import (
     open_finished_run,
     read_outranking,
 )
-from jobs.run_folder import write
 from jobs.search_settings import SearchJobConfig, search_settings
+from jobs.stored_run import split_words
 
 
 @dataclass(frozen=True)
@@ -63,31 +63,32 @@ class Found:
     average: Temperature
 
 
-def search(path: Path, words: Sequence[str]) -> tuple[document.SearchReport, Path]:
+def search(place: Path | str, words: Sequence[str]) -> tuple[document.SearchReport, str]:
     """Search weights on a finished run, and write a report into its folder.
 
     Args:
-        path: The run's folder.
-        words: Settings of the form key=value.
+        place: The run's folder, or s3://bucket/prefix.
+        words: Settings of the form key=value; those of storage say how S3 is reached.
 
     Returns:
-        The report, and the page made from it.
+        The report, and where the page made from it is.
 
     Raises:
         ConfigError: The folder is not that of a finished run, or a setting is wrong.
     """
     began = time.perf_counter()
-    run = open_finished_run(path)
+    storage, words = split_words(words)
+    run = open_finished_run(place, storage)
     config = search_settings(words, run.config.search, run.costs, run.families)
     _check_k(config, run)
     found = _find(run, config)
     report = _report(run, config, found, began)
     settings = fingerprint(config.model_dump(mode="json"))[:8]
-    folder = run.folder.path / "search" / f"{config.search.kind}-k{report.k}-{settings}"
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / "search-report.json", report.model_dump_json(indent=2) + "\n")
-    write(folder / "search-report.html", render(report))
-    return report, folder / "search-report.html"
+    folder = f"search/{config.search.kind}-k{report.k}-{settings}"
+    text = report.model_dump_json(indent=2) + "\n"
+    run.files.replace(f"{folder}/search-report.html", render(report).encode())
+    run.files.replace(f"{folder}/search-report.json", text.encode())
+    return report, f"{run.files.url}/{folder}/search-report.html"
 
 
 def _check_k(config: SearchJobConfig, run: FinishedRun) -> None:
@@ -143,7 +144,7 @@ def _report(
     if settings.costs:
         frontier = cost_frontier(fitted, settings, [ensemble], resamples=config.resamples)
     return document.SearchReport(
-        run=run.folder.path.name,
+        run=run.name,
         config_sha256=run.config.identity,
         data_sha256=run.data_sha256,
         settings=config.model_dump(mode="json"),

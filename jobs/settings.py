@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from cluster.settings import ClusterConfig
 from ensemble.config import Config, load
 from ensemble.errors import UnknownNameError
-from ensemble.images.settings import SourceConfig, SplitConfig
+from ensemble.images.settings import FolderConfig, ListedConfig, SourceConfig, SplitConfig
 from ensemble.members import CenterView, MemberConfig, RecipeSource, Views, fingerprint
 from ensemble.search.config import SearchConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
@@ -18,6 +18,8 @@ from ensemble.training.recipe import RecipeConfig
 
 # What changes how a run goes, and nothing of what it finds.
 EXECUTION_ONLY = {"name", "runs", "cluster", "storage"}
+# Likewise, further down; what an image is does not depend on how it is reached.
+ACCESS_ONLY = "images.source.storage"
 
 
 class ImagesConfig(Config):
@@ -52,7 +54,7 @@ class RunConfig(Config):
     seed: NonNegativeInt = 0
     """Of the split and of every training."""
     runs: Path = Path("runs")
-    """The folder that holds a folder for each run, and the trained weights that runs share."""
+    """The local folder that holds a folder for each run, and the weights that runs share."""
     images: ImagesConfig
     """The labelled images."""
     recipes: dict[str, RecipeConfig] = Field(default_factory=dict)
@@ -70,7 +72,7 @@ class RunConfig(Config):
     table: TableConfig = TableConfig()
     """The precision in which predictions are stored."""
     storage: StorageConfig = StorageConfig()
-    """Where predictions are stored; changes no result."""
+    """How everything at s3:// is reached, and what of a run is kept there; changes no result."""
     cluster: ClusterConfig = ClusterConfig()
     """Where and how wide the run computes; changes no result."""
 
@@ -94,7 +96,16 @@ class RunConfig(Config):
     @property
     def identity(self) -> str:
         """SHA-256 of every setting that a result depends on."""
-        return fingerprint(self.model_dump(mode="json", exclude=EXECUTION_ONLY))
+        exclude = {"images": {"source": {"storage"}}} | dict.fromkeys(EXECUTION_ONLY, True)
+        return fingerprint(self.model_dump(mode="json", exclude=exclude))
+
+    @property
+    def image_source(self) -> SourceConfig:
+        """Where images come from, and how that is reached."""
+        source = self.images.source
+        if isinstance(source, FolderConfig | ListedConfig) and source.storage is None:
+            return source.model_copy(update={"storage": self.storage})
+        return source
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

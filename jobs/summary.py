@@ -5,18 +5,24 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ensemble.errors import ConfigError
+from ensemble.errors import ConfigError, DamagedTableError
 from ensemble.report.document import Report, Result
 from ensemble.statistics import mean_sd
+from ensemble.table.storage import StorageConfig, open_store
+from ensemble.table.store import Store
 
 
-def summarise(folders: Sequence[Path]) -> str:
+def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None) -> str:
     """A Markdown table over runs: top-1 error and its difference to the best member, in per cent.
+
+    Args:
+        places: Folders of runs, or s3://bucket/prefix of each.
+        storage: How S3 is reached.
 
     Raises:
         ConfigError: A folder holds no report, or the runs are not of one kind.
     """
-    reports = [_read(folder) for folder in folders]
+    reports = [_read(open_store(place, storage or StorageConfig())) for place in places]
     kinds = {(report.data.source, len(report.members), report.best.score.n) for report in reports}
     if len(kinds) > 1:
         raise ConfigError(
@@ -34,16 +40,15 @@ def summarise(folders: Sequence[Path]) -> str:
     return "\n".join(lines)
 
 
-def _read(folder: Path) -> Report:
+def _read(files: Store) -> Report:
     try:
-        return Report.model_validate_json((folder / "report.json").read_bytes())
-    except OSError as error:
+        return Report.model_validate_json(files.read("report.json"))
+    except DamagedTableError as error:
         raise ConfigError(
-            f"cannot read {folder / 'report.json'}: {error.strerror}. Expected the folder of a "
-            "finished run."
+            f"{files.url}/report.json is not there. Expected the folder of a finished run."
         ) from error
     except ValidationError as error:
-        raise ConfigError(f"{folder / 'report.json'} is not a report of this version.") from error
+        raise ConfigError(f"{files.url}/report.json is not a report of this version.") from error
 
 
 def _line(rows: Sequence[Result]) -> str:

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from ensemble.table.lease import Lease
+    from ensemble.table.storage import StorageConfig
     from ensemble.table.store import Store
 
 app = typer.Typer(
@@ -20,24 +21,33 @@ app = typer.Typer(
 Place = Annotated[
     str, typer.Argument(metavar="RUN", help="Folder of a run, a table's folder, or s3://….")
 ]
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[storage.key=value]...", help="How S3 is reached, as storage.endpoint=http://…."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @app.command()
-def show(place: Place, as_json: Json = False) -> None:
-    """List the columns: shards, rows, bytes, who computed them and when."""
+def show(place: Place, words: Words = None, as_json: Json = False) -> None:
+    """List the columns: shards, rows, bytes, who computed them and when; and files of no column."""
     from ensemble.table.lease import read_holder
     from ensemble.table.logit_table import LogitTable
     from ensemble.table.overview import summarise
+    from ensemble.table.repair import unreferenced
 
-    store = _store(place)
-    columns = summarise(LogitTable(store).commits())
-    holder = read_holder(store)
+    store, _ = _open(place, words)
+    commits = LogitTable(store).commits()
+    columns, holder = summarise(commits), read_holder(store)
+    orphans = unreferenced(store, commits)
     if as_json:
         document = {
             "table": store.url,
             "written_by": holder.describe() if holder else None,
             "columns": [dataclasses.asdict(column) for column in columns],
+            "unreferenced": orphans,
         }
         typer.echo(json.dumps(document, indent=2))
         return
@@ -60,17 +70,25 @@ def show(place: Place, as_json: Json = False) -> None:
     _print_table(lines)
     size_mb = sum(column.size_bytes for column in columns) / 1e6
     typer.echo(f"{store.url}: {len(columns)} columns, {size_mb:.2f} MB")
+    for path in orphans:
+        typer.echo(f"no log entry names {path}")
+    if orphans:
+        typer.echo(
+            "A crash leaves such a file before its entry; so does the loss of the log's last entries. "
+            "A run computes what they held again, finds the same bytes in place, and names them; "
+            "`ensemble table gc` removes them."
+        )
     if holder:
         typer.echo(f"being written by {holder.describe()}")
 
 
 @app.command()
-def diff(a: Place, b: Place, as_json: Json = False) -> None:
+def diff(a: Place, b: Place, words: Words = None, as_json: Json = False) -> None:
     """Say which columns of two tables differ, and why."""
     from ensemble.table.logit_table import LogitTable
     from ensemble.table.overview import compare, summarise
 
-    first, second = (summarise(LogitTable(_store(place)).commits()) for place in (a, b))
+    first, second = (summarise(LogitTable(_open(place, words)[0]).commits()) for place in (a, b))
     found = compare(first, second)
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
@@ -84,6 +102,7 @@ def diff(a: Place, b: Place, as_json: Json = False) -> None:
 @app.command()
 def repair(
     place: Place,
+    words: Words = None,
     check: Annotated[bool, typer.Option("--check", help="Only say what is damaged.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -91,9 +110,9 @@ def repair(
     from ensemble.table import repair as job
 
     if check:
-        faults = job.find_faults(_store(place))
+        faults = job.find_faults(_open(place, words)[0])
     else:
-        with _writable(place) as (store, lease):
+        with _writable(place, words) as (store, lease):
             faults = job.repair(store, lease)
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(fault) for fault in faults], indent=2))
@@ -108,11 +127,11 @@ def repair(
 
 
 @app.command()
-def gc(place: Place) -> None:
+def gc(place: Place, words: Words = None) -> None:
     """Remove leftovers of crashes, and shard files that no log entry names."""
     from ensemble.table.repair import collect
 
-    with _writable(place) as (store, lease):
+    with _writable(place, words) as (store, lease):
         waste = collect(store, lease)
     for path in waste:
         typer.echo(f"removed {path}")
@@ -123,6 +142,7 @@ def gc(place: Place) -> None:
 def export(
     place: Place,
     out: Annotated[Path, typer.Option(help="The file to write.")],
+    words: Words = None,
     kind: Annotated[str, typer.Option("--format", help="parquet or npz.")] = "parquet",
 ) -> None:
     """Write all predictions to one file for other tools."""
@@ -133,14 +153,21 @@ def export(
         from ensemble.errors import UnknownNameError
 
         raise UnknownNameError.of("format", kind, FORMATS)
-    rows = export_table(LogitTable(_store(place)), out, kind)
+    rows = export_table(LogitTable(_open(place, words)[0]), out, kind)
     typer.echo(f"{rows} rows written to {out}")
 
 
 @app.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder to make.")],
-    files: Annotated[list[Path], typer.Argument(help=".npy, .npz, .csv or .parquet.")],
+    place: Annotated[
+        str, typer.Argument(metavar="RUN", help="The folder to make, or s3://bucket/prefix/RUN.")
+    ],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES... [storage.key=value]...", help=".npy, .npz, .csv or .parquet."
+        ),
+    ],
     labels: Annotated[Path | None, typer.Option(help=".npy, .json or .csv.")] = None,
     form: Annotated[str, typer.Option(help="probabilities or logits.")] = "probabilities",
     class_map: Annotated[Path | None, typer.Option(help="JSON: our class of each output.")] = None,
@@ -152,44 +179,33 @@ def import_(
     """Take predictions computed elsewhere; `ensemble search RUN` then works on them."""
     from ensemble.errors import UnknownNameError
     from jobs.import_table import ImportSettings, import_table
+    from jobs.stored_run import split_words, storage_config
 
     if form not in ("logits", "probabilities"):
         raise UnknownNameError.of("form", form, ("logits", "probabilities"))
     kind: Literal["logits", "probabilities"] = "logits" if form == "logits" else "probabilities"
+    storage, names = split_words(words)
+    files = [Path(name) for name in names]
     settings = ImportSettings(files, labels, kind, class_map, classes, search, seed, dtype)
-    config, index = import_table(folder, settings)
+    config, index = import_table(place, settings, storage_config(storage))
     typer.echo(
         f"{len(config.members)} members, {len(index)} images, {len(index.classes)} classes imported "
-        f"into {folder}; `ensemble search {folder}` finds weights"
+        f"into {place}; `ensemble search {place}` finds weights"
     )
 
 
-def _store(place: str) -> "Store":
-    """The table of a run, or the table that lies at a place itself."""
-    from ensemble.errors import ConfigError
-    from ensemble.table.storage import StorageConfig, open_store
+def _open(place: str, words: list[str] | None) -> "tuple[Store, StorageConfig]":
+    from jobs.stored_run import open_table
 
-    if (Path(place) / "config.json").is_file():
-        from jobs.run_folder import RunFolder, read_run_config
-        from jobs.tables import table_store
-
-        folder = RunFolder(Path(place))
-        return table_store(read_run_config(folder), folder)
-    store = open_store(place, StorageConfig())
-    if next(store.keys("log"), None) is None and next(store.keys("columns"), None) is None:
-        raise ConfigError(
-            f"{place!r} is neither the folder of a run nor a table. Expected a folder such as "
-            "runs/digits-1a2b3c4d, or s3://bucket/prefix/RUN/table."
-        )
-    return store
+    return open_table(place, words or [])
 
 
 @contextmanager
-def _writable(place: str) -> "Iterator[tuple[Store, Lease]]":
-    from ensemble.table.lease import hold
+def _writable(place: str, words: list[str] | None) -> "Iterator[tuple[Store, Lease | None]]":
+    from jobs.tables import hold_if_shared
 
-    store = _store(place)
-    with hold(store) as lease:
+    store, storage = _open(place, words)
+    with hold_if_shared(store, storage) as lease:
         yield store, lease
 
 

@@ -3,22 +3,21 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ensemble.table.lease import hold
+from ensemble.table.lease import Lease, hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.probe import require_conditional_writes
-from ensemble.table.storage import open_store
+from ensemble.table.storage import StorageConfig, open_store
 from ensemble.table.store import Store
 from jobs.run_folder import RunFolder
 from jobs.settings import RunConfig
 
 
 def table_store(config: RunConfig, folder: RunFolder) -> Store:
-    """The store of a run's table: below `storage.tables` if that is set, in the run's folder if not."""
-    if config.storage.tables is None:
+    """The store of a run's table: below `storage.tables`, or `storage.runs`, or in its folder."""
+    above = config.storage.tables or config.storage.runs
+    if above is None:
         return open_store(folder.table, config.storage)
-    return open_store(
-        f"{config.storage.tables.rstrip('/')}/{folder.path.name}/table", config.storage
-    )
+    return open_store(f"{above.rstrip('/')}/{folder.path.name}/table", config.storage)
 
 
 @contextmanager
@@ -29,13 +28,25 @@ def writable_table(config: RunConfig, folder: RunFolder) -> Iterator[LogitTable]
         ConfigError: The store cannot keep two runs apart, and that is not accepted.
         TableBusyError: Another run holds it; it is named.
     """
-    store, dtype = table_store(config, folder), config.table.dtype
-    require_conditional_writes(store, config.storage)
-    if store.is_remote and config.storage.single_writer:
-        yield LogitTable(store, dtype)
+    store = table_store(config, folder)
+    with hold_if_shared(store, config.storage) as lease:
+        yield LogitTable(store, config.table.dtype, lease)
+
+
+@contextmanager
+def hold_if_shared(store: Store, storage: StorageConfig) -> Iterator[Lease | None]:
+    """The lease of a table; none where the user promised to be its only writer.
+
+    Raises:
+        ConfigError: The store cannot keep two runs apart, and that is not accepted.
+        TableBusyError: Another run holds it; it is named.
+    """
+    require_conditional_writes(store, storage)
+    if store.is_remote and storage.single_writer:
+        yield None
         return
     with hold(store) as lease:
-        yield LogitTable(store, dtype, lease)
+        yield lease
 
 
 def describe_plan(config: RunConfig, place: str, members: int, images: int, classes: int) -> str:

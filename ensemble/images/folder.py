@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import PIL
 from jaxtyping import UInt8
 from PIL import Image
 
+from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DecodeError
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import FolderConfig
+from ensemble.images.sources import Source
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -62,30 +65,49 @@ class _Folder:
             path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
         )
         if not files:
-            raise ConfigError(
-                f"the class {name!r} has no image in {str(folder)!r}; expected files ending in "
-                f"{', '.join(sorted(SUFFIXES))}. Add some, or remove the folder."
-            )
+            raise without_image(name, str(folder))
         return files
 
     def decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
-        try:
-            with warnings.catch_warnings():
-                # Oddities of metadata are no reason to leave an image out; a bomb is.
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                return self._decode(image_id)
-        except (OSError, SyntaxError, ValueError, *_BOMBS) as error:
-            raise DecodeError(f"{type(error).__name__}: {error}") from error
-
-    def _decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
-        with Image.open(self.root / image_id) as image:
-            width, height = image.size
-            if width * height > self.max_pixels:
-                raise DecodeError(f"{width} x {height} pixels, over max_pixels = {self.max_pixels}")
-            return np.asarray(image.convert("RGB"))
+        return decode_file(self.root / image_id, self.max_pixels)
 
 
-def open_source(config: FolderConfig) -> _Folder:
+def open_source(config: FolderConfig) -> Source:
     """The folder; nothing is read yet."""
-    return _Folder(config.path, config.max_pixels)
+    if config.path.startswith(S3_SCHEME):
+        from ensemble.images.remote_folder import open_remote_folder
+
+        return open_remote_folder(config)
+    return _Folder(Path(config.path), config.max_pixels)
+
+
+def decode_file(file: Path | BytesIO, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
+    """Decode an image file to RGB.
+
+    Raises:
+        DecodeError: It cannot be decoded, or its header says more than `max_pixels`.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Oddities of metadata are no reason to leave an image out; a bomb is.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return _decode(file, max_pixels)
+    except (OSError, SyntaxError, ValueError, *_BOMBS) as error:
+        raise DecodeError(f"{type(error).__name__}: {error}") from error
+
+
+def _decode(file: Path | BytesIO, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
+    with Image.open(file) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise DecodeError(f"{width} x {height} pixels, over max_pixels = {max_pixels}")
+        return np.asarray(image.convert("RGB"))
+
+
+def without_image(name: str, folder: str) -> ConfigError:
+    """What to say of a class without an image."""
+    return ConfigError(
+        f"the class {name!r} has no image in {folder!r}; expected files ending in "
+        f"{', '.join(sorted(SUFFIXES))}. Add some, or remove the folder."
+    )

@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ensemble.errors import ConfigError, DataError, DecodeError
+from ensemble.errors import ConfigError, DamagedTableError, DataError, DecodeError
 from ensemble.images.index import ImageIndex
+from ensemble.table.storage import S3Config, open_store
 
 if TYPE_CHECKING:
     from ensemble.images.settings import ListedConfig
@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Listed:
-    path: Path
+    path: str
+    storage: S3Config
 
     def index(self) -> ImageIndex:
+        folder, _, name = self.path.rpartition("/")
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
+            found = json.loads(open_store(folder or "/", self.storage).read(name))
             index = ImageIndex(
                 source="listed-1",
                 image_ids=np.array(found["image_ids"], np.str_),
                 labels=np.array(found["labels"], np.int64),
                 classes=tuple(found["classes"]),
             )
-        except OSError as error:
+        except DamagedTableError as error:
             raise ConfigError(
-                f"cannot read the list of images {str(self.path)!r}: {error.strerror}. If the folder was "
+                f"cannot read the list of images {self.path!r}: it is not there. If the folder was "
                 "moved, set images.source.path in its config.json."
             ) from error
         except (KeyError, TypeError, ValueError) as error:
@@ -44,8 +46,8 @@ class _Listed:
         raise DecodeError(f"{image_id}: predictions were imported, images are not there")
 
 
-def write(path: Path, index: ImageIndex) -> None:
-    """Write a list that `open_source` reads."""
+def encode(index: ImageIndex) -> bytes:
+    """The bytes of a list that `open_source` reads."""
     document = {
         "version": 1,
         "sha256": index.sha256,
@@ -53,9 +55,9 @@ def write(path: Path, index: ImageIndex) -> None:
         "labels": index.labels.tolist(),
         "image_ids": index.image_ids.tolist(),
     }
-    path.write_text(json.dumps(document) + "\n", encoding="utf-8")
+    return (json.dumps(document) + "\n").encode()
 
 
 def open_source(config: "ListedConfig") -> _Listed:
     """The list; nothing is read yet."""
-    return _Listed(config.path)
+    return _Listed(config.path, config.storage or S3Config())

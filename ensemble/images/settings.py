@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from ensemble.config import AbsolutePath, Config
+from ensemble.config import Config, Place
+from ensemble.table.storage import S3Config
 
 
 class DigitsConfig(Config):
@@ -17,8 +18,10 @@ class FolderConfig(Config):
     """A folder with one sub-folder of image files per class (the layout of torchvision's ImageFolder)."""
 
     kind: Literal["folder"] = "folder"
-    path: AbsolutePath
-    """The folder."""
+    path: Place
+    """The folder, or s3://bucket/prefix."""
+    storage: S3Config | None = None
+    """How a prefix of S3 is reached, where it is not as the run's `storage` says; changes no result."""
     max_pixels: PositiveInt = 50_000_000
     """An image whose header says more is not decoded: a forged 99 KB file can ask for 12 GB."""
 
@@ -27,8 +30,10 @@ class ListedConfig(Config):
     """A list of image ids and labels without images, as `ensemble table import` writes it."""
 
     kind: Literal["listed"] = "listed"
-    path: AbsolutePath
-    """The JSON file."""
+    path: Place
+    """The JSON file, or s3://bucket/key."""
+    storage: S3Config | None = None
+    """How a key of S3 is reached, where it is not as the run's `storage` says; changes no result."""
 
 
 SourceConfig = Annotated[DigitsConfig | FolderConfig | ListedConfig, Field(discriminator="kind")]

@@ -1,5 +1,6 @@
 """Image sources: one file a kind, one dict. Each kind's work is in its own module."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +27,18 @@ class Source(Protocol):
         """
 
 
+@runtime_checkable
+class RemoteSource(Source, Protocol):
+    """A source whose images come from far away."""
+
+    @property
+    def retries(self) -> int:
+        """Requests that were made again so far."""
+
+    def read_ahead(self, image_ids: Sequence[str]) -> None:
+        """Begin to read the images that are decoded next."""
+
+
 _MODULES = {
     "digits": "ensemble.images.digits",
     "folder": "ensemble.images.folder",
@@ -42,6 +55,8 @@ def open_source(config: SourceConfig) -> Source:
 def decode_shard(source: Source, spec: ShardSpec) -> ImageShard:
     """Decode the images of a shard, each once; what cannot be decoded is recorded with its reason."""
     image_ids, images, bad = [], [], []
+    if isinstance(source, RemoteSource):
+        source.read_ahead(spec.image_ids)
     for image_id in spec.image_ids:
         try:
             images.append(source.decode(image_id))

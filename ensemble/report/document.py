@@ -266,6 +266,15 @@ class Stage(Config):
     seconds: Finite
 
 
+class Retries(Config):
+    """What was done again because it failed."""
+
+    calls: Count
+    """Work of hosts: trainings and blocks."""
+    requests: Count
+    """Requests to an object store: of the table and of images."""
+
+
 class Execution(Config):
     """How this very run went; nothing here changes a figure elsewhere."""
 
@@ -284,7 +293,7 @@ class Execution(Config):
     """Images times views through members; 0 when the table was complete."""
     decoded_images: Count
     images_per_s: Finite
-    retries: Count
+    retries: Retries
     versions: dict[str, str]
     """Python, scheduler and platform: what cannot change a figure."""
 

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 from ensemble.errors import ConfigError
-from ensemble.table.s3_store import S3Store
+from ensemble.table.s3_store import S3Store, without_conditional_writes
 from ensemble.table.storage import StorageConfig
 from ensemble.table.store import Store
 
@@ -33,8 +33,8 @@ def probe(store: Store) -> tuple[Finding, ...]:
         TableError: The store cannot be reached, or refuses.
     """
     key, data = f"probe/{secrets.token_hex(8)}", secrets.token_bytes(4096)
+    store.replace(key, data)
     try:
-        store.replace(key, data)
         found = store.read(key)
         part = store.read_range(key, 1000, 2000)
         ranges = [_range_status(store, key)] if isinstance(store, S3Store) else []
@@ -46,7 +46,6 @@ def probe(store: Store) -> tuple[Finding, ...]:
         )
     finally:
         store.remove(key)
-        store.remove(f"{key}-once")
 
 
 def require_conditional_writes(store: Store, config: StorageConfig) -> None:
@@ -57,22 +56,16 @@ def require_conditional_writes(store: Store, config: StorageConfig) -> None:
     """
     if not store.is_remote or config.single_writer:
         return
-    key = f"probe/{secrets.token_hex(8)}"
-    try:
-        finding = _creates_once(store, key)
-    finally:
-        store.remove(key)
-    if not finding.is_kept:
-        raise ConfigError(
-            f"the store of {store.url} ignores If-None-Match: a second run could overwrite this one's "
-            "table. Use a store that has conditional writes, or set storage.single_writer=true and "
-            "see to it that only one run at a time uses this table."
-        )
+    if not _creates_once(store, f"probe/{secrets.token_hex(8)}").is_kept:
+        raise ConfigError(without_conditional_writes(store.url))
 
 
 def _creates_once(store: Store, key: str) -> Finding:
-    first, second = store.create(key, b"first"), store.create(key, b"second")
-    kept = store.read(key)
+    first = store.create(key, b"first")
+    try:
+        second, kept = store.create(key, b"second"), store.read(key)
+    finally:
+        store.remove(key)
     is_kept = first and not second and kept == b"first"
     detail = "the second create was refused" if is_kept else f"afterwards it held {kept!r}"
     return Finding("an object is created once (If-None-Match)", is_kept, detail)

@@ -1,5 +1,6 @@
 """Find what is damaged in a table, take exactly that out, and collect what nobody needs."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ensemble.errors import DamagedTableError
@@ -36,6 +37,10 @@ def find_faults(store: Store) -> tuple[Fault, ...]:
         TableError: The store cannot be read now.
     """
     faults: list[Fault] = []
+    if not _num_entries(store) and len(lost := list(store.keys("columns"))) > 1:
+        # A crash between the first shard and its entry leaves one file; more means a lost log.
+        reason = f"{store.url} has {len(lost)} shard files and no commit log: it was removed"
+        return (Fault(0, FOLDER, "", 0, reason),)
     commits: dict[int, Commit] = {}
     for number in range(_num_entries(store)):
         try:
@@ -56,26 +61,30 @@ def find_faults(store: Store) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
-def repair(store: Store, lease: Lease) -> tuple[Fault, ...]:
+def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
     """Take out what is damaged, so that the next run computes exactly that.
+
+    Args:
+        store: Of the table.
+        lease: Of its only writer; none where the user promised that nobody else is writing.
 
     A damaged entry is overwritten by one that undoes it; a damaged shard is undone by a further
     entry, and its file removed. A shard whose entry is lost becomes unreferenced: if the next run
     computes the same bytes, it finds them in place.
     """
-    faults = find_faults(store)
+    faults, writer = find_faults(store), lease.number if lease else 0
     for fault in faults:
         if fault.path == commit_log.key(fault.entry):
-            lease.check()
-            removal = Removal(writer=lease.number, entry=fault.entry, reason=fault.reason)
+            _check(lease)
+            removal = Removal(writer=writer, entry=fault.entry, reason=fault.reason)
             store.replace(fault.path, commit_log.encode(fault.entry, removal))
-    log = CommitLog(store, lease.number)
+    log = CommitLog(store, writer)
     kept = dict(log.read(may_lack_log=True))
     for fault in faults:
         if fault.entry not in kept:
             continue
-        lease.check()
-        removal = Removal(writer=lease.number, entry=fault.entry, reason=fault.reason)
+        _check(lease)
+        removal = Removal(writer=writer, entry=fault.entry, reason=fault.reason)
         for _ in log.append(removal):
             pass
         del kept[fault.entry]
@@ -83,29 +92,38 @@ def repair(store: Store, lease: Lease) -> tuple[Fault, ...]:
             store.remove(fault.path)
     if not log.next_number:
         # The whole log is gone: what its files held is computed again.
-        for path in unreferenced(store, kept):
+        for path in unreferenced(store, kept.values()):
             store.remove(path)
     return faults
 
 
-def collect(store: Store, lease: Lease) -> tuple[str, ...]:
+def collect(store: Store, lease: Lease | None) -> tuple[str, ...]:
     """Remove what crashes left half written, and shard files that no entry names.
+
+    Args:
+        store: Of the table.
+        lease: Of its only writer; none where the user promised that nobody else is writing.
 
     Raises:
         DamagedTableError: An entry is missing or damaged: what it names cannot be told from waste.
     """
     kept = dict(CommitLog(store).read())
-    waste = (*store.leftovers(), *unreferenced(store, kept), *store.keys("probe"))
+    waste = (*store.leftovers(), *unreferenced(store, kept.values()), *store.keys("probe"))
     for path in waste:
-        lease.check()
+        _check(lease)
         store.remove(path)
     return waste
 
 
-def unreferenced(store: Store, commits: dict[int, Commit]) -> tuple[str, ...]:
-    """Shard files that no commit names."""
-    named = {commit.path for commit in commits.values()}
+def unreferenced(store: Store, commits: Iterable[Commit]) -> tuple[str, ...]:
+    """Shard files that no commit names: of a crash before its entry, or of lost last entries."""
+    named = {commit.path for commit in commits}
     return tuple(key for key in store.keys("columns") if key not in named)
+
+
+def _check(lease: Lease | None) -> None:
+    if lease is not None:
+        lease.check()
 
 
 def _num_entries(store: Store) -> int:

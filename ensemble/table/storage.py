@@ -1,22 +1,18 @@
-"""Where tables are kept, as settings; and the one way a place becomes a store."""
+"""How S3 is reached and what is kept where, as settings; and the one way a place becomes a store."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from ensemble.config import Config
+from ensemble.config import S3_SCHEME, Config
 from ensemble.errors import ConfigError
 from ensemble.table.store import LocalStore, Store
 
-S3_SCHEME = "s3://"
 
+class S3Config(Config):
+    """How a store is reached. Keys come from the environment or an instance role, never from here."""
 
-class StorageConfig(Config):
-    """Where tables are kept. Keys come from the environment or an instance role, never from here."""
-
-    tables: Annotated[str, Field(pattern=r"^([^:]*|s3://[^/?#@:]+(/[^?#@:]*)?)$")] | None = None
-    """A folder or s3://bucket/prefix that gets a table for each run; the run's own folder if not set."""
     endpoint: Annotated[str, Field(pattern=r"^https?://[^/@]+/?$")] | None = None
     """Of an S3-compatible store, as http://host:port; AWS if not set."""
     region: str | None = None
@@ -27,10 +23,19 @@ class StorageConfig(Config):
     """Read public data without keys."""
     checksums: Literal["when_supported", "when_required"] = "when_supported"
     """Whether requests carry checksums; many stores that are not AWS want when_required."""
-    single_writer: bool = False
-    """Accept a store that cannot refuse to overwrite. No lease is held: you promise one run at a time."""
     attempts: PositiveInt = 10
     """Tries of each request to the store before the run gives up."""
+
+
+class StorageConfig(S3Config):
+    """Where runs and tables are kept, and how everything at s3:// is reached."""
+
+    runs: Annotated[str, Field(pattern=r"^s3://[^/?#@:]+(/[^?#@:]*)?$")] | None = None
+    """s3://bucket/prefix that gets a folder for each run: config, table, artifact and report."""
+    tables: Annotated[str, Field(pattern=r"^([^:]*|s3://[^/?#@:]+(/[^?#@:]*)?)$")] | None = None
+    """A folder or s3://bucket/prefix that gets a table for each run; with the run's files if not set."""
+    single_writer: bool = False
+    """Accept a store that cannot refuse to overwrite. No lease is held: you promise one run at a time."""
 
 
 class TableConfig(Config):
@@ -40,7 +45,7 @@ class TableConfig(Config):
     """Half precision halves the table, and rounds log-probabilities to about 3 digits."""
 
 
-def open_store(place: str | Path, config: StorageConfig) -> Store:
+def open_store(place: str | Path, config: S3Config) -> Store:
     """The store at a place; nothing is read or written yet.
 
     Raises:

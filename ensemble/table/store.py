@@ -146,6 +146,14 @@ class LocalStore:
         return tuple(sorted(path.relative_to(self.root).as_posix() for path in found))
 
 
+def read_if_there(store: Store, key: str) -> bytes | None:
+    """A whole object, or nothing where there is none."""
+    try:
+        return store.read(key)
+    except DamagedTableError:
+        return None
+
+
 def _cannot_read(path: Path, error: OSError) -> TableError:
     kind = DamagedTableError if isinstance(error, FileNotFoundError) else TableError
     return kind(

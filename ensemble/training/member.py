@@ -9,11 +9,12 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from ensemble import models
-from ensemble.errors import EmptySplitError
+from ensemble.errors import CheckpointError, EmptySplitError
 from ensemble.images.shard import ImageShard
 from ensemble.members import Member, Preprocessing
 from ensemble.models.heads import find_head, restrict_head
 from ensemble.training import checkpoint
+from ensemble.training.header import file_sha256
 from ensemble.training.loop import train
 from ensemble.training.task import TrainTask
 from ensemble.views import to_input
@@ -63,8 +64,20 @@ def load_network(member: Member) -> nn.Module:
     """A member's network with its weights, in evaluation mode.
 
     Raises:
-        CheckpointError: The weights cannot be loaded.
+        CheckpointError: The weights cannot be loaded, or are not those that the member names.
     """
+    try:
+        found = file_sha256(member.checkpoint)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot read {member.checkpoint} ({error.strerror}). Every machine must see the folder "
+            "that `runs` names."
+        ) from error
+    if found != member.weights_sha256:
+        raise CheckpointError(
+            f"{member.checkpoint} of member {member.name!r} has sha256 {found[:16]}…, expected "
+            f"{member.weights_sha256[:16]}…. It was replaced or damaged since the run began: run again."
+        )
     return checkpoint.load_network(member.checkpoint, member.architecture, len(member.classes))
 
 

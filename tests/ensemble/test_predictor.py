@@ -18,6 +18,7 @@ from ensemble.evaluation import FittedRouting, Outcome, evaluate_routed
 from ensemble.predictor import Predictor
 from ensemble.search.missing import WithoutMember
 from ensemble.subclassifiers.route import Routing, choose_cluster, entropy
+from ensemble.table.storage import S3Config, open_store
 
 WEIGHTS = np.array([60, 40])
 CLASSES = tuple("0123456789")
@@ -275,3 +276,25 @@ def test_image_of_another_kind_is_refused(saved: Saved, image: np.ndarray, match
     loaded: Predictor = predictor.load(saved.folder)
     with pytest.raises(ShapeError, match=match):
         loaded.predict([np.zeros((8, 8, 3), np.uint8), image])
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_artifact_on_s3_predicts_like_the_one_on_disk(
+    saved: Saved, tiny_run: Any, moto_port: int
+) -> None:
+    storage = S3Config(endpoint=f"http://127.0.0.1:{moto_port}")
+    store = open_store("s3://tables/artifact", storage)
+    for path in saved.folder.rglob("*"):
+        if path.is_file():
+            store.replace(path.relative_to(saved.folder).as_posix(), path.read_bytes())
+    pixels = tiny_run.pixels(tiny_run.splits.test.image_ids[:10])
+    far, near = predictor.load("s3://tables/artifact", storage), predictor.load(saved.folder)
+    assert (far.predict(pixels).probabilities == near.predict(pixels).probabilities).all()
+    assert all(member.checkpoint.exists() for member in far.members)
+    name = f"members/{far.members[1].name}.safetensors"
+    store.replace(name, store.read(f"members/{far.members[0].name}.safetensors"))
+    with pytest.raises(CheckpointError, match="is not the file that was saved"):
+        predictor.load("s3://tables/artifact", storage)
+    store.remove(name)
+    with pytest.raises(CheckpointError, match=r"s3://tables/artifact cannot be loaded: .*no such"):
+        predictor.load("s3://tables/artifact", storage)

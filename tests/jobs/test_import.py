@@ -134,7 +134,10 @@ def test_search_works_on_an_imported_table_and_run_says_that_it_cannot(
     assert refused.returncode == 2
     assert "the predictions of 'a' were imported: there is no network" in refused.stderr
     again = command("table", "import", tmp_path / "run", tmp_path / "top2.npz", "--seed", "1")
-    assert (again.returncode, "belongs to another run" in again.stderr) == (2, True)
+    assert (again.returncode, "belongs to another config: seed is 0 there" in again.stderr) == (
+        2,
+        True,
+    )
 
 
 WRONG = {

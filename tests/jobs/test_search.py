@@ -86,9 +86,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 def test_a_search_writes_its_report_beside_the_run(make_run: Callable[..., Path]) -> None:
     folder = make_run()
     report, page = search(folder, ["kind=line", "k=2", "stability=5"])
-    stored = SearchReport.model_validate_json(page.with_suffix(".json").read_text())
+    stored = SearchReport.model_validate_json(Path(page).with_suffix(".json").read_text())
     assert stored == report
-    assert page.parent.parent == folder / "search"
+    assert Path(page).parents[1] == folder / "search"
     assert (report.search, report.k, report.search_images, report.judged_images) == (
         "line",
         2,
@@ -112,7 +112,7 @@ def test_the_page_shows_every_member_and_predictor_and_loads_nothing(
     make_run: Callable[..., Path],
 ) -> None:
     report, page = search(make_run(), ["kind=forward", "stability=5", "temperature=true"])
-    html = page.read_text()
+    html = Path(page).read_text()
     for member in report.members:
         assert f'data-member="{member.name}"' in html
         assert member.temperature is not None

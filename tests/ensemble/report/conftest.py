@@ -20,6 +20,7 @@ from ensemble.report.document import (
     Member,
     Report,
     Result,
+    Retries,
     RoutingCandidate,
     RoutingPoint,
     Score,
@@ -272,7 +273,7 @@ def make_execution() -> Execution:
         forward_passes=447_120,
         decoded_images=1796,
         images_per_s=47_464.2,
-        retries=1,
+        retries=Retries(calls=1, requests=0),
         versions={"python": "3.12.3", "ray": "2.56.0", "platform": "Linux x86_64"},
     )
 

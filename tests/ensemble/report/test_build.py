@@ -60,7 +60,7 @@ EXECUTION = document.Execution(
     forward_passes=0,
     decoded_images=0,
     images_per_s=0,
-    retries=0,
+    retries=document.Retries(calls=0, requests=0),
     versions={},
 )
 

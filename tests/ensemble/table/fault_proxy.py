@@ -41,6 +41,8 @@ class FaultProxy:
             if fault == "503":
                 writer.write(_answer(b"503 Slow Down", _SLOW_DOWN))
             elif fault != "reset":
+                if fault == "flipped upload" and head.startswith(b"PUT"):
+                    request = request[:-1] + bytes([request[-1] ^ 1])
                 reply, body = await self._forward(request)
                 if head.startswith(b"GET"):
                     self.body_bytes += len(body)

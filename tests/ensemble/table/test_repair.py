@@ -13,7 +13,7 @@ from ensemble.table.export import export_table
 from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.overview import compare, summarise
-from ensemble.table.repair import collect, find_faults, repair
+from ensemble.table.repair import collect, find_faults, repair, unreferenced
 from ensemble.table.store import LocalStore
 
 MakeMember = Callable[..., Member]
@@ -129,9 +129,27 @@ def test_repair_of_a_lost_log_starts_anew(
         store.remove(key)
     with pytest.raises(DamagedTableError, match="has 6 shard files and no commit log"):
         LogitTable(store)
+    (fault,) = find_faults(store)
+    assert (fault.path, "6 shard files and no commit log" in fault.reason) == ("log", True)
     with hold(store) as lease:
-        repair(store, lease)
+        assert repair(store, lease) == (fault,)
     assert fill(store, members, make_block) == 6
+    assert shards(store) == filled
+
+
+def test_shard_whose_entry_was_the_last_and_is_lost_is_named_and_adopted_by_the_next_run(
+    store: LocalStore,
+    filled: dict[str, bytes],
+    members: tuple[Member, Member],
+    make_block: MakeBlock,
+) -> None:
+    last = list(store.keys("log"))[-1]
+    path = commit(store, 5).path
+    store.remove(last)
+    assert find_faults(store) == ()
+    assert unreferenced(store, LogitTable(store).commits()) == (path,)
+    assert fill(store, members, make_block) == 1
+    assert unreferenced(store, LogitTable(store).commits()) == ()
     assert shards(store) == filled
 
 

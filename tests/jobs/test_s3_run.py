@@ -1,0 +1,113 @@
+"""The main job with everything that it reads and writes on S3, over a socket."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble import models, predictor
+from ensemble.images.settings import FolderConfig
+from ensemble.images.sources import open_source
+from ensemble.report.document import Report
+from ensemble.table.storage import S3Config
+from ensemble.training import checkpoint
+
+# aiobotocore's connections are closed by their finaliser, and moto's server by its thread's end.
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning")]
+
+CONFIG = """
+images:
+  source: {{kind: folder, path: "s3://tables/job/images"}}
+  split: {{train: 0, search: 20, test: 17}}
+  max_bad_images: 1
+members:
+  - {{name: one, source: {{kind: checkpoint, path: "s3://tables/job/weights/0.safetensors"}}}}
+  - {{name: two, source: {{kind: checkpoint, path: "s3://tables/job/weights/1.safetensors"}}}}
+storage: {{endpoint: "http://127.0.0.1:{port}", runs: "s3://tables/job/runs"}}
+report: {{top_k: 2}}
+cluster: {{device: cpu, hosts: 1, shard_images: 16, object_store_mb: 128}}
+"""
+
+
+@pytest.fixture
+def client(moto_port: int, tmp_path: Path) -> Any:
+    """A bucket with 37 images of three classes, one of them torn, and two networks."""
+    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{moto_port}")
+    rng, path = np.random.default_rng(0), tmp_path / "file"
+
+    def put(key: str) -> None:
+        client.put_object(Bucket="tables", Key=f"job/{key}", Body=path.read_bytes())
+
+    for i in range(36):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path, "PNG")
+        put(f"images/class{i % 3}/{i:02d}.png")
+    path.write_bytes(path.read_bytes()[:50])
+    put("images/class0/torn.png")
+    header = {
+        "architecture": "alexnet_small",
+        "classes": "[0, 1, 2]",
+        "head": "head",
+        "parameters": "1",
+        "preprocessing": '{"size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.3, 0.3, 0.3]}',
+    }
+    for seed in range(2):
+        checkpoint.save(models.build("alexnet_small", 3, seed), path, header)
+        put(f"weights/{seed}.safetensors")
+    return client
+
+
+def test_a_run_on_s3_leaves_everything_there_and_another_machine_goes_on_with_it(
+    client: Any, moto_port: int, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    config = tmp_path / "job.yaml"
+    config.write_text(CONFIG.format(port=moto_port))
+    keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+    def run(folder: str) -> str:
+        (tmp_path / folder).mkdir()
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs", "run", str(config), "name=mine"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path / folder,
+            env=environment | keys,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "published: s3://tables/job/runs/mine" in done.stdout
+        left = [p.read_bytes() for p in (tmp_path / folder).rglob("*") if p.is_file()]
+        assert not any(b"testsecret" in data for data in (*left, done.stdout.encode()))
+        return done.stdout
+
+    def published() -> dict[str, bytes]:
+        listed = client.list_objects_v2(Bucket="tables", Prefix="job/runs/mine/")["Contents"]
+        return {
+            entry["Key"]: client.get_object(Bucket="tables", Key=entry["Key"])["Body"].read()
+            for entry in listed
+        }
+
+    assert "72 forward passes" in run("first")
+    first = published()
+    assert "; 0 forward passes" in run("another machine")
+    again = published()
+    name = "job/runs/mine/report.json"
+    before, after = (Report.model_validate_json(found[name]) for found in (first, again))
+    assert after.reproducible() == before.reproducible()
+    assert [bad.image_id for bad in after.data.bad_images] == ["class0/torn.png"]
+    volatile = ("report.json", "report.html", "config.json")
+    for key in again:
+        if not key.endswith(volatile) and "/lease/" not in key:
+            assert again[key] == first[key]
+    assert not any(b"testsecret" in data for data in again.values())
+    storage = S3Config(endpoint=f"http://127.0.0.1:{moto_port}")
+    source = open_source(FolderConfig(path="s3://tables/job/images", storage=storage))
+    images = [source.decode(f"class{i % 3}/{i:02d}.png") for i in range(36)]
+    found = predictor.load("s3://tables/job/runs/mine/ensemble", storage).predict(images)
+    assert found.probabilities.shape == (36, 3)
