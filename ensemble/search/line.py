@@ -13,7 +13,6 @@ Source: Och 2003 for the line search.
 """
 
 import numpy as np
-from jaxtyping import Int
 
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import GRID_STEPS, WEIGHT_UNITS, largest_total
@@ -105,18 +104,17 @@ class _LineSearch:
 
     def _choice(self, member: int, weights: list[int], found: Plateaus) -> Choice:
         """Take the best of some weights, the first of equals."""
-        errors, nlls, tried = [], [], np.array(self.units)
-        for weight in weights:
-            tried[member] = weight
-            errors.append(self._errors(tried, weight, found))
-            nlls.append(self.table.nll(tried))
+        nlls = self.table.nlls(self.units, member, weights)
+        errors = [self._errors(member, weight, found) for weight in weights]
         losses = [loss(e, nll, self.config) for e, nll in zip(errors, nlls, strict=True)]
         best = min(range(len(weights)), key=lambda i: losses[i])
         return Choice(weights[best], errors[best], nlls[best], found.at(_GRID))
 
-    def _errors(self, tried: Int[np.ndarray, " member"], weight: int, found: Plateaus) -> int:
+    def _errors(self, member: int, weight: int, found: Plateaus) -> int:
         if weight <= found.last[-1]:
             return int(found.at(np.array([weight]))[0])
+        tried = np.array(self.units)
+        tried[member] = weight
         return self.table.errors(tried, self.config.error_k)
 
     def _note(self, member: int, found: Plateaus, least: int) -> tuple[str, ...]:

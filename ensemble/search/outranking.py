@@ -339,6 +339,26 @@ class OutrankingTable:
         losses = -np.log(np.maximum(self.true_average(units), PROBABILITY_FLOOR))
         return float(np.average(losses, weights=self.image_counts))
 
+    def nlls(
+        self, units: Int[np.ndarray, " member"], member: int, weights: Sequence[int]
+    ) -> list[float]:
+        """Give `nll` at some weights of one member, without adding up the others' for each.
+
+        To the bit, as sums of whole units times multiples of 2^-bits are exact.
+        """
+        others = np.array(units)
+        others[member] = 0
+        others_sum, total = self.true_probabilities @ others.astype(np.float64), others.sum()
+        own = np.ascontiguousarray(self.true_probabilities[:, member])
+        is_broken, found = self._is_broken(others), []
+        for weight in weights:
+            average = (others_sum + own * float(weight)) / (total + weight)
+            if self.num_broken.any():
+                average[is_broken | self.broken[:, member] if weight else is_broken] = 0
+            losses = -np.log(np.maximum(average, PROBABILITY_FLOOR, out=average))
+            found.append(float(np.average(losses, weights=self.image_counts)))
+        return found
+
     def num_floored(self, units: Int[np.ndarray, " member"]) -> int:
         """Count the images whose label has less than 2^-30 on average, broken ones included."""
         return self.count(self.true_average(units) < PROBABILITY_FLOOR)

@@ -81,7 +81,7 @@ class WeightState:
             candidates = [0, lowest_nll(self.table, self.units, member, WEIGHT_UNITS)]
         else:
             candidates = _plateau_weights(curve)
-        nlls = [self._nll(member, weight) for weight in candidates]
+        nlls = self.table.nlls(self.units, member, candidates)
         losses = [
             loss(int(curve[weight]), nll, self.config)
             for weight, nll in zip(candidates, nlls, strict=True)
@@ -90,11 +90,6 @@ class WeightState:
         weight = candidates[best]
         grid = curve[:: WEIGHT_UNITS // GRID_STEPS]
         return Choice(weight, int(curve[weight]), nlls[best], grid)
-
-    def _nll(self, member: int, weight: int) -> float:
-        units = np.array(self.units)
-        units[member] = weight
-        return self.table.nll(units)
 
 
 def anchor_units(table: OutrankingTable, anchor: int) -> Int[np.ndarray, " member"]:
