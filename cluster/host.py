@@ -22,6 +22,7 @@ class Host:
         torch.set_num_threads(threads)
         self._device = torch.device(device)
         self._networks: dict[str, torch.nn.Module] = {}
+        self._flops: dict[str, int] = {}
 
     def train(self, task: TrainTask, *shards: ImageShard) -> str:
         """Train, publish the checkpoint, and return its path."""
@@ -31,9 +32,11 @@ class Host:
 
     def predict(self, member: Member, shard: ImageShard) -> LogitBlock:
         """The block of a member and a shard."""
-        from ensemble.predict import predict
+        from ensemble.predict import count_flops, predict
         from ensemble.training.member import load_network
 
-        if member.column not in self._networks:
-            self._networks[member.column] = load_network(member).to(self._device)
-        return predict(self._networks[member.column], member, shard, self._device)
+        column = member.column
+        if column not in self._networks:
+            self._networks[column] = load_network(member).to(self._device)
+            self._flops[column] = count_flops(self._networks[column], member, self._device)
+        return predict(self._networks[column], member, shard, self._device, self._flops[column])

@@ -18,7 +18,11 @@ BATCH_IMAGES = 64
 
 
 def predict(
-    network: nn.Module, member: Member, shard: ImageShard, device: torch.device
+    network: nn.Module,
+    member: Member,
+    shard: ImageShard,
+    device: torch.device,
+    flops_per_image: int | None = None,
 ) -> LogitBlock:
     """Predict the images of a shard under every view of the member.
 
@@ -27,7 +31,9 @@ def predict(
         member: Whose preprocessing and views to use.
         shard: Decoded images.
         device: Where the network is.
+        flops_per_image: As counted by `count_flops`, for the block.
     """
+    held = _begin_gpu_peak(device)
     started = time.perf_counter()
     to = member.preprocessing
     images = to_input([shard], to.size, to.resize, to.interpolation).to(device)
@@ -39,7 +45,39 @@ def predict(
         bad=shard.bad,
         seconds=time.perf_counter() - started,
         forward_passes=len(images) * len(list_views(member.views)),
+        flops_per_image=flops_per_image,
+        gpu_bytes=None if held is None else _gpu_peak(network, device) - held,
     )
+
+
+def count_flops(network: nn.Module, member: Member, device: torch.device) -> int:
+    """Count the floating-point operations for one image under all views; costs one forward pass.
+
+    A multiplication and the addition after it are two. Convolutions, products of matrices and
+    attention are counted; what is done for each element alone is not.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    size = member.preprocessing.size
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(torch.zeros(1, 3, size, size, device=device))
+    return int(counter.get_total_flops()) * len(list_views(member.views))
+
+
+def _begin_gpu_peak(device: torch.device) -> int | None:
+    """Forget the peak so far; give the bytes that are in use now, other members' weights included."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def _gpu_peak(network: nn.Module, device: torch.device) -> int:
+    """Give the peak since then, plus the network's own weights, which were in use before."""
+    own = [*network.parameters(), *network.buffers()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in own)
+    return torch.cuda.max_memory_allocated(device) + weights
 
 
 def predict_input(

@@ -32,13 +32,13 @@ class Column:
         member: Its name.
         key: The column's identity.
         family: Its architecture.
-        seconds_per_image: That its forward passes took; 0 where nothing was measured.
+        costs: What the run measured, by unit; 0 where it did not.
     """
 
     member: str
     key: str
     family: str
-    seconds_per_image: float
+    costs: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class FinishedRun:
     @property
     def costs(self) -> dict[str, dict[str, float]]:
         """Give what the run measured, by unit and member; a unit is there if all members have it."""
-        found = {"seconds": {c.member: c.seconds_per_image for c in self.columns}}
+        units = self.columns[0].costs
+        found = {unit: {c.member: c.costs[unit] for c in self.columns} for unit in units}
         if (parameters := _parameters(self.files)).keys() >= self.families.keys():
             found["parameters"] = {name: parameters[name] for name in self.families}
         return {unit: costs for unit, costs in found.items() if all(costs.values())}
@@ -190,8 +191,20 @@ def _column(commits: list[Commit], member: str) -> Column:
         member=member,
         key=last.column,
         family=str(last.identity.get("architecture", member)),
-        seconds_per_image=seconds_per_image(commits, last.column),
+        costs=_costs([commit for commit in commits if commit.column == last.column]),
     )
+
+
+def _costs(commits: Sequence[Commit]) -> dict[str, float]:
+    flops, gpu_bytes = (
+        (commit.flops_per_image for commit in commits),
+        (c.gpu_bytes for c in commits),
+    )
+    return {
+        "seconds": seconds_per_image(commits, commits[0].column),
+        "flops": float(max(filter(None, flops), default=0)),
+        "gpu_bytes": float(max(filter(None, gpu_bytes), default=0)),
+    }
 
 
 def _without_bad(table: LogitTable, columns: tuple[Column, ...], splits: Splits) -> Splits:

@@ -10,7 +10,7 @@ from ensemble.config import Config, check
 from ensemble.errors import ConfigError
 from ensemble.search.config import SearchConfig
 
-CostUnit = Literal["seconds", "parameters"]
+CostUnit = Literal["seconds", "parameters", "flops", "gpu_bytes"]
 
 
 class SearchJobConfig(Config):
@@ -19,8 +19,8 @@ class SearchJobConfig(Config):
     search: SearchConfig = SearchConfig(kind="auto")
     """Which search, and what it may not exceed. Its keys may be given without `search.`."""
     cost: CostUnit = "seconds"
-    """What members are charged, where `search.costs` does not say: the seconds an image that the run
-    measured, or parameters."""
+    """What members are charged, where `search.costs` does not say: seconds an image, parameters,
+    floating-point operations an image, or peak GPU bytes, as the run measured them."""
     temperature: bool = False
     """Fit a temperature for each member; it is kept only if it lowers the NLL on held-out images."""
     cross_fit: bool = False

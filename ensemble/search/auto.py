@@ -73,7 +73,7 @@ def _held_out(
 
 def _words(chosen: str, losses: dict[str, Loss], num_images: int, config: SearchConfig) -> str:
     if not losses:
-        return "There was nothing to choose by: too few images or too little time. Took `best`."
+        return "There was nothing to choose by: too few images or too little time. Took the best member."
     name = "NLL" if config.objective == "nll" else f"top-{config.error_k} errors"
     listed = ", ".join(f"{kind} {losses[kind][0]:.5g}" for kind in losses)
-    return f"Chose `{chosen}` by {name} on {num_images} images held out in turn: {listed}."
+    return f"Chose {chosen} by {name} on {num_images} images held out in turn: {listed}."

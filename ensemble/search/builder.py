@@ -11,7 +11,7 @@ from ensemble.search.contested import Columns, ContestedBlock, check_window, con
 from ensemble.search.fixed_point import fraction_bits
 from ensemble.search.outranking import OutrankingTable, bounds
 
-_BLOCK_VALUES = 1 << 17  # of one member: 128 images of 1000 classes; smaller keep threads waiting
+_BLOCK_VALUES = 1 << 18  # of one member: 262 images of 1000 classes; smaller keep threads waiting
 
 
 class OutrankingBuilder:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32, Num
 
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS
@@ -26,7 +26,8 @@ from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
 from ensemble.search.state import Loss, finish, late_note, loss
 
-_FAR = 4  # what this many times the votes so far can turn is picked out of the whole table
+_FAR = 7  # what this many times the votes so far can turn is picked out of the whole table,
+_NEAR = 4  # and out of that what this part of the votes so far can turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,7 @@ class _Open:
         votes_left: After so many votes all this is out of date.
     """
 
-    differences: Int32[np.ndarray, "member pair"]
+    differences: Num[np.ndarray, "member pair"]
     highest: Int32[np.ndarray, " pair"]
     lowest: Int32[np.ndarray, " pair"]
     scores: Float[np.ndarray, " pair"]
@@ -99,17 +100,18 @@ class _Open:
         always = self.scores > self.lowest * -num_votes
         undecided = self.scores > self.highest * -num_votes
         undecided &= ~always
-        least = self.least + self.count(always)
-        is_open = (least < k) & (least + self.count(undecided) >= k)
+        least, num_pairs = self.least + self.count(always), self.count(undecided)
+        is_open = (least < k) & (least + num_pairs >= k)
         undecided &= np.repeat(is_open, self.num_pairs)
         pairs = np.flatnonzero(undecided)
         return _Open(
-            differences=self.differences[:, pairs],
+            # As float64, which every round would make of them otherwise.
+            differences=self.differences.take(pairs, axis=1).astype(np.float64),
             highest=self.highest[pairs],
             lowest=self.lowest[pairs],
             scores=self.scores[pairs],
             images=self.images[is_open],
-            num_pairs=self.count(undecided)[is_open],
+            num_pairs=num_pairs[is_open],
             least=least[is_open],
             errors=self.errors + int(problem.counts[self.images[least >= k]].sum()),
             votes_left=num_votes,
@@ -173,19 +175,18 @@ class _Votes:
             self._far = self._whole.narrow(float(_FAR * num_votes), self.problem)
             self._near = None
         if self._near is None or self._near.votes_left <= 0:
-            near = min(1.0 + num_votes // 2, self._far.votes_left)
+            near = min(1.0 + num_votes // _NEAR, self._far.votes_left)
             self._near = self._far.narrow(near, self.problem)
         return self._near
 
     def nll(self, members: Sequence[int]) -> list[float]:
         """Give the NLL with one more vote for each of some members."""
         total, table = self.votes.sum() + 1, self.table
-        nlls = []
-        for member in members:
-            average = (self.true_sum + self.problem.true_probabilities[member]) / total
-            average[self.is_broken | table.broken[:, member]] = 0
-            losses = -np.log(np.maximum(average, PROBABILITY_FLOOR))
-            nlls.append(float(np.average(losses, weights=table.image_counts)))
+        averages = (self.true_sum + self.problem.true_probabilities[members]) / total
+        if table.num_broken.any():
+            averages[self.is_broken | table.broken[:, members].T] = 0
+        losses = -np.log(np.maximum(averages, PROBABILITY_FLOOR, out=averages))
+        nlls: list[float] = np.average(losses, axis=1, weights=table.image_counts).tolist()
         return nlls
 
     def _update_whole(self) -> None:
@@ -257,8 +258,10 @@ def _vote(
     for number in range(config.rounds):
         if limits.is_late and number:
             break
-        selected = (state.votes + before) > 0
-        allowed = [m for m in pool if selected[m] or limits.allow_more(selected, m)]
+        allowed = pool
+        if limits.are_set:
+            selected = (state.votes + before) > 0
+            allowed = [m for m in pool if selected[m] or limits.allow_more(selected, m)]
         if number < len(start):
             allowed = [start[number]] if start[number] in allowed else []
         if not allowed:
@@ -279,18 +282,16 @@ def _next_vote(state: _Votes, allowed: list[int], best: Loss | None) -> tuple[Lo
     Where errors alone say that it is no new best, its NLL is not counted and stands as infinity.
     """
     config, costs = state.problem.config, state.problem.limits.costs
-    errors = state.errors()
+    errors = state.errors().tolist()
     if config.objective != "nll":
-        least = errors[allowed].min()
+        least = min(errors[member] for member in allowed)
         allowed = [member for member in allowed if errors[member] == least]
         if len(allowed) == 1 and best is not None and least > best[0]:
-            return (float(least), np.inf), allowed[0], int(least)
-    losses = [
-        loss(int(errors[member]), nll, config)
-        for member, nll in zip(allowed, state.nll(allowed), strict=True)
-    ]
+            return (float(least), np.inf), allowed[0], least
+    nlls = state.nll(allowed)
+    losses = [loss(errors[member], nll, config) for member, nll in zip(allowed, nlls, strict=True)]
     after, _, member = min(zip(losses, costs[allowed].tolist(), allowed, strict=True))
-    return after, member, int(errors[member])
+    return after, member, errors[member]
 
 
 def _restart(

@@ -18,6 +18,7 @@ from ensemble.search.fixed_point import LOG_TOLERANCE, quantise
 
 Columns = Float[np.ndarray, "member image class"] | Sequence[Float[np.ndarray, "image class"]]
 
+_SMALLEST_BUFFER = 16  # elements
 _HALF_MINUS_ZERO = 0x8000
 _HALF_MINUS_INFINITY = 0xFC00
 
@@ -114,7 +115,8 @@ def contested_pairs(
     label_scores = quantise(np.where(broken, -np.inf, label_logs), bits)
     candidates = _candidates(blocks, own, _thresholds(label_scores, broken, bits))
     bounds = np.searchsorted(candidates, np.arange(num_images + 1) * num_classes)
-    image = np.repeat(np.arange(num_images), np.diff(bounds))
+    num_pairs = np.diff(bounds)
+    image = np.repeat(np.arange(num_images), num_pairs)
     logs = _gather(blocks, candidates)
     # One pass finds out that all is well, as it nearly always is: max carries a NaN on.
     if logs.size and not logs.max() <= LOG_TOLERANCE:
@@ -122,18 +124,20 @@ def contested_pairs(
         broken[member, image[pair]] = True
     label_scores[broken] = 0
     differences = quantise(logs, bits)
-    differences -= np.take(label_scores, image, axis=1)
+    differences -= np.repeat(label_scores, num_pairs, axis=1)
     if broken.any():
         differences[broken[:, image]] = -np.inf  # makes no pair contested
     kept = np.flatnonzero(differences.max(axis=0) >= 0)
-    differences, image = differences[:, kept], image[kept]
+    if len(kept) < len(image):  # hardly ever: the threshold is just below the label
+        differences, image, candidates = differences[:, kept], image[kept], candidates[kept]
+        num_pairs = np.bincount(image, minlength=num_images)
     if broken.any():
         differences[np.isneginf(differences)] = 0  # and adds nothing to a sum
-    classes = candidates[kept] - image * num_classes
-    ranks = _ranks(differences, classes < labels[image], image, num_images)
+    classes = candidates - image * num_classes
+    ranks = _ranks(differences, np.where(classes < labels[image], -0.5, 0.5), num_pairs)
     ranks[broken] = num_classes
     return ContestedBlock(
-        num_pairs=np.bincount(image, minlength=num_images),
+        num_pairs=num_pairs,
         classes=classes.astype(np.int32),
         differences=differences.astype(np.int32),
         label_scores=label_scores,
@@ -145,10 +149,10 @@ def contested_pairs(
 def _gather(
     blocks: Sequence[Float[np.ndarray, "image class"]], flat_index: Int[np.ndarray, " item"]
 ) -> Float[np.ndarray, "member item"]:
-    gathered = np.empty((len(blocks), len(flat_index)))
+    gathered = np.empty((len(blocks), len(flat_index)), dtype=np.result_type(*blocks))
     for row, block in zip(gathered, blocks, strict=True):
-        row[:] = block.reshape(-1)[flat_index]
-    return gathered
+        row[:] = block.reshape(-1).take(flat_index)
+    return gathered.astype(np.float64)
 
 
 def _broken(logs: Float[np.ndarray, "member item"]) -> Bool[np.ndarray, "member item"]:
@@ -187,17 +191,28 @@ def _candidates(
     """List flat (image, class) indices, but the labels' own, not below it in every member."""
     is_below = np.empty(blocks[0].shape, dtype=np.bool_)
     below_in_all = np.ones_like(is_below)
-    for block, lowest in zip(blocks, thresholds, strict=True):
-        if block.dtype == np.float16:
-            _half_is_below(block.view(np.uint16), lowest, is_below)
-        else:
-            rounded_down = np.nextafter(lowest.astype(block.dtype), block.dtype.type(-np.inf))
-            rounded_down[np.isposinf(lowest)] = np.inf
-            np.less(block, rounded_down[:, None], out=is_below)
-        np.logical_and(below_in_all, is_below, out=below_in_all)
+    with np.errstate():  # puts the buffer's size back, too
+        # NumPy would spread each image's threshold over a buffer, and take twice as long.
+        np.setbufsize(_SMALLEST_BUFFER)
+        for block, lowest in zip(blocks, thresholds, strict=True):
+            _is_below(block, lowest, is_below)
+            np.logical_and(below_in_all, is_below, out=below_in_all)
     flat = below_in_all.reshape(-1)
     flat[own] = True
     return np.flatnonzero(np.logical_not(flat, out=flat))
+
+
+def _is_below(
+    block: Float[np.ndarray, "image class"],
+    lowest: Float[np.ndarray, " image"],
+    out: Bool[np.ndarray, "image class"],
+) -> None:
+    """Compare with a threshold of each image, rounded down; +inf puts all numbers aside."""
+    if block.dtype == np.float16:
+        return _half_is_below(block.view(np.uint16), lowest, out)
+    rounded_down = np.nextafter(lowest.astype(block.dtype), block.dtype.type(-np.inf))
+    rounded_down[np.isposinf(lowest)] = np.inf
+    np.less(block, rounded_down[:, None], out=out)
 
 
 def _half_is_below(
@@ -219,16 +234,14 @@ def _half_is_below(
 
 def _ranks(
     differences: Float[np.ndarray, "member pair"],
-    wins_ties: Bool[np.ndarray, " pair"],
-    image: Int[np.ndarray, " pair"],
-    num_images: int,
+    bars: Float[np.ndarray, " pair"],
+    num_pairs: Int[np.ndarray, " image"],
 ) -> Int32[np.ndarray, "member image"]:
-    """Count the classes that outrank the label in each single member."""
-    ranks = np.zeros((len(differences), num_images), dtype=np.int32)
-    if len(image):
-        first = np.flatnonzero(np.append(True, image[1:] != image[:-1]))
-        outranks = (differences > 0) | ((differences == 0) & wins_ties)
-        ranks[:, image[first]] = np.add.reduceat(
-            outranks.view(np.int8), first, axis=1, dtype=np.int32
-        )
+    """Count the classes that outrank the label in each single member: those beyond their bar."""
+    ranks = np.zeros((len(differences), len(num_pairs)), dtype=np.int32)
+    images = np.flatnonzero(num_pairs)
+    if len(images):
+        first = (np.cumsum(num_pairs) - num_pairs)[images]
+        outranks = (differences > bars).view(np.int8)
+        ranks[:, images] = np.add.reduceat(outranks, first, axis=1, dtype=np.int32)
     return ranks

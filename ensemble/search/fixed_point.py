@@ -7,8 +7,8 @@ FMA and the order of members cannot change a score, and equal scores come out eq
 
 52 bits have to do for both. 30 for a probability tell apart what differs by 1e-9 (float16 storage
 keeps 24), and differences of two fit into int32, half the memory of float64. The 22 that are left
-hold 41 members at weight 1.00 in units fine enough for the searches that look at all real weights.
-Only the ratios of weights matter to a score, so any integers will do.
+hold 41 members at weight 1.00, or fewer at greater weights, in units fine enough for the searches
+that look at all real weights. Only the ratios of weights matter to a score, so any integers will do.
 """
 
 import numpy as np
@@ -32,7 +32,12 @@ PROBABILITY_FLOOR = 2.0**-MAX_BITS
 
 def fraction_bits(num_members: int) -> int:
     """Choose bits such that all members at weight 1.00 stay exact: 30 for up to 41 members."""
-    return min(MAX_BITS, 52 - _largest_sum(num_members).bit_length())
+    return min(MAX_BITS, 52 - _with_tolerance(WEIGHT_UNITS * num_members).bit_length())
+
+
+def largest_total(num_members: int) -> int:
+    """Give the largest sum of weights, units, for which scores are exact: 41.11 for 41 members."""
+    return (1 << (52 - fraction_bits(num_members))) * 100 // 101 - 1
 
 
 def quantise(
@@ -82,14 +87,15 @@ def checked_units(
             f"weights {units.tolist()} (units of {1 / WEIGHT_UNITS:.5f}): none may be negative and "
             "one must be positive."
         )
-    if total > WEIGHT_UNITS * num_members:
+    if total > largest_total(num_members):
         raise ConfigError(
-            f"weights {units.tolist()} (units of {1 / WEIGHT_UNITS:.5f}) sum to {total}; scores "
-            f"are exact up to {WEIGHT_UNITS} a member. Divide all by the largest."
+            f"weights {units.tolist()} (units of {1 / WEIGHT_UNITS:.5f}) sum to {total}; scores of "
+            f"{num_members} members are exact up to {largest_total(num_members)}. Divide all by the "
+            "largest."
         )
     return units.astype(np.int64)
 
 
-def _largest_sum(num_members: int) -> int:
+def _with_tolerance(total: int) -> int:
     # exp(LOG_TOLERANCE) < 1.01: a probability may exceed 1 by that much.
-    return (WEIGHT_UNITS + WEIGHT_UNITS // 100) * num_members
+    return total + total // 100

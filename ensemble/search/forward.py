@@ -16,6 +16,7 @@ from ensemble.search.state import (
     anchor_units,
     finish,
     late_note,
+    step,
 )
 
 
@@ -40,7 +41,7 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
         if not choices[member].weight or after >= before:
             break
         state.set(member, choices[member].weight)
-        steps.append(state.step(member, choices[member]))
+        steps.append(step(state.table, member, choices[member]))
         before = after
     return finish(state.table, config, "forward", state.units, tuple(steps))
 

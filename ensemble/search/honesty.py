@@ -123,7 +123,7 @@ def warnings(table: OutrankingTable, ensemble: Ensemble) -> tuple[str, ...]:
         found.append(
             f"The search split has {table.num_images:,} images for {table.num_classes:,} classes, "
             f"{per_class:.1f} a class; below {IMAGES_PER_CLASS} a class weights follow chance. "
-            f"Use {IMAGES_PER_CLASS * table.num_classes:,} images or more, or trust `uniform`."
+            f"Use {IMAGES_PER_CLASS * table.num_classes:,} images or more, or trust equal weights."
         )
     least = int(table.member_errors(ensemble.k).min())
     if least < LEAST_ERRORS:

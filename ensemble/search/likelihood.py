@@ -61,22 +61,21 @@ def mixture_weights(
     probabilities = np.maximum(probabilities, PROBABILITY_FLOOR)
     shares = np.full(num_images, 1 / num_images) if counts is None else counts / counts.sum()
 
-    def gain(weights: Float[np.ndarray, " member"]) -> Float[np.ndarray, " member"]:
-        return (shares / (probabilities @ weights)) @ probabilities
-
-    def nll(weights: Float[np.ndarray, " member"]) -> float:
-        return -float(shares @ np.log(probabilities @ weights))
+    def gain(average: Float[np.ndarray, " image"]) -> Float[np.ndarray, " member"]:
+        return (shares / average) @ probabilities
 
     weights = np.full(num_members, 1 / num_members)
+    average = probabilities @ weights
     for _ in range(_MAX_STEPS):
-        gains = gain(weights)
+        gains = gain(average)
         if np.log(gains.max()) < _TOLERANCE or (limits and limits.is_late):
             break
         once = weights * gains
-        twice = once * gain(once)
+        twice = once * gain(probabilities @ once)
         weights = _extrapolated(weights, once, twice)
-        if not nll(weights) <= nll(twice):
-            weights = twice
+        average, safe = probabilities @ weights, probabilities @ twice
+        if not shares @ np.log(average / safe) >= 0:
+            weights, average = twice, safe
     return weights / weights.sum()
 
 

@@ -35,6 +35,7 @@ from ensemble.search.fixed_point import (
     WEIGHT_UNITS,
     checked_units,
 )
+from ensemble.search.plateaus import Line, Plateaus
 from ensemble.search.sweep import error_curve
 
 _BLOCK_PAIRS = 1 << 14  # so that a sum over members stays in cache
@@ -273,6 +274,63 @@ class OutrankingTable:
         curve[1:] += counts[breaks].sum()
         return curve
 
+    def plateaus(
+        self,
+        units: Int[np.ndarray, " member"],
+        member: int,
+        k: int,
+        scores: Float[np.ndarray, " pair"],
+        low: int,
+        high: int | None,
+        last: int,
+        at_most: float = np.inf,
+    ) -> Plateaus | None:
+        """Count the top-k errors at every real weight of one member from `low` to `high`.
+
+        Args:
+            units: Weights of the others, in units of 0.00001; that of `member` is not read.
+            member: Index of the member whose weight runs.
+            k: The error is top-k.
+            scores: `scores` of the others' weights.
+            low: Units.
+            high: Units; None: without end.
+            last: The greatest weight there may be, units.
+            at_most: No plateau with more errors is of interest.
+
+        Returns:
+            None where no plateau can have as few errors as `at_most`.
+
+        Raises:
+            ShapeError: There is not one weight for each member.
+            ConfigError: The weights or k are outside what the table is exact for.
+        """
+        others = np.array(units)
+        others[member] = 0
+        others = self._checked(others, k)
+        counts = self.image_counts
+        if counts is None:
+            counts = np.ones(self.num_images, np.int64)
+        is_broken = self._is_broken(others)
+        breaks = self.broken[:, member] & ~is_broken
+        start = scores + self.differences[member] * float(low) if low else scores
+        num_outranking = self.num_outranking(start > 0)
+        line = Line(
+            start,
+            self.differences[member],
+            self.bias,
+            self.images,
+            num_outranking,
+            np.where(is_broken | breaks, 0, counts),
+            k,
+            low,
+        )
+        lost = int(counts[is_broken | breaks].sum())
+        found = line.plateaus(high, last, at_most - lost)
+        if found is None or not lost:
+            return found
+        at_zero = int(counts[breaks & (num_outranking < k)].sum()) if low == 0 else 0
+        return found.raised(lost, at_zero)
+
     def nll(self, units: Int[np.ndarray, " member"]) -> float:
         """Average -log of the label's averaged probability (nats); below 2^-30 it counts as that.
 
@@ -280,6 +338,26 @@ class OutrankingTable:
         """
         losses = -np.log(np.maximum(self.true_average(units), PROBABILITY_FLOOR))
         return float(np.average(losses, weights=self.image_counts))
+
+    def nlls(
+        self, units: Int[np.ndarray, " member"], member: int, weights: Sequence[int]
+    ) -> list[float]:
+        """Give `nll` at some weights of one member, without adding up the others' for each.
+
+        To the bit, as sums of whole units times multiples of 2^-bits are exact.
+        """
+        others = np.array(units)
+        others[member] = 0
+        others_sum, total = self.true_probabilities @ others.astype(np.float64), others.sum()
+        own = np.ascontiguousarray(self.true_probabilities[:, member])
+        is_broken, found = self._is_broken(others), []
+        for weight in weights:
+            average = (others_sum + own * float(weight)) / (total + weight)
+            if self.num_broken.any():
+                average[is_broken | self.broken[:, member] if weight else is_broken] = 0
+            losses = -np.log(np.maximum(average, PROBABILITY_FLOOR, out=average))
+            found.append(float(np.average(losses, weights=self.image_counts)))
+        return found
 
     def num_floored(self, units: Int[np.ndarray, " member"]) -> int:
         """Count the images whose label has less than 2^-30 on average, broken ones included."""

@@ -48,12 +48,7 @@ def _nlls(
     table: OutrankingTable, units: Int[np.ndarray, " member"], member: int
 ) -> Float[np.ndarray, " weight"]:
     """Give the NLL at each weight of the grid."""
-    tried = np.array(units)
-    nlls = np.empty(GRID_STEPS + 1)
-    for step in range(GRID_STEPS + 1):
-        tried[member] = step * _STEP_UNITS
-        nlls[step] = table.nll(tried)
-    return nlls
+    return np.array(table.nlls(units, member, range(0, WEIGHT_UNITS + 1, _STEP_UNITS)))
 
 
 def _note(config: SearchConfig, steps: list[SearchStep]) -> str:

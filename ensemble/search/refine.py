@@ -17,7 +17,7 @@ from ensemble.search.limits import Limits, check_names
 from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
-from ensemble.search.state import WeightState, finish, late_note, to_scale
+from ensemble.search.state import WeightState, finish, late_note, step, to_scale
 
 _MAX_PASSES = 20
 
@@ -84,7 +84,7 @@ def _descend_beside(
             choice = state.best_weight(member)
             if choice.loss(config) < current:
                 state.set(member, choice.weight)
-                steps.append(state.step(member, choice))
+                steps.append(step(state.table, member, choice))
                 current = choice.loss(config)
             else:
                 state.set(member, weight)

@@ -78,10 +78,10 @@ class WeightState:
             self.units, member, self.config.error_k, self._scores, WEIGHT_UNITS
         )
         if self.config.objective == "nll":
-            candidates = [0, _lowest_nll(self.table, self.units, member)]
+            candidates = [0, lowest_nll(self.table, self.units, member, WEIGHT_UNITS)]
         else:
             candidates = _plateau_weights(curve)
-        nlls = [self._nll(member, weight) for weight in candidates]
+        nlls = self.table.nlls(self.units, member, candidates)
         losses = [
             loss(int(curve[weight]), nll, self.config)
             for weight, nll in zip(candidates, nlls, strict=True)
@@ -90,21 +90,6 @@ class WeightState:
         weight = candidates[best]
         grid = curve[:: WEIGHT_UNITS // GRID_STEPS]
         return Choice(weight, int(curve[weight]), nlls[best], grid)
-
-    def step(self, member: int, choice: Choice) -> SearchStep:
-        """Record a choice."""
-        return SearchStep(
-            member=self.table.member_names[member],
-            weight=choice.weight / WEIGHT_UNITS,
-            errors=choice.errors,
-            selected=choice.weight > 0,
-            errors_by_weight=choice.errors_by_weight,
-        )
-
-    def _nll(self, member: int, weight: int) -> float:
-        units = np.array(self.units)
-        units[member] = weight
-        return self.table.nll(units)
 
 
 def anchor_units(table: OutrankingTable, anchor: int) -> Int[np.ndarray, " member"]:
@@ -118,6 +103,17 @@ def anchor_step(table: OutrankingTable, anchor: int, k: int) -> SearchStep:
     """Record that a member was taken with weight 1.00."""
     errors = int(table.member_errors(k)[anchor])
     return SearchStep(table.member_names[anchor], 1.0, errors, True, np.zeros(0, np.int64))
+
+
+def step(table: OutrankingTable, member: int, choice: Choice) -> SearchStep:
+    """Record a choice."""
+    return SearchStep(
+        member=table.member_names[member],
+        weight=choice.weight / WEIGHT_UNITS,
+        errors=choice.errors,
+        selected=choice.weight > 0,
+        errors_by_weight=choice.errors_by_weight,
+    )
 
 
 def finish(
@@ -166,15 +162,17 @@ def _plateau_weights(curve: Int[np.ndarray, " weight"]) -> list[int]:
     return weights if first[0] or 0 in weights else [*weights, 0]
 
 
-def _lowest_nll(table: OutrankingTable, units: Int[np.ndarray, " member"], member: int) -> int:
-    """Find the weight in [0, 1.00] at which the NLL is lowest, by halving on its derivative.
+def lowest_nll(
+    table: OutrankingTable, units: Int[np.ndarray, " member"], member: int, most: int
+) -> int:
+    """Find the weight, units up to `most`, at which the NLL is lowest, by halving on its derivative.
 
     The average is (1 - t) others + t member, in which the NLL is convex.
     """
     total = float(units.sum())
     others, own = table.true_average(units), table.true_probabilities[:, member]
     counts = table.image_counts
-    low, high = 0.0, WEIGHT_UNITS / (total + WEIGHT_UNITS)
+    low, high = 0.0, most / (total + most)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         average = np.maximum((1 - middle) * others + middle * own, PROBABILITY_FLOOR)
@@ -182,4 +180,4 @@ def _lowest_nll(table: OutrankingTable, units: Int[np.ndarray, " member"], membe
             low = middle
         else:
             high = middle
-    return int(np.clip(np.rint(low / (1 - low) * total), 0, WEIGHT_UNITS))
+    return int(np.clip(np.rint(low / (1 - low) * total), 0, most))

@@ -143,7 +143,7 @@ def _why_out(
         weight = int(curve.argmin()) / (len(curve) - 1)
         return (
             f"Beside the final weights {weight:.2f} would take {_errors(gain)} away; the search "
-            f"`{ensemble.search}` did not come to that.{like}"
+            f"{ensemble.search} did not come to that.{like}"
         )
     return f"No weight of it lowers the errors.{like}"
 

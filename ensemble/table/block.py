@@ -21,6 +21,8 @@ class LogitBlock:
         bad: Images of the shard that have no row, and why.
         seconds: What the forward passes took.
         forward_passes: Images times views.
+        flops_per_image: Floating-point operations of the network, all views; None: not counted.
+        gpu_bytes: Peak of GPU memory that the member needed; None: no GPU.
     """
 
     column: str
@@ -29,6 +31,8 @@ class LogitBlock:
     bad: tuple[BadImage, ...]
     seconds: float
     forward_passes: int
+    flops_per_image: int | None = None
+    gpu_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.image_ids) != len(self.log_probabilities):

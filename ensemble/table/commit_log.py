@@ -70,6 +70,10 @@ class Commit(_Entry):
     forward_passes: NonNegativeInt
     seconds: float
     """What the forward passes took."""
+    flops_per_image: NonNegativeInt | None = None
+    """Floating-point operations of the network, all views; null where nobody counted them."""
+    gpu_bytes: NonNegativeInt | None = None
+    """Peak of GPU memory that the member needed; null without a GPU."""
 
     @property
     def rows(self) -> int:

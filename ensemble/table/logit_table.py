@@ -122,6 +122,8 @@ class LogitTable:
             bad=tuple(BadImageEntry(image_id=b.image_id, reason=b.reason) for b in block.bad),
             forward_passes=block.forward_passes,
             seconds=block.seconds,
+            flops_per_image=block.flops_per_image,
+            gpu_bytes=block.gpu_bytes,
         )
         for other in self._log.append(commit):
             self._register(other)

@@ -1,10 +1,13 @@
 """What the searches are timed against: brute force, and ensemble selection as others do it."""
 
-import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int
+
+Selection = Callable[
+    [Sequence[Float32[np.ndarray, "image class"]], Int[np.ndarray, " image"], int], int
+]
 
 
 def topk_errors(
@@ -59,27 +62,28 @@ def plain_selection(
     return best_votes, best[0]
 
 
-def autogluon_is_there() -> bool:
-    """Tell whether AutoGluon's ensemble selection can be imported."""
-    return (
-        importlib.util.find_spec("autogluon") is not None
-        and importlib.util.find_spec("autogluon.core") is not None
-    )
+def autogluon_selection() -> Selection | None:
+    """Give AutoGluon's own EnsembleSelection by accuracy, where it is installed.
 
+    What is given takes probabilities, labels and rounds, and returns its top-1 errors.
+    """
+    try:
+        from autogluon.core.constants import MULTICLASS  # type: ignore[import-not-found]
+        from autogluon.core.metrics import accuracy  # type: ignore[import-not-found]
+        from autogluon.core.models.greedy_ensemble.ensemble_selection import (  # type: ignore[import-not-found]
+            EnsembleSelection,
+        )
+    except ModuleNotFoundError:
+        return None
 
-def autogluon_selection(
-    probabilities: Sequence[Float32[np.ndarray, "image class"]],
-    labels: Int[np.ndarray, " image"],
-    rounds: int,
-) -> int:
-    """Select with AutoGluon's own EnsembleSelection by accuracy; return its top-1 errors."""
-    from autogluon.core.constants import MULTICLASS  # type: ignore[import-not-found]
-    from autogluon.core.metrics import accuracy  # type: ignore[import-not-found]
-    from autogluon.core.models.greedy_ensemble.ensemble_selection import (  # type: ignore[import-not-found]
-        EnsembleSelection,
-    )
+    def select(
+        probabilities: Sequence[Float32[np.ndarray, "image class"]],
+        labels: Int[np.ndarray, " image"],
+        rounds: int,
+    ) -> int:
+        chosen = EnsembleSelection(ensemble_size=rounds, problem_type=MULTICLASS, metric=accuracy)
+        chosen.fit(predictions=list(probabilities), labels=labels)
+        average = sum(w * p for w, p in zip(chosen.weights_, probabilities, strict=True))
+        return int(np.count_nonzero(np.asarray(average).argmax(axis=1) != labels))
 
-    selection = EnsembleSelection(ensemble_size=rounds, problem_type=MULTICLASS, metric=accuracy)
-    selection.fit(predictions=list(probabilities), labels=labels)
-    average = sum(w * p for w, p in zip(selection.weights_, probabilities, strict=True))
-    return int(np.count_nonzero(np.asarray(average).argmax(axis=1) != labels))
+    return select

@@ -152,26 +152,32 @@ def _paper_sweeps(boxed: OutrankingTable, anchor: int, k: int) -> None:
 
 
 def _measure_caruana(config: SearchBenchmarkConfig, pool: Pool, times: Times) -> None:
-    """Time 50 rounds by accuracy on the same rows: ours with its build, the plain one once."""
+    """Time 50 rounds by accuracy on the same rows: ours with its build, theirs on probabilities.
+
+    AutoGluon takes its turn in every round; the plain algorithm, an average of dense tables for
+    each candidate, takes as long and is timed once.
+    """
     images = min(config.caruana_images, config.images)
     dense = [np.exp(column[:images]) for column in pool.columns]
     labels = pool.labels[:images]
     settings = SearchConfig(kind="caruana", rounds=ROUNDS, initial=0, k=1)
+    autogluon = rivals.autogluon_selection()
+    _select(pool, config.threads, images, settings)
     for _ in range(config.repeats):
         ours = times.measure(
             "caruana_50_with_build", lambda: _select(pool, config.threads, images, settings)
         )
         table = build(pool, config.threads, images)
         times.measure("caruana_50_search", partial(fit, table, settings))
+        if autogluon:
+            times.figures["caruana_50_errors_autogluon"] = times.measure(
+                "caruana_50_autogluon", partial(autogluon, dense, labels, ROUNDS)
+            )
     times.figures["caruana_50_errors"] = ours
     _, plain = times.measure(
         "caruana_50_plain", lambda: rivals.plain_selection(dense, labels, ROUNDS)
     )
     times.figures["caruana_50_errors_plain"] = plain
-    if rivals.autogluon_is_there():
-        times.figures["caruana_50_errors_autogluon"] = times.measure(
-            "caruana_50_autogluon", lambda: rivals.autogluon_selection(dense, labels, ROUNDS)
-        )
 
 
 def _select(pool: Pool, threads: int, images: int, settings: SearchConfig) -> int:
@@ -223,12 +229,17 @@ def bars(config: SearchBenchmarkConfig, times: Times) -> list[tuple[str, float, 
         ("one boxed sweep, x torch.topk", topk_sweep / times.median("sweep_boxed"), ">=", 5000.0),
         ("tables to paper's weights, x one read", whole / times.median("read"), "<=", 9.0),
         ("the paper's sweeps on the box, ms", 1e3 * times.median("paper_sweeps"), "<=", 40.0),
-        ("Caruana 50 rounds + build, x plain", _caruana(times, "plain"), ">=", 300.0),
     ]
-    if "caruana_50_autogluon" in times.seconds:
-        rows.append(
-            ("Caruana 50 rounds + build, x AutoGluon", _caruana(times, "autogluon"), ">=", 300.0)
+    # The bar is AutoGluon's; where it is not installed, that of the algorithm as published.
+    rival = "autogluon" if "caruana_50_autogluon" in times.seconds else "plain"
+    theirs = times.median(f"caruana_50_{rival}")
+    rows += [
+        (f"Caruana 50 rounds, {what}, x {rival}", theirs / times.median(name), ">=", 300.0)
+        for what, name in (
+            ("build and search", "caruana_50_with_build"),
+            ("search alone", "caruana_50_search"),
         )
+    ]
     if config.replicates:
         rows.append(
             (f"bootstrap, {config.replicates} replicates, s", times.median("bootstrap"), "<=", 10.0)
@@ -246,10 +257,6 @@ def bars(config: SearchBenchmarkConfig, times: Times) -> list[tuple[str, float, 
         )
     )
     return rows
-
-
-def _caruana(times: Times, rival: str) -> float:
-    return times.median(f"caruana_50_{rival}") / times.median("caruana_50_with_build")
 
 
 def summarise(times: Times, names: Sequence[str]) -> dict[str, dict[str, float]]:

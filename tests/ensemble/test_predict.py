@@ -11,7 +11,7 @@ from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import BadImage, ImageShard, plan_shards
 from ensemble.images.sources import decode_shard
 from ensemble.members import Member, ShiftsAndScales, list_views
-from ensemble.predict import BATCH_IMAGES, predict, predict_input
+from ensemble.predict import BATCH_IMAGES, count_flops, predict, predict_input
 from ensemble.views import apply_view, normalise
 
 MakeMember = Callable[..., Member]
@@ -115,3 +115,13 @@ def test_shard_of_bad_images_only_gives_a_block_without_rows(make_member: MakeMe
     block = predict(Linear(3), make_member(), shard, CPU)
     assert block.log_probabilities.shape == (0, 3)
     assert block.forward_passes == 0
+
+
+def test_flops_are_those_of_the_matrix_product_for_every_view(make_member: MakeMember) -> None:
+    member = make_member("linear", 10)
+    size, num_views = member.preprocessing.size, len(list_views(member.views))
+    counted = count_flops(Linear(10, size), member, CPU)
+    assert counted == 2 * 3 * size * size * 10 * num_views
+    shard = decode_shard(SOURCE, plan_shards(IDS, 4)[0])
+    block = predict(Linear(10, size), member, shard, CPU, counted)
+    assert (block.flops_per_image, block.gpu_bytes) == (counted, None)

@@ -76,6 +76,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                     bad=(),
                     forward_passes=len(part),
                     seconds=0.5 * (number + 1),
+                    flops_per_image=1000 * (number + 1),
                 )
                 table.commit(member, block)
         return folder
@@ -146,6 +147,13 @@ def test_a_cost_bound_is_kept(make_run: Callable[..., Path]) -> None:
     assert sum(line.is_cheapest_tied for line in report.frontier) == 1
 
 
+def test_members_can_be_charged_what_they_compute(make_run: Callable[..., Path]) -> None:
+    report, _ = search(make_run(), ["kind=line", "cost=flops", "max_cost=3000", "stability=0"])
+    assert report.cost_unit == "flops"
+    assert [member.cost for member in report.members] == [1000, 2000, 3000]
+    assert sum(member.cost or 0 for member in report.members if member.weight) <= 3000
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -153,6 +161,7 @@ def test_a_cost_bound_is_kept(make_run: Callable[..., Path]) -> None:
         (["k=10"], "k is 10, and there are 10 classes"),
         (["kind"], "expected key=value"),
         (["cost=parameters"], "did not record it"),
+        (["cost=gpu_bytes"], "did not record it. Known: seconds, flops"),
         (["kind=[1"], "cannot read the value"),
         (["kind.x=1", "kind.x.y=2"], "goes into 'x'"),
         (["resamples=5"], "resamples"),

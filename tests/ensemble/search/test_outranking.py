@@ -221,7 +221,7 @@ def table(make_pool):
     [
         ([100, -1, 0], "none may be negative"),
         ([0, 0, 0], "one must be positive"),
-        ([300_001, 0, 0], "sum to 300001"),
+        ([4_200_000, 0, 0], "sum to 4200000"),
     ],
 )
 def test_weights_that_are_not_exact_are_refused(table, weights, message):
