@@ -1,4 +1,9 @@
+import json
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -6,7 +11,37 @@ import pytest
 from cluster.head import check_address, connect, examine
 from ensemble.errors import ClusterError, ConfigError
 
-from .heads import told_version
+
+@contextmanager
+def told_version(token: str | None, path: str = "/api/version") -> Iterator[str]:
+    """Serve what a head answers when it is asked for its version; everybody is let in without a token."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            given = self.headers.get("Authorization", "")
+            status, body = 404, b""
+            if token is not None and not given:
+                status = 401
+            elif token is not None and given != f"Bearer {token}":
+                status = 403
+            elif self.path == path:
+                status, body = 200, json.dumps({"version": "5", "ray_version": "2.60.0"}).encode()
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.fixture(autouse=True)

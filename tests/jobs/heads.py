@@ -1,6 +1,5 @@
-"""Heads of clusters for tests: one that only tells its version, and a real one of Ray, on loopback."""
+"""A real head of Ray, on loopback, behind a token, on ports of its own; nothing of it is left running."""
 
-import json
 import os
 import secrets
 import shutil
@@ -9,12 +8,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from cluster.authentication import Token
@@ -22,38 +19,6 @@ from cluster.head import ask
 from ensemble.errors import ClusterError
 
 LIMIT_S = 90
-
-
-@contextmanager
-def told_version(token: str | None, path: str = "/api/version") -> Iterator[str]:
-    """Serve what a head answers when it is asked for its version; everybody is let in without a token."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            given = self.headers.get("Authorization", "")
-            status, body = 404, b""
-            if token is not None and not given:
-                status = 401
-            elif token is not None and given != f"Bearer {token}":
-                status = 403
-            elif self.path == path:
-                status, body = 200, json.dumps({"version": "5", "ray_version": "2.60.0"}).encode()
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @dataclass(frozen=True)
