@@ -2,8 +2,6 @@
 
 import os
 
-# Before ray is imported anywhere. An embedded Ray listens on loopback only; a driver that joins a
-# cluster must stay reachable for the cluster's other machines.
-if "RAY_ADDRESS" not in os.environ:
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+# Before ray is imported anywhere: an embedded Ray listens on loopback only, and reports to nobody.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -139,7 +139,7 @@ def find(client: Any, run: str) -> Attempt:
     if not runs:
         raise ConfigError(f"no run {run!r} on this cluster: none was submitted to it yet.")
     if run not in runs:
-        raise UnknownNameError.of("run on this cluster", run, runs)
+        raise UnknownNameError.of("submitted run", run, runs)
     return runs[run]
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,11 +15,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from cluster.metrics import RunMetrics
 from ensemble.errors import ProjectError
 from jobs import interrupt
 from jobs.progress_record import MemberRecord, ProgressRecord, StageRecord
 from jobs.run_folder import write
+
+if TYPE_CHECKING:
+    from cluster.metrics import RunMetrics
 
 LINE_EVERY_S = 5.0
 
@@ -144,7 +146,7 @@ class Progress:
 
     @contextmanager
     def measured(
-        self, metrics: RunMetrics, retries: Callable[[], Mapping[str, int]]
+        self, metrics: "RunMetrics", retries: Callable[[], Mapping[str, int]]
     ) -> Iterator[None]:
         """Publish to Prometheus too, and count retries by member, while a Ray session is open."""
         self._metrics, self._retries = metrics, retries

@@ -40,7 +40,7 @@ def submit(
 
     client = connect(address, is_insecure)
     attempt = job.submit(client, config, stem)
-    typer.echo(f"submitted {attempt.run} to {address}")
+    typer.echo(f"submitted {attempt.run} to {address}; its folder there: {job.folder_of(attempt)}")
     if paths := job.needed_paths(config):
         typer.echo(f"not shipped, the cluster's machines must have: {', '.join(paths)}")
     _go_on(client, attempt, is_waiting)

@@ -75,6 +75,12 @@ def resume(client: Any, name: str) -> Attempt:
     return remote_jobs.find(client, name)
 
 
+def folder_of(attempt: Attempt) -> str:
+    """Where a run's files are on the head."""
+    runs = Path(attempt.metadata[_RUNS])
+    return str((runs if runs.is_absolute() else "~" / runs) / attempt.run)
+
+
 def needed_paths(config: RunConfig) -> tuple[str, ...]:
     """Files and folders of the config that the cluster's machines must have; they are not shipped."""
     return tuple(sorted({str(path) for path in _paths(config) if path != config.runs}))

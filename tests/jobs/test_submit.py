@@ -84,6 +84,16 @@ def test_a_run_without_a_name_gets_the_one_that_it_has_on_this_machine(tiny_conf
     assert attempt.run == f"tiny-{config.identity[:8]}"
 
 
+@pytest.mark.parametrize(
+    ("runs", "folder"), [("runs", "~/runs/tonight"), ("/shared/runs", "/shared/runs/tonight")]
+)
+def test_a_relative_folder_is_below_the_home_folder_of_the_head(
+    tiny_config: Path, runs: str, folder: str
+) -> None:
+    config = load_run_config(tiny_config, ["name=tonight", f"runs={runs}"])
+    assert submit.folder_of(submit.submit(Head(), config, "tiny")) == folder
+
+
 def test_no_secret_of_this_machine_travels(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
