@@ -112,6 +112,7 @@ class Progress:
         self._members = {name: MemberProgress() for name in members}
         self._retries: Callable[[], Mapping[str, int]] = dict
         self._metrics: RunMetrics | None = None
+        self._lock = threading.Lock()
         self.stages: list[StageProgress] = []
         self._started = time.perf_counter()
         self._stop = threading.Event()
@@ -153,9 +154,10 @@ class Progress:
         try:
             yield
         finally:
-            last = dict(retries())
             self._update_metrics()
-            self._metrics, self._retries = None, lambda: last
+            last = dict(retries())
+            with self._lock:  # the ticker may be at it
+                self._metrics, self._retries = None, lambda: last
 
     @contextmanager
     def stage(self, name: str, total: int = 1, unit: str = "done") -> Iterator[StageProgress]:
@@ -226,14 +228,14 @@ class Progress:
             self.say(text)
 
     def _update_metrics(self) -> None:
-        if self._metrics is None:
-            return
         members = dict(self._members)
-        self._metrics.update(
-            {name: member.images for name, member in members.items()},
-            {name: member.images_per_s for name, member in members.items()},
-            self._retries(),
-        )
+        with self._lock:
+            if self._metrics is not None:
+                self._metrics.update(
+                    {name: member.images for name, member in members.items()},
+                    {name: member.images_per_s for name, member in members.items()},
+                    self._retries(),
+                )
 
     def __rich__(self) -> Group:
         running = Table(box=None, pad_edge=False)

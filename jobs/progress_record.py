@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import AwareDatetime, ValidationError
 
 from ensemble.config import Config
-from ensemble.errors import DataError
+from ensemble.errors import ConfigError, DataError
 
 
 class MemberRecord(Config):
@@ -106,12 +106,17 @@ def read(path: Path) -> ProgressRecord:
     """The record in a run's folder.
 
     Raises:
-        DataError: There is none.
+        ConfigError: There is none.
+        DataError: It is damaged.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DataError(f"no progress is known: {str(path)!r}: {error.strerror}.") from error
+        raise ConfigError(
+            f"{str(path.parent)!r} is not the folder of a run that has begun: {path.name} cannot be "
+            f"read ({error.strerror}). Expected a folder such as runs/digits-1a2b3c4d, or --address "
+            "and the name of a submitted run."
+        ) from error
     found = parse(text.strip())
     if found is None:
         raise DataError(f"{str(path)!r} holds no record of a run's progress; resume the run.")

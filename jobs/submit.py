@@ -18,8 +18,8 @@ from jobs.revision import FILE_NAME, PACKAGES, read_revision
 from jobs.run_folder import run_name, write
 from jobs.settings import RunConfig
 
-# What a job is told of its run, and whoever lists jobs may read.
-_RUNS, _IDENTITY = "ensemble.runs", "ensemble.identity"
+# What a job is told of its run, and whoever lists jobs may read: the folder that holds its folder.
+_RUNS = "ensemble.runs"
 _CONFIG = "run.json"
 
 # Below the home folder of the head's user, where relative paths of a config then are. -P: modules
@@ -50,7 +50,7 @@ def submit(client: Any, config: RunConfig, stem: str) -> Attempt:
             number,
             f'config="$PWD/{_CONFIG}"; {_START} run "$config"',
             folder,
-            {_RUNS: str(config.runs), _IDENTITY: config.identity},
+            {_RUNS: str(config.runs)},
         )
     return remote_jobs.find(client, name)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ensemble.errors import DataError
+from ensemble.errors import ConfigError, DataError
 from jobs import progress_record
 from jobs.progress import Progress
 from jobs.progress_record import ProgressRecord
@@ -73,7 +73,7 @@ def test_a_run_that_is_not_ours_leaves_the_record_of_the_other_alone(tmp_path: P
 
 
 def test_a_folder_without_a_record_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no progress is known"):
+    with pytest.raises(ConfigError, match="is not the folder of a run that has begun"):
         progress_record.read(tmp_path / "progress.json")
     (tmp_path / "progress.json").write_text("{}")
     with pytest.raises(DataError, match="holds no record"):
