@@ -90,7 +90,7 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             }
             pool = stack.enter_context(open_pool(config.cluster, config.images.source, costs))
         stack.enter_context(
-            progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_member)
+            progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
         )
         job = Job(config, splits, index.sha256, table, pool, progress)
         members = train_pool(job)
