@@ -1,4 +1,4 @@
-"""The Ray side: sessions, placement, hosts, pools, failures. The only importer of ray."""
+"""The Ray side: sessions, placement, hosts, pools, failures, submission. The only importer of ray."""
 
 import os
 

@@ -63,7 +63,17 @@ class Pool:
         self._workers = [_Worker(plan, self._start_host(plan)) for plan in plans]
         self._shards = Shards(source, config.shard_window_mb)
         self._on_start: Callable[[str], None] = lambda name: None
-        self.retries = 0
+        self._retries: Counter[str] = Counter()
+
+    @property
+    def retries(self) -> int:
+        """Calls that were made again."""
+        return self._retries.total()
+
+    @property
+    def retries_by_name(self) -> dict[str, int]:
+        """The same for each member or network."""
+        return dict(self._retries)
 
     @property
     def num_hosts(self) -> int:
@@ -184,7 +194,7 @@ class Pool:
                 f"{what} failed in attempt {culprit.attempts}: {reason} Everything finished "
                 "before is kept; mend the cause and run again."
             ) from (error.cause if isinstance(error, ray_errors.RayTaskError) else error)
-        self.retries += 1
+        self._retries[culprit.about.name] += 1
         log.warning(
             "%s: %s (%s), attempt %d; %s",
             what,

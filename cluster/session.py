@@ -12,10 +12,9 @@ from pathlib import Path
 
 import ray
 
+from cluster.authentication import tighten, token_file
 from cluster.settings import ClusterConfig
 from ensemble.errors import ClusterError
-
-_TOKEN = Path("~/.ray/auth_token")
 
 
 @contextmanager
@@ -62,9 +61,7 @@ def _start(address: str, config: ClusterConfig, folder: Path) -> None:
     # Ray puts its own handler in place, which would end the process before anything is closed.
     if on_sigterm is not None:
         signal.signal(signal.SIGTERM, on_sigterm)
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", _TOKEN)).expanduser()
-    if token.is_file():
-        token.chmod(0o600)  # Ray writes it readable for everybody, and it is the key to the cluster
+    tighten(token_file())
 
 
 def _short_folder() -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, ProjectError
-from jobs import table
+from jobs import remote, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,12 +60,24 @@ def run(words: Words = None) -> None:
 
 @app.command()
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that was begun.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="Folder of a run that was begun; with --address a submitted run's name.",
+        ),
+    ],
+    address: remote.Address = None,
+    insecure: remote.Insecure = False,
+    wait: remote.Wait = False,
 ) -> None:
     """Go on with a run where it stopped, with the settings it was begun with."""
+    if not remote.is_local(name, address):
+        remote.resume(name, address, insecure, wait)
+        return
     from jobs.run_folder import RunFolder, read_run_config
 
-    run_folder = RunFolder(folder)
+    run_folder = RunFolder(Path(name))
     config = read_run_config(run_folder)
     from rich.console import Console
 
@@ -73,6 +85,27 @@ def resume(
     if not console.is_terminal:
         console.width = LOG_WIDTH
     _do(config, run_folder, console)
+
+
+@app.command()
+def submit(
+    words: Words = None,
+    name: Annotated[str | None, typer.Option(help="Of the run; as name=... in the config.")] = None,
+    address: remote.Address = None,
+    insecure: remote.Insecure = False,
+    wait: remote.Wait = False,
+) -> None:
+    """Do the main job on a cluster; the code and the resolved config are shipped, secrets are not."""
+    path, overrides = _split_words(words)
+    from jobs.settings import load_run_config
+
+    config = load_run_config(path, [*overrides, *([f"name='{name}'"] if name else [])])
+    remote.submit(config, path.stem, address, insecure, wait)
+
+
+for verb in (remote.status, remote.logs, remote.stop):
+    app.command()(verb)
+app.command("list")(remote.list_runs)
 
 
 def _do(config: "RunConfig", folder: "RunFolder", console: "Console") -> None:
@@ -174,19 +207,26 @@ def benchmark_table(
 
 @app.command()
 def doctor(
-    place: Annotated[str, typer.Argument(metavar="PLACE", help="A folder or s3://bucket/prefix.")],
+    place: Annotated[
+        str | None, typer.Argument(metavar="[PLACE]", help="A folder or s3://bucket/prefix.")
+    ] = None,
     words: Annotated[
         list[str] | None,
         typer.Argument(metavar="[key=value]...", help="Of storage, as endpoint=http://host:9000."),
     ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="Of a cluster's head, to examine instead.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Try, before a run, whether a place can keep tables."""
+    """Try, before a run, whether a place can keep tables, or a cluster's head keeps strangers out."""
     from rich.console import Console
 
     from jobs import doctor as job
 
-    found = job.examine(place, words or [])
+    if (place is None) == (address is None):
+        raise ConfigError("what shall be examined? Expected a PLACE, or --address URL.")
+    found = job.examine(place, words or []) if place else job.examine_head(address)
     if as_json:
         typer.echo(job.as_json(found))
     else:

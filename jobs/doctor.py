@@ -1,4 +1,4 @@
-"""The doctor: what a place for tables can and cannot do, before a run relies on it."""
+"""The doctor: what a place for tables, or a cluster's head, can and cannot do, before a run relies on it."""
 
 import json
 import time
@@ -41,6 +41,27 @@ def examine(place: str, words: Sequence[str]) -> dict[str, Any]:
         if is_fit
         else ("fit with storage.single_writer=true only" if is_lease_free else "not fit"),
         "is_fit": is_fit or (is_lease_free and config.single_writer),
+    }
+
+
+def examine_head(address: str | None) -> dict[str, Any]:
+    """Try who is let in by the head of a cluster.
+
+    Raises:
+        ConfigError: It is not an address.
+        ClusterError: Nothing answers there.
+    """
+    from cluster.head import examine as examine_address
+
+    began = time.perf_counter()
+    findings = examine_address(address)
+    is_fit = all(finding.is_kept for finding in findings if finding.is_needed)
+    return {
+        "place": address,
+        "seconds": time.perf_counter() - began,
+        "findings": [vars(finding) for finding in findings],
+        "verdict": "fit" if is_fit else "not fit",
+        "is_fit": is_fit,
     }
 
 

@@ -118,7 +118,13 @@ def fill_table(
             if outranking:
                 outranking.landed()
             todo[member.name] -= 1
-            job.progress.member(member.name, "predicting", f"{todo[member.name]} blocks to go")
+            job.progress.member(
+                member.name,
+                "predicting",
+                f"{todo[member.name]} blocks to go",
+                block.forward_passes,
+                block.seconds,
+            )
             job.counts.forward_passes += block.forward_passes
             job.counts.predict_seconds += block.seconds
             stage.advance(images=block.forward_passes)

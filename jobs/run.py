@@ -2,17 +2,16 @@
 
 import platform
 import socket
-import subprocess
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
+from cluster.metrics import RunMetrics
 from cluster.pool import open_pool
 from ensemble import predictor
 from ensemble.errors import CheckpointError, ConfigError
@@ -44,6 +43,7 @@ from jobs.flow import (
 )
 from jobs.progress import Progress
 from jobs.publish import publish_config, publish_results, published
+from jobs.revision import read_revision
 from jobs.run_folder import RunFolder, write
 from jobs.settings import RunConfig
 from jobs.tables import describe_plan, writable_table
@@ -74,7 +74,8 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
     """
     clock = _Clock()
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(console, [m.name for m in config.members]))
+        names = [member.name for member in config.members]
+        progress = stack.enter_context(Progress(console, folder.path.name, names))
         with progress.stage("list images"):
             source = open_source(config.image_source)
             index = source.index()
@@ -84,6 +85,7 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             store = published(config, folder)
             if store is not None:
                 publish_config(store, config)
+            progress.keep(folder.progress_json)
             images = len(splits.search) + len(splits.test)
             classes = len(splits.test.classes)
             progress.say(describe_plan(config, table.root, len(config.members), images, classes))
@@ -92,6 +94,9 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
                 m.name: float(len(list_views(m.views or config.views))) for m in config.members
             }
             pool = stack.enter_context(open_pool(config.cluster, config.image_source, costs))
+        stack.enter_context(
+            progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
+        )
         job = Job(config, splits, index.sha256, table, pool, progress)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
@@ -205,29 +210,15 @@ def _save_artifact(folder: RunFolder, findings: Findings) -> None:
 
 
 def _identity(config: RunConfig, data_sha256: str) -> document.Identity:
-    root = Path(__file__).parent.parent
-    commit = _git(root, "rev-parse", "HEAD")
+    revision = read_revision()
     return document.Identity(
         config_sha256=config.identity,
         data_sha256=data_sha256,
-        git_commit=commit,
-        git_dirty=bool(_git(root, "status", "--porcelain")) if commit else None,
+        git_commit=revision.git_commit,
+        git_dirty=revision.git_dirty,
         seed=config.seed,
         versions={name: version(name) for name in _NUMERIC},
     )
-
-
-def _git(root: Path, *words: str) -> str | None:
-    """What git says of the code; nothing where it was installed without git."""
-    if not (root / ".git").exists():
-        return None
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
 
 
 def _execution(job: Job, clock: _Clock) -> document.Execution:

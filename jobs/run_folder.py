@@ -24,6 +24,11 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def progress_json(self) -> Path:
+        """What the run is at, or how it ended."""
+        return self.path / "progress.json"
+
+    @property
     def table(self) -> Path:
         """The logit table."""
         return self.path / "table"
@@ -44,6 +49,11 @@ class RunFolder:
         return self.path / "report.html"
 
 
+def run_name(config: RunConfig, stem: str) -> str:
+    """The name of a run: its own, or one made from its config's file name and content."""
+    return config.name or f"{stem}-{config.identity[:8]}"
+
+
 def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
     """Make a run's folder, or find it again.
 
@@ -54,7 +64,7 @@ def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
     Raises:
         ConfigError: The folder belongs to another config, or cannot be written.
     """
-    folder = RunFolder(config.runs / (config.name or f"{stem}-{config.identity[:8]}"))
+    folder = RunFolder(config.runs / run_name(config, stem))
     settings = config.model_dump(mode="json")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)

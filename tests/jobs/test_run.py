@@ -14,6 +14,7 @@ from ensemble import predictor
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.sources import open_source
 from ensemble.report.document import Report
+from jobs import progress_record
 
 from .conftest import Command
 
@@ -42,8 +43,11 @@ def _reproducible(folder: Path) -> dict[str, Any]:
 
 
 def test_a_run_leaves_what_it_promises(first: Path) -> None:
-    names = {path.name for path in first.iterdir()}
-    assert names == {"config.json", "table", "ensemble", "report.json", "report.html"}
+    files = {"config.json", "progress.json", "report.json", "report.html"}
+    assert {path.name for path in first.iterdir()} == files | {"table", "ensemble"}
+    progress = progress_record.read(first / "progress.json")
+    assert (progress.run, progress.state) == ("tiny", "finished")
+    assert progress.members["mobilenet"].images == 140
     report = _report(first)
     assert [split.images for split in report.data.splits] == [60, 80, 60]
     assert [result.key for result in report.results] == [

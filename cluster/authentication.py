@@ -1,0 +1,61 @@
+"""The token that opens a Ray cluster: where it is found, and that nobody else may read it."""
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ensemble.errors import ConfigError
+
+WHERE_TO_PUT_IT = (
+    "Set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to a file that holds it, or put it into "
+    "~/.ray/auth_token."
+)
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token, which no message may contain, and the place it came from, which messages name."""
+
+    value: str = field(repr=False)
+    origin: str
+
+
+def token_file() -> Path:
+    """Where Ray keeps the token."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+
+
+def read_token() -> Token | None:
+    """Find the token where Ray itself looks for it, in that order; none if there is none.
+
+    Raises:
+        ConfigError: The file that was named cannot be read.
+    """
+    if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return Token(value, "RAY_AUTH_TOKEN")
+    path = token_file()
+    if not path.exists() and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        return None
+    try:
+        value = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read the token of the cluster from {str(path)!r}: {error}. {WHERE_TO_PUT_IT}"
+        ) from error
+    tighten(path)
+    return Token(value, str(path)) if value else None
+
+
+def tighten(path: Path) -> None:
+    """Leave a token file readable by its owner only: Ray writes it readable for everybody.
+
+    A file of somebody else's, as a mounted secret is, stays as its owner made it.
+    """
+    if path.is_file() and is_open_to_others(path) and path.stat().st_uid == os.geteuid():
+        path.chmod(0o600)
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether another user of this machine may read a file."""
+    return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))

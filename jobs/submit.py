@@ -1,0 +1,135 @@
+"""A run on a cluster: what is shipped, how it is started there, and how it is gone on with."""
+
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cluster import remote_jobs
+from cluster.remote_jobs import Attempt
+from ensemble.errors import ConfigError
+from jobs.progress_record import last
+from jobs.revision import FILE_NAME, PACKAGES, read_revision
+from jobs.run_folder import run_name, write
+from jobs.settings import RunConfig
+
+# What a job is told of its run, and whoever lists jobs may read: the folder that holds its folder.
+_RUNS = "ensemble.runs"
+_CONFIG = "run.json"
+
+# Below the home folder of the head's user, where relative paths of a config then are. -P: modules
+# come from what was shipped, not from that folder. exec: signals reach Python, and so does its code.
+_START = "cd && exec python -P -m jobs"
+
+
+def submit(client: Any, config: RunConfig, stem: str) -> Attempt:
+    """Ship the code and the resolved config, and start the run on the head.
+
+    Args:
+        client: Of `cluster.head.connect`.
+        config: Checked settings; nothing of this machine's environment goes with them.
+        stem: Name of the config file, for runs that have no name of their own.
+
+    Raises:
+        ConfigError: A run of that name has begun.
+        ClusterError: The head does not take it.
+    """
+    name = run_name(config, stem)
+    number = _next_number(client, name)
+    named = config.model_copy(update={"name": name})
+    with _shipment() as folder:
+        write(folder / _CONFIG, named.model_dump_json(indent=2) + "\n")
+        remote_jobs.submit(
+            client,
+            name,
+            number,
+            f'config="$PWD/{_CONFIG}"; {_START} run "$config"',
+            folder,
+            {_RUNS: str(config.runs)},
+        )
+    return remote_jobs.find(client, name)
+
+
+def resume(client: Any, name: str) -> Attempt:
+    """Go on with a run that was submitted, in its own folder, with the code as it is here.
+
+    Raises:
+        ConfigError: It is under way, or the cluster has no such run.
+        ClusterError: The head does not take it.
+    """
+    before = remote_jobs.find(client, name)
+    if not before.is_over:
+        raise ConfigError(
+            f"the run {name!r} {before.how}. Follow it with `ensemble logs {name} -f`, or "
+            f"stop it with `ensemble stop {name}`."
+        )
+    runs = before.metadata[_RUNS]
+    with _shipment() as folder:
+        entrypoint = f"{_START} resume {shlex.quote(f'{runs}/{name}')}"
+        remote_jobs.submit(client, name, before.number + 1, entrypoint, folder, before.metadata)
+    return remote_jobs.find(client, name)
+
+
+def folder_of(attempt: Attempt) -> str:
+    """Where a run's files are on the head."""
+    runs = Path(attempt.metadata[_RUNS])
+    return str((runs if runs.is_absolute() else "~" / runs) / attempt.run)
+
+
+def needed_paths(config: RunConfig) -> tuple[str, ...]:
+    """Files and folders of the config that the cluster's machines must have; they are not shipped."""
+    return tuple(sorted({str(path) for path in _paths(config) if path != config.runs}))
+
+
+def _paths(value: object) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, BaseModel):
+        yield from (
+            path for name in type(value).model_fields for path in _paths(getattr(value, name))
+        )
+    elif isinstance(value, dict):
+        yield from (path for item in value.values() for path in _paths(item))
+    elif isinstance(value, tuple | list):
+        yield from (path for item in value for path in _paths(item))
+
+
+def _next_number(client: Any, name: str) -> int:
+    """The number of the first attempt at a run; more than 1 after attempts that ended before they began.
+
+    Raises:
+        ConfigError: The run has begun.
+    """
+    before = next((run for run in remote_jobs.list_runs(client) if run.run == name), None)
+    if before is None:
+        return 1
+    if before.is_over and last(remote_jobs.logs(client, before)) is None:
+        return before.number + 1
+    hint = (
+        f"`ensemble resume {name}` goes on with it"
+        if before.is_over
+        else f"`ensemble logs {name} -f` follows it"
+    )
+    raise ConfigError(
+        f"the run {name!r} was submitted before, and {before.how}: {hint}. Give another --name for "
+        "a run of its own."
+    )
+
+
+@contextmanager
+def _shipment() -> Iterator[Path]:
+    """A folder with this project's packages and their revision: all that travels, but the config."""
+    root = Path(__file__).parent.parent
+    with tempfile.TemporaryDirectory(prefix="ensemble-") as name:
+        folder = Path(name)
+        for package in PACKAGES:
+            shutil.copytree(
+                root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        write(folder / FILE_NAME, read_revision().model_dump_json() + "\n")
+        yield folder
