@@ -1,7 +1,7 @@
 """Forward selection: at each step every remaining member is tried, and the one that helps most is taken.
 
-Weights are sought as in `line`. It ends when no member helps: lowers the errors, or the NLL at as
-many errors. Ties between members: the lower NLL, then the cheaper one, then pool order.
+Weights are multiples of 0.00001 up to 1.00. It ends when no member helps: lowers the errors, or the
+NLL at as many errors. Ties between members: the lower NLL, then the cheaper one, then pool order.
 """
 
 from ensemble.search.config import SearchConfig

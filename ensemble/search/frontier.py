@@ -59,10 +59,12 @@ def cost_frontier(
     costs = member_costs(table.member_names, config.costs)
     found = [ensemble for ensemble in also if Limits.of(table, config).allow(ensemble.units > 0)]
     for bound in _bounds(costs, config.max_cost):
+        # Below the cost of its cheapest member there is no warm start.
+        start = {name: w for name, w in config.start.items() if config.costs[name] <= bound}
         for kind in dict.fromkeys(("best", "forward", config.kind)):
             if kind != "auto":
-                bounded = config.model_copy(update={"kind": kind, "max_cost": bound})
-                found.append(fit(table, bounded))
+                update = {"kind": kind, "max_cost": bound, "start": start}
+                found.append(fit(table, config.model_copy(update=update)))
     best = min(found, key=lambda ensemble: ensemble.errors)
     return tuple(
         FrontierPoint(

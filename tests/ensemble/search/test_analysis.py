@@ -125,6 +125,13 @@ def test_the_frontier_rises_in_cost_and_falls_in_errors(table):
         cost_frontier(table, SearchConfig())
 
 
+def test_a_frontier_goes_below_the_cost_of_a_warm_start(table):
+    costs = {name: 2.0**i for i, name in enumerate(table.member_names)}
+    start = {table.member_names[-1]: 1.0}
+    frontier = cost_frontier(table, SearchConfig(kind="refine", start=start, costs=costs))
+    assert frontier[0].cost == 1.0
+
+
 def test_stability_counts_how_often_members_are_selected(table):
     config = SearchConfig(kind="paper")
     ensemble = fit(table, config)

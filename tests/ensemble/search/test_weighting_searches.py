@@ -194,7 +194,7 @@ def test_auto_takes_a_candidate_and_says_what_it_saw(table):
     ensemble = fit(table, SearchConfig(kind="auto"))
     assert ensemble.kind == "auto"
     (note,) = ensemble.notes
-    chosen = note.split("`")[1]
+    chosen = note.split()[1]
     assert fit(table, SearchConfig(kind=chosen)).weights.tobytes() == ensemble.weights.tobytes()
     losses = dict(part.rsplit(" ", 1) for part in note.rstrip(".").split(": ")[1].split(", "))
     assert float(losses[chosen]) == min(map(float, losses.values()))
