@@ -150,8 +150,12 @@ def save(
     os.replace(building, folder)
 
 
-def load(folder: Path | str) -> "Predictor":
+def load(folder: Path | str, *, trust_code: bool = False) -> "Predictor":
     """Load an artifact; every file is checked against its sha256.
+
+    Args:
+        folder: The `ensemble` folder of a run.
+        trust_code: Accept members that run code of their own: factories and .pt2 programs.
 
     Raises:
         CheckpointError: The folder is not an artifact, or a file in it is missing or changed.
@@ -168,7 +172,7 @@ def load(folder: Path | str) -> "Predictor":
         raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
     outputs = tuple(range(len(document.classes)))
     members = tuple(
-        _load_member(folder, entry.name, entry, outputs, document.data_sha256)
+        _load_member(folder, entry.name, entry, outputs, document.data_sha256, trust_code)
         for entry in document.members
     )
     units = np.array([entry.weight_units for entry in document.members])
@@ -178,7 +182,8 @@ def load(folder: Path | str) -> "Predictor":
         routing = FittedRouting(
             Routing(tuple(e.classes for e in entries), document.routing.threshold),
             tuple(
-                _load_member(folder, e.file, e, e.classes, document.data_sha256) for e in entries
+                _load_member(folder, e.file, e, e.classes, document.data_sha256, trust_code)
+                for e in entries
             ),
             units,
         )
@@ -319,11 +324,12 @@ def _load_member(
     entry: _MemberEntry | _SubclassifierEntry,
     classes: tuple[int, ...],
     data_sha256: str,
+    trust_code: bool,
 ) -> Member:
     path = folder / entry.file
     if not path.resolve().is_relative_to(folder.resolve()):
         raise CheckpointError(f"{folder / _DOCUMENT} names {entry.file!r}, outside its folder.")
-    member = load_member(name, path, entry.views, data_sha256)
+    member = load_member(name, path, entry.views, data_sha256, trust_code=trust_code)
     if member.weights_sha256 != entry.sha256:
         raise CheckpointError(
             f"{path} is not the file that was saved: its sha256 is {member.weights_sha256[:16]}…, "
