@@ -5,7 +5,7 @@ member worse and not fail. What it cannot see: a fault that costs less than chan
 images, and images that are harder than those of the reference.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ class Verdict:
 
 
 def probe(
-    network: "Callable[[torch.Tensor], torch.Tensor]",
+    network: "torch.nn.Module",
     member: Member,
     shards: Sequence[ImageShard],
     label_by_id: Mapping[str, int],

@@ -1,8 +1,8 @@
 """One encoded image to pixels, by Pillow: the decoder that refuses what is forged."""
 
 import warnings
+from io import BytesIO
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import PIL
@@ -17,7 +17,7 @@ DECODER = f"pillow-{PIL.__version__}"
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def decode(file: Path | IO[bytes], max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
+def decode(file: Path | BytesIO, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
     """Decode an image to RGB.
 
     Raises:
@@ -33,7 +33,7 @@ def decode(file: Path | IO[bytes], max_pixels: int) -> UInt8[np.ndarray, "height
         raise DecodeError(f"{type(error).__name__}: {error}") from error
 
 
-def _decode(file: Path | IO[bytes], max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
+def _decode(file: Path | BytesIO, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
     with Image.open(file) as image:
         width, height = image.size
         if width * height > max_pixels:

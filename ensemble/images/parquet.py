@@ -30,11 +30,11 @@ class _Parquet:
         digest = sha256(f"{self.config.image}\0{self.config.label}\0".encode())
         labels, ids = [], []
         for path in self._files:
+            labels.append(self._labels(path))
+            ids += self._ids(path)
             # Size and time, not content, as of a folder's files.
             stat = path.stat()
             digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-            labels.append(self._labels(path))
-            ids += self._ids(path)
         joined = np.concatenate(labels)
         return ImageIndex(
             source=f"parquet-1 {DECODER} {digest.hexdigest()}",
