@@ -158,25 +158,28 @@ def save(
     os.replace(building, folder)
 
 
-def load(folder: Path | str, storage: S3Config | None = None) -> "Predictor":
+def load(
+    folder: Path | str, storage: S3Config | None = None, *, trust_code: bool = False
+) -> "Predictor":
     """Load an artifact; every file is checked against its sha256.
 
     Args:
-        folder: A local one, or s3://bucket/prefix of one; that is copied to a temporary folder,
-            which lives as long as the predictor.
+        folder: The `ensemble` folder of a run, or s3://bucket/prefix of one; that is copied to a
+            temporary folder, which lives as long as the predictor.
         storage: How S3 is reached.
+        trust_code: Accept members that run code of their own: factories and .pt2 programs.
 
     Raises:
         CheckpointError: The folder is not an artifact, or a file in it is missing or changed.
         ConfigError: The store is not there, or refuses.
     """
     if not str(folder).startswith(S3_SCHEME):
-        return _load(Path(folder))
+        return _load(Path(folder), trust_code)
     fetched = FetchedFolder(str(folder), storage or S3Config())
     fetched.fetch(_DOCUMENT)
     for file in _read_document(fetched.path).files:
         fetched.fetch(file)
-    predictor = _load(fetched.path)
+    predictor = _load(fetched.path, trust_code)
     predictor._copy = fetched
     return predictor
 
@@ -193,11 +196,11 @@ def _read_document(folder: Path) -> _Document:
         raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
 
 
-def _load(folder: Path) -> "Predictor":
+def _load(folder: Path, trust_code: bool) -> "Predictor":
     document = _read_document(folder)
     outputs = tuple(range(len(document.classes)))
     members = tuple(
-        _load_member(folder, entry.name, entry, outputs, document.data_sha256)
+        _load_member(folder, entry.name, entry, outputs, document.data_sha256, trust_code)
         for entry in document.members
     )
     units = np.array([entry.weight_units for entry in document.members])
@@ -207,7 +210,8 @@ def _load(folder: Path) -> "Predictor":
         routing = FittedRouting(
             Routing(tuple(e.classes for e in entries), document.routing.threshold),
             tuple(
-                _load_member(folder, e.file, e, e.classes, document.data_sha256) for e in entries
+                _load_member(folder, e.file, e, e.classes, document.data_sha256, trust_code)
+                for e in entries
             ),
             units,
         )
@@ -350,11 +354,12 @@ def _load_member(
     entry: _MemberEntry | _SubclassifierEntry,
     classes: tuple[int, ...],
     data_sha256: str,
+    trust_code: bool,
 ) -> Member:
     path = folder / entry.file
     if not path.resolve().is_relative_to(folder.resolve()):
         raise CheckpointError(f"{folder / _DOCUMENT} names {entry.file!r}, outside its folder.")
-    member = load_member(name, path, entry.views, data_sha256)
+    member = load_member(name, path, entry.views, data_sha256, trust_code=trust_code)
     if member.weights_sha256 != entry.sha256:
         raise CheckpointError(
             f"{path} is not the file that was saved: its sha256 is {member.weights_sha256[:16]}…, "

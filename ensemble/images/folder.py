@@ -1,24 +1,20 @@
-"""A folder with one sub-folder per class. Decoded by Pillow, the decoder that refuses what is forged."""
+"""A folder with one sub-folder per class."""
 
-import warnings
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import PIL
 from jaxtyping import UInt8
-from PIL import Image
 
 from ensemble.config import S3_SCHEME
-from ensemble.errors import ConfigError, DecodeError
+from ensemble.errors import ConfigError
+from ensemble.images.decode import DECODER, decode
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import FolderConfig
 from ensemble.images.sources import Source
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,7 @@ class _Folder:
                 f"{path.relative_to(self.root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
             )
         return ImageIndex(
-            # EXIF rotation is not applied, as in torchvision's ImageFolder.
-            source=f"folder-1 pillow-{PIL.__version__} {digest.hexdigest()}",
+            source=f"folder-1 {DECODER} {digest.hexdigest()}",
             image_ids=np.array([path.relative_to(self.root).as_posix() for path in paths], np.str_),
             labels=np.repeat(np.arange(len(classes)), [len(group) for group in files]),
             classes=tuple(classes),
@@ -69,7 +64,7 @@ class _Folder:
         return files
 
     def decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
-        return decode_file(self.root / image_id, self.max_pixels)
+        return decode(self.root / image_id, self.max_pixels)
 
 
 def open_source(config: FolderConfig) -> Source:
@@ -79,30 +74,6 @@ def open_source(config: FolderConfig) -> Source:
 
         return open_remote_folder(config)
     return _Folder(Path(config.path), config.max_pixels)
-
-
-def decode_file(file: Path | BytesIO, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
-    """Decode an image file to RGB.
-
-    Raises:
-        DecodeError: It cannot be decoded, or its header says more than `max_pixels`.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Oddities of metadata are no reason to leave an image out; a bomb is.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _decode(file, max_pixels)
-    except (OSError, SyntaxError, ValueError, *_BOMBS) as error:
-        raise DecodeError(f"{type(error).__name__}: {error}") from error
-
-
-def _decode(file: Path | BytesIO, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
-    with Image.open(file) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise DecodeError(f"{width} x {height} pixels, over max_pixels = {max_pixels}")
-        return np.asarray(image.convert("RGB"))
 
 
 def without_image(name: str, folder: str) -> ConfigError:

@@ -8,11 +8,11 @@ from io import BytesIO
 from pathlib import PurePosixPath
 
 import numpy as np
-import PIL
 from jaxtyping import UInt8
 
 from ensemble.errors import ConfigError, DamagedTableError, DecodeError
-from ensemble.images.folder import SUFFIXES, decode_file, without_image
+from ensemble.images.decode import DECODER, decode
+from ensemble.images.folder import SUFFIXES, without_image
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import FolderConfig
 from ensemble.table.s3_store import Listed, S3Store
@@ -67,7 +67,7 @@ class RemoteFolder:
         for entry in images:
             digest.update(f"{entry.key}\0{entry.size}\0{entry.etag}\n".encode())
         return ImageIndex(
-            source=f"s3-folder-1 pillow-{PIL.__version__} {digest.hexdigest()}",
+            source=f"s3-folder-1 {DECODER} {digest.hexdigest()}",
             image_ids=np.array([entry.key for entry in images], np.str_),
             labels=np.searchsorted(classes, found).astype(np.int64),
             classes=tuple(classes),
@@ -81,7 +81,7 @@ class RemoteFolder:
         """Decode one image; see `Source.decode`."""
         ahead = self._ahead.pop(image_id, None)
         data = self._read(image_id) if ahead is None else ahead.result()
-        return decode_file(BytesIO(data), self._max_pixels)
+        return decode(BytesIO(data), self._max_pixels)
 
     def _read(self, image_id: str) -> bytes:
         try:

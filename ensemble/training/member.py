@@ -33,8 +33,7 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
     Raises:
         EmptySplitError: None of the task's images could be decoded.
     """
-    size = task.base.preprocessing.size if task.base else task.recipe.input_size
-    images, labels = _select(task, shards, size)
+    images, labels = _select(task, shards)
     preprocessing = task.base.preprocessing if task.base else _measure(images)
     network = _start(task).to(device)
     train(
@@ -82,7 +81,7 @@ def load_network(member: Member) -> nn.Module:
 
 
 def _select(
-    task: TrainTask, shards: Sequence[ImageShard], size: int
+    task: TrainTask, shards: Sequence[ImageShard]
 ) -> tuple[Float[torch.Tensor, "image 3 size size"], Int[torch.Tensor, "image"]]:
     label_by_id = dict(
         zip(task.images.image_ids.tolist(), task.images.labels.tolist(), strict=True)
@@ -94,9 +93,17 @@ def _select(
     chosen = sorted(rows)
     if not chosen:
         raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
-    images = to_input(shards, size)[[rows[image_id] for image_id in chosen]]
+    given = (
+        to_input(shards, task.recipe.input_size) if task.base is None else _as(task.base, shards)
+    )
+    images = given[[rows[image_id] for image_id in chosen]]
     labels = torch.tensor([output_by_label[label_by_id[image_id]] for image_id in chosen])
     return images, labels
+
+
+def _as(base: Member, shards: Sequence[ImageShard]) -> Float[torch.Tensor, "image 3 size size"]:
+    to = base.preprocessing
+    return to_input(shards, to.size, to.resize, to.interpolation)
 
 
 def _measure(images: Float[torch.Tensor, "image 3 size size"]) -> Preprocessing:

@@ -1,15 +1,15 @@
 """One network to train: everything that decides its weights, and the file they are kept in. No torch."""
 
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from ensemble.images.index import ImageIndex
-from ensemble.members import NUMERIC_LIBRARIES, Member, fingerprint
+from ensemble.members import Member, fingerprint, library_versions
 from ensemble.training.recipe import RecipeConfig
 
 # Code that decides weights: a change here trains anew, a change elsewhere does not.
@@ -52,14 +52,14 @@ class TrainTask:
                 "classes": list(self.classes),
                 "base": self.base.weights_sha256 if self.base else None,
                 "code": _code_sha256(),
-                "libraries": {name: version(name) for name in NUMERIC_LIBRARIES},
+                "libraries": library_versions(self.architecture),
             }
         )
 
     @property
     def checkpoint(self) -> Path:
         """Where the weights are, once trained."""
-        return self.folder / f"{self.architecture}-{self.key[:24]}.safetensors"
+        return self.folder / checkpoint_name(self.architecture, self.key)
 
     @classmethod
     def of_subclassifier(
@@ -85,6 +85,11 @@ class TrainTask:
             folder=folder,
             base=base,
         )
+
+
+def checkpoint_name(architecture: str, key: str) -> str:
+    """File name of weights that are kept by content."""
+    return f"{re.sub('[/:]', '-', architecture)}-{key[:24]}.safetensors"
 
 
 @cache

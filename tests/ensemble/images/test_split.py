@@ -7,7 +7,7 @@ from ensemble.errors import EmptySplitError
 from ensemble.images.digits import open_source
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import DigitsConfig, SplitConfig
-from ensemble.images.split import Splits, split
+from ensemble.images.split import Splits, split, stratified_sample
 
 
 def index(counts: list[int], seed: int = 0) -> ImageIndex:
@@ -101,6 +101,22 @@ def test_class_without_any_image_is_refused() -> None:
         EmptySplitError, match="train split has 30 images and none of class class-1"
     ):
         split(index([50, 0, 50]), SplitConfig(train=30, search=30), 0)
+
+
+def test_split_may_lack_classes_where_they_are_too_small() -> None:
+    config = SplitConfig(train=0, search=20, every_class=False)
+    found = split(index([1] * 30 + [2] * 10), config, 0)
+    assert (len(found.search), len(found.test)) == (20, 30)
+    assert len(found.test.classes) == 40
+
+
+def test_sample_holds_every_class_in_its_share() -> None:
+    whole = index([60, 30, 10])
+    sample = stratified_sample(whole, 50, seed=1)
+    assert np.bincount(sample.labels).tolist() == pytest.approx([30, 15, 5], abs=1)
+    assert set(sample.image_ids) <= set(whole.image_ids)
+    assert len(stratified_sample(whole, 1000, seed=1)) == 100
+    assert stratified_sample(whole, 50, seed=2).image_ids.tolist() != sample.image_ids.tolist()
 
 
 def _all(splits: Splits) -> tuple[ImageIndex, ...]:
