@@ -17,6 +17,7 @@ import numpy as np
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import GRID_STEPS, WEIGHT_UNITS, largest_total
 from ensemble.search.limits import Limits
+from ensemble.search.one_weight import nlls, plateaus
 from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.plateaus import Plateaus
@@ -100,15 +101,15 @@ class _LineSearch:
         if high == WEIGHT_UNITS == self.units.max():
             table, scores = self._boxed, self._boxed_scores
         k = self.config.error_k
-        return table.plateaus(self.units, member, k, scores, low, high, last, at_most)
+        return plateaus(table, self.units, member, k, scores, low, high, last, at_most)
 
     def _choice(self, member: int, weights: list[int], found: Plateaus) -> Choice:
         """Take the best of some weights, the first of equals."""
-        nlls = self.table.nlls(self.units, member, weights)
+        each_nll = nlls(self.table, self.units, member, weights)
         errors = [self._errors(member, weight, found) for weight in weights]
-        losses = [loss(e, nll, self.config) for e, nll in zip(errors, nlls, strict=True)]
+        losses = [loss(e, nll, self.config) for e, nll in zip(errors, each_nll, strict=True)]
         best = min(range(len(weights)), key=lambda i: losses[i])
-        return Choice(weights[best], errors[best], nlls[best], found.at(_GRID))
+        return Choice(weights[best], errors[best], each_nll[best], found.at(_GRID))
 
     def _errors(self, member: int, weight: int, found: Plateaus) -> int:
         if weight <= found.last[-1]:

@@ -35,7 +35,6 @@ from ensemble.search.fixed_point import (
     WEIGHT_UNITS,
     checked_units,
 )
-from ensemble.search.plateaus import Line, Plateaus
 from ensemble.search.sweep import error_curve
 
 _BLOCK_PAIRS = 1 << 14  # so that a sum over members stays in cache
@@ -198,12 +197,12 @@ class OutrankingTable:
             ShapeError: There is not one weight for each member.
             ConfigError: The weights or k are outside what the table is exact for.
         """
-        weights = self._checked(units, k)
+        weights = self.checked(units, k)
         anchor = int(weights.argmax())
         if weights[anchor] == WEIGHT_UNITS and Box(anchor, k) in self._boxes:
             return self._boxes[Box(anchor, k)].is_error(weights, k)  # the same, ten times faster
         num_outranking = self.num_outranking(self.scores(weights) > 0)
-        return np.asarray((num_outranking >= k) | self._is_broken(weights))
+        return np.asarray((num_outranking >= k) | self.is_broken(weights))
 
     def errors(self, units: Int[np.ndarray, " member"], k: int) -> int:
         """Count the top-k errors; arguments and exceptions as in `is_error`."""
@@ -211,11 +210,11 @@ class OutrankingTable:
 
     def num_ties(self, units: Int[np.ndarray, " member"], k: int) -> int:
         """Count the images whose top-k outcome hangs on how equal scores are ordered."""
-        weights = self._checked(units, k)
+        weights = self.checked(units, k)
         above = self.scores(weights) - self.bias
         surely = self.num_outranking(above > 0) >= k
         possibly = self.num_outranking(above >= 0) >= k
-        return self.count((surely != possibly) & ~self._is_broken(weights))
+        return self.count((surely != possibly) & ~self.is_broken(weights))
 
     def scores(self, units: Int[np.ndarray, " member"]) -> Float[np.ndarray, " pair"]:
         """Give for each pair what the class has above the label, plus the bias: outranks iff > 0.
@@ -256,7 +255,7 @@ class OutrankingTable:
         """
         others = np.array(units)
         others[member] = 0
-        others = self._checked(others, k)
+        others = self.checked(others, k)
         start = self.scores(others) if scores is None else scores
         counts = self.image_counts
         if counts is None:
@@ -265,7 +264,7 @@ class OutrankingTable:
         pairs = (start, self.differences[member], self.images)
         if not self.num_broken.any():
             return error_curve(*pairs, num_outranking, counts, k, num_steps)
-        is_broken = self._is_broken(others)
+        is_broken = self.is_broken(others)
         breaks = self.broken[:, member] & ~is_broken
         sound = np.where(is_broken | breaks, 0, counts)
         curve = error_curve(*pairs, num_outranking, sound, k, num_steps)
@@ -273,63 +272,6 @@ class OutrankingTable:
         curve[0] += counts[breaks & (num_outranking >= k)].sum()
         curve[1:] += counts[breaks].sum()
         return curve
-
-    def plateaus(
-        self,
-        units: Int[np.ndarray, " member"],
-        member: int,
-        k: int,
-        scores: Float[np.ndarray, " pair"],
-        low: int,
-        high: int | None,
-        last: int,
-        at_most: float = np.inf,
-    ) -> Plateaus | None:
-        """Count the top-k errors at every real weight of one member from `low` to `high`.
-
-        Args:
-            units: Weights of the others, in units of 0.00001; that of `member` is not read.
-            member: Index of the member whose weight runs.
-            k: The error is top-k.
-            scores: `scores` of the others' weights.
-            low: Units.
-            high: Units; None: without end.
-            last: The greatest weight there may be, units.
-            at_most: No plateau with more errors is of interest.
-
-        Returns:
-            None where no plateau can have as few errors as `at_most`.
-
-        Raises:
-            ShapeError: There is not one weight for each member.
-            ConfigError: The weights or k are outside what the table is exact for.
-        """
-        others = np.array(units)
-        others[member] = 0
-        others = self._checked(others, k)
-        counts = self.image_counts
-        if counts is None:
-            counts = np.ones(self.num_images, np.int64)
-        is_broken = self._is_broken(others)
-        breaks = self.broken[:, member] & ~is_broken
-        start = scores + self.differences[member] * float(low) if low else scores
-        num_outranking = self.num_outranking(start > 0)
-        line = Line(
-            start,
-            self.differences[member],
-            self.bias,
-            self.images,
-            num_outranking,
-            np.where(is_broken | breaks, 0, counts),
-            k,
-            low,
-        )
-        lost = int(counts[is_broken | breaks].sum())
-        found = line.plateaus(high, last, at_most - lost)
-        if found is None or not lost:
-            return found
-        at_zero = int(counts[breaks & (num_outranking < k)].sum()) if low == 0 else 0
-        return found.raised(lost, at_zero)
 
     def nll(self, units: Int[np.ndarray, " member"]) -> float:
         """Average -log of the label's averaged probability (nats); below 2^-30 it counts as that.
@@ -339,26 +281,6 @@ class OutrankingTable:
         losses = -np.log(np.maximum(self.true_average(units), PROBABILITY_FLOOR))
         return float(np.average(losses, weights=self.image_counts))
 
-    def nlls(
-        self, units: Int[np.ndarray, " member"], member: int, weights: Sequence[int]
-    ) -> list[float]:
-        """Give `nll` at some weights of one member, without adding up the others' for each.
-
-        To the bit, as sums of whole units times multiples of 2^-bits are exact.
-        """
-        others = np.array(units)
-        others[member] = 0
-        others_sum, total = self.true_probabilities @ others.astype(np.float64), others.sum()
-        own = np.ascontiguousarray(self.true_probabilities[:, member])
-        is_broken, found = self._is_broken(others), []
-        for weight in weights:
-            average = (others_sum + own * float(weight)) / (total + weight)
-            if self.num_broken.any():
-                average[is_broken | self.broken[:, member] if weight else is_broken] = 0
-            losses = -np.log(np.maximum(average, PROBABILITY_FLOOR, out=average))
-            found.append(float(np.average(losses, weights=self.image_counts)))
-        return found
-
     def num_floored(self, units: Int[np.ndarray, " member"]) -> int:
         """Count the images whose label has less than 2^-30 on average, broken ones included."""
         return self.count(self.true_average(units) < PROBABILITY_FLOOR)
@@ -367,7 +289,7 @@ class OutrankingTable:
         """Give the label's averaged probability; 0 where a member with a weight is broken."""
         weights = checked_units(units, self.num_members)
         average = self.true_probabilities @ weights.astype(np.float64) / weights.sum()
-        return np.where(self._is_broken(weights), 0.0, average)
+        return np.where(self.is_broken(weights), 0.0, average)
 
     def boxed(self, anchor: int, k: int) -> "OutrankingTable":
         """Drop what no weighting with `anchor` at 1.00 and the others in [0, 1.00] can turn.
@@ -432,12 +354,14 @@ class OutrankingTable:
         images = np.flatnonzero(np.diff(self.indptr))
         return images, self.indptr[images]
 
-    def _is_broken(self, weights: Int[np.ndarray, " member"]) -> Bool[np.ndarray, " image"]:
+    def is_broken(self, weights: Int[np.ndarray, " member"]) -> Bool[np.ndarray, " image"]:
+        """Tell for each image whether a member with a weight is broken there."""
         selected = np.flatnonzero((weights > 0) & (self.num_broken > 0))
         is_broken: Bool[np.ndarray, " image"] = np.any(self.broken[:, selected], axis=1)
         return is_broken
 
-    def _checked(self, units: Int[np.ndarray, " weight"], k: int) -> Int[np.ndarray, " weight"]:
+    def checked(self, units: Int[np.ndarray, " weight"], k: int) -> Int[np.ndarray, " weight"]:
+        """Give weights that the table is exact for, or refuse them as `is_error` does."""
         weights = checked_units(units, self.num_members)
         self._checked_k(k)
         if self.box and not (weights[self.box.anchor] == WEIGHT_UNITS == weights.max()):

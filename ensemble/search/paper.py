@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import GRID_STEPS, WEIGHT_UNITS
 from ensemble.search.limits import Limits
+from ensemble.search.one_weight import nlls
 from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
@@ -48,7 +49,7 @@ def _nlls(
     table: OutrankingTable, units: Int[np.ndarray, " member"], member: int
 ) -> Float[np.ndarray, " weight"]:
     """Give the NLL at each weight of the grid."""
-    return np.array(table.nlls(units, member, range(0, WEIGHT_UNITS + 1, _STEP_UNITS)))
+    return np.array(nlls(table, units, member, range(0, WEIGHT_UNITS + 1, _STEP_UNITS)))
 
 
 def _note(config: SearchConfig, steps: list[SearchStep]) -> str:

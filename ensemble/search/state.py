@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import GRID_STEPS, PROBABILITY_FLOOR, WEIGHT_UNITS
+from ensemble.search.one_weight import nlls
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
 
@@ -81,15 +82,15 @@ class WeightState:
             candidates = [0, lowest_nll(self.table, self.units, member, WEIGHT_UNITS)]
         else:
             candidates = _plateau_weights(curve)
-        nlls = self.table.nlls(self.units, member, candidates)
+        each_nll = nlls(self.table, self.units, member, candidates)
         losses = [
             loss(int(curve[weight]), nll, self.config)
-            for weight, nll in zip(candidates, nlls, strict=True)
+            for weight, nll in zip(candidates, each_nll, strict=True)
         ]
         best = min(range(len(candidates)), key=lambda i: losses[i])  # the widest of equals
         weight = candidates[best]
         grid = curve[:: WEIGHT_UNITS // GRID_STEPS]
-        return Choice(weight, int(curve[weight]), nlls[best], grid)
+        return Choice(weight, int(curve[weight]), each_nll[best], grid)
 
 
 def anchor_units(table: OutrankingTable, anchor: int) -> Int[np.ndarray, " member"]:

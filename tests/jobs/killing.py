@@ -16,7 +16,7 @@ from pathlib import Path
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.store import LocalStore
 
-LIMIT_S = 180
+LIMIT_S = 600
 
 
 @dataclass

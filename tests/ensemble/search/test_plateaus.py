@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ensemble.search.config import SearchConfig
 from ensemble.search.fit import fit
 from ensemble.search.fixed_point import WEIGHT_UNITS, largest_total
+from ensemble.search.one_weight import plateaus
 from ensemble.search.outranking import OutrankingTable
 
 KINDS = ["random", "eighths", "one_hot", "constant", "duplicates", "tiny", "half", "broken"]
@@ -70,8 +71,8 @@ def test_plateaus_are_the_errors_at_all_real_weights(make_pool, kind, seed, shap
     units[0], member = WEIGHT_UNITS, shape[0] - 1
     units[member] = 0
     scores = table.scores(units)
-    near = table.plateaus(units, member, k, scores, 0, WEIGHT_UNITS, WEIGHT_UNITS)
-    far = table.plateaus(units, member, k, scores, WEIGHT_UNITS, None, 10**6)
+    near = plateaus(table, units, member, k, scores, 0, WEIGHT_UNITS, WEIGHT_UNITS)
+    far = plateaus(table, units, member, k, scores, WEIGHT_UNITS, None, 10**6)
     found = near.then(far)
 
     expected = [_errors(table, units, member, x, k) for x in _everywhere(table, units, member)]

@@ -1,0 +1,90 @@
+"""What the error and the NLL do while the weight of one member runs and the others stay."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ensemble.search.fixed_point import PROBABILITY_FLOOR
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.plateaus import Line, Plateaus
+
+
+def plateaus(
+    table: OutrankingTable,
+    units: Int[np.ndarray, " member"],
+    member: int,
+    k: int,
+    scores: Float[np.ndarray, " pair"],
+    low: int,
+    high: int | None,
+    last: int,
+    at_most: float = np.inf,
+) -> Plateaus | None:
+    """Count the top-k errors at every real weight of one member from `low` to `high`.
+
+    Args:
+        table: The errors are counted on.
+        units: Weights of the others, in units of 0.00001; that of `member` is not read.
+        member: Index of the member whose weight runs.
+        k: The error is top-k.
+        scores: `scores` of the others' weights.
+        low: Units.
+        high: Units; None: without end.
+        last: The greatest weight there may be, units.
+        at_most: No plateau with more errors is of interest.
+
+    Returns:
+        None where no plateau can have as few errors as `at_most`.
+
+    Raises:
+        ShapeError: There is not one weight for each member.
+        ConfigError: The weights or k are outside what the table is exact for.
+    """
+    others = np.array(units)
+    others[member] = 0
+    others = table.checked(others, k)
+    counts = table.image_counts
+    if counts is None:
+        counts = np.ones(table.num_images, np.int64)
+    is_broken = table.is_broken(others)
+    breaks = table.broken[:, member] & ~is_broken
+    start = scores + table.differences[member] * float(low) if low else scores
+    num_outranking = table.num_outranking(start > 0)
+    line = Line(
+        start,
+        table.differences[member],
+        table.bias,
+        table.images,
+        num_outranking,
+        np.where(is_broken | breaks, 0, counts),
+        k,
+        low,
+    )
+    lost = int(counts[is_broken | breaks].sum())
+    found = line.plateaus(high, last, at_most - lost)
+    if found is None or not lost:
+        return found
+    at_zero = int(counts[breaks & (num_outranking < k)].sum()) if low == 0 else 0
+    return found.raised(lost, at_zero)
+
+
+def nlls(
+    table: OutrankingTable, units: Int[np.ndarray, " member"], member: int, weights: Sequence[int]
+) -> list[float]:
+    """Give `nll` at some weights of one member, without adding up the others' for each.
+
+    To the bit, as sums of whole units times multiples of 2^-bits are exact.
+    """
+    others = np.array(units)
+    others[member] = 0
+    others_sum, total = table.true_probabilities @ others.astype(np.float64), others.sum()
+    own = np.ascontiguousarray(table.true_probabilities[:, member])
+    is_broken, found = table.is_broken(others), []
+    for weight in weights:
+        average = (others_sum + own * float(weight)) / (total + weight)
+        if table.num_broken.any():
+            average[is_broken | table.broken[:, member] if weight else is_broken] = 0
+        losses = -np.log(np.maximum(average, PROBABILITY_FLOOR, out=average))
+        found.append(float(np.average(losses, weights=table.image_counts)))
+    return found
