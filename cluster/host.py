@@ -1,9 +1,14 @@
 """A host: the process that carries members. Plain Python; the pool makes it a Ray actor."""
 
+from typing import TYPE_CHECKING
+
 from ensemble.images.shard import ImageShard
 from ensemble.members import Member
 from ensemble.table.block import LogitBlock
 from ensemble.training.task import TrainTask
+
+if TYPE_CHECKING:
+    from ensemble.resized import ResizedShard
 
 
 class Host:
@@ -21,7 +26,9 @@ class Host:
 
         torch.set_num_threads(threads)
         self._device = torch.device(device)
-        self._networks: dict[str, torch.nn.Module] = {}
+        # By weights and not by column: where views are kept, many columns come from one network.
+        self._networks: dict[tuple[str, str], torch.nn.Module] = {}
+        self._images: ResizedShard | None = None
 
     def train(self, task: TrainTask, *shards: ImageShard) -> str:
         """Train, publish the checkpoint, and return its path."""
@@ -32,8 +39,12 @@ class Host:
     def predict(self, member: Member, shard: ImageShard) -> LogitBlock:
         """The block of a member and a shard."""
         from ensemble.predict import predict
+        from ensemble.resized import ResizedShard
         from ensemble.training.member import load_network
 
-        if member.column not in self._networks:
-            self._networks[member.column] = load_network(member).to(self._device)
-        return predict(self._networks[member.column], member, shard, self._device)
+        key = (member.architecture, member.weights_sha256)
+        if key not in self._networks:
+            self._networks[key] = load_network(member).to(self._device)
+        if self._images is None or not self._images.is_of(shard):
+            self._images = ResizedShard(shard, self._device)
+        return predict(self._networks[key], member, shard, self._device, self._images)

@@ -20,6 +20,7 @@ from ensemble.members import (
     RecipeSource,
     fingerprint,
     load_member,
+    split_views,
 )
 from ensemble.report.build import Candidate, best_member
 from ensemble.search.config import SearchConfig
@@ -31,6 +32,7 @@ from ensemble.subclassifiers.route import Routing, routing_curve
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
+from ensemble.view_settings import weigh_views
 from jobs.finished_run import seconds_per_image
 from jobs.progress import Progress
 from jobs.settings import RunConfig
@@ -69,14 +71,17 @@ class Job:
 
 
 def train_pool(job: Job) -> tuple[Member, ...]:
-    """Train the members whose weights are not there yet, side by side; load what each one says."""
+    """Train the members whose weights are not there yet, side by side; load what each one says.
+
+    Where views are kept, a member of the config is one member for each of them.
+    """
     tasks = {
         member.name: _task(job, member)
         for member in job.config.members
         if isinstance(member.source, RecipeSource)
     }
     _train(job, "train", list(tasks.values()))
-    members = []
+    members: list[Member] = []
     for config in job.config.members:
         path = (
             config.source.path
@@ -88,8 +93,9 @@ def train_pool(job: Job) -> tuple[Member, ...]:
         if isinstance(config.source, RecipeSource):
             # The seed that tells it from its twin, not the one derived from it for the generator.
             member = replace(member, seed=config.source.seed)
-        members.append(member)
-        _check_classes(members[-1], len(job.splits.test.classes))
+        _check_classes(member, len(job.splits.test.classes))
+        weigh_views(member.views, member.preprocessing.size)
+        members += split_views(member)
     return tuple(members)
 
 

@@ -20,7 +20,14 @@ from ensemble.evaluation import StreamingOutranking, evaluate, evaluate_routed
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
-from ensemble.members import CheckpointSource, ImportedSource, Member, list_views
+from ensemble.members import (
+    CheckpointSource,
+    ImportedSource,
+    Member,
+    MemberConfig,
+    RecipeSource,
+    view_names,
+)
 from ensemble.report import document
 from ensemble.report.build import Candidate, Findings, build
 from ensemble.report.page import render
@@ -31,6 +38,7 @@ from ensemble.search.missing import weights_among_selected
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 from ensemble.training.header import read_metadata
+from ensemble.view_settings import REFERENCE_SIZE, relative_cost, weigh_views
 from jobs.flow import (
     Counts,
     Job,
@@ -81,12 +89,15 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             table = stack.enter_context(writable_table(config, folder))
             images = len(splits.search) + len(splits.test)
             classes = len(splits.test.classes)
-            progress.say(describe_plan(config, table.root, len(config.members), images, classes))
+            columns = sum(
+                len(view_names(m.name, m.views or config.views, REFERENCE_SIZE))
+                for m in config.members
+            )
+            progress.say(describe_plan(config, table.root, columns, images, classes))
         with progress.stage("start Ray"):
-            costs = {
-                m.name: float(len(list_views(m.views or config.views))) for m in config.members
-            }
-            pool = stack.enter_context(open_pool(config.cluster, config.images.source, costs))
+            pool = stack.enter_context(
+                open_pool(config.cluster, config.images.source, _costs(config))
+            )
         job = Job(config, splits, index.sha256, table, pool, progress)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
@@ -128,6 +139,8 @@ def _check(config: RunConfig, splits: Splits) -> None:
             f"Expected 2 to {num_classes - 1}."
         )
     for member in config.members:
+        if size := _input_size(config, member):
+            weigh_views(member.views or config.views, size)
         if isinstance(member.source, ImportedSource):
             raise ConfigError(
                 f"the predictions of {member.name!r} were imported: there is no network to run. "
@@ -140,6 +153,21 @@ def _check(config: RunConfig, splits: Splits) -> None:
                 raise ConfigError(
                     f"the member {member.name!r} cannot be loaded: {error}"
                 ) from error
+
+
+def _costs(config: RunConfig) -> dict[str, float]:
+    """What an image costs each member, relative to the others."""
+    return {
+        m.name: relative_cost(m.views or config.views, _input_size(config, m) or REFERENCE_SIZE)
+        for m in config.members
+    }
+
+
+def _input_size(config: RunConfig, member: MemberConfig) -> int | None:
+    """Side of a member's input in pixels, where its recipe says it before any file is opened."""
+    if not isinstance(member.source, RecipeSource):
+        return None
+    return config.recipes[member.source.recipe].input_size
 
 
 def _evaluate(

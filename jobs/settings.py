@@ -10,11 +10,12 @@ from cluster.settings import ClusterConfig
 from ensemble.config import Config, load
 from ensemble.errors import UnknownNameError
 from ensemble.images.settings import SourceConfig, SplitConfig
-from ensemble.members import CenterView, MemberConfig, RecipeSource, Views, fingerprint
+from ensemble.members import MemberConfig, RecipeSource, fingerprint
 from ensemble.search.config import SearchConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.storage import StorageConfig, TableConfig
 from ensemble.training.recipe import RecipeConfig
+from ensemble.view_settings import CenterView, Views
 
 # What changes how a run goes, and nothing of what it finds.
 EXECUTION_ONLY = {"name", "runs", "cluster", "storage"}

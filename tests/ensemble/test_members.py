@@ -9,16 +9,13 @@ from hypothesis import strategies as st
 from ensemble import models
 from ensemble.errors import CheckpointError
 from ensemble.members import (
-    CenterView,
     Member,
     Preprocessing,
-    ShiftsAndScales,
-    View,
     fingerprint,
-    list_views,
     load_member,
 )
 from ensemble.training import checkpoint
+from ensemble.view_settings import CenterView, ShiftsAndScales
 
 MakeMember = Callable[..., Member]
 
@@ -67,15 +64,6 @@ def test_member_that_computes_something_else_has_another_column(
     make_member: MakeMember, change: dict[str, object]
 ) -> None:
     assert make_member("a", **change).column != make_member("a").column
-
-
-def test_untouched_image_is_the_first_view_of_all() -> None:
-    assert list_views(CenterView()) == (View(),)
-    assert list_views(ShiftsAndScales(shift=0)) == (View(),)
-    listed = list_views(ShiftsAndScales(shift=2, scales=(0.9, 1.1)))
-    assert listed[0] == View()
-    assert set(listed[1:5]) == {View(-2, 0), View(2, 0), View(0, -2), View(0, 2)}
-    assert listed[5:] == (View(scale=0.9), View(scale=1.1))
 
 
 def test_member_is_what_its_checkpoint_says(path: Path) -> None:
