@@ -102,10 +102,12 @@ def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
     from ensemble.predict import BATCH_IMAGES
 
     rounds = config.repeats + 1  # one to warm up
-    _make_photographs(config, folder / "images", rounds * config.shards * BATCH_IMAGES)
+    # Two more for the count of decodings; every round has images of its own, not decoded before.
+    _make_photographs(config, folder / "images", (rounds + 2) * config.shards * BATCH_IMAGES)
     source = FolderConfig(path=folder / "images")
     ids = open_source(source).index().image_ids.tolist()
     specs = plan_shards(ids, BATCH_IMAGES)
+    parts = [specs[i : i + config.shards] for i in range(0, len(specs), config.shards)]
     member = _make_member(config, folder / "one.safetensors", config.input_size)
     small = _make_member(config, folder / "small.safetensors", 32)
     many = [replace(small, name=f"m{number}") for number in range(config.members)]
@@ -114,19 +116,13 @@ def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
     system, inside, bare = [], [], []
     with open_pool(cluster, source, {member.name: 1.0}) as pool:
         for number in range(rounds):
-            part = specs[number * config.shards : (number + 1) * config.shards]
-            rates = _predict(pool, member, part)
+            rates = _predict(pool, member, parts[number])
             per_s = _loop(network, batch, config.shards - 1)
             if number:
                 system.append(rates[0])
                 inside.append(rates[1])
                 bare.append(per_s)
-    decoded = {}
-    for members in (many[:1], many):
-        with open_pool(cluster, source, {m.name: 1.0 for m in members}) as pool:
-            for _ in pool.predict([(spec, members) for spec in specs]):
-                pass
-            decoded[len(members)] = pool.decoded_images
+        decoded = [_decoded(pool, parts[-2], many[:1]), _decoded(pool, parts[-1], many)]
     started = time.process_time()
     decode_shard(open_source(source), specs[0])
     return {
@@ -134,8 +130,8 @@ def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
         "inside_actor_images_per_s": inside,
         "bare_images_per_s": bare,
         "speed_ratio": statistics.median(a / b for a, b in zip(system, bare, strict=True)),
-        "decoded_images": {str(key): value for key, value in decoded.items()},
-        "decode_ratio": decoded[config.members] / decoded[1],
+        "decoded_images": {"for_one": decoded[0], "for_all": decoded[1]},
+        "decode_ratio": decoded[1] / decoded[0],
         "decode_cpu_seconds_per_image": (time.process_time() - started) / BATCH_IMAGES,
     }
 
@@ -149,6 +145,14 @@ def _predict(pool: Pool, member: Member, specs: Sequence[ShardSpec]) -> tuple[fl
         images += len(block.image_ids)
     per_shard = images / len(specs)
     return per_shard * (len(specs) - 1) / (arrived[-1] - arrived[0]), images / seconds
+
+
+def _decoded(pool: Pool, specs: Sequence[ShardSpec], members: Sequence[Member]) -> int:
+    """How many images were decoded for some members to predict some shards."""
+    before = pool.decoded_images
+    for _ in pool.predict([(spec, members) for spec in specs]):
+        pass
+    return pool.decoded_images - before
 
 
 def _bare(member: Member, device: str) -> tuple["torch.nn.Module", "torch.Tensor"]:

@@ -61,7 +61,7 @@ def test_smallest_config_is_read_with_its_defaults(path: Path) -> None:
         (
             "views: {kind: shifts_and_scales, scale: [0.9]}",
             r"views\.shifts_and_scales\.scale: no such setting\. Did you mean 'scales'\? "
-            r"Known here: kind, scales, shift\.",
+            r"Known here: average, keep_views, kind, scales, shift\.",
         ),
         (
             "members: [{name: a, source: {kind: recipe, architecture: vgg11_small, sed: 1}}]",

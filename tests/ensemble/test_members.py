@@ -13,9 +13,11 @@ from ensemble.members import (
     Preprocessing,
     fingerprint,
     load_member,
+    split_views,
+    view_names,
 )
 from ensemble.training import checkpoint
-from ensemble.view_settings import CenterView, ShiftsAndScales
+from ensemble.view_settings import CenterView, DenseViews, ShiftsAndScales, list_views
 
 MakeMember = Callable[..., Member]
 
@@ -124,3 +126,27 @@ def _reversed(value: object) -> object:
     if isinstance(value, dict):
         return {key: _reversed(inner) for key, inner in reversed(value.items())}
     return [_reversed(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_kept_views_are_members_that_share_the_weights(make_member: MakeMember) -> None:
+    views = DenseViews(short_sides=(16, 32), flip=True, keep_views=True)
+    member = make_member(views=views)
+    kept = split_views(member)
+    assert [one.name for one in kept] == [
+        "a@dense16",
+        "a@dense16-flip",
+        "a@dense32",
+        "a@dense32-flip",
+    ]
+    assert view_names("a", views, 16) == tuple(one.name for one in kept)
+    assert {one.pool_name for one in kept} == {"a"}
+    assert {one.weights_sha256 for one in kept} == {member.weights_sha256}
+    assert len({one.column for one in (*kept, member)}) == 5
+    assert tuple(one.views for one in kept) == list_views(views, 16)
+
+
+def test_averaged_views_are_one_member(make_member: MakeMember) -> None:
+    member = make_member(views=ShiftsAndScales(shift=1))
+    assert split_views(member) == (member,)
+    assert view_names("a", CenterView(), 16) == ("a",)
+    assert member.pool_name == "a"

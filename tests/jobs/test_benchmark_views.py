@@ -29,7 +29,7 @@ def test_small_benchmark_of_predict_has_every_figure(tmp_path: Path) -> None:
     found = benchmark_predict([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))
     assert json.loads((tmp_path / "bench.json").read_text()) == found
     assert found["speed_ratio"] > 0
-    assert found["decoded_images"] == {"1": 256, "3": 256}
+    assert found["decoded_images"] == {"for_one": 128, "for_all": 128}
     assert found["decode_ratio"] == 1
 
 
