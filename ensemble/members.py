@@ -20,7 +20,8 @@ from pydantic import (
 from ensemble import models
 from ensemble.config import AbsolutePath, Config
 from ensemble.errors import CheckpointError, UnknownNameError
-from ensemble.view_settings import Views, keeps_views, list_views
+from ensemble.view_policies import list_views
+from ensemble.view_settings import Views, keeps_views
 
 # Libraries whose version can change a forward pass by a bit or more.
 NUMERIC_LIBRARIES = ("torch", "torchvision")

@@ -21,7 +21,8 @@ from ensemble.images.shard import ImageShard
 from ensemble.members import Member, Preprocessing
 from ensemble.resized import ResizedShard
 from ensemble.table.block import LogitBlock
-from ensemble.view_settings import Average, Crop, Square, View, Whole, average_of, weigh_views
+from ensemble.view_policies import weigh_views
+from ensemble.view_settings import Average, Crop, Square, View, Whole, average_of
 from ensemble.views import Scale, normalise_, show, square_scale
 
 Weighted = tuple[tuple[View, float], ...]

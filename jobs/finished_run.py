@@ -18,7 +18,7 @@ from ensemble.search.builder import OutrankingBuilder
 from ensemble.search.outranking import OutrankingTable
 from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
-from ensemble.view_settings import REFERENCE_SIZE
+from ensemble.view_policies import REFERENCE_SIZE
 from jobs.run_folder import RunFolder, read_run_config
 from jobs.settings import RunConfig
 from jobs.tables import table_store

@@ -32,7 +32,7 @@ from ensemble.subclassifiers.route import Routing, routing_curve
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
-from ensemble.view_settings import weigh_views
+from ensemble.view_policies import weigh_views
 from jobs.finished_run import seconds_per_image
 from jobs.progress import Progress
 from jobs.settings import RunConfig

@@ -38,7 +38,7 @@ from ensemble.search.missing import weights_among_selected
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 from ensemble.training.header import read_metadata
-from ensemble.view_settings import REFERENCE_SIZE, relative_cost, weigh_views
+from ensemble.view_policies import REFERENCE_SIZE, relative_cost, weigh_views
 from jobs.flow import (
     Counts,
     Job,

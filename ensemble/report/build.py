@@ -23,7 +23,7 @@ from ensemble.search.why import explain
 from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
 from ensemble.subclassifiers.route import RoutingCurve
 from ensemble.table.logit_table import LogitTable
-from ensemble.view_settings import describe_views, list_views
+from ensemble.view_policies import describe_views, list_views
 
 MAX_CURVE_POINTS = 60
 STABILITY_RESAMPLES = 200

@@ -17,7 +17,8 @@ from ensemble.members import (
     view_names,
 )
 from ensemble.training import checkpoint
-from ensemble.view_settings import CenterView, DenseViews, ShiftsAndScales, list_views
+from ensemble.view_policies import list_views
+from ensemble.view_settings import CenterView, DenseViews, ShiftsAndScales
 
 MakeMember = Callable[..., Member]
 

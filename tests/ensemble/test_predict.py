@@ -14,6 +14,7 @@ from ensemble.images.sources import decode_shard
 from ensemble.members import Member, Preprocessing
 from ensemble.predict import BATCH_IMAGES, predict
 from ensemble.resized import ResizedShard
+from ensemble.view_policies import list_views, weigh_views
 from ensemble.view_settings import (
     Crop,
     DenseAndMultiCrop,
@@ -25,8 +26,6 @@ from ensemble.view_settings import (
     TenCrop,
     Views,
     Whole,
-    list_views,
-    weigh_views,
 )
 from ensemble.views import normalise_, show, to_input
 

@@ -8,7 +8,8 @@ from torchvision.transforms.v2 import functional as transforms
 
 from ensemble.images.shard import ImageShard
 from ensemble.members import Interpolation, Preprocessing
-from ensemble.view_settings import Crop, Crops144, MultiCrop, Square, TenCrop, list_views
+from ensemble.view_policies import list_views
+from ensemble.view_settings import Crop, Crops144, MultiCrop, Square, TenCrop
 from ensemble.views import normalise_, resize_pixels, show, to_input
 
 

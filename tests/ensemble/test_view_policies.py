@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from ensemble.view_policies import describe_views, list_views, relative_cost, weigh_views
 from ensemble.view_settings import (
     CenterView,
     Crop,
@@ -18,10 +19,6 @@ from ensemble.view_settings import (
     TenCrop,
     Views,
     Whole,
-    describe_views,
-    list_views,
-    relative_cost,
-    weigh_views,
 )
 
 COUNTS: dict[Views, int] = {
