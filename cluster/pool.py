@@ -121,7 +121,7 @@ class Pool:
         anywhere: deque[Call] = deque()
         for spec, members in work:
             for member in members:
-                worker = hosts.get(member.name)
+                worker = hosts.get(member.pool_name)
                 (worker.queue if worker else anywhere).append(Call("predict", member, (spec,)))
         for call, block in self._run(anywhere):
             assert isinstance(call.about, Member)

@@ -1,61 +1,26 @@
 """A member: one classifier of the pool, as run. Settings and values only; `ensemble.models` builds networks."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from ensemble.config import AbsolutePath, Config
 from ensemble.errors import CheckpointError
 from ensemble.sources.settings import Source
+from ensemble.view_policies import list_views
+from ensemble.view_settings import Views, keeps_views
 
 # Architectures that run code which came with them; see `WeightsConfig.trust_code`.
 CODE = ("factory", "pt2")
 
-
-class CenterView(Config):
-    """The image as it is, once."""
-
-    kind: Literal["center"] = "center"
-
-
-class ShiftsAndScales(Config):
-    """The image as it is, shifted in four directions, and at other scales; for images that must not be flipped."""
-
-    kind: Literal["shifts_and_scales"] = "shifts_and_scales"
-    shift: NonNegativeInt = 1
-    """Pixels of the network's input that the image is moved left, right, up and down; 0 for none."""
-    scales: tuple[PositiveFloat, ...] = ()
-    """Further scales around the centre, e.g. [0.9, 1.1]."""
-
-
-Views = Annotated[CenterView | ShiftsAndScales, Field(discriminator="kind")]
-
-
-@dataclass(frozen=True)
-class View:
-    """One test-time transform: a move in pixels of the input, and a scale around the centre."""
-
-    right: int = 0
-    down: int = 0
-    scale: float = 1.0
-
-
-def list_views(views: CenterView | ShiftsAndScales) -> tuple[View, ...]:
-    """The single transforms that a setting stands for; the untouched image comes first."""
-    listed = [View()]
-    if isinstance(views, ShiftsAndScales):
-        if views.shift:
-            moves = ((-views.shift, 0), (views.shift, 0), (0, -views.shift), (0, views.shift))
-            listed += [View(right, down) for right, down in moves]
-        listed += [View(scale=scale) for scale in views.scales]
-    return tuple(listed)
-
+# Not allowed in a config's names, so that no member is called like another's view.
+VIEW_MARK = "@"
 
 Interpolation = Literal["bilinear", "bicubic"]
 Channels = tuple[float, float, float]
@@ -116,7 +81,7 @@ class MemberConfig(Config):
     """What its outputs stand for, if not the data's classes in order: a text file with the wnid or
     name of each output on a line of its own, or `background_first` to drop the first of 1001."""
     reference: Reference | None = None
-    """Its published figures, for `ensemble members` and the preflight."""
+    """Its published figures of a single crop, for `ensemble members` and the preflight."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +99,7 @@ class Member:
             none.
         parameters: How many there are.
         preprocessing: From pixels to input.
-        views: Test-time views; their softmax outputs are averaged.
+        views: Test-time views, averaged to one row an image.
         data_sha256: Identity of the image index that its column is about.
         seed: Of its training; none if somebody else trained it.
     """
@@ -147,7 +112,7 @@ class Member:
     head: str
     parameters: int
     preprocessing: Preprocessing
-    views: CenterView | ShiftsAndScales
+    views: Views
     data_sha256: str
     seed: int | None = None
 
@@ -158,6 +123,11 @@ class Member:
         A rename keeps it; other weights, preprocessing, views, images or numeric libraries change it.
         """
         return fingerprint(self.identity)[:16]
+
+    @property
+    def pool_name(self) -> str:
+        """Its name in the config, which its views share where each is a member of its own."""
+        return self.name.partition(VIEW_MARK)[0]
 
     @property
     def identity(self) -> dict[str, object]:
@@ -184,7 +154,7 @@ def library_versions(architecture: str) -> dict[str, str]:
 def load_member(
     name: str,
     checkpoint: Path,
-    views: CenterView | ShiftsAndScales,
+    views: Views,
     data_sha256: str,
     *,
     trust_code: bool = False,
@@ -232,6 +202,36 @@ def check_trust(what: str, architecture: str, trust_code: bool) -> None:
             f"{what} runs code of its own ({architecture}), which is refused unless it is trusted. If "
             "you know who wrote it, set weights.trust_code=true; else give a .safetensors or .onnx."
         )
+
+
+def split_views(member: Member) -> tuple[Member, ...]:
+    """One member for each view where `keep_views` asks for it; otherwise the member itself.
+
+    They share the checkpoint, and a host loads it once.
+    """
+    if not keeps_views(member.views):
+        return (member,)
+    return tuple(
+        replace(member, name=name, views=view)
+        for name, view in zip(
+            view_names(member.name, member.views, member.preprocessing.size),
+            list_views(member.views, member.preprocessing.size),
+            strict=True,
+        )
+    )
+
+
+def view_names(name: str, views: Views, size: int) -> tuple[str, ...]:
+    """Names of the members that one of the pool stands for: itself, or NAME@VIEW for each view.
+
+    Args:
+        name: In the config.
+        views: Its test-time views.
+        size: Side of its input, in pixels.
+    """
+    if not keeps_views(views):
+        return (name,)
+    return tuple(f"{name}{VIEW_MARK}{view.label}" for view in list_views(views, size))
 
 
 def fingerprint(value: object) -> str:

@@ -31,11 +31,12 @@ from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import FittedRouting
 from ensemble.fetch import FetchedFolder
 from ensemble.images.shard import ImageShard
-from ensemble.members import Member, Views, load_member
+from ensemble.members import Member, load_member
 from ensemble.search.fixed_point import to_units
 from ensemble.search.missing import WithoutMember
 from ensemble.subclassifiers.route import Routing, answer, choose_cluster, is_routed, rank_scores
 from ensemble.table.storage import S3Config
+from ensemble.view_settings import Views
 
 _DOCUMENT = "ensemble.json"
 
@@ -135,7 +136,7 @@ def save(
     entries = [
         _MemberEntry(
             name=member.name,
-            file=_copy(member, building, f"members/{member.name}.safetensors"),
+            file=_copy(member, building, f"members/{member.pool_name}.safetensors"),
             sha256=member.weights_sha256,
             weight_units=int(weight),
             views=member.views,
@@ -240,7 +241,9 @@ class Predictor:
         # Keeps a downloaded artifact on disk for as long as anybody may look at its members.
         self._copy: object = None
         everyone = (*members, *(routing.subclassifiers if routing else ()))
-        self._networks = {member.column: load_network(member) for member in everyone}
+        # By weights: where views are kept, several members are one network.
+        distinct = {member.weights_sha256: member for member in everyone}
+        self._networks = {key: load_network(member) for key, member in distinct.items()}
 
     def predict(
         self, images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray]
@@ -315,7 +318,7 @@ class Predictor:
 
         from ensemble.predict import predict
 
-        network = self._networks[member.column]
+        network = self._networks[member.weights_sha256]
         return predict(network, member, shard, torch.device("cpu")).log_probabilities
 
 
@@ -324,7 +327,8 @@ def _pack(images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarra
 
 
 def _copy(member: Member, folder: Path, file: str) -> str:
-    shutil.copyfile(member.checkpoint, folder / file)
+    if not (folder / file).exists():  # another view's member may have brought it
+        shutil.copyfile(member.checkpoint, folder / file)
     return file
 
 

@@ -9,9 +9,12 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from ensemble.images.shard import ImageShard
-from ensemble.members import Interpolation, Preprocessing, View
+from ensemble.members import Interpolation, Preprocessing
+from ensemble.view_settings import Crop, Square
 
 Batch = Float[torch.Tensor, "image 3 size size"]
+Images = Float[torch.Tensor, "image 3 _ _"]
+Scale = tuple[int] | tuple[int, int]
 
 
 def to_input(
@@ -52,29 +55,61 @@ def _resize(
 ) -> Batch:
     # A copy: arrays out of an object store are read-only, which torch cannot express.
     pixels = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
-    resized: torch.Tensor = transforms.resize(
-        pixels.to(torch.float32) / 255,
-        [size, size] if resize is None else [resize],
-        InterpolationMode(interpolation),
-        antialias=True,
-    ).clamp(0, 1)  # bicubic overshoots
+    resized = resize_pixels(pixels, square_scale(size, resize), interpolation)
     return resized if resize is None else transforms.center_crop(resized, [size, size])
 
 
-def normalise(images: Batch, preprocessing: Preprocessing) -> Batch:
-    """Subtract the mean and divide by the standard deviation of each channel."""
+def square_scale(size: int, resize: int | None) -> Scale:
+    """The scale that a member's preprocessing asks for: stretched to the square, or a short side."""
+    return (size, size) if resize is None else (resize,)
+
+
+def resize_pixels(
+    pixels: UInt8[torch.Tensor, "image 3 _ _"], scale: Scale, interpolation: Interpolation
+) -> Images:
+    """Images in [0, 1], antialiased, on the device where the pixels are.
+
+    Args:
+        pixels: Of equal size.
+        scale: Short side to resize to, the shape kept; or height and width to stretch to.
+        interpolation: How to resize.
+    """
+    resized: torch.Tensor = transforms.resize(
+        pixels.to(torch.float32) / 255,
+        list(scale),
+        InterpolationMode(interpolation),
+        antialias=True,
+    )
+    return resized.clamp(0, 1)  # bicubic overshoots
+
+
+def normalise_(images: Images, preprocessing: Preprocessing) -> Images:
+    """Subtract the mean and divide by the standard deviation of each channel, in place."""
     normalised: torch.Tensor = transforms.normalize(
-        images, list(preprocessing.mean), list(preprocessing.std)
+        images, list(preprocessing.mean), list(preprocessing.std), inplace=True
     )
     return normalised
 
 
-def apply_view(images: Batch, view: View) -> Batch:
-    """Images as one view shows them; what comes in from outside is black."""
-    if view == View():
-        return images
+def show(images: Images, view: Square | Crop, to: Preprocessing) -> Batch:
+    """Resized images as one view shows them to a network, not yet normalised.
+
+    Args:
+        images: At the scale of the view.
+        view: What to show of them.
+        to: Whose square it is, and how a region is resized.
+    """
+    if isinstance(view, Crop):
+        return _crop(images, view, to)
+    return _square(images.flip(3) if view.flip else images, view, to.size)
+
+
+def _square(images: Images, view: Square, size: int) -> Batch:
+    centre: torch.Tensor = transforms.center_crop(images, [size, size])
+    if not (view.right or view.down or view.scale != 1):
+        return centre
     shown: torch.Tensor = transforms.affine(
-        images,
+        centre,
         angle=0.0,
         translate=[float(view.right), float(view.down)],
         scale=view.scale,
@@ -84,16 +119,20 @@ def apply_view(images: Batch, view: View) -> Batch:
     return shown
 
 
-def batches(images: Batch, batch_images: int) -> Iterator[tuple[Batch, int]]:
-    """Cut images into batches of one size; the last is filled up, and its true count told.
+def _crop(images: Images, view: Crop, to: Preprocessing) -> Batch:
+    if view.along is not None:
+        images = _cut(images, min(images.shape[2:]), view.along, view.along)
+    if view.flip:
+        images = images.flip(3)
+    if not view.is_resized:
+        return _cut(images, to.size, view.down, view.right)
+    resized: torch.Tensor = transforms.resize(
+        images, [to.size, to.size], InterpolationMode(to.interpolation), antialias=True
+    )
+    return resized.clamp(0, 1)
 
-    One size for all, because a kernel chosen by the batch's size may round differently, and
-    predictions must not depend on where a shard ends.
-    """
-    for start in range(0, len(images), batch_images):
-        batch = images[start : start + batch_images]
-        count = len(batch)
-        if count < batch_images:
-            filler = batch.new_zeros(batch_images - count, *batch.shape[1:])
-            batch = torch.cat([batch, filler])
-        yield batch, count
+
+def _cut(images: Images, side: int, down: float, right: float) -> Batch:
+    top = round((images.shape[2] - side) * down)
+    left = round((images.shape[3] - side) * right)
+    return images[:, :, top : top + side, left : left + side]

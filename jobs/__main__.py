@@ -205,6 +205,36 @@ def benchmark_table(
     benchmark_job(words or [], Console())
 
 
+@benchmark.command("views")
+def benchmark_views(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="As short_side=384, repeats=3, threads=2."),
+    ] = None,
+) -> None:
+    """Time dense evaluation against explicit crops at the same positions, and against ten_crop."""
+    from rich.console import Console
+
+    from jobs.benchmark.views import benchmark_views as benchmark_job
+
+    benchmark_job(words or [], Console())
+
+
+@benchmark.command("predict")
+def benchmark_predict(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="As architecture=resnet14_small, shards=5."),
+    ] = None,
+) -> None:
+    """Time a member in the running system against its bare network, and count what is decoded."""
+    from rich.console import Console
+
+    from jobs.benchmark.predict import benchmark_predict as benchmark_job
+
+    benchmark_job(words or [], Console())
+
+
 @app.command()
 def doctor(
     place: Annotated[

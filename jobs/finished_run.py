@@ -13,11 +13,13 @@ from ensemble.errors import ConfigError, DamagedTableError, TableError
 from ensemble.images.index import ImageIndex
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
+from ensemble.members import VIEW_MARK, MemberConfig, Preprocessing, view_names
 from ensemble.search.builder import OutrankingBuilder
 from ensemble.search.outranking import OutrankingTable
 from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.store import Store
+from ensemble.view_policies import REFERENCE_SIZE
 from jobs.settings import RunConfig
 from jobs.stored_run import open_run
 
@@ -169,13 +171,29 @@ def _columns(table: LogitTable, config: RunConfig, num_classes: int) -> tuple[Co
         classes = commit.identity.get("classes")
         if isinstance(classes, list) and len(classes) == num_classes:
             commits.setdefault(commit.name, []).append(commit)
-    lacking = [member.name for member in config.members if member.name not in commits]
+    names = [name for member in config.members for name in _names(member, config, commits)]
+    lacking = [name for name in names if name not in commits]
     if lacking:
         raise ConfigError(
             f"the table {table.root} has no predictions of {', '.join(lacking)}. The run is not "
             "finished: the same `ensemble run` goes on with it."
         )
-    return tuple(_column(commits[member.name], member.name) for member in config.members)
+    return tuple(_column(commits[name], name) for name in names)
+
+
+def _names(
+    member: MemberConfig, config: RunConfig, commits_by_name: Mapping[str, list[Commit]]
+) -> tuple[str, ...]:
+    """The columns' names of a member: one a view where views are kept."""
+    found = [
+        commit.identity.get("preprocessing")
+        for name, commits in commits_by_name.items()
+        if name.startswith(f"{member.name}{VIEW_MARK}")
+        for commit in commits
+    ]
+    # Without any commit the reference size names columns that are not there, and are reported so.
+    size = Preprocessing.model_validate(found[-1]).size if found else REFERENCE_SIZE
+    return view_names(member.name, member.views or config.views, size)
 
 
 def seconds_per_image(commits: Iterable[Commit], column: str) -> float:

@@ -14,7 +14,7 @@ from ensemble.fetch import fetch
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, plan_shards
 from ensemble.images.split import Splits
-from ensemble.members import Member, MemberConfig, fingerprint, load_member
+from ensemble.members import Member, MemberConfig, fingerprint, load_member, split_views
 from ensemble.report.build import Candidate, best_member
 from ensemble.search.config import SearchConfig
 from ensemble.search.outranking import OutrankingTable
@@ -26,6 +26,7 @@ from ensemble.subclassifiers.route import Routing, routing_curve
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
+from ensemble.view_policies import weigh_views
 from jobs.finished_run import seconds_per_image
 from jobs.progress import Progress
 from jobs.settings import RunConfig
@@ -112,14 +113,17 @@ def _fetched(member: MemberConfig, config: RunConfig) -> MemberConfig:
 
 
 def train_pool(job: Job) -> tuple[Member, ...]:
-    """Train the members whose weights are not there yet, side by side; load what each one says."""
+    """Train the members whose weights are not there yet, side by side; load what each one says.
+
+    Where views are kept, a member of the config is one member for each of them.
+    """
     tasks = {
         member.name: _task(job, member)
         for member in job.config.members
         if isinstance(member.source, RecipeSource)
     }
     _train(job, "train", list(tasks.values()))
-    members = []
+    members: list[Member] = []
     for config in job.config.members:
         is_trained = config.name in tasks
         path = tasks[config.name].checkpoint if is_trained else job.imported[config.name]
@@ -128,8 +132,9 @@ def train_pool(job: Job) -> tuple[Member, ...]:
         if isinstance(config.source, RecipeSource):
             # The seed that tells it from its twin, not the one derived from it for the generator.
             member = replace(member, seed=config.source.seed)
-        members.append(member)
-        _check_classes(members[-1], len(job.splits.test.classes))
+        _check_classes(member, len(job.splits.test.classes))
+        weigh_views(member.views, member.preprocessing.size)
+        members += split_views(member)
     return tuple(members)
 
 

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from ensemble.config import Config, load
 from ensemble.errors import UnknownNameError
-from ensemble.members import MemberConfig, Views
+from ensemble.members import MemberConfig
+from ensemble.view_settings import Views
 
 _SHIPPED = Path(__file__).parent / "pools"
 

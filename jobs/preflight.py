@@ -13,9 +13,10 @@ from rich.console import Console
 from ensemble.config import Config, check
 from ensemble.errors import ConfigError, DataError
 from ensemble.images.settings import SourceConfig
-from ensemble.members import CenterView, MemberConfig
+from ensemble.members import MemberConfig
 from ensemble.preflight import ALPHA, Verdict, judge, probe
 from ensemble.sources.settings import WeightsConfig
+from ensemble.view_settings import CenterView
 from jobs.pools import load_pool
 from jobs.search_settings import read_settings
 
@@ -123,8 +124,8 @@ def _examine(
     trust = config.weights.trust_code
     for each in members:
         path = import_member(each, images.classes, config.weights, config.runs / "cache")
-        views = each.views or CenterView()
-        member = load_member(each.name, path, views, images.sha256, trust_code=trust)
+        # One crop, whatever the member's views: that is what published figures are of.
+        member = load_member(each.name, path, CenterView(), images.sha256, trust_code=trust)
         network = load_network(member).to(device)
         ranks = probe(network, member, shards, label_by_id, device)
         yield judge(each.name, ranks, each.reference)

@@ -19,7 +19,7 @@ from ensemble.evaluation import StreamingOutranking, evaluate, evaluate_routed
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
-from ensemble.members import Member, list_views
+from ensemble.members import Member, MemberConfig, view_names
 from ensemble.report import document
 from ensemble.report.build import Candidate, Findings, build
 from ensemble.report.page import render
@@ -29,7 +29,8 @@ from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.missing import weights_among_selected
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
-from ensemble.sources.settings import ImportedSource
+from ensemble.sources.settings import ImportedSource, RecipeSource
+from ensemble.view_policies import REFERENCE_SIZE, relative_cost, weigh_views
 from jobs.flow import (
     Counts,
     Job,
@@ -88,13 +89,16 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             progress.keep(folder.progress_json)
             images = len(splits.search) + len(splits.test)
             classes = len(splits.test.classes)
-            progress.say(describe_plan(config, table.root, len(config.members), images, classes))
+            columns = sum(
+                len(view_names(m.name, m.views or config.views, REFERENCE_SIZE))
+                for m in config.members
+            )
+            progress.say(describe_plan(config, table.root, columns, images, classes))
         imported = import_pool(config, index.classes, progress)
         with progress.stage("start Ray"):
-            costs = {
-                m.name: float(len(list_views(m.views or config.views))) for m in config.members
-            }
-            pool = stack.enter_context(open_pool(config.cluster, config.image_source, costs))
+            pool = stack.enter_context(
+                open_pool(config.cluster, config.image_source, _costs(config))
+            )
         stack.enter_context(
             progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
         )
@@ -143,11 +147,28 @@ def _check(config: RunConfig, splits: Splits) -> None:
             f"Expected 2 to {num_classes - 1}."
         )
     for member in config.members:
+        if size := _input_size(config, member):
+            weigh_views(member.views or config.views, size)
         if isinstance(member.source, ImportedSource):
             raise ConfigError(
                 f"the predictions of {member.name!r} were imported: there is no network to run. "
                 "`ensemble search` works on them as they are."
             )
+
+
+def _costs(config: RunConfig) -> dict[str, float]:
+    """What an image costs each member, relative to the others."""
+    return {
+        m.name: relative_cost(m.views or config.views, _input_size(config, m) or REFERENCE_SIZE)
+        for m in config.members
+    }
+
+
+def _input_size(config: RunConfig, member: MemberConfig) -> int | None:
+    """Side of a member's input in pixels, where its recipe says it before any file is opened."""
+    if not isinstance(member.source, RecipeSource):
+        return None
+    return config.recipes[member.source.recipe].input_size
 
 
 def _evaluate(

@@ -10,12 +10,13 @@ from cluster.settings import ClusterConfig
 from ensemble.config import Config, check, load
 from ensemble.errors import UnknownNameError
 from ensemble.images.settings import FolderConfig, ListedConfig, SourceConfig, SplitConfig
-from ensemble.members import CenterView, MemberConfig, Views, fingerprint
+from ensemble.members import MemberConfig, fingerprint
 from ensemble.search.config import SearchConfig
 from ensemble.sources.settings import RecipeSource, WeightsConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.storage import StorageConfig, TableConfig
 from ensemble.training.recipe import RecipeConfig
+from ensemble.view_settings import CenterView, Views
 from jobs.pools import load_pool
 
 # What changes how a run goes, and nothing of what it finds.

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from ensemble.evaluation import FittedRouting, Outcome, within_cluster
 from ensemble.images.shard import BadImage
 from ensemble.images.split import Splits
-from ensemble.members import Member, ShiftsAndScales, list_views
+from ensemble.members import Member
 from ensemble.report import document, weights_document
 from ensemble.report.examples import Change, list_examples
 from ensemble.report.weights import member_lines, stability_summary
@@ -23,6 +23,7 @@ from ensemble.search.why import explain
 from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
 from ensemble.subclassifiers.route import RoutingCurve
 from ensemble.table.logit_table import LogitTable
+from ensemble.view_policies import describe_views, list_views
 
 MAX_CURVE_POINTS = 60
 STABILITY_RESAMPLES = 200
@@ -91,18 +92,6 @@ def best_member(outranking: OutrankingTable, k: int) -> int:
     return int(order[0])
 
 
-def describe_views(member: Member) -> str:
-    """A member's test-time views in words."""
-    if not isinstance(member.views, ShiftsAndScales):
-        return "centre"
-    parts = ["centre"]
-    if member.views.shift:
-        parts.append(f"shifts of {member.views.shift} px")
-    if member.views.scales:
-        parts.append("scales " + ", ".join(f"{scale:g}" for scale in member.views.scales))
-    return " + ".join(parts)
-
-
 def build(
     name: str,
     identity: document.Identity,
@@ -168,8 +157,8 @@ def _member(findings: Findings, index: int, top_k: int) -> document.Member:
         architecture=member.architecture,
         seed=member.seed,
         parameters=member.parameters,
-        views=describe_views(member),
-        num_views=len(list_views(member.views)),
+        views=describe_views(member.views, member.preprocessing.size),
+        num_views=len(list_views(member.views, member.preprocessing.size)),
         weight=weight,
         selected=weight > 0,
         search=_score(findings.search[member.name], top_k),

@@ -7,13 +7,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ensemble import models
-from ensemble.members import CenterView, MemberConfig, Preprocessing, Reference, list_views
+from ensemble.members import MemberConfig, Preprocessing, Reference
 from ensemble.models.libraries import call_factory
 from ensemble.sources import programs
 from ensemble.sources.described import Described
 from ensemble.sources.fetch import PublishedFile
 from ensemble.sources.open import describe, known_preprocessing
 from ensemble.sources.settings import WeightsConfig
+from ensemble.view_policies import REFERENCE_SIZE, list_views
+from ensemble.view_settings import CenterView
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def card(config: MemberConfig, weights: WeightsConfig, num_classes: int = 1000) 
         gflops=gflops,
         preprocessing=preprocessing,
         views=views.kind,
-        passes=len(list_views(views)),
+        passes=len(list_views(views, preprocessing.size if preprocessing else REFERENCE_SIZE)),
         reference=config.reference or described.reference,
         file=_name(described),
         is_present=described.is_present(weights),

@@ -15,10 +15,11 @@ from ensemble.images.index import ImageIndex
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import ImageShard, ShardSpec, plan_shards
 from ensemble.images.sources import decode_shard, open_source
-from ensemble.members import CenterView, Member, load_member
+from ensemble.members import Member, load_member
 from ensemble.training.member import train_member
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
+from ensemble.view_settings import CenterView
 
 NAMES = ("resnet", "mobilenet")
 

@@ -15,13 +15,14 @@ from ensemble.images.settings import DigitsConfig, SplitConfig
 from ensemble.images.shard import BadImage, ImageShard, plan_shards
 from ensemble.images.sources import decode_shard
 from ensemble.images.split import Splits, split
-from ensemble.members import CenterView, Member, Preprocessing, ShiftsAndScales, load_member
+from ensemble.members import Member, Preprocessing, load_member
 from ensemble.predict import predict
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.member import load_network, train_member
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
+from ensemble.view_settings import CenterView, ShiftsAndScales, Views
 
 from .table.fault_proxy import FaultProxy
 
@@ -118,7 +119,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
         decode_shard(source, spec) for spec in plan_shards(splits.train.image_ids.tolist(), 50)
     )
 
-    def member(task: TrainTask, views: CenterView | ShiftsAndScales) -> Member:
+    def member(task: TrainTask, views: Views) -> Member:
         return load_member(task.name, train_member(task, shards, CPU), views, index.sha256)
 
     members = tuple(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ensemble.config import MAX_CONFIG_BYTES, Config, check, load
 from ensemble.errors import ConfigError
+from ensemble.view_settings import ShiftsAndScales
 from jobs.settings import RunConfig
 
 SMALLEST = """
@@ -60,7 +61,7 @@ def test_smallest_config_is_read_with_its_defaults(path: Path) -> None:
         (
             "views: {kind: shifts_and_scales, scale: [0.9]}",
             r"views\.shifts_and_scales\.scale: no such setting\. Did you mean 'scales'\? "
-            r"Known here: kind, scales, shift\.",
+            r"Known here: average, keep_views, kind, scales, shift\.",
         ),
         (
             "members: [{name: a, source: {kind: recipe, architecture: vgg11_small, sed: 1}}]",
@@ -93,7 +94,7 @@ def test_unknown_key_is_named_with_the_nearest_known_one(
     [
         (
             "views: {kind: centre}",
-            r"views: no kind 'centre'\. Did you mean 'center'\? Known: center, shifts_and_scales\.",
+            r"views: no kind 'centre'\. Did you mean 'center'\? Known: center, crop, crops_144, dense,",
         ),
         (
             "images: {source: {kind: digit}}",
@@ -268,7 +269,7 @@ def test_override_takes_yaml_and_replaces_a_whole_part(path: Path) -> None:
     view = "views={kind: shifts_and_scales, scales: [0.9]}"
     last = "members.1={name: z, source: {kind: recipe, architecture: pyramidnet20}}"
     config = load(RunConfig, path, [view, last])
-    assert config.views.model_dump() == {"kind": "shifts_and_scales", "shift": 1, "scales": (0.9,)}
+    assert config.views == ShiftsAndScales(shift=1, scales=(0.9,))
     assert config.members[1].name == "z"
 
 

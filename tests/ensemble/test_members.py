@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from ensemble import models
 from ensemble.errors import CheckpointError
 from ensemble.members import (
-    CenterView,
     Member,
     Preprocessing,
-    ShiftsAndScales,
-    View,
     fingerprint,
-    list_views,
     load_member,
+    split_views,
+    view_names,
 )
 from ensemble.training import checkpoint
+from ensemble.view_policies import list_views
+from ensemble.view_settings import CenterView, DenseViews, ShiftsAndScales
 
 MakeMember = Callable[..., Member]
 
@@ -67,15 +67,6 @@ def test_member_that_computes_something_else_has_another_column(
     make_member: MakeMember, change: dict[str, object]
 ) -> None:
     assert make_member("a", **change).column != make_member("a").column
-
-
-def test_untouched_image_is_the_first_view_of_all() -> None:
-    assert list_views(CenterView()) == (View(),)
-    assert list_views(ShiftsAndScales(shift=0)) == (View(),)
-    listed = list_views(ShiftsAndScales(shift=2, scales=(0.9, 1.1)))
-    assert listed[0] == View()
-    assert set(listed[1:5]) == {View(-2, 0), View(2, 0), View(0, -2), View(0, 2)}
-    assert listed[5:] == (View(scale=0.9), View(scale=1.1))
 
 
 def test_member_is_what_its_checkpoint_says(path: Path) -> None:
@@ -136,3 +127,27 @@ def _reversed(value: object) -> object:
     if isinstance(value, dict):
         return {key: _reversed(inner) for key, inner in reversed(value.items())}
     return [_reversed(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_kept_views_are_members_that_share_the_weights(make_member: MakeMember) -> None:
+    views = DenseViews(short_sides=(16, 32), flip=True, keep_views=True)
+    member = make_member(views=views)
+    kept = split_views(member)
+    assert [one.name for one in kept] == [
+        "a@dense16",
+        "a@dense16-flip",
+        "a@dense32",
+        "a@dense32-flip",
+    ]
+    assert view_names("a", views, 16) == tuple(one.name for one in kept)
+    assert {one.pool_name for one in kept} == {"a"}
+    assert {one.weights_sha256 for one in kept} == {member.weights_sha256}
+    assert len({one.column for one in (*kept, member)}) == 5
+    assert tuple(one.views for one in kept) == list_views(views, 16)
+
+
+def test_averaged_views_are_one_member(make_member: MakeMember) -> None:
+    member = make_member(views=ShiftsAndScales(shift=1))
+    assert split_views(member) == (member,)
+    assert view_names("a", CenterView(), 16) == ("a",)
+    assert member.pool_name == "a"

@@ -6,13 +6,28 @@ import torch
 from torch import nn
 
 from ensemble import models
+from ensemble.errors import ConfigError, ShapeError
 from ensemble.images.digits import open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import BadImage, ImageShard, plan_shards
 from ensemble.images.sources import decode_shard
-from ensemble.members import Member, ShiftsAndScales, list_views
-from ensemble.predict import BATCH_IMAGES, count_flops, predict, predict_input
-from ensemble.views import apply_view, normalise
+from ensemble.members import Member, Preprocessing
+from ensemble.predict import BATCH_IMAGES, count_flops, predict
+from ensemble.resized import ResizedShard
+from ensemble.view_policies import list_views, weigh_views
+from ensemble.view_settings import (
+    Crop,
+    DenseAndMultiCrop,
+    DenseViews,
+    FlipViews,
+    ListedViews,
+    ShiftsAndScales,
+    Square,
+    TenCrop,
+    Views,
+    Whole,
+)
+from ensemble.views import normalise_, show, to_input
 
 MakeMember = Callable[..., Member]
 
@@ -62,40 +77,160 @@ def test_predictions_are_the_same_to_the_bit_whatever_the_shards_and_their_order
     assert predicted(network, member, shuffled, 64) == expected
 
 
+SIDES = [(20, 31), (31, 20), (24, 24)]
+
+
+def photographs(count: int, seed: int = 0) -> ImageShard:
+    rng = np.random.default_rng(seed)
+    images = [
+        rng.integers(0, 256, (*SIDES[i % len(SIDES)], 3), dtype=np.uint8) for i in range(count)
+    ]
+    return ImageShard.pack([f"{i:03d}" for i in range(count)], images)
+
+
+def taken(shard: ImageShard, rows: Sequence[int]) -> ImageShard:
+    images = list(shard.images())
+    return ImageShard.pack([shard.image_ids[row] for row in rows], [images[row] for row in rows])
+
+
+DENSE = DenseViews(short_sides=(20,), flip=True)
+
+
+LISTED = ListedViews(views=(TenCrop(short_side=18), FlipViews(), DENSE), average="geometric")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "views"),
+    [("resnet14_small", DENSE), ("alexnet_small", DENSE), ("mobilenet_v2_small", LISTED)],
+)
+def test_photographs_of_any_size_are_said_the_same_of_to_the_bit_in_any_company(
+    make_member: MakeMember, architecture: str, views: Views
+) -> None:
+    network = models.build(architecture, 10, seed=1).eval()
+    member = make_member(architecture, 10, views=views)
+    shard = photographs(80)
+    expected = predict(network, member, shard, CPU).log_probabilities
+    order = np.random.default_rng(3).permutation(80).tolist()
+    for rows in (order[:7], order[7:]):
+        found = predict(network, member, taken(shard, rows), CPU).log_probabilities
+        assert found.tobytes() == expected[rows].tobytes()
+
+
 def test_views_are_averaged_as_probabilities(make_member: MakeMember) -> None:
     member = make_member(views=ShiftsAndScales(shift=2, scales=(0.8, 1.3)))
-    images = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
-    network = Linear(3)
+    shard, network = photographs(5), Linear(3)
+    to = member.preprocessing
     each = [
-        torch.softmax(network(normalise(apply_view(images, view), member.preprocessing)), dim=1)
+        torch.softmax(network(normalise_(show(to_input([shard], 16), view, to).clone(), to)), dim=1)
         for view in list_views(member.views)
     ]
     expected = torch.stack(each).double().mean(dim=0).log().numpy()
-    found = predict_input(network, member, images)
+    found = predict(network, member, shard, CPU).log_probabilities
     assert len(each) == 7
     np.testing.assert_allclose(found, expected, atol=1e-5)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-5)
 
 
-def test_extreme_logits_do_not_overflow(make_member: MakeMember) -> None:
-    def network(images: torch.Tensor) -> torch.Tensor:
-        return torch.tensor([[1e4, 0.0, -1e4]]).expand(len(images), 3)
+def test_every_part_of_a_list_has_its_share_and_the_geometric_mean_sums_to_one(
+    make_member: MakeMember,
+) -> None:
+    network = models.build("resnet14_small", 3, seed=1).eval()
+    shard = photographs(4)
 
+    def logs(views: Views) -> np.ndarray:
+        return predict(network, make_member(views=views), shard, CPU).log_probabilities
+
+    views = DenseAndMultiCrop(short_sides=(18, 20), grid=2)
+    dense = [Whole(short_side=side, flip=flip) for side in (18, 20) for flip in (False, True)]
+    crops = [
+        Crop(short_side=side, down=down, right=right, flip=flip)
+        for side in (18, 20)
+        for down in (0.0, 1.0)
+        for right in (0.0, 1.0)
+        for flip in (False, True)
+    ]
+    halves = [np.mean([np.exp(logs(view)) for view in part], axis=0) for part in (dense, crops)]
+    np.testing.assert_allclose(np.exp(logs(views)), sum(halves) / 2, atol=1e-6)
+    shares = {type(view).__name__: share for view, share in weigh_views(views, 16)}
+    assert shares == pytest.approx({"Whole": 1 / 8, "Crop": 1 / 32})
+    geometric = np.exp(
+        (np.mean([logs(v) for v in dense], axis=0) + np.mean([logs(v) for v in crops], axis=0)) / 2
+    )
+    found = np.exp(logs(views.model_copy(update={"average": "geometric"})))
+    np.testing.assert_allclose(found, geometric / geometric.sum(axis=1)[:, None], atol=1e-6)
+
+
+def test_dense_view_of_the_training_size_is_the_plain_one(make_member: MakeMember) -> None:
+    network = models.build("inception_v3_small", 3, seed=1).eval()
+    shard = taken(photographs(9), [2, 8])
+    assert [image.shape for image in shard.images()] == [(24, 24, 3)] * 2
+    whole = predict(network, make_member(views=Whole(short_side=16)), shard, CPU)
+    plain = predict(network, make_member(), shard, CPU)
+    np.testing.assert_allclose(whole.log_probabilities, plain.log_probabilities, atol=1e-5)
+
+
+def test_square_is_the_input_that_members_are_trained_on(make_member: MakeMember) -> None:
+    to = Preprocessing(size=16, resize=18, mean=(0, 0, 0), std=(1, 1, 1))
+    shard, network = photographs(6), Linear(3)
+    for preprocessing in (to, to.model_copy(update={"resize": None})):
+        member = make_member(preprocessing=preprocessing)
+        expected = network(to_input([shard], 16, preprocessing.resize))
+        found = predict(network, member, shard, CPU).log_probabilities
+        np.testing.assert_allclose(found, torch.log_softmax(expected, 1).numpy(), atol=1e-5)
+
+
+class Constant(nn.Module):
+    """The same logits for every image, and the sizes of the batches it saw."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits, self.sizes = torch.tensor([logits]), []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(images))
+        return self.logits.expand(len(images), -1)
+
+
+def test_extreme_logits_do_not_overflow(make_member: MakeMember) -> None:
     member = make_member(views=ShiftsAndScales(shift=1))
-    rows = predict_input(network, member, torch.zeros(2, 3, 16, 16))
+    rows = predict(Constant(1e4, 0.0, -1e4), member, photographs(2), CPU).log_probabilities
     np.testing.assert_allclose(rows, [[0, -1e4, -2e4]] * 2)
 
 
 def test_network_sees_full_batches_only(make_member: MakeMember) -> None:
-    sizes: list[int] = []
+    network = Constant(0.0, 0.0, 0.0)
+    block = predict(network, make_member(), photographs(BATCH_IMAGES + 1), CPU)
+    assert network.sizes == [BATCH_IMAGES, BATCH_IMAGES]
+    assert block.log_probabilities.shape == (BATCH_IMAGES + 1, 3)
 
-    def network(images: torch.Tensor) -> torch.Tensor:
-        sizes.append(len(images))
-        return torch.zeros(len(images), 3)
 
-    rows = predict_input(network, make_member(), torch.zeros(BATCH_IMAGES + 1, 3, 16, 16))
-    assert sizes == [BATCH_IMAGES, BATCH_IMAGES]
-    assert rows.shape == (BATCH_IMAGES + 1, 3)
+def test_network_of_other_classes_is_refused(make_member: MakeMember) -> None:
+    with pytest.raises(ShapeError, match=r"gives 2 numbers an image, and its member has 3 classes"):
+        predict(Constant(0.0, 0.0), make_member(), photographs(1), CPU)
+
+
+def test_view_that_reaches_beyond_the_image_is_refused(make_member: MakeMember) -> None:
+    network = models.build("resnet14_small", 3).eval()
+    for views in (TenCrop(short_side=15), Whole(short_side=15)):
+        with pytest.raises(ConfigError, match=r"short side is 15 pixels, .* input is 16 x 16\."):
+            predict(network, make_member(views=views), photographs(1), CPU)
+
+
+def test_resized_images_are_shared_and_bounded(make_member: MakeMember) -> None:
+    shard = photographs(8)
+    network = models.build("resnet14_small", 3, seed=1).eval()
+    member = make_member(views=ListedViews(views=(DENSE, Square())))
+    alone = predict(network, member, shard, CPU).log_probabilities
+    for kept_bytes in (0, 30_000, 10**9):
+        shared = ResizedShard(shard, CPU, kept_bytes)
+        for _ in range(2):
+            found = predict(network, member, shard, CPU, shared).log_probabilities
+            assert found.tobytes() == alone.tobytes()
+    same = shared.by_shape(range(8))[0]
+    assert same == (0, 3, 6)
+    assert shared.at(same, (16,), "bilinear") is shared.at(same, (16,), "bilinear")
+    bounded = ResizedShard(shard, CPU, 0)
+    assert bounded.at(same, (16,), "bilinear") is not bounded.at(same, (16,), "bilinear")
 
 
 def test_block_says_whose_rows_it_has_and_what_they_cost(make_member: MakeMember) -> None:

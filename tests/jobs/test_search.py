@@ -12,10 +12,11 @@ from ensemble.errors import ConfigError
 from ensemble.images.settings import DigitsConfig, SplitConfig
 from ensemble.images.sources import open_source
 from ensemble.images.split import split
-from ensemble.members import CenterView, Member, Preprocessing
+from ensemble.members import Member, Preprocessing
 from ensemble.report.search_document import SearchReport
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
+from ensemble.view_settings import CenterView
 from jobs.finished_run import open_finished_run
 from jobs.search import search
 from jobs.settings import RunConfig

@@ -20,7 +20,7 @@ from ensemble.evaluation import (
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage
 from ensemble.images.split import Splits
-from ensemble.members import CenterView, Member, ShiftsAndScales
+from ensemble.members import Member
 from ensemble.models import build as build_network
 from ensemble.report import document
 from ensemble.report.build import (
@@ -29,7 +29,6 @@ from ensemble.report.build import (
     Findings,
     best_member,
     build,
-    describe_views,
 )
 from ensemble.search.result import Ensemble
 from ensemble.subclassifiers.route import Routing, entropy, routing_curve
@@ -141,24 +140,6 @@ def test_best_member_has_the_fewest_errors_where_the_search_was_fitted(world: Wo
     rows = [world.table.read(m.column, splits().search.image_ids) for m in world.findings.members]
     errors = [metrics.top_k_error_count(part, splits().search.labels, 1) for part in rows]
     assert errors[best_member(world.findings.outranking, 1)] == min(errors)
-
-
-@pytest.mark.parametrize(
-    ("views", "words"),
-    [
-        (CenterView(), "centre"),
-        (ShiftsAndScales(shift=2), "centre + shifts of 2 px"),
-        (
-            ShiftsAndScales(shift=1, scales=(0.9, 1.25)),
-            "centre + shifts of 1 px + scales 0.9, 1.25",
-        ),
-        (ShiftsAndScales(shift=0, scales=(0.9,)), "centre + scales 0.9"),
-    ],
-)
-def test_views_are_told_in_words(
-    make_member: MakeMember, views: CenterView | ShiftsAndScales, words: str
-) -> None:
-    assert describe_views(make_member(views=views)) == words
 
 
 def test_every_score_is_that_of_brute_force(world: World) -> None:

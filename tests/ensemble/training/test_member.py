@@ -13,12 +13,13 @@ from ensemble.images.index import ImageIndex
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import BadImage, ImageShard, plan_shards
 from ensemble.images.sources import decode_shard
-from ensemble.members import CenterView, load_member
+from ensemble.members import load_member
 from ensemble.models.heads import find_head
 from ensemble.training.header import read_bad_images
 from ensemble.training.member import load_network, train_member
 from ensemble.training.recipe import AugmentationConfig, RecipeConfig
 from ensemble.training.task import TrainTask
+from ensemble.view_settings import CenterView
 
 CPU = torch.device("cpu")
 SOURCE = open_source(DigitsConfig())

@@ -1,0 +1,215 @@
+"""`ensemble benchmark predict`: a member in the running system against the bare network, and decode's cost."""
+
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+from rich.console import Console
+from rich.text import Text
+
+from cluster.pool import Pool, open_pool
+from cluster.settings import ClusterConfig
+from ensemble.config import Config, check
+from ensemble.images.settings import FolderConfig
+from ensemble.images.shard import ShardSpec, plan_shards
+from ensemble.images.sources import decode_shard, open_source
+from ensemble.members import Member, Preprocessing, load_member
+from ensemble.sources.settings import Architecture
+from ensemble.view_settings import CenterView
+from jobs.run_folder import write
+from jobs.search_settings import read_settings
+
+if TYPE_CHECKING:
+    import torch
+
+SPEED_BAR = 0.95
+DECODE_BAR = 1.1
+
+_CLASSES = 10
+
+
+class PredictBenchmarkConfig(Config):
+    """The member, and the photographs that are made up for it."""
+
+    architecture: Architecture = "resnet14_small"
+    """With random weights."""
+    input_size: PositiveInt = 224
+    """Side of its input, in pixels."""
+    members: PositiveInt = 13
+    """Of the pool whose decoding is counted; they read 32 x 32 pixels, so that little else is timed."""
+    shards: Annotated[int, Field(ge=2)] = 5
+    """Of 64 images in a round; the first fills the pipeline and is not timed."""
+    width: PositiveInt = 500
+    """Of a JPEG, in pixels."""
+    height: PositiveInt = 375
+    """Likewise."""
+    repeats: PositiveInt = 3
+    """Rounds of new images; system and bare network take turns, and medians are reported."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """What the network runs on."""
+    out: Path = Path("predict-benchmark.json")
+    """Where the figures go."""
+
+
+def benchmark_predict(words: Sequence[str], console: Console) -> dict[str, Any]:
+    """Measure, print, and write the figures to a file.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    config = check(PredictBenchmarkConfig, read_settings(words), "the command")
+    with tempfile.TemporaryDirectory(prefix="ens-bench-") as name:
+        found = _measure(config, Path(name))
+    document: dict[str, Any] = {
+        "schema_version": 1,
+        "settings": config.model_dump(mode="json"),
+        "machine": {
+            "platform": platform.platform(),
+            "cores": os.cpu_count(),
+            "torch": version("torch"),
+        },
+        **found,
+        "bars": {
+            "speed_ratio": {"bar": SPEED_BAR, "met": found["speed_ratio"] >= SPEED_BAR},
+            "decode_ratio": {"bar": DECODE_BAR, "met": found["decode_ratio"] <= DECODE_BAR},
+        },
+    }
+    console.print(
+        Text(
+            f"system {statistics.median(found['system_images_per_s']):.2f} images/s, bare network "
+            f"{statistics.median(found['bare_images_per_s']):.2f}: ratio {found['speed_ratio']:.3f} "
+            f"(bar {SPEED_BAR}); decoded for {config.members} members / for one "
+            f"{found['decode_ratio']:.2f} (bar {DECODE_BAR}), "
+            f"{1e3 * found['decode_cpu_seconds_per_image']:.1f} ms of a CPU an image"
+        ),
+        soft_wrap=True,
+    )
+    write(config.out, json.dumps(document, indent=2) + "\n")
+    console.print(f"figures: {config.out}", soft_wrap=True, highlight=False)
+    return document
+
+
+def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
+    from ensemble.predict import BATCH_IMAGES
+
+    rounds = config.repeats + 1  # one to warm up
+    # Two more for the count of decodings; every round has images of its own, not decoded before.
+    _make_photographs(config, folder / "images", (rounds + 2) * config.shards * BATCH_IMAGES)
+    source = FolderConfig(path=str(folder / "images"))
+    ids = open_source(source).index().image_ids.tolist()
+    specs = plan_shards(ids, BATCH_IMAGES)
+    parts = [specs[i : i + config.shards] for i in range(0, len(specs), config.shards)]
+    member = _make_member(config, folder / "one.safetensors", config.input_size)
+    small = _make_member(config, folder / "small.safetensors", 32)
+    many = [replace(small, name=f"m{number}") for number in range(config.members)]
+    network, batch = _bare(member, config.device)
+    cluster = ClusterConfig(device=config.device, hosts=1, shard_images=BATCH_IMAGES)
+    system, inside, bare = [], [], []
+    with open_pool(cluster, source, {member.name: 1.0}) as pool:
+        for number in range(rounds):
+            rates = _predict(pool, member, parts[number])
+            per_s = _loop(network, batch, config.shards - 1)
+            if number:
+                system.append(rates[0])
+                inside.append(rates[1])
+                bare.append(per_s)
+        decoded = [_decoded(pool, parts[-2], many[:1]), _decoded(pool, parts[-1], many)]
+    started = time.process_time()
+    decode_shard(open_source(source), specs[0])
+    return {
+        "system_images_per_s": system,
+        "inside_actor_images_per_s": inside,
+        "bare_images_per_s": bare,
+        "speed_ratio": statistics.median(a / b for a, b in zip(system, bare, strict=True)),
+        "decoded_images": {"for_one": decoded[0], "for_all": decoded[1]},
+        "decode_ratio": decoded[1] / decoded[0],
+        "decode_cpu_seconds_per_image": (time.process_time() - started) / BATCH_IMAGES,
+    }
+
+
+def _predict(pool: Pool, member: Member, specs: Sequence[ShardSpec]) -> tuple[float, float]:
+    """Images a second from the first block to the last, decoding beside it; and inside the actor."""
+    arrived, seconds, images = [], 0.0, 0
+    for _, block in pool.predict([(spec, [member]) for spec in specs]):
+        arrived.append(time.perf_counter())
+        seconds += block.seconds
+        images += len(block.image_ids)
+    per_shard = images / len(specs)
+    return per_shard * (len(specs) - 1) / (arrived[-1] - arrived[0]), images / seconds
+
+
+def _decoded(pool: Pool, specs: Sequence[ShardSpec], members: Sequence[Member]) -> int:
+    """How many images were decoded for some members to predict some shards."""
+    before = pool.decoded_images
+    for _ in pool.predict([(spec, members) for spec in specs]):
+        pass
+    return pool.decoded_images - before
+
+
+def _bare(member: Member, device: str) -> tuple["torch.nn.Module", "torch.Tensor"]:
+    import torch
+
+    from ensemble.predict import BATCH_IMAGES
+    from ensemble.training.member import load_network
+
+    torch.set_num_threads(1)  # as a host has
+    size = member.preprocessing.size
+    batch = torch.rand(BATCH_IMAGES, 3, size, size).to(device)
+    return load_network(member).to(device), batch
+
+
+def _loop(network: "torch.nn.Module", batch: "torch.Tensor", batches: int) -> float:
+    """Images a second of `network(batch)`, and nothing else."""
+    import torch
+
+    with torch.inference_mode():
+        started = time.perf_counter()
+        for _ in range(batches):
+            # Reading a number waits for a GPU, as fetching a block does.
+            network(batch)[0, 0].item()
+        return batches * len(batch) / (time.perf_counter() - started)
+
+
+def _make_member(config: PredictBenchmarkConfig, path: Path, size: int) -> Member:
+    from ensemble import models
+    from ensemble.models.heads import find_head
+    from ensemble.training import checkpoint
+
+    network = models.build(config.architecture, _CLASSES)
+    to = Preprocessing(
+        size=size, resize=round(size * 256 / 224), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+    )
+    metadata = {
+        "architecture": config.architecture,
+        "classes": json.dumps(list(range(_CLASSES))),
+        "head": find_head(network, _CLASSES),
+        "parameters": str(sum(p.numel() for p in network.parameters())),
+        "preprocessing": to.model_dump_json(),
+    }
+    checkpoint.save(network, path, metadata)
+    return load_member("one", path, CenterView(), "0" * 64)
+
+
+def _make_photographs(config: PredictBenchmarkConfig, folder: Path, count: int) -> None:
+    """JPEGs of smooth noise, as dear to decode as photographs are; in two classes."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / f"class{number % 2}" / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = rng.integers(0, 256, (config.height // 8, config.width // 8, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize(
+            (config.width, config.height), Image.Resampling.BICUBIC
+        )
+        image.save(path, quality=90)

@@ -1,0 +1,204 @@
+"""Dense evaluation against its definition: the head at every window of the feature map, averaged."""
+
+import copy
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from ensemble import models
+from ensemble.dense import to_dense
+from ensemble.errors import ConfigError
+
+# One of each kind of head, with what of the network comes before and after its pool over the map.
+# The large ones of each family have the same heads and run at night.
+HEADS = {
+    "alexnet": ("features", 6, lambda net, rows: net.classifier(rows.flatten(1))),
+    "vgg11": ("features", 7, lambda net, rows: net.classifier(rows.flatten(1))),
+    "resnet18": ("layer4", 1, lambda net, rows: net.fc(rows.flatten(1))),
+    "googlenet": ("inception5b", 1, lambda net, rows: net.fc(rows.flatten(1))),
+    "mobilenet_v2": ("features", 1, lambda net, rows: net.classifier(rows.flatten(1))),
+    "mobilenet_v3_small": ("features", 1, lambda net, rows: net.classifier(rows.flatten(1))),
+    "efficientnet_b0": ("features", 1, lambda net, rows: net.classifier(rows.flatten(1))),
+    "squeezenet1_1": ("classifier.2", 1, lambda net, rows: rows.flatten(1)),
+}
+AT_NIGHT = ["vgg16", "vgg16_bn", "resnet50", "resnet152", "inception_v3", "densenet121"]
+TIMM_AT_NIGHT = ["inception_resnet_v2", "inception_v3", "resnetv2_101", "resnetrs50", "resnet200d"]
+SETTINGS = {"googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False}}
+
+
+def pictures(count: int, height: int, width: int) -> torch.Tensor:
+    return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def build(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    network = torchvision.models.get_model(name, weights=None, **SETTINGS.get(name, {}))
+    return liven(network).eval()
+
+
+def liven(network: nn.Module) -> nn.Module:
+    """Statistics that are not those of a fresh layer, so that logits differ from place to place."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.fill_(0.3)
+    return network
+
+
+def defined(features: torch.Tensor, side: int, grid: int, head: object) -> torch.Tensor:
+    """Mean over all positions of what the head says of the pooled window."""
+    height, width = features.shape[2:]
+    logits = [
+        head(nn.functional.adaptive_avg_pool2d(features[..., y : y + side, x : x + side], grid))
+        for y in range(height - side + 1)
+        for x in range(width - side + 1)
+    ]
+    return torch.stack(logits).mean(dim=0)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", models.known())
+def test_small_architecture_is_dense_by_the_definition(name: str) -> None:
+    network = liven(models.build(name, 10, seed=1)).eval()
+    dense = to_dense(network, 16)
+    images, small = pictures(2, 33, 49), pictures(2, 16, 16)
+    with torch.inference_mode():
+        close(dense(small), network(small))
+        features, side = network.features(images), network.features(small).shape[2]
+        if hasattr(network, "hidden"):
+            grid, head = (
+                network.pool.output_size,
+                lambda r: network.head(network.hidden(r.flatten(1))),
+            )
+        else:
+            grid, head = 1, lambda r: network.head(r.flatten(1))
+        assert features.shape[2] > side
+        close(dense(images), defined(features, side, grid, head))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_torchvisions_architecture_is_dense_by_the_definition(name: str) -> None:
+    network = build(name)
+    before, grid, head = HEADS[name]
+    seen: list[torch.Tensor] = []
+    network.get_submodule(before).register_forward_hook(lambda m, a, output: seen.append(output))
+    dense = to_dense(network, 224)
+    small, images = pictures(1, 224, 224), pictures(1, 230, 270)
+    with torch.inference_mode():
+        plain, expected_side = network(small), seen[-1].shape[2]
+        close(dense(small), plain)
+        found = dense(images)
+        features = seen[-1]
+        assert features.shape[3] > expected_side
+        close(found, defined(features, expected_side, grid, lambda rows: head(network, rows)))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", [*AT_NIGHT, *(f"timm:{name}" for name in TIMM_AT_NIGHT)])
+def test_large_architecture_is_dense_as_plain_at_its_training_size(name: str) -> None:
+    if name.startswith("timm:"):
+        network = liven(timm.create_model(name[5:], pretrained=False)).eval()
+        size = network.pretrained_cfg["input_size"][1]
+    else:
+        network, size = build(name), 299 if name == "inception_v3" else 224
+    dense = to_dense(network, size)
+    small = pictures(1, size, size)
+    with torch.inference_mode():
+        close(dense(small), network(small))
+        assert dense(pictures(1, size, size + 64)).shape == (1, 1000)
+
+
+class Unpadded(nn.Module):
+    """Two convolutions and a pool without padding: stride 4, and a 4 x 4 map of a 21 x 21 image."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 5, stride=2), nn.ReLU(), nn.MaxPool2d(3, stride=2), nn.Conv2d(8, 12, 1)
+        )
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.functional.relu(self.features(images)))
+
+
+FLAT = (nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(192, 9), nn.ReLU(), nn.Linear(9, 5))
+POOLED = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 5))
+
+
+@pytest.mark.parametrize("head", [POOLED, FLAT], ids=["pooled", "flat"])
+def test_without_padding_dense_is_the_mean_over_crops_at_the_stride(
+    head: tuple[nn.Module, ...],
+) -> None:
+    network = Unpadded(nn.Sequential(*head)).eval()
+    images = pictures(3, 29, 37)
+    assert network.features(images[..., :21, :21]).shape[2:] == (4, 4)
+    with torch.inference_mode():
+        crops = [
+            network(images[..., y : y + 21, x : x + 21])
+            for y in range(0, 29 - 21 + 1, 4)
+            for x in range(0, 37 - 21 + 1, 4)
+        ]
+        assert len(crops) == 3 * 5
+        close(to_dense(network, 21)(images), torch.stack(crops).mean(dim=0))
+
+
+def test_with_padding_windows_are_not_crops() -> None:
+    network = liven(models.build("resnet14_small", 10, seed=1)).eval()
+    images = pictures(1, 20, 20)
+    with torch.inference_mode():
+        crops = [network(images[..., y : y + 16, x : x + 16]) for y in (0, 4) for x in (0, 4)]
+        difference = to_dense(network, 16)(images) - torch.stack(crops).mean(dim=0)
+    assert float(difference.abs().max()) > 1e-3
+
+
+def test_network_stays_as_it_is_and_its_weights_are_shared() -> None:
+    network = models.build("vgg11_small", 10, seed=1).eval()
+    before = copy.deepcopy(network.state_dict())
+    dense = to_dense(network, 16)
+    images = pictures(1, 40, 40)
+    with torch.inference_mode():
+        plain, first = network(images[..., :16, :16]), dense(images)
+        assert torch.equal(network(images[..., :16, :16]), plain)
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(before.values(), network.state_dict().values(), strict=True)
+        )
+        network.head.weight.zero_()
+        network.head.bias.zero_()
+        assert not torch.equal(first, torch.zeros(1, 10))
+        assert torch.equal(dense(images), torch.zeros(1, 10))
+
+
+def test_network_without_a_pooled_map_is_refused() -> None:
+    network = timm.create_model("vit_tiny_patch16_224", pretrained=False, depth=1).eval()
+    with pytest.raises(ConfigError, match=r"VisionTransformer cannot be made dense: .* ten_crop\."):
+        to_dense(network, 224)
+
+
+class Squeezed(nn.Module):
+    """Squeeze-and-excitation, and then all of the map flattened into the head: no pool to widen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * 8 * 8, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head((images * images.mean((2, 3), keepdim=True).sigmoid()).flatten(1))
+
+
+def test_pool_beside_the_map_is_not_taken_for_the_heads() -> None:
+    with pytest.raises(ConfigError, match="Squeezed cannot be made dense"):
+        to_dense(Squeezed().eval(), 8)
+
+
+def test_image_smaller_than_the_input_is_refused() -> None:
+    dense = to_dense(models.build("resnet14_small", 10).eval(), 16)
+    with pytest.raises(ConfigError, match=r"15 x 40 pixels is smaller than .* 16 x 16\. Set short"):
+        dense(pictures(1, 15, 40))

@@ -1,0 +1,38 @@
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ensemble.errors import ConfigError
+from jobs.benchmark.predict import benchmark_predict
+from jobs.benchmark.views import benchmark_views
+
+
+def test_small_benchmark_of_views_has_every_figure(tmp_path: Path) -> None:
+    words = ["architectures=[squeezenet1_1]", "short_side=256", "repeats=1", "stride=16"]
+    found = benchmark_views([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))
+    assert json.loads((tmp_path / "bench.json").read_text()) == found
+    ways = found["networks"]["squeezenet1_1"]["ways"]
+    assert {way: row["passes"] for way, row in ways.items()} == {
+        "dense": 1,
+        "crops at its positions": 9,
+        "ten_crop": 10,
+    }
+    assert ways["dense"]["gflops"] < ways["crops at its positions"]["gflops"] / 5
+    assert found["networks"]["squeezenet1_1"]["speedup_over_crops"] > 0
+
+
+@pytest.mark.ray
+def test_small_benchmark_of_predict_has_every_figure(tmp_path: Path) -> None:
+    words = ["input_size=32", "shards=2", "repeats=1", "members=3", "width=64", "height=48"]
+    found = benchmark_predict([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))
+    assert json.loads((tmp_path / "bench.json").read_text()) == found
+    assert found["speed_ratio"] > 0
+    assert found["decoded_images"] == {"for_one": 128, "for_all": 128}
+    assert found["decode_ratio"] == 1
+
+
+def test_a_setting_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"short_sid: no such setting\. Did you mean 'short_side"):
+        benchmark_views(["short_sid=3"], Console(quiet=True))
