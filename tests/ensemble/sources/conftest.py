@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from ensemble.images.shard import ImageShard
-from ensemble.members import CenterView, Member, MemberConfig, load_member
+from ensemble.members import Member, MemberConfig, load_member
 from ensemble.predict import predict
 from ensemble.sources.open import import_member
 from ensemble.sources.settings import WeightsConfig
 from ensemble.training.member import load_network
+from ensemble.view_settings import CenterView
 
 CLASSES = tuple("abcdefg")
 PREPROCESSING = {"size": 32, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}

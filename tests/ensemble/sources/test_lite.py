@@ -24,7 +24,7 @@ from ensemble.images.split import stratified_sample
 from ensemble.members import Member, Reference
 from ensemble.preflight import judge
 from ensemble.training.member import load_network
-from ensemble.views import normalise, to_input
+from ensemble.views import normalise_, to_input
 
 from .conftest import Import, answers
 
@@ -128,7 +128,7 @@ class Labelled:
         with torch.inference_mode():
             rows = [
                 network(
-                    normalise(batch, member.preprocessing).contiguous(
+                    normalise_(batch, member.preprocessing).contiguous(
                         memory_format=torch.channels_last
                     )
                 )
