@@ -1,27 +1,64 @@
 """A host: the process that carries members. Plain Python; the pool makes it a Ray actor."""
 
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from ensemble.figures import Figure
 from ensemble.images.shard import ImageShard
 from ensemble.members import Member
 from ensemble.table.block import LogitBlock
 from ensemble.training.task import TrainTask
 
 
-class Host:
-    """Trains members and predicts with them; keeps the networks that it has loaded.
+@dataclass(frozen=True)
+class HostSettings:
+    """What a host is told when it starts.
 
-    Args:
+    Attributes:
         device: A torch device.
         threads: CPU threads of torch. Fixed by the plan, never by the machine: a sum over other
             threads rounds differently, and the same run must give the same report.
+        memory_fraction: Of the GPU's memory that torch may take.
+        channels_last: Memory layout of networks and pixels.
+        compiled: Whether networks are compiled.
     """
 
-    def __init__(self, device: str, threads: int) -> None:
+    device: str
+    threads: int = 1
+    memory_fraction: float = 1.0
+    channels_last: bool = False
+    compiled: bool = False
+
+
+class Host:
+    """Trains members and predicts with them; keeps the networks that it has loaded."""
+
+    def __init__(self, settings: HostSettings) -> None:
         # Here and not at the top: the driver plans and commits without ever importing torch.
         import torch
 
-        torch.set_num_threads(threads)
-        self._device = torch.device(device)
+        torch.set_num_threads(settings.threads)
+        self._settings = settings
+        self._device = torch.device(settings.device)
+        if self._device.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(settings.memory_fraction)
         self._networks: dict[str, torch.nn.Module] = {}
+
+    def where(self) -> tuple[str, str]:
+        """The node it is on, and the GPUs it sees."""
+        import ray
+
+        node_id: str = ray.get_runtime_context().get_node_id()
+        return node_id, os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+    def keep(self, columns: Collection[str]) -> None:
+        """Forget the networks of all other members."""
+        self._networks = {c: network for c, network in self._networks.items() if c in columns}
+        if self._device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
 
     def train(self, task: TrainTask, *shards: ImageShard) -> str:
         """Train, publish the checkpoint, and return its path."""
@@ -29,11 +66,44 @@ class Host:
 
         return str(train_member(task, shards, self._device))
 
-    def predict(self, member: Member, shard: ImageShard) -> LogitBlock:
-        """The block of a member and a shard."""
-        from ensemble.predict import predict
+    def predict(
+        self, member: Member, batch_images: int | None, shard: ImageShard
+    ) -> tuple[LogitBlock, int]:
+        """The block of a member and a shard, and the batch that fitted into memory."""
+        from ensemble.forward import halve_until_it_fits
+        from ensemble.predict import BATCH_IMAGES, predict
+
+        network = self._load(member)
+        return halve_until_it_fits(
+            lambda batch: predict(network, member, shard, self._device, batch),
+            batch_images or BATCH_IMAGES,
+        )
+
+    def measure(
+        self, member: Member, batch_images: int | None, shard: ImageShard
+    ) -> tuple[LogitBlock, Figure]:
+        """The block of a member and a shard, and what it cost once everything was warm."""
+        from ensemble.measure import peak_memory_mb, warm_up
+
+        warm_up(self._load(member), member, shard, self._device)
+        with peak_memory_mb(self._load(member), self._device) as peak:
+            block, batch_images = self.predict(member, batch_images, shard)
+        rate = block.forward_passes / max(block.seconds, 1e-9)
+        return block, Figure(
+            images_per_s=max(rate, 1e-3),
+            memory_mb=peak.mb,
+            device_memory_mb=peak.device_mb,
+            batch_images=batch_images,
+        )
+
+    def _load(self, member: Member):  # type: ignore[no-untyped-def]  # torch is not imported yet
+        from ensemble.forward import Forward
         from ensemble.training.member import load_network
 
         if member.column not in self._networks:
-            self._networks[member.column] = load_network(member).to(self._device)
-        return predict(self._networks[member.column], member, shard, self._device)
+            network = load_network(member).to(self._device)
+            settings = self._settings
+            self._networks[member.column] = Forward(
+                network, member.precision, settings.channels_last, settings.compiled
+            ).eval()
+        return self._networks[member.column]

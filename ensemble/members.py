@@ -101,6 +101,8 @@ class ImportedSource(Config):
     kind: Literal["imported"] = "imported"
 
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
 Source = Annotated[RecipeSource | CheckpointSource | ImportedSource, Field(discriminator="kind")]
 
 
@@ -113,6 +115,8 @@ class MemberConfig(Config):
     """Where its weights come from."""
     views: Views | None = None
     """Its test-time views; the pool's if not set."""
+    precision: Precision | None = None
+    """Of its weights and activations; the pool's if not set."""
 
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -149,6 +153,7 @@ class Member:
         views: Test-time views; their softmax outputs are averaged.
         data_sha256: Identity of the image index that its column is about.
         seed: Of its training; none if somebody else trained it.
+        precision: Of its weights and activations when it predicts.
     """
 
     name: str
@@ -162,6 +167,7 @@ class Member:
     views: CenterView | ShiftsAndScales
     data_sha256: str
     seed: int | None = None
+    precision: Precision = "float32"
 
     @cached_property
     def column(self) -> str:
@@ -180,7 +186,7 @@ class Member:
             "weights_sha256": self.weights_sha256,
             "preprocessing": self.preprocessing.model_dump(mode="json"),
             "views": self.views.model_dump(mode="json"),
-            "precision": "float32",
+            "precision": self.precision,
             "data_sha256": self.data_sha256,
             "libraries": {name: version(name) for name in NUMERIC_LIBRARIES},
         }

@@ -20,7 +20,7 @@ from ensemble.evaluation import StreamingOutranking, evaluate, evaluate_routed
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
-from ensemble.members import CheckpointSource, ImportedSource, Member, list_views
+from ensemble.members import CheckpointSource, ImportedSource, Member
 from ensemble.report import document
 from ensemble.report.build import Candidate, Findings, build
 from ensemble.report.page import render
@@ -41,10 +41,12 @@ from jobs.flow import (
     search_config,
     train_pool,
 )
+from jobs.plan import draft, figure_cache
+from jobs.plan_text import plan_line
 from jobs.progress import Progress
 from jobs.run_folder import RunFolder, write
 from jobs.settings import RunConfig
-from jobs.tables import describe_plan, writable_table
+from jobs.tables import describe_table, writable_table
 
 # Versions that can change a figure; those that cannot are told apart in the report.
 _NUMERIC = ("numpy", "scikit-learn", "torch", "torchvision")
@@ -59,13 +61,16 @@ class _Clock:
     started: float = field(default_factory=time.perf_counter)
 
 
-def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Report:
+def run(
+    config: RunConfig, folder: RunFolder, console: Console, allow_partial: bool = False
+) -> document.Report:
     """Do the whole job, computing only what is not there yet.
 
     Args:
         config: Checked settings.
         folder: Where the run's files go; what an earlier attempt left there is used.
         console: Where progress goes.
+        allow_partial: Leave out the images of blocks that kill their worker every time.
 
     Raises:
         ProjectError: With one message that says what, what was expected, and what to do.
@@ -81,17 +86,17 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             table = stack.enter_context(writable_table(config, folder))
             images = len(splits.search) + len(splits.test)
             classes = len(splits.test.classes)
-            progress.say(describe_plan(config, table.root, len(config.members), images, classes))
+            progress.say(describe_table(config, table.root, len(config.members), images, classes))
         with progress.stage("start Ray"):
-            costs = {
-                m.name: float(len(list_views(m.views or config.views))) for m in config.members
-            }
-            pool = stack.enter_context(open_pool(config.cluster, config.images.source, costs))
+            cache = figure_cache(config)
+            pool = stack.enter_context(open_pool(config.cluster, config.images.source, cache))
+            planned, _, unknown = draft(config, pool.devices, images, classes)
+            progress.say(plan_line(planned, not unknown))
         job = Job(config, splits, index.sha256, table, pool, progress)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
         fill_table(job, "predict", members, outranking)
-        bad = drop_bad_images(job, members)
+        bad = drop_bad_images(job, members, allow_partial)
         fitted = search_and_fine_tune(job, members, outranking)
         with progress.stage("evaluate"):
             findings = _evaluate(job, members, bad, *fitted)

@@ -10,7 +10,14 @@ from cluster.settings import ClusterConfig
 from ensemble.config import Config, load
 from ensemble.errors import UnknownNameError
 from ensemble.images.settings import SourceConfig, SplitConfig
-from ensemble.members import CenterView, MemberConfig, RecipeSource, Views, fingerprint
+from ensemble.members import (
+    CenterView,
+    MemberConfig,
+    Precision,
+    RecipeSource,
+    Views,
+    fingerprint,
+)
 from ensemble.search.config import SearchConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.storage import StorageConfig, TableConfig
@@ -59,6 +66,8 @@ class RunConfig(Config):
     """Ways to train, by name."""
     views: Views = CenterView()
     """Test-time views of members that do not set their own."""
+    precision: Precision = "float32"
+    """Of the weights and activations of members that do not set their own; part of their columns' identity."""
     members: Annotated[tuple[MemberConfig, ...], Field(min_length=1)]
     """The pool."""
     search: SearchConfig = SearchConfig()
