@@ -1,14 +1,14 @@
 """What members cost on the devices of a run: given in the config, measured by an earlier run, or unknown."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from cluster.placement import Device, Work
 from cluster.queue import Call
 from cluster.settings import ClusterConfig
 from ensemble.figures import Figure, FigureCache, figure_key
-from ensemble.members import CenterView, Member, Precision, ShiftsAndScales, list_views
+from ensemble.members import Member, Precision, Views
 
 
 class Costs:
@@ -28,7 +28,7 @@ class Costs:
         architecture: str,
         num_classes: int,
         size: int,
-        views: CenterView | ShiftsAndScales,
+        views: Views,
         precision: Precision,
         kind: str,
     ) -> str:
@@ -65,9 +65,9 @@ class Costs:
         return min((f.batch_images for f in found if f and f.batch_images), default=None)
 
     def halved(self, member: Member, kind: str, batch_images: int) -> bool:
-        """Remember the batch that fitted; tell whether it is smaller than what was known."""
+        """Remember the batch that fitted; tell whether that is news."""
         known = self.of(member, kind)
-        if known is None or known.batch_images is None or known.batch_images <= batch_images:
+        if known is None or known.batch_images == batch_images:
             return False
         self.keep(member, kind, known.model_copy(update={"batch_images": batch_images}))
         return True
@@ -90,19 +90,17 @@ class Costs:
         ]
 
     def with_memory(
-        self, devices: Iterable[Device], members: Iterable[Member]
+        self, devices: Sequence[Device], members: Iterable[Member]
     ) -> tuple[Device, ...]:
         """Devices with the memory that was measured, where the config did not say it."""
-        known = {
-            (d.kind, figure.device_memory_mb)
-            for d in set(devices)
-            for member in members
-            if (figure := self.of(member, d.kind)) and figure.device_memory_mb
-        }
-        memory = {kind: mb for kind, mb in sorted(known) if mb}
+        members = tuple(members)
+        memory: dict[str, float] = {}
+        for kind in sorted({device.kind for device in devices}):
+            found = [figure for m in members if (figure := self.of(m, kind))]
+            memory[kind] = max((f.device_memory_mb or 0.0 for f in found), default=0.0)
         return tuple(
-            replace(device, memory_mb=memory.get(device.kind, device.memory_mb))
-            if device.memory_mb == float("inf")
+            replace(device, memory_mb=memory[device.kind])
+            if device.memory_mb == float("inf") and memory[device.kind]
             else device
             for device in devices
         )
@@ -110,10 +108,9 @@ class Costs:
     def _work(self, member: Member, images: int, blocks: int, kinds: Collection[str]) -> Work:
         figures = {kind: self.of(member, kind) for kind in sorted(kinds)}
         known = [figure for figure in figures.values() if figure]
-        passes = images * len(list_views(member.views))
         return Work(
             member.name,
-            {kind: passes / (f or known[0]).images_per_s for kind, f in figures.items()},
+            {kind: images / (f or known[0]).images_per_s for kind, f in figures.items()},
             max(figure.memory_mb for figure in known),
             blocks,
         )

@@ -39,6 +39,23 @@ class LeftOut:
     reason: str
 
 
+@dataclass(frozen=True)
+class Location:
+    """Where a host is.
+
+    Attributes:
+        members: That it carries.
+        device: Of the plan.
+        node_id: Ray's name of the node.
+        gpus: CUDA_VISIBLE_DEVICES there.
+    """
+
+    members: tuple[str, ...]
+    device: int
+    node_id: str
+    gpus: str
+
+
 @dataclass(eq=False)
 class _Worker:
     """A host actor and the calls under way on it, oldest first."""
@@ -89,9 +106,13 @@ class Crew:
         """Host actors."""
         return len(self._workers)
 
-    def where(self) -> dict[tuple[str, ...], tuple[str, str]]:
-        """Node and visible GPUs of each host that has started, by the members it carries."""
-        return {w.plan.members: (w.node_id, w.gpus) for w in self._workers if w.node_id}
+    def where(self) -> tuple[Location, ...]:
+        """Where the hosts are that have started."""
+        return tuple(
+            Location(w.plan.members, w.plan.device, w.node_id, w.gpus)
+            for w in self._workers
+            if w.node_id
+        )
 
     def place(self, plans: Sequence[HostPlan]) -> None:
         """Have hosts as planned: those of the same shape stay, others end or start."""

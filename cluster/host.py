@@ -3,12 +3,16 @@
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ensemble.figures import Figure
 from ensemble.images.shard import ImageShard
 from ensemble.members import Member
 from ensemble.table.block import LogitBlock
 from ensemble.training.task import TrainTask
+
+if TYPE_CHECKING:
+    from ensemble.forward import Forward
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Host:
         self._device = torch.device(settings.device)
         if self._device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(settings.memory_fraction)
-        self._networks: dict[str, torch.nn.Module] = {}
+        self._networks: dict[str, Forward] = {}
 
     def where(self) -> tuple[str, str]:
         """The node it is on, and the GPUs it sees."""
@@ -67,43 +71,41 @@ class Host:
         return str(train_member(task, shards, self._device))
 
     def predict(
-        self, member: Member, batch_images: int | None, shard: ImageShard
-    ) -> tuple[LogitBlock, int]:
-        """The block of a member and a shard, and the batch that fitted into memory."""
-        from ensemble.forward import halve_until_it_fits
-        from ensemble.predict import BATCH_IMAGES, predict
+        self, member: Member, largest_batch: int | None, shard: ImageShard
+    ) -> tuple[LogitBlock, int | None]:
+        """The block of a member and a shard, and the largest batch if a larger one did not fit."""
+        from ensemble.predict import predict
 
-        network = self._load(member)
-        return halve_until_it_fits(
-            lambda batch: predict(network, member, shard, self._device, batch),
-            batch_images or BATCH_IMAGES,
-        )
+        network = self._load(member, largest_batch)
+        return predict(network, member, shard, self._device), network.largest_batch
 
     def measure(
-        self, member: Member, batch_images: int | None, shard: ImageShard
+        self, member: Member, largest_batch: int | None, shard: ImageShard
     ) -> tuple[LogitBlock, Figure]:
         """The block of a member and a shard, and what it cost once everything was warm."""
-        from ensemble.measure import peak_memory_mb, warm_up
+        from ensemble.measure import peak_memory, warm_up
 
-        warm_up(self._load(member), member, shard, self._device)
-        with peak_memory_mb(self._load(member), self._device) as peak:
-            block, batch_images = self.predict(member, batch_images, shard)
-        rate = block.forward_passes / max(block.seconds, 1e-9)
+        network = self._load(member, largest_batch)
+        warm_up(network, member, shard, self._device)
+        with peak_memory(network, self._device) as peak:
+            block, largest_batch = self.predict(member, largest_batch, shard)
         return block, Figure(
-            images_per_s=max(rate, 1e-3),
+            images_per_s=max(len(shard), 1) / max(block.seconds, 1e-9),
             memory_mb=peak.mb,
             device_memory_mb=peak.device_mb,
-            batch_images=batch_images,
+            batch_images=largest_batch,
         )
 
-    def _load(self, member: Member):  # type: ignore[no-untyped-def]  # torch is not imported yet
+    def _load(self, member: Member, largest_batch: int | None) -> "Forward":
         from ensemble.forward import Forward
         from ensemble.training.member import load_network
 
         if member.column not in self._networks:
-            network = load_network(member).to(self._device)
-            settings = self._settings
             self._networks[member.column] = Forward(
-                network, member.precision, settings.channels_last, settings.compiled
+                load_network(member).to(self._device),
+                member.precision,
+                self._settings.channels_last,
+                self._settings.compiled,
+                largest_batch,
             ).eval()
         return self._networks[member.column]

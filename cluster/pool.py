@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import ray
 
 from cluster.costs import Costs
-from cluster.crew import Crew, LeftOut
+from cluster.crew import Crew, LeftOut, Location
 from cluster.devices import is_named, list_devices, ray_address
 from cluster.host import Host
 from cluster.placement import Plan, plan, whole_devices
@@ -72,8 +72,8 @@ class Pool:
         """Blocks that killed their worker every time, and are missing."""
         return tuple(self._crew.left_out)
 
-    def where(self) -> dict[tuple[str, ...], tuple[str, str]]:
-        """Node and visible GPUs of each host that has started, by the members it carries."""
+    def where(self) -> tuple[Location, ...]:
+        """Where the hosts are that have started."""
         return self._crew.where()
 
     def train(
@@ -137,7 +137,7 @@ class Pool:
             for call in of_wave:
                 call.batch_images = self._costs.batch_images(call.member, kinds)
             for call, (block, batch_images) in self._crew.run(of_wave):
-                if self._costs.halved(call.member, call.kind, batch_images):
+                if batch_images and self._costs.halved(call.member, call.kind, batch_images):
                     log.warning(
                         "predict of %r: out of GPU memory; %d images a batch from now on",
                         call.member.name,

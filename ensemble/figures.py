@@ -7,27 +7,27 @@ from pathlib import Path
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from ensemble.config import Config
-from ensemble.members import NUMERIC_LIBRARIES, CenterView, ShiftsAndScales, fingerprint, list_views
+from ensemble.members import NUMERIC_LIBRARIES, Views, fingerprint
 
 
 class Figure(Config):
     """The cost of one member on one kind of device."""
 
     images_per_s: PositiveFloat
-    """Forward passes a second on one whole device; each view of an image is one."""
+    """Images a second under all of its views, on one whole device."""
     memory_mb: NonNegativeFloat = 0
     """Peak memory of weights and one batch, in MB of 2^20 bytes."""
     device_memory_mb: PositiveFloat | None = None
     """All memory of the GPU that it was measured on; none on CPUs."""
     batch_images: PositiveInt | None = None
-    """The batch that fitted into memory; the usual one if not set."""
+    """The largest batch that fitted, where a larger one did not."""
 
 
 def figure_key(
     architecture: str,
     num_classes: int,
     size: int,
-    views: CenterView | ShiftsAndScales,
+    views: Views,
     settings: dict[str, object],
 ) -> str:
     """Identity of a cost: 24 hex digits. Weights and seeds change no cost, so they are not in it.
@@ -43,7 +43,7 @@ def figure_key(
         "architecture": architecture,
         "classes": num_classes,
         "size": size,
-        "views": len(list_views(views)),
+        "views": views.model_dump(mode="json"),
         "settings": settings,
         "libraries": {name: version(name) for name in NUMERIC_LIBRARIES},
     }

@@ -32,7 +32,7 @@ def warm_up(network: nn.Module, member: Member, shard: ImageShard, device: torch
 
 
 @contextmanager
-def peak_memory_mb(network: nn.Module, device: torch.device) -> Iterator[Peak]:
+def peak_memory(network: nn.Module, device: torch.device) -> Iterator[Peak]:
     """What torch reserves on a GPU meanwhile; on CPUs, where it cannot be told, the weights alone."""
     peak = Peak()
     if device.type == "cuda":

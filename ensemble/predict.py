@@ -18,11 +18,7 @@ BATCH_IMAGES = 64
 
 
 def predict(
-    network: nn.Module,
-    member: Member,
-    shard: ImageShard,
-    device: torch.device,
-    batch_images: int = BATCH_IMAGES,
+    network: nn.Module, member: Member, shard: ImageShard, device: torch.device
 ) -> LogitBlock:
     """Predict the images of a shard under every view of the member.
 
@@ -31,12 +27,11 @@ def predict(
         member: Whose preprocessing and views to use.
         shard: Decoded images.
         device: Where the network is.
-        batch_images: Images that go through it together; fewer only where memory is short.
     """
     started = time.perf_counter()
     to = member.preprocessing
     images = to_input([shard], to.size, to.resize, to.interpolation).to(device)
-    rows = predict_input(network, member, images, batch_images)
+    rows = predict_input(network, member, images)
     return LogitBlock(
         column=member.column,
         image_ids=shard.image_ids,
@@ -51,13 +46,12 @@ def predict_input(
     network: Callable[[torch.Tensor], torch.Tensor],
     member: Member,
     images: Float[torch.Tensor, "image 3 size size"],
-    batch_images: int = BATCH_IMAGES,
 ) -> Float[np.ndarray, "image class"]:
     """Log of the softmax averaged over views, in nats, of images at the input's size."""
     views = list_views(member.views)
     rows = [np.empty((0, len(member.classes)), np.float32)]
     with torch.inference_mode():
-        for batch, count in batches(images, batch_images):
+        for batch, count in batches(images, BATCH_IMAGES):
             each = [
                 torch.log_softmax(
                     network(normalise(apply_view(batch, view), member.preprocessing)), dim=1

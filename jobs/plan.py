@@ -17,7 +17,6 @@ from ensemble.members import (
     MemberConfig,
     Preprocessing,
     RecipeSource,
-    list_views,
 )
 from ensemble.training.header import read_metadata
 from jobs import plan_text
@@ -84,10 +83,9 @@ def draft(
     blocks = len(plan_shards([""] * num_images, config.cluster.shard_images))
     works = []
     for member in config.members:
-        passes = num_images * len(list_views(member.views or config.views))
         any_kind = next((f for f in found[member.name].values() if f), assumed)
         figures = {kind: figure or any_kind for kind, figure in found[member.name].items()}
-        seconds = {kind: passes / figure.images_per_s for kind, figure in figures.items()}
+        seconds = {kind: num_images / figure.images_per_s for kind, figure in figures.items()}
         memory_mb = max(figure.memory_mb for figure in figures.values())
         works.append(Work(member.name, seconds, memory_mb, max(1, blocks)))
     return place(works, devices, config.cluster.host_per), works, unknown
@@ -125,7 +123,6 @@ def _document(
     shards = len(plan_shards(ids, settings.shard_images))
     shard_mb = image_bytes * min(len(ids), settings.shard_images) / _MB
     in_flight = min(shards, max(2, int(settings.shard_window_mb / max(shard_mb, 1e-9))))
-    passes = {m.name: len(list_views(m.views or config.views)) for m in config.members}
     lines = [
         plan_text.plan_line(found, has_costs),
         f"{len(ids)} images in {shards} shards of {shard_mb:.3g} MB decoded; up to {in_flight} in "
@@ -145,7 +142,6 @@ def _document(
         )
     return PlanDocument(
         images=len(ids),
-        forward_passes=len(ids) * sum(passes.values()),
         has_costs=has_costs,
         unknown=unknown,
         waves=tuple(_wave(found, number) for number in range(len(found.waves))),

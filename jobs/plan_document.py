@@ -47,8 +47,6 @@ class PlanDocument(Config):
     """Version of this format."""
     images: int
     """That every member predicts."""
-    forward_passes: int
-    """Images times views, over all members."""
     has_costs: bool
     """Whether every member's cost is known; seconds mean nothing if not."""
     unknown: tuple[str, ...]

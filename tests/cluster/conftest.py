@@ -21,6 +21,7 @@ from ensemble.training.member import train_member
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
 
+
 def kill_hosts() -> int:
     """SIGKILL every host process below this one; tell how many there were."""
     pids = list(host_pids())

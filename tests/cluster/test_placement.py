@@ -182,7 +182,9 @@ def test_a_faster_gpu_gets_more() -> None:
 def test_one_host_a_gpu_carries_all_of_its_members() -> None:
     members = [Work(f"m{i}", {"A100": 1.0}, 1000) for i in range(4)]
     hosts = plan(members, [GPU, GPU], "gpu").hosts(0)
-    assert [(len(host.members), host.gpu_share, host.threads) for host in hosts] == [(2, 1.0, 4)] * 2
+    assert [(len(host.members), host.gpu_share, host.threads) for host in hosts] == [
+        (2, 1.0, 4)
+    ] * 2
 
 
 def test_gpus_are_paid_until_the_last_one_ends() -> None:
