@@ -189,15 +189,18 @@ class Crew:
     def _fill(self, worker: _Worker, on_start: Callable[[str], None]) -> None:
         if worker.is_draining or time.monotonic() < worker.not_before:
             return
-        while call := self._queue.peek(worker.plan.members):
+        device = worker.plan.device
+        others = (w for w in self._workers if w is not worker and w.plan.device == device)
+        is_alone = not any(other.calls for other in others)
+        while call := self._queue.peek(worker.plan, is_alone):
             if len(worker.calls) >= CALLS_IN_FLIGHT[call.verb]:
                 return
             if call.verb != "train" and not self.shards.has_room(call.shards[0]):
                 return
-            self._queue.take(call)
+            self._queue.take(call, device)
             if call.verb == "train":
                 on_start(call.about.name)
-            call.kind = self._devices[worker.plan.device].kind
+            call.kind = self._devices[device].kind
             call.pixels = tuple(self.shards.ref(spec) for spec in call.shards)
             method = getattr(worker.actor, call.verb)
             worker.calls[method.remote(*call.arguments, *call.pixels)] = call

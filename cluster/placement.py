@@ -86,6 +86,7 @@ class HostPlan:
         cpu_share: CPUs.
         gpu_share: Of one GPU.
         memory_fraction: Of the GPU's memory that torch may take.
+        fractions: Of each member's work; all of it where none are told.
     """
 
     members: tuple[str, ...]
@@ -93,6 +94,7 @@ class HostPlan:
     cpu_share: float = 1.0
     gpu_share: float = 0.0
     memory_fraction: float = 1.0
+    fractions: tuple[float, ...] = ()
 
     @property
     def threads(self) -> int:
@@ -106,7 +108,7 @@ class HostPlan:
 
     def without_members(self) -> "HostPlan":
         """The same process with nothing assigned."""
-        return replace(self, members=())
+        return replace(self, members=(), fractions=())
 
 
 @dataclass(frozen=True)
@@ -329,12 +331,13 @@ def _hosts_on(
     index: int, device: Device, shares: Sequence[Share], host_per: HostPer
 ) -> list[HostPlan]:
     names = tuple(share.member for share in shares)
+    fractions = tuple(share.fraction for share in shares)
     if not names:
         return []
     if not device.is_gpu:
-        return [HostPlan(names, index, _floor(device.cpus))]
+        return [HostPlan(names, index, _floor(device.cpus), fractions=fractions)]
     if host_per == "gpu":
-        return [HostPlan(names, index, _floor(device.cpus), 1.0, USABLE)]
+        return [HostPlan(names, index, _floor(device.cpus), 1.0, USABLE, fractions)]
     held = _held_mb(shares, device, host_per)
     cpu_share = _floor(device.cpus / len(shares))
     return [
@@ -345,6 +348,7 @@ def _hosts_on(
             # What is left over is shared out too: fragments need room.
             _floor((share.memory_mb + CONTEXT_MB) / held),
             _memory_fraction(share.memory_mb, held, device.memory_mb),
+            (share.fraction,),
         )
         for share in shares
     ]

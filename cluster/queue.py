@@ -1,11 +1,12 @@
 """Calls that wait, and which of them a host may take next. Pure: the pool and a virtual clock run the same."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cluster.failures import Cause
+from cluster.placement import HostPlan
 from ensemble.images.shard import ShardSpec
 from ensemble.members import Member
 from ensemble.training.task import TrainTask
@@ -63,7 +64,10 @@ class Call:
 
 
 class Queue:
-    """Calls that wait, in the order of the work.
+    """Calls that wait, in the order of the work; replicas take their planned part of a member's.
+
+    A replica that took more would be ahead with one member and late with those it shares its GPU
+    with, and all hosts wait for the latest.
 
     Args:
         calls: In any order; `order` decides.
@@ -73,22 +77,35 @@ class Queue:
         self._by_owner: dict[str | None, deque[Call]] = {}
         for call in sorted(calls, key=lambda call: call.order):
             self._by_owner.setdefault(call.owner, deque()).append(call)
+        self._taken: Counter[str | None] = Counter()
+        self._taken_by: Counter[tuple[str | None, int]] = Counter()
 
     def __len__(self) -> int:
         return sum(map(len, self._by_owner.values()))
 
-    def peek(self, members: Sequence[str]) -> Call | None:
-        """The first call that a host with these members may do."""
-        heads = [
-            queue[0]
-            for owner in (None, *members)
-            if (queue := self._by_owner.get(owner)) is not None and queue
-        ]
+    def peek(self, host: HostPlan, is_alone: bool = True) -> Call | None:
+        """The first call that a host may do.
+
+        Args:
+            host: Its members and fractions.
+            is_alone: Whether no other host computes on its device, so that it may take more than
+                its part: nobody is made late.
+        """
+        fractions = host.fractions or (1.0,) * len(host.members)
+        owners = [None, *(m for m, f in zip(host.members, fractions, strict=True) if f >= 1)]
+        parts = [(m, f) for m, f in zip(host.members, fractions, strict=True) if f < 1]
+        owners += [m for m, f in parts if is_alone or self._has_part(m, host.device, f)]
+        heads = [queue[0] for owner in owners if (queue := self._by_owner.get(owner))]
         return min(heads, key=lambda call: call.order, default=None)
 
-    def take(self, call: Call) -> None:
-        """Remove a call that `peek` gave."""
+    def take(self, call: Call, device: int = 0) -> None:
+        """Remove a call that `peek` gave to a host on a device."""
         self._by_owner[call.owner].popleft()
+        self._taken[call.owner] += 1
+        self._taken_by[call.owner, device] += 1
+
+    def _has_part(self, owner: str, device: int, fraction: float) -> bool:
+        return self._taken_by[owner, device] <= fraction * (self._taken[owner] + 1)
 
     def put_back(self, call: Call) -> None:
         """Queue a call again, in its place."""
