@@ -49,7 +49,8 @@ def _why_the_actor_died(error: ray_errors.ActorDiedError) -> Cause:
     # Ray tells these apart in words only; a test with a real node and a real kill holds them.
     if "node has died" in text or "node was terminated" in text or "node died" in text.lower():
         return Cause.NODE_LOST
-    if "OOM" in text or "memory pressure" in text or "running low on memory" in text:
+    # Ray's general advice names the OOM killer after every death; its own killer says this.
+    if "running low on memory" in text:
         return Cause.HOST_OOM
     return Cause.HOST_LOST
 
@@ -62,7 +63,8 @@ def _reason(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     # Ray begins with a general line and names of things; what happened comes after them.
     told = [line for line in lines[1:] if not line.startswith("\t")]
-    return (told or lines or [type(error).__name__])[0].strip()
+    what = (told or lines or [type(error).__name__])[0].strip()
+    return what.partition(" Some common causes include")[0]
 
 
 def _sentence(text: str) -> str:

@@ -206,6 +206,21 @@ def benchmark_table(
     benchmark_job(words or [], Console())
 
 
+@benchmark.command("scaling")
+def benchmark_scaling(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="As images=500, hosts=[1,2], rival=false."),
+    ] = None,
+) -> None:
+    """Time plans against a virtual clock and this machine, and the whole against Ray Data."""
+    from rich.console import Console
+
+    from jobs.benchmark.scaling import benchmark_scaling as benchmark_job
+
+    benchmark_job(words or [], Console())
+
+
 @app.command()
 def doctor(
     place: Annotated[str, typer.Argument(metavar="PLACE", help="A folder or s3://bucket/prefix.")],

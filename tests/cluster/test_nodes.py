@@ -7,10 +7,12 @@ there; everything else is what runs on a cluster.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
 
 from cluster.placement import Plan
 from cluster.pool import Pool, open_pool
@@ -79,12 +81,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     started.shutdown()
 
 
-def _add_node(cluster: Cluster, num_gpus: int = 2, **labels: str) -> object:
+def _add_node(cluster: Cluster, num_gpus: int = 2) -> Any:
     return cluster.add_node(
         num_cpus=2 * num_gpus,
         num_gpus=num_gpus,
         object_store_memory=STORE_MB << 20,
-        labels=labels or None,
     )
 
 
@@ -163,3 +164,55 @@ def test_a_node_killed_half_way_and_replaced_changes_no_byte(
         retries = pool.retries
     assert found == _expected(tmp_path)
     assert retries >= 1
+
+
+def test_a_node_that_is_taken_back_as_announced_costs_no_call(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    first, _ = _add_node(cluster, 1), _add_node(cluster, 1)
+    seen: list[set[str]] = []
+
+    def drain() -> None:
+        _add_node(cluster, 1)
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        deadline_ms = int(1e3 * time.time()) + 300_000
+        client = ray._raylet.GcsClient(address=cluster.address)
+        client.drain_node(first.node_id, reason, "spot notice", deadline_ms)
+
+    with _pool(_config(2, host_per="gpu"), tmp_path) as pool:
+        found = _fill(
+            pool, tmp_path / "table", MEMBERS, {20: drain, 150: lambda: seen.append(_nodes(pool))}
+        )
+        retries = pool.retries
+    assert found == _expected(tmp_path)
+    assert retries == 0
+    assert first.node_id not in seen[0]
+
+
+def _nodes(pool: Pool) -> set[str]:
+    return {place.node_id for place in pool.where()}
+
+
+# Set before Ray starts anything: every raylet and worker reads it once.
+LOSSES = {
+    "num_failures": -1,
+    "req_failure_prob": 10,
+    "resp_failure_prob": 15,
+    "in_flight_failure_prob": 5,
+}
+
+
+@pytest.fixture
+def lossy(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = {"CoreWorkerService.grpc_client.PushTask": LOSSES}
+    monkeypatch.setenv("RAY_testing_rpc_failure", json.dumps(rule))
+
+
+@pytest.mark.usefixtures("lossy")
+def test_lost_requests_and_replies_change_no_byte(cluster: Cluster, tmp_path: Path) -> None:
+    _add_node(cluster, 2)
+    with _pool(_config(2, host_per="gpu"), tmp_path) as pool:
+        found = _fill(pool, tmp_path / "table")
+        retries = pool.retries
+    assert found == _expected(tmp_path)
+    assert retries > 0
