@@ -4,6 +4,8 @@ The hosts are `RehearsalHost`s, which compute on CPUs whatever the plan says, so
 there; everything else is what runs on a cluster.
 """
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
+from cluster.host import HostSettings
 from cluster.placement import Plan
 from cluster.pool import Pool, open_pool
 from cluster.rehearsal import RehearsalHost
@@ -21,7 +24,7 @@ from cluster.settings import ClusterConfig, GpuConfig
 from ensemble.figures import Figure, FigureCache
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import plan_shards
-from ensemble.images.sources import open_source
+from ensemble.images.sources import decode_shard, open_source
 from ensemble.members import CenterView, Member, Preprocessing
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.store import LocalStore
@@ -32,8 +35,10 @@ IDS = open_source(DigitsConfig()).index().image_ids[:600].tolist()
 SPECS = plan_shards(IDS, 50)
 STORE_MB = 80
 
+Table = dict[str, bytes]
 
-def _member(number: int, rounds: int = 20) -> Member:
+
+def _member(number: int, rounds: int = 100) -> Member:
     return Member(
         name=f"m{number}",
         architecture="rehearsal",
@@ -59,26 +64,48 @@ def _config(count: int, **settings: object) -> ClusterConfig:
     return ClusterConfig.model_validate({"gpus": gpus, "figures": FIGURES} | settings)
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+@contextmanager
+def _start(monkeypatch: pytest.MonkeyPatch, **system: object) -> Iterator[Cluster]:
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    health = {
+        "health_check_initial_delay_ms": 0,
+        "health_check_period_ms": 1000,
+        "health_check_failure_threshold": 10,
+    }
     started = Cluster(
         initialize_head=True,
         head_node_args={
             "num_cpus": 2,
             "object_store_memory": STORE_MB << 20,
             "include_dashboard": False,
-            "_system_config": {
-                "health_check_initial_delay_ms": 0,
-                "health_check_period_ms": 1000,
-                "health_check_failure_threshold": 10,
-            },
+            "_system_config": health | system,
         },
     )
     monkeypatch.setenv("RAY_ADDRESS", started.address)
-    yield started
-    ray.shutdown()
-    started.shutdown()
+    try:
+        yield started
+    finally:
+        ray.shutdown()
+        started.shutdown()
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    with _start(monkeypatch) as started:
+        yield started
+
+
+@pytest.fixture
+def lossy_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    losses = {
+        "num_failures": -1,
+        "req_failure_prob": 10,
+        "resp_failure_prob": 15,
+        "in_flight_failure_prob": 5,
+    }
+    rule = json.dumps({"CoreWorkerService.grpc_client.PushTask": losses})
+    with _start(monkeypatch, testing_rpc_failure=rule) as started:
+        yield started
 
 
 def _add_node(cluster: Cluster, num_gpus: int = 2) -> Any:
@@ -113,13 +140,12 @@ def _fill(
     return {key: store.read(key) for key in store.keys("columns")}
 
 
-def _expected(folder: Path) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The same table without Ray."""
-    from cluster.host import HostSettings
-    from ensemble.images.sources import decode_shard
-
     host, source = RehearsalHost(HostSettings("cpu")), open_source(DigitsConfig())
-    table, store = LogitTable(folder / "alone"), LocalStore(folder / "alone")
+    store = LocalStore(tmp_path_factory.mktemp("alone"))
+    table = LogitTable(store)
     for spec in SPECS:
         shard = decode_shard(source, spec)
         for member in MEMBERS:
@@ -127,7 +153,9 @@ def _expected(folder: Path) -> dict[str, bytes]:
     return {key: store.read(key) for key in store.keys("columns")}
 
 
-def test_thirteen_members_are_where_the_plan_says(cluster: Cluster, tmp_path: Path) -> None:
+def test_thirteen_members_are_where_the_plan_says(
+    cluster: Cluster, expected: Table, tmp_path: Path
+) -> None:
     for _ in range(3):
         _add_node(cluster)
     plans: list[Plan] = []
@@ -135,7 +163,7 @@ def test_thirteen_members_are_where_the_plan_says(cluster: Cluster, tmp_path: Pa
         found = _fill(pool, tmp_path / "table", on_plan=plans.append)
         where = pool.where()
         actors = [a for a in ray._private.state.actors().values() if a["State"] == "ALIVE"]
-    assert found == _expected(tmp_path)
+    assert found == expected
     hosts = plans[0].hosts(0)
     assert sorted((host.device, host.members) for host in hosts) == sorted(
         (place.device, place.members) for place in where
@@ -151,7 +179,7 @@ def test_thirteen_members_are_where_the_plan_says(cluster: Cluster, tmp_path: Pa
 
 
 def test_a_node_killed_half_way_and_replaced_changes_no_byte(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, expected: Table, tmp_path: Path
 ) -> None:
     first, _ = _add_node(cluster, 1), _add_node(cluster, 1)
 
@@ -162,12 +190,12 @@ def test_a_node_killed_half_way_and_replaced_changes_no_byte(
     with _pool(_config(2, host_per="gpu"), tmp_path) as pool:
         found = _fill(pool, tmp_path / "table", at={40: lose})
         retries = pool.retries
-    assert found == _expected(tmp_path)
+    assert found == expected
     assert retries >= 1
 
 
 def test_a_node_that_is_taken_back_as_announced_costs_no_call(
-    cluster: Cluster, tmp_path: Path
+    cluster: Cluster, expected: Table, tmp_path: Path
 ) -> None:
     first, _ = _add_node(cluster, 1), _add_node(cluster, 1)
     seen: list[set[str]] = []
@@ -184,7 +212,7 @@ def test_a_node_that_is_taken_back_as_announced_costs_no_call(
             pool, tmp_path / "table", MEMBERS, {20: drain, 150: lambda: seen.append(_nodes(pool))}
         )
         retries = pool.retries
-    assert found == _expected(tmp_path)
+    assert found == expected
     assert retries == 0
     assert first.node_id not in seen[0]
 
@@ -193,26 +221,12 @@ def _nodes(pool: Pool) -> set[str]:
     return {place.node_id for place in pool.where()}
 
 
-# Set before Ray starts anything: every raylet and worker reads it once.
-LOSSES = {
-    "num_failures": -1,
-    "req_failure_prob": 10,
-    "resp_failure_prob": 15,
-    "in_flight_failure_prob": 5,
-}
-
-
-@pytest.fixture
-def lossy(monkeypatch: pytest.MonkeyPatch) -> None:
-    rule = {"CoreWorkerService.grpc_client.PushTask": LOSSES}
-    monkeypatch.setenv("RAY_testing_rpc_failure", json.dumps(rule))
-
-
-@pytest.mark.usefixtures("lossy")
-def test_lost_requests_and_replies_change_no_byte(cluster: Cluster, tmp_path: Path) -> None:
-    _add_node(cluster, 2)
+def test_lost_requests_and_replies_change_no_byte(
+    lossy_cluster: Cluster, expected: Table, tmp_path: Path
+) -> None:
+    _add_node(lossy_cluster, 2)
     with _pool(_config(2, host_per="gpu"), tmp_path) as pool:
         found = _fill(pool, tmp_path / "table")
         retries = pool.retries
-    assert found == _expected(tmp_path)
+    assert found == expected
     assert retries > 0

@@ -12,14 +12,13 @@ from ray import cloudpickle
 from cluster.pool import Pool, open_pool
 from cluster.rehearsal import RehearsalHost
 from cluster.settings import ClusterConfig
-from ensemble.errors import MemberFailedError, PartialError
+from ensemble.errors import MemberFailedError
 from ensemble.figures import Figure, FigureCache
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import ImageShard, plan_shards
 from ensemble.images.sources import open_source
 from ensemble.members import CenterView, Member, Preprocessing
 from ensemble.table.block import LogitBlock
-from jobs.partial import left_out_images
 
 pytestmark = pytest.mark.ray
 
@@ -88,12 +87,6 @@ def test_a_block_that_kills_its_host_three_times_is_left_out_and_all_others_come
         "2 of 3; replace the host and retry",
         "3 of 3; leave this block out and go on",
     ]
-    with pytest.raises(
-        PartialError, match=r"1 blocks are missing.*'fragile' on 50 images.*--allow"
-    ):
-        left_out_images(fragile_pool.left_out, allow_partial=False)
-    missing = left_out_images(fragile_pool.left_out, allow_partial=True)
-    assert [image.image_id for image in missing] == list(SPECS[1].image_ids)
 
 
 def test_a_member_that_kills_its_host_on_every_shard_ends_the_run(fragile_pool: Pool) -> None:
