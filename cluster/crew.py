@@ -1,22 +1,22 @@
-"""The crew: host actors, the calls under way on each, and what happens when one fails."""
+"""The crew: calls under way on hosts, and what happens when one fails."""
 
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import exceptions as ray_errors
 
 from cluster.failures import LIMITS, Cause, Decision, Failure, backoff_s, decide
-from cluster.host import Host, HostSettings
-from cluster.placement import Device, HostPlan
+from cluster.host import Host
+from cluster.placement import Device
 from cluster.queue import CALLS_IN_FLIGHT, Call, Queue
+from cluster.roster import LOOK_UP_S, Roster, Worker
 from cluster.settings import ClusterConfig
 from cluster.shards import Shards
-from cluster.slots import Slots
 from cluster.translation import translate
 from ensemble.errors import MemberFailedError
 from ensemble.images.settings import SourceConfig
@@ -24,10 +24,6 @@ from ensemble.images.shard import ShardSpec
 from ensemble.members import Member
 
 log = logging.getLogger(__name__)
-
-# How often the crew looks up while nothing is ready: for drained nodes, and hosts that wait.
-_LOOK_UP_S = 1.0
-_SAY_WAITING_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -39,39 +35,8 @@ class LeftOut:
     reason: str
 
 
-@dataclass(frozen=True)
-class Location:
-    """Where a host is.
-
-    Attributes:
-        members: That it carries.
-        device: Of the plan.
-        node_id: Ray's name of the node.
-        gpus: CUDA_VISIBLE_DEVICES there.
-    """
-
-    members: tuple[str, ...]
-    device: int
-    node_id: str
-    gpus: str
-
-
-@dataclass(eq=False)
-class _Worker:
-    """A host actor and the calls under way on it, oldest first."""
-
-    plan: HostPlan
-    actor: Any
-    started: Any
-    calls: dict[Any, Call] = field(default_factory=dict)
-    not_before: float = 0.0
-    node_id: str = ""
-    gpus: str = ""
-    is_draining: bool = False
-
-
 class Crew:
-    """Host actors on the devices of a run.
+    """Does calls on host actors.
 
     Args:
         config: Settings of the Ray side.
@@ -89,48 +54,13 @@ class Crew:
         is_cluster: bool,
         host: type[Host],
     ) -> None:
-        self._config, self._devices, self._host = config, tuple(devices), host
-        self._is_cluster = is_cluster
-        self._slots = Slots(devices, scales=is_cluster)
+        self.roster = Roster(config, devices, is_cluster, host)
         self.shards = Shards(source, config.shard_window_mb)
-        self._workers: list[_Worker] = []
         self._queue = Queue(())
         self._decoder_deaths: Counter[ShardSpec] = Counter()
         self._poison: dict[ShardSpec, str] = {}
-        self._looked_up = self._moved = time.monotonic()
         self.left_out: list[LeftOut] = []
         self.retries: Counter[str] = Counter()
-
-    @property
-    def num_hosts(self) -> int:
-        """Host actors."""
-        return len(self._workers)
-
-    def where(self) -> tuple[Location, ...]:
-        """Where the hosts are that have started."""
-        return tuple(
-            Location(w.plan.members, w.plan.device, w.node_id, w.gpus)
-            for w in self._workers
-            if w.node_id
-        )
-
-    def place(self, plans: Sequence[HostPlan]) -> None:
-        """Have hosts as planned: those of the same shape stay, others end or start."""
-        wanted, kept = list(plans), []
-        for worker in self._workers:
-            same = next((p for p in wanted if p.shape == worker.plan.shape), None)
-            if same is not None:
-                wanted.remove(same)
-                worker.plan = same
-                kept.append(worker)
-            elif self._devices[worker.plan.device].is_gpu:
-                ray.kill(worker.actor)
-            else:
-                worker.plan = worker.plan.without_members()
-                kept.append(worker)
-        for index in {plan.device for plan in plans if plan.gpu_share == 1}:
-            self._slots.give_up(index)
-        self._workers = [*kept, *(self._start(plan) for plan in wanted)]
 
     def run(
         self, calls: Sequence[Call], on_start: Callable[[str], None] = lambda name: None
@@ -145,7 +75,7 @@ class Crew:
         self._keep_only_these(calls)
         try:
             while self._is_busy():
-                for worker in self._workers:
+                for worker in self.roster.workers:
                     self._fill(worker, on_start)
                 for call, value in self._take():
                     self.shards.settle(call)
@@ -153,68 +83,49 @@ class Crew:
         finally:
             # After a failure, what is still under way must not come up in the next stage.
             self._queue = Queue(())
-            for worker in self._workers:
+            for worker in self.roster.workers:
                 worker.calls.clear()
 
-    def close(self) -> None:
-        """End all hosts and give back what the cluster lent."""
-        for worker in self._workers:
-            ray.kill(worker.actor)
-        self._slots.close()
-
     def _is_busy(self) -> bool:
-        return len(self._queue) > 0 or any(worker.calls for worker in self._workers)
-
-    def _start(self, plan: HostPlan) -> _Worker:
-        device = "cuda" if self._devices[plan.device].is_gpu else "cpu"
-        threads = plan.threads if device == "cuda" else 1
-        config = self._config
-        settings = HostSettings(
-            device, threads, plan.memory_fraction, config.channels_last, config.compile
-        )
-        # Ray would restart it in silence; the crew replaces it itself, counts and says so.
-        options = self._slots.options(plan) | {"max_restarts": 0}
-        actor = ray.remote(self._host).options(**options).remote(settings)
-        return _Worker(plan, actor, actor.where.remote())
+        return len(self._queue) > 0 or any(worker.calls for worker in self.roster.workers)
 
     def _keep_only_these(self, calls: Sequence[Call]) -> None:
         """Hosts forget the networks of members that they no longer carry."""
         columns = {c.member.column: c.member.name for c in calls if c.verb == "predict"}
         if not columns:
             return
-        for worker in self._workers:
+        for worker in self.roster.workers:
             keep = {column for column, name in columns.items() if name in worker.plan.members}
             worker.actor.keep.remote(keep)
 
-    def _fill(self, worker: _Worker, on_start: Callable[[str], None]) -> None:
+    def _fill(self, worker: Worker, on_start: Callable[[str], None]) -> None:
         if worker.is_draining or time.monotonic() < worker.not_before:
             return
-        device = worker.plan.device
-        others = (w for w in self._workers if w is not worker and w.plan.device == device)
-        is_alone = not any(other.calls for other in others)
+        is_alone = self.roster.is_alone(worker)
         while call := self._queue.peek(worker.plan, is_alone):
             if len(worker.calls) >= CALLS_IN_FLIGHT[call.verb]:
                 return
             if call.verb != "train" and not self.shards.has_room(call.shards[0]):
                 return
-            self._queue.take(call, device)
+            self._queue.take(call, worker.plan.device)
             if call.verb == "train":
                 on_start(call.about.name)
-            call.kind = self._devices[device].kind
+            call.kind = self.roster.kind(worker)
             call.pixels = tuple(self.shards.ref(spec) for spec in call.shards)
             method = getattr(worker.actor, call.verb)
             worker.calls[method.remote(*call.arguments, *call.pixels)] = call
 
     def _take(self) -> Iterator[tuple[Call, Any]]:
         """Wait for one call; give it with its value, or nothing if it failed."""
-        by_ref = {ref: worker for worker in self._workers for ref in worker.calls}
+        by_ref = {ref: worker for worker in self.roster.workers for ref in worker.calls}
         ready: list[Any] = []
         if by_ref:
             # Not fetched: a block comes to the driver when it is asked for, one at a time.
-            ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=_LOOK_UP_S, fetch_local=False)
+            ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=LOOK_UP_S, fetch_local=False)
         else:
             time.sleep(0.05)  # every host is draining, or is given time to answer
-        self._look_up(bool(ready))
+        for moving in self.roster.look_up(bool(ready)):
+            self._replace(moving)
         for ref in ready:
             worker = by_ref[ref]
             if ref not in worker.calls:
@@ -226,7 +137,7 @@ class Crew:
             else:
                 yield worker.calls.pop(ref), value
 
-    def _fail(self, worker: _Worker, ref: Any, error: ray_errors.RayError) -> None:
+    def _fail(self, worker: Worker, ref: Any, error: ray_errors.RayError) -> None:
         cause, reason = translate(error)
         call = worker.calls[ref]
         if cause is not Cause.OWN_CODE and self._fail_by_decoder(worker, ref):
@@ -251,7 +162,7 @@ class Crew:
             worker.not_before = time.monotonic() + backoff_s(cause, call.failures[cause])
             self._queue.put_back(call)
 
-    def _fail_by_decoder(self, worker: _Worker, ref: Any) -> bool:
+    def _fail_by_decoder(self, worker: Worker, ref: Any) -> bool:
         """Deal with a call whose shard could not be decoded; false if that is not what it was."""
         call = worker.calls[ref]
         for spec, pixels in zip(call.shards, call.pixels, strict=True):
@@ -308,65 +219,10 @@ class Crew:
         self.left_out.append(LeftOut(call.member, call.shards[0], reason))
         self.shards.settle(call, is_done=False)
 
-    def _replace(self, worker: _Worker, without: Call | None = None) -> None:
+    def _replace(self, worker: Worker, without: Call | None = None) -> None:
         """A new host for one that is gone; what was under way on it is queued again."""
         for call in worker.calls.values():
             if call is not without:
                 self._queue.put_back(call)
         worker.calls.clear()
-        ray.kill(worker.actor)
-        self._workers[self._workers.index(worker)] = self._start(worker.plan)
-
-    def _look_up(self, is_moving: bool) -> None:
-        """Now and then: where hosts are, which nodes are drained, and whether hosts wait for room."""
-        now = time.monotonic()
-        if is_moving:
-            self._moved = now
-        if now - self._looked_up < _LOOK_UP_S:
-            return
-        self._looked_up = now
-        for worker in self._workers:
-            self._locate(worker)
-        if not self._is_cluster:
-            return
-        self._leave_draining_nodes()
-        late = self._slots.relax()
-        for worker in [w for w in self._workers if w.plan.device in late]:
-            self._replace(worker)
-        waiting = sum(not worker.node_id for worker in self._workers)
-        if waiting and now - self._moved > _SAY_WAITING_S:
-            self._moved = now
-            log.warning(
-                "%d of %d hosts wait for room; the cluster has %s",
-                waiting,
-                len(self._workers),
-                {k: v for k, v in ray.cluster_resources().items() if k in {"CPU", "GPU"}},
-            )
-
-    def _locate(self, worker: _Worker) -> None:
-        if not worker.node_id and ray.wait([worker.started], timeout=0)[0]:
-            try:
-                worker.node_id, worker.gpus = ray.get(worker.started)
-            except ray_errors.RayError:
-                # Its calls fail the same way, and that is where it is dealt with.
-                worker.started = worker.actor.where.remote()
-
-    def _leave_draining_nodes(self) -> None:
-        """Give no more work to hosts whose node is taken back; move them once they are idle."""
-        draining = ray._private.state.state.get_draining_nodes()
-        for worker in self._workers:
-            if worker.node_id in draining and not worker.is_draining:
-                worker.is_draining = True
-                log.warning(
-                    "host of %s: node %s is taken back; it ends %d calls and moves",
-                    ", ".join(worker.plan.members) or "no member",
-                    worker.node_id[:8],
-                    len(worker.calls),
-                )
-        leaving = [w for w in self._workers if w.is_draining]
-        for index in {w.plan.device for w in leaving}:
-            of_device = [w for w in leaving if w.plan.device == index]
-            if not any(worker.calls for worker in of_device):
-                self._slots.renew(index)
-                for worker in of_device:
-                    self._replace(worker)
+        self.roster.replace(worker)

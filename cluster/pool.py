@@ -7,11 +7,13 @@ from contextlib import contextmanager
 import ray
 
 from cluster.costs import Costs
-from cluster.crew import Crew, LeftOut, Location
+from cluster.crew import Crew, LeftOut
 from cluster.devices import is_named, list_devices, ray_address
 from cluster.host import Host
-from cluster.placement import Plan, plan, whole_devices
+from cluster.packing import plan
+from cluster.placement import Plan, whole_devices
 from cluster.queue import Call
+from cluster.roster import Location
 from cluster.session import session
 from cluster.settings import ClusterConfig
 from ensemble.figures import FigureCache
@@ -50,7 +52,7 @@ class Pool:
     @property
     def num_hosts(self) -> int:
         """Host actors."""
-        return self._crew.num_hosts
+        return len(self._crew.roster.workers)
 
     @property
     def decoded_images(self) -> int:
@@ -74,7 +76,7 @@ class Pool:
 
     def where(self) -> tuple[Location, ...]:
         """Where the hosts are that have started."""
-        return self._crew.where()
+        return self._crew.roster.where()
 
     def train(
         self,
@@ -91,7 +93,7 @@ class Pool:
         """
         if not tasks:
             return
-        self._crew.place(whole_devices(self.devices))
+        self._crew.roster.place(whole_devices(self.devices))
         calls = [Call("train", task, tuple(shards), order) for order, task in enumerate(tasks)]
         for call, _ in self._crew.run(calls, on_start):
             assert isinstance(call.about, TrainTask)
@@ -113,7 +115,7 @@ class Pool:
         pairs = [(member, spec) for spec, members in work for member in members]
         calls = [Call("predict", m, (spec,), order) for order, (m, spec) in enumerate(pairs)]
         while unknown := self._first_of_unknown(calls):
-            self._crew.place(whole_devices(self.devices))
+            self._crew.roster.place(whole_devices(self.devices))
             measures = [Call("measure", c.about, c.shards, c.order) for c in unknown]
             for call, (block, figure) in self._crew.run(measures):
                 self._costs.keep(call.member, call.kind, figure)
@@ -131,7 +133,7 @@ class Pool:
         found = plan(works, devices, self._config.host_per)
         on_plan(found)
         for number, wave in enumerate(found.waves):
-            self._crew.place(found.hosts(number))
+            self._crew.roster.place(found.hosts(number))
             names = {share.member for share in wave}
             of_wave = [call for call in calls if call.member.name in names]
             for call in of_wave:
@@ -163,7 +165,7 @@ class Pool:
 
     def close(self) -> None:
         """Give back what the cluster lent, and stop asking for nodes."""
-        self._crew.close()
+        self._crew.roster.close()
 
 
 @contextmanager

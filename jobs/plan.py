@@ -6,8 +6,9 @@ from rich.console import Console
 
 from cluster.costs import Costs
 from cluster.devices import find_devices
-from cluster.placement import Device, Plan, Work, lower_bound
-from cluster.placement import plan as place
+from cluster.packing import lower_bound
+from cluster.packing import plan as place
+from cluster.placement import Device, Plan, Work
 from ensemble.figures import Figure, FigureCache
 from ensemble.images.shard import plan_shards
 from ensemble.images.sources import Source, open_source

@@ -18,7 +18,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
-from cluster.placement import Device, Plan, Work, lower_bound, plan
+from cluster.packing import lower_bound, plan
+from cluster.placement import Device, Plan, Work
 from cluster.pool import open_pool
 from cluster.queue import Call
 from cluster.rehearsal import RehearsalHost

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.packing import lower_bound, plan
 from cluster.placement import (
     CONTEXT_MB,
     USABLE,
@@ -11,8 +12,6 @@ from cluster.placement import (
     HostPer,
     Plan,
     Work,
-    lower_bound,
-    plan,
     whole_devices,
 )
 from ensemble.errors import ClusterError

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.placement import Device, Plan, Work, lower_bound, plan
+from cluster.packing import lower_bound, plan
+from cluster.placement import Device, Plan, Work
 from cluster.queue import Call
 from cluster.virtual import simulate
 from ensemble.images.shard import plan_shards
