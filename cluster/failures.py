@@ -39,7 +39,8 @@ LIMITS = {
     Cause.NODE_LOST: 10,
     Cause.NODE_DRAINED: 100,
     Cause.UNREACHABLE: 20,
-    Cause.DECODER_LOST: 3,
+    # More than of a host: Ray tells a decoder that died and a message that was lost alike.
+    Cause.DECODER_LOST: 5,
     Cause.OBJECT_LOST: 10,
     Cause.UNKNOWN: 1,
 }

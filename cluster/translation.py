@@ -31,6 +31,8 @@ CAUSES: dict[type[BaseException], Cause] = {
 def translate(error: ray_errors.RayError) -> tuple[Cause, str]:
     """What ended a call, and one sentence that says why."""
     if isinstance(error, ray_errors.RayTaskError):
+        if isinstance(error.cause, ray_errors.RayError):
+            return translate(error.cause)  # of an argument that could not be made
         return Cause.OWN_CODE, _sentence(_explain(error.cause))
     if isinstance(error, ray_errors.ActorDiedError):
         return _why_the_actor_died(error), _sentence(_reason(error))

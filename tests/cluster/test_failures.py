@@ -24,14 +24,15 @@ def test_a_lost_host_is_replaced_until_attempts_run_out() -> None:
 
 
 @pytest.mark.parametrize("cause", KILLED)
-def test_a_block_that_kills_its_worker_three_times_is_left_out(cause: Cause) -> None:
-    assert decide(Failure(cause, 2, can_be_left_out=True)) is not Decision.QUARANTINE
-    assert decide(Failure(cause, 3, can_be_left_out=True)) is Decision.QUARANTINE
+def test_a_block_that_kills_its_worker_every_time_is_left_out(cause: Cause) -> None:
+    limit = LIMITS[cause]
+    assert decide(Failure(cause, limit - 1, can_be_left_out=True)) is not Decision.QUARANTINE
+    assert decide(Failure(cause, limit, can_be_left_out=True)) is Decision.QUARANTINE
 
 
 @pytest.mark.parametrize("cause", KILLED)
 def test_a_member_that_kills_its_host_on_every_shard_is_at_fault_itself(cause: Cause) -> None:
-    failure = Failure(cause, 3, can_be_left_out=True, quarantined=MAX_QUARANTINED)
+    failure = Failure(cause, LIMITS[cause], can_be_left_out=True, quarantined=MAX_QUARANTINED)
     assert decide(failure) is Decision.RAISE
 
 
@@ -106,3 +107,8 @@ def test_an_actor_that_could_not_start_is_told_apart_from_one_that_died() -> Non
     failed = ray_errors.RayTaskError("__init__", "Traceback", ValueError("no device"))
     assert translate(ray_errors.ActorDiedError(failed))[0] is Cause.START_FAILED
     assert translate(ray_errors.ActorDiedError())[0] is Cause.HOST_LOST
+
+
+def test_an_argument_that_could_not_be_made_is_told_by_what_happened_to_it() -> None:
+    error = ray_errors.RayTaskError("predict", "Traceback", ray_errors.WorkerCrashedError())
+    assert translate(error)[0] is Cause.HOST_LOST

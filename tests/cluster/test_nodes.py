@@ -99,9 +99,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 def lossy_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     losses = {
         "num_failures": -1,
-        "req_failure_prob": 10,
-        "resp_failure_prob": 15,
-        "in_flight_failure_prob": 5,
+        "req_failure_prob": 5,
+        "resp_failure_prob": 5,
+        "in_flight_failure_prob": 2,
     }
     rule = json.dumps({"CoreWorkerService.grpc_client.PushTask": losses})
     with _start(monkeypatch, testing_rpc_failure=rule) as started:
