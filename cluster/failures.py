@@ -3,37 +3,88 @@
 from dataclasses import dataclass
 from enum import Enum
 
-MAX_ATTEMPTS = 3
+MAX_QUARANTINED = 3
 
 
 class Cause(Enum):
     """What ended a call without a value."""
 
     OWN_CODE = "its own code raised"
+    START_FAILED = "its host could not start"
     HOST_LOST = "its host died"
+    HOST_OOM = "its host was killed for memory"
+    NODE_LOST = "its node died"
+    NODE_DRAINED = "its node was taken back, as announced"
+    UNREACHABLE = "its host did not answer"
+    DECODER_LOST = "the decoder of its shard died"
     OBJECT_LOST = "an object it needs was lost"
+    UNKNOWN = "Ray failed in a way that is not known here"
 
 
 class Decision(Enum):
     """What the pool does about it."""
 
     RETRY = "retry"
-    REPLACE_HOST = "replace the host and retry"
-    RAISE = "raise"
+    REPLACE = "replace the host and retry"
+    QUARANTINE = "leave this block out and go on"
+    RAISE = "give up"
+
+
+# Attempts of one call that may end so. A lost node is not the call's fault, nor a lost message.
+LIMITS = {
+    Cause.OWN_CODE: 1,
+    Cause.START_FAILED: 3,
+    Cause.HOST_LOST: 3,
+    Cause.HOST_OOM: 3,
+    Cause.NODE_LOST: 10,
+    Cause.NODE_DRAINED: 100,
+    Cause.UNREACHABLE: 20,
+    # More than of a host: Ray tells a decoder that died and a message that was lost alike.
+    Cause.DECODER_LOST: 5,
+    Cause.OBJECT_LOST: 10,
+    Cause.UNKNOWN: 1,
+}
+_HOST_IS_GONE = {
+    Cause.START_FAILED,
+    Cause.HOST_LOST,
+    Cause.HOST_OOM,
+    Cause.NODE_LOST,
+    Cause.NODE_DRAINED,
+}
+_POISON = {Cause.HOST_LOST, Cause.HOST_OOM, Cause.DECODER_LOST}
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One failed call."""
+    """One failed call.
+
+    Attributes:
+        cause: What ended it.
+        attempts: How often this call has ended so, this time included.
+        can_be_left_out: Whether the run can go on without it, as without a block of predictions.
+        quarantined: Calls of this member that were left out before.
+    """
 
     cause: Cause
     attempts: int
+    can_be_left_out: bool = False
+    quarantined: int = 0
 
 
 def decide(failure: Failure) -> Decision:
-    """Own code fails the same way again; a lost process or object is worth another attempt."""
-    if failure.cause is Cause.OWN_CODE or failure.attempts >= MAX_ATTEMPTS:
+    """Own code fails the same way again; a lost process or object is worth another attempt.
+
+    What kills its worker every time is poison: it is left out where that is possible, unless the
+    member has killed so many that the member itself must be at fault.
+    """
+    if failure.attempts >= LIMITS[failure.cause]:
+        is_poison = failure.cause in _POISON and failure.can_be_left_out
+        if is_poison and failure.quarantined < MAX_QUARANTINED:
+            return Decision.QUARANTINE
         return Decision.RAISE
-    if failure.cause is Cause.HOST_LOST:
-        return Decision.REPLACE_HOST
-    return Decision.RETRY
+    return Decision.REPLACE if failure.cause in _HOST_IS_GONE else Decision.RETRY
+
+
+def backoff_s(cause: Cause, attempts: int) -> float:
+    """Seconds until the next attempt: only a host that does not answer is given time."""
+    return min(0.05 * 2 ** (attempts - 1), 5.0) if cause is Cause.UNREACHABLE else 0.0

@@ -1,52 +1,217 @@
-"""Which host carries which members. Pure: facts in, plan out."""
+"""A plan: members on devices, the hosts that carry them, and when all will be done. Pure values."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from ensemble.errors import ClusterError
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 # Ray counts shares in steps of 1e-4.
-_STEPS = 10_000
+STEPS = 10_000
+# What a process takes of a GPU before its first tensor, and what is left free for fragmentation.
+CONTEXT_MB = 600.0
+USABLE = 0.95
+
+HostPer = Literal["member", "gpu"]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU, or one process on CPUs.
+
+    Attributes:
+        kind: `cpu`, or the type of the GPU: members have one speed on each kind.
+        memory_mb: Of the GPU; not counted on CPUs.
+        cpus: CPUs that its hosts share.
+        selectors: Labels that its node must have, the preferred ones first; any node if empty.
+    """
+
+    kind: str = "cpu"
+    memory_mb: float = float("inf")
+    cpus: float = 1.0
+    selectors: tuple[Mapping[str, str], ...] = ()
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is one."""
+        return self.kind != "cpu"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a member has to do.
+
+    Attributes:
+        name: Of the member.
+        seconds: What all of it takes on one whole device, by kind.
+        memory_mb: Peak of weights and one batch.
+        blocks: Pieces that it can be divided into.
+    """
+
+    name: str
+    seconds: Mapping[str, float]
+    memory_mb: float = 0.0
+    blocks: int = 1
+
+
+@dataclass(frozen=True)
+class Share:
+    """A member on a device.
+
+    Attributes:
+        member: Its name.
+        device: Index into the plan's devices.
+        fraction: Of its work; less than 1 where replicas do the rest.
+        seconds: What that takes.
+        memory_mb: What it holds there.
+    """
+
+    member: str
+    device: int
+    fraction: float
+    seconds: float
+    memory_mb: float
 
 
 @dataclass(frozen=True)
 class HostPlan:
-    """One process: the members it carries, and what it takes of the cluster (no GPU on CPUs)."""
+    """One process: the members it carries, and what it takes of the cluster (no GPU on CPUs).
+
+    Attributes:
+        members: Names.
+        device: Index into the plan's devices.
+        cpu_share: CPUs.
+        gpu_share: Of one GPU.
+        memory_fraction: Of the GPU's memory that torch may take.
+        fractions: Of each member's work; all of it where none are told.
+    """
 
     members: tuple[str, ...]
+    device: int = 0
     cpu_share: float = 1.0
     gpu_share: float = 0.0
+    memory_fraction: float = 1.0
+    fractions: tuple[float, ...] = ()
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of torch; their sum never exceeds the CPUs that hosts take."""
+        return max(1, int(self.cpu_share))
+
+    @property
+    def shape(self) -> tuple[int, float, float, float]:
+        """What cannot change while it runs."""
+        return self.device, self.cpu_share, self.gpu_share, self.memory_fraction
+
+    def without_members(self) -> "HostPlan":
+        """The same process with nothing assigned."""
+        return replace(self, members=(), fractions=())
 
 
-def plan_on_cpus(cost_by_member: Mapping[str, float], num_hosts: int) -> tuple[HostPlan, ...]:
-    """Spread members over hosts, longest processing time first, so that hosts end together.
+@dataclass(frozen=True)
+class Plan:
+    """Members on devices, wave after wave.
 
-    Args:
-        cost_by_member: Relative cost of each member, any unit.
-        num_hosts: Processes; no more are planned than there are members.
+    Attributes:
+        devices: Everything that may be used.
+        waves: Members that are in memory together; each wave decodes the images again.
     """
-    loads = [0.0] * max(1, min(num_hosts, len(cost_by_member)))
-    members: list[list[str]] = [[] for _ in loads]
-    for name, cost in sorted(cost_by_member.items(), key=lambda item: (-item[1], item[0])):
-        host = loads.index(min(loads))
-        loads[host] += cost
-        members[host].append(name)
-    return tuple(HostPlan(tuple(names)) for names in members)
 
+    devices: tuple[Device, ...]
+    waves: tuple[tuple[Share, ...], ...]
+    host_per: HostPer = "member"
 
-def plan_on_gpus(members: tuple[str, ...], num_gpus: int, num_cpus: int) -> tuple[HostPlan, ...]:
-    """One host a member, each with an equal share of a GPU, and of the CPUs where they are few.
+    def loads(self, wave: Sequence[Share]) -> list[float]:
+        """Seconds that each device computes in a wave."""
+        return [
+            sum(share.seconds for share in wave if share.device == index)
+            for index in range(len(self.devices))
+        ]
 
-    Raises:
-        ClusterError: There is no GPU.
-    """
-    if num_gpus < 1:
-        raise ClusterError(
-            "cluster.device is cuda and the cluster has no GPU. Expected at least one; set "
-            "cluster.device=cpu, or point RAY_ADDRESS at a cluster that has GPUs."
+    @property
+    def seconds(self) -> float:
+        """What all waves take."""
+        return sum(max(self.loads(wave)) for wave in self.waves)
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPUs are held until the wave ends, also by those that end sooner."""
+        num_gpus = sum(device.is_gpu for device in self.devices)
+        return num_gpus * self.seconds / 3600
+
+    @property
+    def replicas(self) -> dict[str, int]:
+        """How many hosts carry each member that more than one carries."""
+        counts: dict[str, int] = {}
+        for share in (share for wave in self.waves for share in wave):
+            counts[share.member] = counts.get(share.member, 0) + 1
+        return {name: count for name, count in counts.items() if count > 1}
+
+    def memory_mb(self, wave: Sequence[Share], index: int) -> float:
+        """What a device holds in a wave, contexts included."""
+        return held_mb([s for s in wave if s.device == index], self.devices[index], self.host_per)
+
+    def hosts(self, number: int) -> tuple[HostPlan, ...]:
+        """The processes of a wave, device by device."""
+        return tuple(
+            host
+            for index, device in enumerate(self.devices)
+            for host in _hosts_on(
+                index, device, [s for s in self.waves[number] if s.device == index], self.host_per
+            )
         )
-    per_gpu = -(-len(members) // num_gpus)
-    gpu_share = max(1, _STEPS // per_gpu) / _STEPS
-    # A host that waits for its GPU needs little of a CPU; one that gets none would wait for ever.
-    cpu_share = min(1.0, max(1, num_cpus * _STEPS // len(members)) / _STEPS)
-    return tuple(HostPlan((name,), cpu_share, gpu_share) for name in members)
+
+
+def whole_devices(devices: Sequence[Device]) -> tuple[HostPlan, ...]:
+    """One host with nothing assigned on each whole device: for trainings and measurements."""
+    return tuple(
+        HostPlan((), index, _floor(device.cpus), 1.0, USABLE)
+        if device.is_gpu
+        else HostPlan((), index, _floor(device.cpus))
+        for index, device in enumerate(devices)
+    )
+
+
+def held_mb(shares: Sequence[Share], device: Device, host_per: HostPer) -> float:
+    """What some members hold of a device's memory, contexts included; nothing is counted on CPUs."""
+    if not device.is_gpu or not shares:
+        return 0.0
+    contexts = len(shares) if host_per == "member" else 1
+    return sum(share.memory_mb for share in shares) + contexts * CONTEXT_MB
+
+
+def _hosts_on(
+    index: int, device: Device, shares: Sequence[Share], host_per: HostPer
+) -> list[HostPlan]:
+    names = tuple(share.member for share in shares)
+    fractions = tuple(share.fraction for share in shares)
+    if not names:
+        return []
+    if not device.is_gpu:
+        return [HostPlan(names, index, _floor(device.cpus), fractions=fractions)]
+    if host_per == "gpu":
+        return [HostPlan(names, index, _floor(device.cpus), 1.0, USABLE, fractions)]
+    held = held_mb(shares, device, host_per)
+    cpu_share = _floor(device.cpus / len(shares))
+    return [
+        HostPlan(
+            (share.member,),
+            index,
+            cpu_share,
+            # What is left over is shared out too: fragments need room.
+            _floor((share.memory_mb + CONTEXT_MB) / held),
+            _memory_fraction(share.memory_mb, held, device.memory_mb),
+            (share.fraction,),
+        )
+        for share in shares
+    ]
+
+
+def _memory_fraction(memory_mb: float, held_mb: float, device_mb: float) -> float:
+    """Torch's part of a GPU: its process's, without the context that torch does not count."""
+    if device_mb == float("inf"):
+        return 1.0
+    whole = (memory_mb + CONTEXT_MB) / held_mb * USABLE * device_mb
+    return _floor((whole - CONTEXT_MB) / device_mb)
+
+
+def _floor(share: float) -> float:
+    return max(1, int(share * STEPS + 1e-6)) / STEPS if share < 1 else float(int(share + 1e-9))

@@ -18,13 +18,17 @@ from ensemble.errors import ClusterError
 
 
 @contextmanager
-def session(config: ClusterConfig) -> Iterator[None]:
+def session(config: ClusterConfig, address: str | None = None) -> Iterator[None]:
     """Join or start Ray; leave or end it, whatever happens inside.
+
+    Args:
+        config: Where and how wide.
+        address: The cluster to join; what RAY_ADDRESS says if not given.
 
     Raises:
         ClusterError: Ray cannot be reached or started.
     """
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = address or os.environ.get("RAY_ADDRESS", "local")
     folder = Path(tempfile.mkdtemp(prefix="ens-", dir=_short_folder()))
     try:
         _start(address, config, folder)

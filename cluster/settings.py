@@ -2,16 +2,42 @@
 
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from ensemble.config import Config
+from ensemble.figures import Figure
+
+
+class GpuConfig(Config):
+    """GPUs of one kind that the run may use, whether their nodes are up now or not."""
+
+    count: PositiveInt
+    """How many."""
+    memory_gb: PositiveFloat
+    """Memory of each, in GB of 2^30 bytes."""
+    type: str | None = None
+    """Ray's name of the kind, as A100 or H200; hosts go to nodes with this label and no others."""
+    market: Literal["spot", "on-demand"] | None = None
+    """The market that is preferred; after a while without such a node, any market is taken."""
+    cpus: PositiveFloat = 2
+    """CPUs taken beside each GPU, for resizing and copying; decoding takes others."""
 
 
 class ClusterConfig(Config):
     """Where and how wide the work runs."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """What networks run on; auto takes GPUs where the cluster has some when the run starts."""
+    """What networks run on; auto takes GPUs if `gpus` lists some, or this machine has some and no cluster is named."""
+    gpus: tuple[GpuConfig, ...] = ()
+    """GPUs to plan for; those of the nodes that are up, where device is cuda and none are listed."""
+    host_per: Literal["member", "gpu"] = "member"
+    """On GPUs: a process for each member, with a share of a GPU; or one for each GPU, with all its members."""
+    figures: dict[str, Figure] = Field(default_factory=dict)
+    """Known costs, by member; the others are measured once and kept."""
+    channels_last: bool = False
+    """Lay pixels out channel by channel last; faster on GPUs in half precision. Rounds as another device would."""
+    compile: bool = False
+    """Compile networks with torch.compile; worth it for long runs. Rounds as another device would."""
     hosts: PositiveInt | None = None
     """Processes that carry members on CPUs; as many as cores, at most one a member, if not set."""
     shard_images: PositiveInt = 128

@@ -1,19 +1,20 @@
 """Decoded shards in the object store: each image decoded once for all members, bounded in bytes."""
 
-from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray import exceptions as ray_errors
 
+from cluster.queue import Call, Window
 from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ImageShard, ShardSpec
 from ensemble.images.sources import RemoteSource, decode_shard, open_source
 
-_MB = 1 << 20
 
-
-@ray.remote(num_cpus=1, max_retries=3, num_returns=2)  # type: ignore[untyped-decorator]
+# Ray would decode again in silence; the pool does it itself, counts and says so.
+@ray.remote(num_cpus=1, max_retries=0, num_returns=2)  # type: ignore[untyped-decorator]
 def _decode(config: SourceConfig, spec: ShardSpec) -> tuple[tuple[int, int], ImageShard]:
     source = open_source(config)
     before = source.retries if isinstance(source, RemoteSource) else 0
@@ -32,7 +33,7 @@ class _Held:
 
 
 class Shards:
-    """References to decoded shards, owned by the driver.
+    """References to decoded shards, owned by the driver, which never sees a pixel.
 
     Args:
         source: Where images come from.
@@ -41,40 +42,57 @@ class Shards:
 
     def __init__(self, source: SourceConfig, window_mb: int) -> None:
         self._source = source
-        self._window_bytes = window_mb * _MB
-        self._held: OrderedDict[ShardSpec, _Held] = OrderedDict()
+        self._window = Window(window_mb)
+        self._held: dict[ShardSpec, _Held] = {}
         self.decoded_images = 0
         self.retries = 0
+
+    def expect(self, calls: Iterable[Call]) -> None:
+        """Begin anew with the calls that will wait for shards."""
+        self._window.expect(calls)
+
+    def has_room(self, spec: ShardSpec) -> bool:
+        """Whether a shard may be used now."""
+        return self._window.has_room(spec)
 
     def ref(self, spec: ShardSpec) -> Any:
         """The reference of a shard; its decode starts if it is not there."""
         if spec not in self._held:
             self._held[spec] = _Held(*_decode.remote(self._source, spec))
             self.decoded_images += len(spec.image_ids)
-        self._held.move_to_end(spec)
+        self._window.use(spec)
         return self._held[spec].pixels
 
-    def has_room(self, waited_for: Counter[ShardSpec], spec: ShardSpec) -> bool:
-        """Whether a shard may be used now: two may always be open, more while the bytes allow.
+    def settle(self, call: Call, is_done: bool = True) -> None:
+        """Note that a call waits no more; learn the sizes of what it used, drop what is idle."""
+        used = zip(call.shards, call.pixels, strict=True) if is_done else ()
+        sizes = {spec: self._size(self._held[spec]) for spec, p in used if self.holds(spec, p)}
+        for spec in self._window.settle(call, sizes):
+            del self._held[spec]
 
-        A shard is open while a call still waits for it, so that a fast host does not run ahead of
-        a slow one by more than the window.
-        """
-        is_open = {held for held in self._held if waited_for[held] > 0}
-        if spec in is_open or len(is_open) < 2:
-            return True
-        largest = max(held.size_bytes or 0 for held in self._held.values())
-        return 0 < (len(is_open) + 1) * largest <= self._window_bytes
+    def holds(self, spec: ShardSpec, pixels: Any) -> bool:
+        """Whether these are still the pixels of a shard, and not decoded anew since."""
+        held = self._held.get(spec)
+        return held is not None and held.pixels is pixels
 
-    def settle(self, waited_for: Counter[ShardSpec], done: ShardSpec) -> None:
-        """Note the size of a shard that was used, and drop the oldest idle ones past the bound."""
-        used = self._held[done]
-        if used.size_bytes is None:
-            used.size_bytes, retries = ray.get(used.size)
+    def died(self, spec: ShardSpec) -> ray_errors.RayError | None:
+        """Why a shard could not be decoded, if it could not."""
+        held = self._held.get(spec)
+        if held is None or not ray.wait([held.size], timeout=0)[0]:
+            return None
+        try:
+            ray.get(held.size)
+        except ray_errors.RayError as error:
+            return error
+        return None
+
+    def forget(self, spec: ShardSpec) -> None:
+        """Decode a shard anew when it is next asked for."""
+        self._held.pop(spec, None)
+        self._window.forget(spec)
+
+    def _size(self, held: _Held) -> int:
+        if held.size_bytes is None:
+            held.size_bytes, retries = ray.get(held.size)
             self.retries += retries
-        total = sum(held.size_bytes or 0 for held in self._held.values())
-        for spec in list(self._held):
-            if total <= self._window_bytes:
-                break
-            if waited_for[spec] <= 0:
-                total -= self._held.pop(spec).size_bytes or 0
+        return held.size_bytes

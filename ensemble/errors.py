@@ -14,7 +14,8 @@ ProjectError
 ├── CheckpointError              a member's weights cannot be built or loaded
 ├── DivergedError                a training's loss is no longer a number
 └── ClusterError                 work on the cluster did not finish
-    └── MemberFailedError        one member failed for good, and why
+    ├── MemberFailedError        one member failed for good, and why
+    └── PartialError             everything is done but what killed its worker every time
 """
 
 import difflib
@@ -87,3 +88,7 @@ class ClusterError(ProjectError):
 
 class MemberFailedError(ClusterError):
     """One member failed for good, and why."""
+
+
+class PartialError(ClusterError):
+    """Everything is done but some blocks, which killed their worker every time."""

@@ -23,6 +23,7 @@ CODE = ("factory", "pt2")
 VIEW_MARK = "@"
 
 Interpolation = Literal["bilinear", "bicubic"]
+Precision = Literal["float32", "bfloat16", "float16"]
 Channels = tuple[float, float, float]
 PositiveChannels = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
@@ -82,6 +83,8 @@ class MemberConfig(Config):
     name of each output on a line of its own, or `background_first` to drop the first of 1001."""
     reference: Reference | None = None
     """Its published figures of a single crop, for `ensemble members` and the preflight."""
+    precision: Precision | None = None
+    """Of its weights and activations; the pool's if not set."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,7 @@ class Member:
         views: Test-time views, averaged to one row an image.
         data_sha256: Identity of the image index that its column is about.
         seed: Of its training; none if somebody else trained it.
+        precision: Of its weights and activations when it predicts.
     """
 
     name: str
@@ -115,6 +119,7 @@ class Member:
     views: Views
     data_sha256: str
     seed: int | None = None
+    precision: Precision = "float32"
 
     @cached_property
     def column(self) -> str:
@@ -138,7 +143,7 @@ class Member:
             "weights_sha256": self.weights_sha256,
             "preprocessing": self.preprocessing.model_dump(mode="json"),
             "views": self.views.model_dump(mode="json"),
-            "precision": "float32",
+            "precision": self.precision,
             "data_sha256": self.data_sha256,
             "libraries": library_versions(self.architecture),
         }

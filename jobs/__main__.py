@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ensemble.errors import ConfigError, EmptySplitError, ProjectError
+from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectError
 from jobs import remote, table
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # A log has no width; the result table wants this much.
 LOG_WIDTH = 120
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 5, 130
 
 CONFIGS = Path(__file__).parent / "configs"
 DEFAULT_CONFIG = CONFIGS / "digits.yaml"
@@ -40,8 +40,16 @@ Words = Annotated[
 ]
 
 
+AllowPartial = Annotated[
+    bool,
+    typer.Option(
+        "--allow-partial", help="Leave out images that kill their worker, instead of exit code 5."
+    ),
+]
+
+
 @app.command()
-def run(words: Words = None) -> None:
+def run(words: Words = None, allow_partial: AllowPartial = False) -> None:
     """Do the main job: train or load the pool, predict, search, fine-tune, evaluate, report."""
     path, overrides = _split_words(words)
     from jobs.settings import load_run_config
@@ -55,7 +63,34 @@ def run(words: Words = None) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
-    _do(config, folder, console)
+    _do(config, folder, console, allow_partial)
+
+
+@app.command()
+def plan(
+    words: Words = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster, as 10.0.0.1:6379; RAY_ADDRESS if not set.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Show what a run would take: members on hosts and GPUs, seconds, GPU-hours. Computes nothing."""
+    path, overrides = _split_words(words)
+    from jobs.settings import load_run_config
+
+    config = load_run_config(path, overrides)
+    from rich.console import Console
+
+    from jobs import plan as job
+
+    found = job.plan(config, address)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=2))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    job.show(found, console)
 
 
 @app.command()
@@ -70,6 +105,7 @@ def resume(
     address: remote.Address = None,
     insecure: remote.Insecure = False,
     wait: remote.Wait = False,
+    allow_partial: AllowPartial = False,
 ) -> None:
     """Go on with a run where it stopped, with the settings it was begun with."""
     if not remote.is_local(name, address):
@@ -84,7 +120,7 @@ def resume(
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
-    _do(config, run_folder, console)
+    _do(config, run_folder, console, allow_partial)
 
 
 @app.command()
@@ -108,14 +144,14 @@ for verb in (remote.status, remote.logs, remote.stop):
 app.command("list")(remote.list_runs)
 
 
-def _do(config: "RunConfig", folder: "RunFolder", console: "Console") -> None:
+def _do(config: "RunConfig", folder: "RunFolder", console: "Console", allow_partial: bool) -> None:
     from jobs import interrupt
     from jobs.result_table import result_table
     from jobs.run import run as run_job
 
     interrupt.install()
     try:
-        report = run_job(config, folder, console)
+        report = run_job(config, folder, console, allow_partial)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command continues where this one was", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -201,6 +237,21 @@ def benchmark_table(
     from rich.console import Console
 
     from jobs.benchmark.table import benchmark_table as benchmark_job
+
+    benchmark_job(words or [], Console())
+
+
+@benchmark.command("scaling")
+def benchmark_scaling(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="As images=500, hosts=[1,2], rival=false."),
+    ] = None,
+) -> None:
+    """Time plans against a virtual clock and this machine, and the whole against Ray Data."""
+    from rich.console import Console
+
+    from jobs.benchmark.scaling import benchmark_scaling as benchmark_job
 
     benchmark_job(words or [], Console())
 
@@ -341,6 +392,8 @@ def main() -> None:
         app()
     except (ConfigError, EmptySplitError) as error:
         _fail(error, EXIT_USAGE)
+    except PartialError as error:
+        _fail(error, EXIT_PARTIAL)
     except ProjectError as error:
         _fail(error, EXIT_FAILED)
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.pool import Pool, start_search
+from cluster.placement import Plan
+from cluster.pool import Pool
+from cluster.search import start_search
 from ensemble import metrics
 from ensemble.errors import CheckpointError, ConfigError, DataError
 from ensemble.evaluation import FittedRouting, StreamingOutranking, windows
@@ -28,6 +30,8 @@ from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
 from ensemble.view_policies import weigh_views
 from jobs.finished_run import seconds_per_image
+from jobs.partial import left_out_images
+from jobs.plan_text import plan_line
 from jobs.progress import Progress
 from jobs.settings import RunConfig
 
@@ -54,6 +58,10 @@ class Job:
     progress: Progress
     imported: dict[str, Path] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
+
+    def say_plan(self, found: Plan) -> None:
+        """Print a plan before it is carried out."""
+        self.progress.say(plan_line(found))
 
     @property
     def cache(self) -> Path:
@@ -132,6 +140,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
         if isinstance(config.source, RecipeSource):
             # The seed that tells it from its twin, not the one derived from it for the generator.
             member = replace(member, seed=config.source.seed)
+        member = replace(member, precision=config.precision or job.config.precision)
         _check_classes(member, len(job.splits.test.classes))
         weigh_views(member.views, member.preprocessing.size)
         members += split_views(member)
@@ -157,7 +166,7 @@ def fill_table(
     total = sum(len(lacking) for _, lacking in work)
     todo = {m.name: sum(m in lacking for _, lacking in work) for m in members}
     with job.progress.stage(stage_name, total, "blocks") as stage:
-        for member, block in job.pool.predict(work):
+        for member, block in job.pool.predict(work, job.say_plan):
             job.table.commit(member, block)
             if outranking:
                 outranking.landed()
@@ -176,12 +185,18 @@ def fill_table(
                 job.progress.member(member.name, "predicted")
 
 
-def drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[BadImage, ...]:
+def drop_bad_images(
+    job: Job, members: Sequence[Member], allow_partial: bool = False
+) -> tuple[BadImage, ...]:
     """Leave out, for every member alike, what could not be decoded.
+
+    With `allow_partial` also what killed its worker every time.
 
     Raises:
         DataError: There is more of it than the config accepts.
+        PartialError: Blocks are missing, and that is not allowed.
     """
+    poison = left_out_images(job.pool.left_out, allow_partial)
     found = {bad.image_id: bad for bad in job.table.bad_images(m.column for m in members)}
     for member in members:
         found |= {bad.image_id: bad for bad in read_bad_images(member.checkpoint)}
@@ -193,8 +208,9 @@ def drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[BadImage, ...]
             f"{job.config.images.max_bad_images}. {shown}{' …' if len(bad) > 5 else ''}. Mend or "
             "remove them, or raise images.max_bad_images to leave them out."
         )
-    job.splits = Splits(*(_without(part, found) for part in vars(job.splits).values()))
-    return bad
+    without = found | {image.image_id: image for image in poison}
+    job.splits = Splits(*(_without(part, without) for part in vars(job.splits).values()))
+    return tuple(without[image_id] for image_id in sorted(without))
 
 
 def search_and_fine_tune(
@@ -216,6 +232,7 @@ def search_and_fine_tune(
     subclassifiers = _fine_tune(job, base)
     distinct = {sub.column: sub for group in subclassifiers.values() for sub in group}
     fill_table(job, "predict with sub-classifiers", list(distinct.values()))
+    left_out_images([out for out in job.pool.left_out if out.member.column in distinct], False)
     with job.progress.stage("search"):
         ensemble = search.result()
     with job.progress.stage("route"):

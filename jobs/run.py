@@ -30,7 +30,7 @@ from ensemble.search.missing import weights_among_selected
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 from ensemble.sources.settings import ImportedSource, RecipeSource
-from ensemble.view_policies import REFERENCE_SIZE, relative_cost, weigh_views
+from ensemble.view_policies import REFERENCE_SIZE, weigh_views
 from jobs.flow import (
     Counts,
     Job,
@@ -42,12 +42,14 @@ from jobs.flow import (
     search_config,
     train_pool,
 )
+from jobs.plan import draft, figure_cache
+from jobs.plan_text import plan_line
 from jobs.progress import Progress
 from jobs.publish import publish_config, publish_results, published
 from jobs.revision import read_revision
 from jobs.run_folder import RunFolder, write
 from jobs.settings import RunConfig
-from jobs.tables import describe_plan, writable_table
+from jobs.tables import describe_table, writable_table
 
 # Versions that can change a figure; those that cannot are told apart in the report.
 _NUMERIC = ("numpy", "scikit-learn", "torch", "torchvision")
@@ -62,13 +64,16 @@ class _Clock:
     started: float = field(default_factory=time.perf_counter)
 
 
-def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Report:
+def run(
+    config: RunConfig, folder: RunFolder, console: Console, allow_partial: bool = False
+) -> document.Report:
     """Do the whole job, computing only what is not there yet.
 
     Args:
         config: Checked settings.
         folder: Where the run's files go; what an earlier attempt left there is used.
         console: Where progress goes.
+        allow_partial: Leave out the images of blocks that kill their worker every time.
 
     Raises:
         ProjectError: With one message that says what, what was expected, and what to do.
@@ -93,12 +98,13 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
                 len(view_names(m.name, m.views or config.views, REFERENCE_SIZE))
                 for m in config.members
             )
-            progress.say(describe_plan(config, table.root, columns, images, classes))
+            progress.say(describe_table(config, table.root, columns, images, classes))
         imported = import_pool(config, index.classes, progress)
         with progress.stage("start Ray"):
-            pool = stack.enter_context(
-                open_pool(config.cluster, config.image_source, _costs(config))
-            )
+            cache = figure_cache(config)
+            pool = stack.enter_context(open_pool(config.cluster, config.image_source, cache))
+            planned, _, unknown = draft(config, pool.devices, images, classes)
+            progress.say(plan_line(planned, not unknown))
         stack.enter_context(
             progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
         )
@@ -106,7 +112,7 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
         fill_table(job, "predict", members, outranking)
-        bad = drop_bad_images(job, members)
+        bad = drop_bad_images(job, members, allow_partial)
         fitted = search_and_fine_tune(job, members, outranking)
         with progress.stage("evaluate"):
             findings = _evaluate(job, members, bad, *fitted)
@@ -154,14 +160,6 @@ def _check(config: RunConfig, splits: Splits) -> None:
                 f"the predictions of {member.name!r} were imported: there is no network to run. "
                 "`ensemble search` works on them as they are."
             )
-
-
-def _costs(config: RunConfig) -> dict[str, float]:
-    """What an image costs each member, relative to the others."""
-    return {
-        m.name: relative_cost(m.views or config.views, _input_size(config, m) or REFERENCE_SIZE)
-        for m in config.members
-    }
 
 
 def _input_size(config: RunConfig, member: MemberConfig) -> int | None:

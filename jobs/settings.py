@@ -10,7 +10,7 @@ from cluster.settings import ClusterConfig
 from ensemble.config import Config, check, load
 from ensemble.errors import UnknownNameError
 from ensemble.images.settings import FolderConfig, ListedConfig, SourceConfig, SplitConfig
-from ensemble.members import MemberConfig, fingerprint
+from ensemble.members import MemberConfig, Precision, fingerprint
 from ensemble.search.config import SearchConfig
 from ensemble.sources.settings import RecipeSource, WeightsConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
@@ -64,6 +64,8 @@ class RunConfig(Config):
     """Ways to train, by name."""
     views: Views = CenterView()
     """Test-time views of members that do not set their own."""
+    precision: Precision = "float32"
+    """Of the weights and activations of members that do not set their own; part of their columns' identity."""
     pool: str | None = None
     """A pool that comes with the project, as imagenet13-public, or a YAML file with one; in place of `members`."""
     members: Annotated[tuple[MemberConfig, ...], Field(min_length=1)] = ()

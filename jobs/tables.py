@@ -49,12 +49,12 @@ def hold_if_shared(store: Store, storage: StorageConfig) -> Iterator[Lease | Non
         yield lease
 
 
-def describe_plan(config: RunConfig, place: str, members: int, images: int, classes: int) -> str:
+def describe_table(config: RunConfig, place: str, members: int, images: int, classes: int) -> str:
     """What a run will keep, in bytes, before it starts."""
     row_bytes = classes * (2 if config.table.dtype == "float16" else 4)
     table_mb = members * images * row_bytes / 1e6
     return (
-        f"plan: {members} columns x {images} images x {classes} classes in {config.table.dtype}, "
+        f"table: {members} columns x {images} images x {classes} classes in {config.table.dtype}, "
         f"{table_mb:,.1f} MB at {place}; in the object store up to "
         f"{config.cluster.shard_window_mb} MB of decoded images of {config.cluster.object_store_mb} MB"
     )

@@ -20,6 +20,7 @@ from rich.text import Text
 from cluster.pool import Pool, open_pool
 from cluster.settings import ClusterConfig
 from ensemble.config import Config, check
+from ensemble.figures import FigureCache
 from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import ShardSpec, plan_shards
 from ensemble.images.sources import decode_shard, open_source
@@ -115,7 +116,7 @@ def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
     network, batch = _bare(member, config.device)
     cluster = ClusterConfig(device=config.device, hosts=1, shard_images=BATCH_IMAGES)
     system, inside, bare = [], [], []
-    with open_pool(cluster, source, {member.name: 1.0}) as pool:
+    with open_pool(cluster, source, FigureCache(folder / "figures")) as pool:
         for number in range(rounds):
             rates = _predict(pool, member, parts[number])
             per_s = _loop(network, batch, config.shards - 1)

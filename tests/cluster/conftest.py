@@ -11,6 +11,7 @@ import torch
 
 from cluster.pool import Pool, open_pool
 from cluster.settings import ClusterConfig
+from ensemble.figures import FigureCache
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import ImageShard, ShardSpec, plan_shards
@@ -20,8 +21,6 @@ from ensemble.training.member import train_member
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
 from ensemble.view_settings import CenterView
-
-NAMES = ("resnet", "mobilenet")
 
 
 def kill_hosts() -> int:
@@ -96,7 +95,8 @@ def members(task: TrainTask, images: ImageIndex, shards: list[ImageShard]) -> tu
 
 
 @pytest.fixture(scope="module")
-def pool() -> Iterator[Pool]:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     config = ClusterConfig(device="cpu", hosts=2, object_store_mb=128)
-    with open_pool(config, DigitsConfig(), dict.fromkeys(NAMES, 1.0)) as opened:
+    cache = FigureCache(tmp_path_factory.mktemp("figures"))
+    with open_pool(config, DigitsConfig(), cache) as opened:
         yield opened

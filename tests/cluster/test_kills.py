@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.pool import CALLS_IN_FLIGHT, Pool
+from cluster.pool import Pool
+from cluster.queue import CALLS_IN_FLIGHT
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import plan_shards
 from ensemble.members import Member

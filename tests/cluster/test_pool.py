@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.pool import Pool, start_search
+from cluster.pool import Pool
+from cluster.search import start_search
 from ensemble.errors import MemberFailedError
 from ensemble.images.shard import ImageShard, ShardSpec
 from ensemble.members import Member

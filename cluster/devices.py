@@ -1,0 +1,116 @@
+"""What a run may compute on. The config decides, and never which nodes happen to be up."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cluster.placement import Device
+from cluster.settings import ClusterConfig, GpuConfig
+from ensemble.errors import ClusterError, ConfigError
+
+_GPU_TYPE, _MARKET = "ray.io/accelerator-type", "ray.io/market-type"
+# One CPU stays free for decoding and searching.
+_FREE_CPUS = 1
+
+
+def is_named(address: str | None) -> bool:
+    """Whether a cluster is named, rather than a Ray of the run's own."""
+    return address not in (None, "local")
+
+
+def takes_gpus(config: ClusterConfig, is_cluster: bool, num_gpus: int) -> bool:
+    """Whether networks run on GPUs.
+
+    Args:
+        config: Settings.
+        is_cluster: Whether a cluster is named.
+        num_gpus: Of this machine; a cluster's are not asked for, which may be scaled to zero.
+
+    Raises:
+        ConfigError: The settings contradict each other.
+    """
+    if config.device == "cpu" and config.gpus:
+        raise ConfigError(
+            "cluster.device is cpu, and cluster.gpus lists GPUs. Set cluster.device=auto to use "
+            "them, or remove cluster.gpus."
+        )
+    if config.device == "auto":
+        return bool(config.gpus) or (not is_cluster and num_gpus > 0)
+    return config.device == "cuda"
+
+
+def list_devices(
+    config: ClusterConfig, is_cluster: bool, nodes: Sequence[Mapping[str, Any]]
+) -> tuple[Device, ...]:
+    """The devices of a run.
+
+    Args:
+        config: Settings.
+        is_cluster: Whether a cluster is named.
+        nodes: Of Ray, as `ray.nodes()` tells them.
+
+    Raises:
+        ClusterError: GPUs are wanted, and neither config nor cluster has one.
+    """
+    nodes = [node for node in nodes if node["Alive"]]
+    found = [device for node in nodes for device in _gpus_of(node)]
+    if not takes_gpus(config, is_cluster, len(found)):
+        num_cpus = sum(int(node["Resources"].get("CPU", 0)) for node in nodes)
+        return (Device(),) * (config.hosts or max(1, num_cpus - _FREE_CPUS))
+    if config.gpus:
+        return tuple(device for gpu in config.gpus for device in (_listed(gpu),) * gpu.count)
+    if not found:
+        raise ClusterError(
+            f"cluster.device is cuda, cluster.gpus is empty, and none of the {len(nodes)} nodes "
+            "that are up has a GPU. Expected at least one; list them in cluster.gpus if they start "
+            "on demand, set cluster.device=cpu, or point RAY_ADDRESS at a cluster that has GPUs."
+        )
+    return tuple(found)
+
+
+def find_devices(config: ClusterConfig, address: str | None = None) -> tuple[Device, ...]:
+    """The devices of a run that is not begun; a cluster is asked only if one is named.
+
+    Raises:
+        ClusterError: The cluster does not answer, or GPUs are wanted and there is none.
+    """
+    address = address or ray_address()
+    if not is_named(address) or config.gpus:
+        return list_devices(config, is_named(address), [_this_machine(config)])
+    # Here, because most plans need no Ray.
+    import ray
+
+    from cluster.session import session
+
+    with session(config, address):
+        return list_devices(config, True, ray.nodes())
+
+
+def ray_address() -> str:
+    """The cluster that the environment names, or `local`."""
+    return os.environ.get("RAY_ADDRESS", "local")
+
+
+def _this_machine(config: ClusterConfig) -> dict[str, Any]:
+    """What an embedded Ray would say of its one node."""
+    from ray._private.accelerators import NvidiaGPUAcceleratorManager
+
+    num_gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
+    num_cpus = (config.hosts or len(os.sched_getaffinity(0))) + _FREE_CPUS
+    return {"Alive": True, "Resources": {"CPU": num_cpus, "GPU": num_gpus}, "Labels": {}}
+
+
+def _listed(gpu: GpuConfig) -> Device:
+    kind = {_GPU_TYPE: gpu.type} if gpu.type else {}
+    preferred = (kind | {_MARKET: gpu.market},) if gpu.market else ()
+    return Device(gpu.type or "gpu", gpu.memory_gb * 1024, gpu.cpus, (*preferred, kind))
+
+
+def _gpus_of(node: Mapping[str, Any]) -> list[Device]:
+    resources = node["Resources"]
+    num_gpus = int(resources.get("GPU", 0))
+    kind = node.get("Labels", {}).get(_GPU_TYPE)
+    # Half of the CPUs are left to decoding.
+    cpus = resources.get("CPU", 1) / 2 / num_gpus if num_gpus else 1.0
+    selectors: tuple[Mapping[str, str], ...] = ({_GPU_TYPE: kind},) if kind else ({},)
+    return [Device(kind or "gpu", cpus=cpus, selectors=selectors)] * num_gpus
