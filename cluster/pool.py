@@ -177,7 +177,8 @@ class Pool:
         if decision is Decision.RAISE:
             raise MemberFailedError(
                 f"{what} failed in attempt {culprit.attempts}: {reason} Everything finished "
-                "before is kept; mend the cause and run again."
+                "before is kept; mend the cause and run again.",
+                culprit.about.name,
             ) from (error.cause if isinstance(error, ray_errors.RayTaskError) else error)
         self.retries += 1
         log.warning(

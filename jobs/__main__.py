@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, ProjectError
-from jobs import table
+from jobs import subclassifiers, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -135,6 +135,7 @@ def search(
 
 
 app.add_typer(table.app, name="table")
+app.add_typer(subclassifiers.app, name="subclassifiers")
 
 benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and quality of one part.")
 app.add_typer(benchmark, name="benchmark")

@@ -1,4 +1,4 @@
-"""The stages of the main job that compute on the pool: train, predict, search beside fine-tuning."""
+"""The stages of the main job that compute on the pool: train and predict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cluster.pool import Pool, start_search
-from ensemble import metrics
-from ensemble.errors import ConfigError, DataError
-from ensemble.evaluation import FittedRouting, StreamingOutranking, windows
+from cluster.pool import Pool
+from ensemble.errors import ConfigError, DataError, MemberFailedError
+from ensemble.evaluation import StreamingOutranking
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, plan_shards
 from ensemble.images.split import Splits
@@ -21,13 +20,7 @@ from ensemble.members import (
     fingerprint,
     load_member,
 )
-from ensemble.report.build import Candidate, best_member
 from ensemble.search.config import SearchConfig
-from ensemble.search.outranking import OutrankingTable
-from ensemble.search.result import Ensemble
-from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
-from ensemble.subclassifiers.label_clusters import LabelClusters, spectral_label_clusters
-from ensemble.subclassifiers.route import Routing, routing_curve
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
@@ -75,7 +68,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
         for member in job.config.members
         if isinstance(member.source, RecipeSource)
     }
-    _train(job, "train", list(tasks.values()))
+    train_tasks(job, "train", list(tasks.values()))
     members = []
     for config in job.config.members:
         path = (
@@ -146,35 +139,6 @@ def drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[BadImage, ...]
     return bad
 
 
-def search_and_fine_tune(
-    job: Job, members: Sequence[Member], streaming: StreamingOutranking
-) -> tuple[Ensemble, OutrankingTable, Member | None, tuple[Candidate, ...]]:
-    """Search weights in a task of its own while sub-classifiers are fine-tuned.
-
-    Returns:
-        The ensemble, the outranking table it was found on, the base of the sub-classifiers, and a
-        fitted routing for each number of label clusters.
-    """
-    with job.progress.stage("outranking table"):
-        outranking = streaming.finish(job.splits.search)
-    search = start_search(outranking, search_config(job, members))
-    if job.config.subclassifiers is None:
-        with job.progress.stage("search"):
-            return search.result(), outranking, None, ()
-    base = members[best_member(outranking, job.config.search.k)]
-    subclassifiers = _fine_tune(job, base)
-    distinct = {sub.column: sub for group in subclassifiers.values() for sub in group}
-    fill_table(job, "predict with sub-classifiers", list(distinct.values()))
-    with job.progress.stage("search"):
-        ensemble = search.result()
-    with job.progress.stage("route"):
-        candidates = tuple(
-            _fit_routing(job, members, ensemble, clusters, subs)
-            for clusters, subs in subclassifiers.items()
-        )
-    return ensemble, outranking, base, candidates
-
-
 def search_config(job: Job, members: Sequence[Member]) -> SearchConfig:
     """The search's settings, with what a run knows of its members where they are silent.
 
@@ -193,16 +157,6 @@ def search_config(job: Job, members: Sequence[Member]) -> SearchConfig:
     return search.model_copy(update=known)
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The candidate with the fewest errors on the search split; of equals, the one that routes least."""
-
-    def cost(candidate: Candidate) -> tuple[int, int, int]:
-        curve, clusters = candidate.curve, candidate.fitted.routing.clusters
-        return int(curve.errors[curve.best]), int(curve.routed[curve.best]), len(clusters)
-
-    return min(candidates, key=cost, default=None)
-
-
 def _task(job: Job, member: MemberConfig) -> TrainTask:
     source = member.source
     if not isinstance(source, RecipeSource):
@@ -218,73 +172,54 @@ def _task(job: Job, member: MemberConfig) -> TrainTask:
     )
 
 
-def _train(job: Job, stage_name: str, tasks: Sequence[TrainTask]) -> None:
+def train_tasks(
+    job: Job, stage_name: str, tasks: Sequence[TrainTask], may_fail: bool = False
+) -> dict[str, str]:
+    """Train what has no weights yet, side by side, in the order given.
+
+    Returns:
+        Why tasks failed, by name; always empty unless they may fail.
+
+    Raises:
+        MemberFailedError: A task failed for good, and may not.
+    """
     by_key = {task.key: task for task in tasks}
     todo = [task for task in by_key.values() if not task.checkpoint.exists()]
     for task in tasks:
         job.progress.member(task.name, "queued" if task in todo else "weights cached")
+    shown = {image_id for task in todo for image_id in _shown_images(task)}
+    everything = [*job.splits.train.image_ids.tolist(), *job.splits.search.image_ids.tolist()]
+    wanted = [image_id for image_id in everything if image_id in shown]
+    shards = plan_shards(wanted, job.config.cluster.shard_images)
+    failures: dict[str, str] = {}
+
+    def start(name: str) -> None:
+        job.progress.member(name, "training")
+
     with job.progress.stage(stage_name, len(todo), "networks") as stage:
-        shards = plan_shards(job.splits.train.image_ids.tolist(), job.config.cluster.shard_images)
-
-        def start(name: str) -> None:
-            job.progress.member(name, "training")
-
-        for task in job.pool.train(todo, shards, start):
-            job.progress.member(task.name, "trained")
-            stage.advance()
-    job.counts.trained += len(todo)
+        left = todo
+        while left:
+            try:
+                for task in job.pool.train(left, shards, start):
+                    job.progress.member(task.name, "trained")
+                    stage.advance()
+            except MemberFailedError as error:
+                if not may_fail:
+                    raise
+                # The pool gives up what else was under way; it goes on from its last epoch.
+                failures[error.name] = str(error)
+                job.progress.member(error.name, "failed")
+                job.progress.say(str(error))
+            left = [t for t in left if t.name not in failures and not t.checkpoint.exists()]
+    job.counts.trained += len(todo) - len(failures)
     job.counts.from_cache += len(by_key) - len(todo)
+    return failures
 
 
-def _fine_tune(job: Job, base: Member) -> dict[LabelClusters, tuple[Member, ...]]:
-    """Sub-classifiers for every number of label clusters; equal label clusters share theirs."""
-    config = job.config.subclassifiers
-    if config is None:
-        return {}
-    similarity = cosine_similarity(label_embeddings(base))
-    plans = {}
-    for num_clusters in config.num_clusters:
-        clusters = spectral_label_clusters(similarity, num_clusters)
-        plans[clusters] = [
-            TrainTask.of_subclassifier(
-                base,
-                job.splits.train,
-                classes,
-                job.config.recipes[config.recipe],
-                job.seed_of("sub-classifier", *classes),
-                job.cache,
-            )
-            for classes in clusters
-        ]
-    tasks = [task for plan in plans.values() for task in plan]
-    _train(job, "fine-tune", sorted(tasks, key=lambda task: (-len(task.images), task.key)))
-    return {
-        clusters: tuple(
-            load_member(task.name, task.checkpoint, base.views, job.data_sha256) for task in plan
-        )
-        for clusters, plan in plans.items()
-    }
-
-
-def _fit_routing(
-    job: Job,
-    members: Sequence[Member],
-    ensemble: Ensemble,
-    clusters: LabelClusters,
-    subclassifiers: tuple[Member, ...],
-) -> Candidate:
-    base, subs = [], []
-    for rows, _ in windows(job.table, [*members, *subclassifiers], job.splits.search):
-        base.append(metrics.average(rows[: len(members)], ensemble.units))
-        subs.append([np.exp(part.astype(np.float64)) for part in rows[len(members) :]])
-    curve = routing_curve(
-        np.concatenate(base),
-        [np.concatenate(parts) for parts in zip(*subs, strict=True)],
-        clusters,
-        job.splits.search.labels,
-    )
-    routing = Routing(clusters, float(curve.thresholds[curve.best]))
-    return Candidate(FittedRouting(routing, subclassifiers, ensemble.units), curve)
+def _shown_images(task: TrainTask) -> list[str]:
+    """Images that a task trains on, or is stopped by."""
+    stopping = task.stopping.images.image_ids.tolist() if task.stopping else []
+    return [*task.images.image_ids.tolist(), *stopping]
 
 
 def _without(part: ImageIndex, bad: dict[str, BadImage]) -> ImageIndex:

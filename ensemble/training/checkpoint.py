@@ -26,10 +26,17 @@ def save(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
         path: Where the file appears, complete; its folder is made where there is none.
         metadata: Goes into the header: architecture, num_classes, head, seed and so on.
     """
+    save_tensors(network.state_dict(), path, metadata)
+
+
+def save_tensors(
+    tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]
+) -> None:
+    """Publish named tensors as `save` does a network's."""
     weights = {
         # clone: safetensors refuses tensors that share memory.
         name: tensor.detach().cpu().clone().contiguous()
-        for name, tensor in network.state_dict().items()
+        for name, tensor in tensors.items()
     }
     # One key with sorted JSON, because safetensors does not fix the order of header keys.
     header = json.dumps(
