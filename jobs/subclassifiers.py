@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+LOG_WIDTH = 120
+
 app = typer.Typer(no_args_is_help=True, help="Sub-classifiers over label clusters.")
 
 
@@ -32,7 +34,10 @@ def plan(
         return
     from rich.console import Console
 
-    show(found, Console())
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    show(found, console)
 
 
 def examine(folder: Path, words: Sequence[str]) -> dict[str, Any]:
@@ -127,7 +132,7 @@ def show(found: dict[str, Any], console: "Console") -> None:
                 Text(names),
                 *(str(cluster[k]) for k in ("sent", "misrouted", "errors", "fixable")),
                 str(cluster["train_images"]),
-                "?" if seconds is None else f"{seconds:.0f}",
+                "?" if seconds is None else f"{seconds:.3g}",
                 "yes" if cluster["is_worth_it"] else "no",
             )
         console.print(table)
