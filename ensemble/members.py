@@ -8,32 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from ensemble import models
 from ensemble.config import AbsolutePath, Config
-from ensemble.errors import CheckpointError, UnknownNameError
+from ensemble.errors import CheckpointError
+from ensemble.sources.settings import Source
 
-# Libraries whose version can change a forward pass by a bit or more.
-NUMERIC_LIBRARIES = ("torch", "torchvision")
-
-
-def _known_architecture(name: str) -> str:
-    try:
-        models.check(name)
-    except UnknownNameError as error:
-        raise ValueError(str(error)) from error
-    return name
-
-
-Architecture = Annotated[str, AfterValidator(_known_architecture)]
+# Architectures that run code which came with them; see `WeightsConfig.trust_code`.
+CODE = ("factory", "pt2")
 
 
 class CenterView(Config):
@@ -75,33 +57,48 @@ def list_views(views: CenterView | ShiftsAndScales) -> tuple[View, ...]:
     return tuple(listed)
 
 
-class RecipeSource(Config):
-    """Weights that this project trains on the train split, kept by content."""
-
-    kind: Literal["recipe"] = "recipe"
-    architecture: Architecture
-    """A name of `ensemble.models`."""
-    recipe: str = "default"
-    """A name of the config's `recipes`."""
-    seed: NonNegativeInt = 0
-    """Tells members apart that differ in nothing else."""
+Interpolation = Literal["bilinear", "bicubic"]
+Channels = tuple[float, float, float]
+PositiveChannels = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
-class CheckpointSource(Config):
-    """Weights from a file that this project's training wrote."""
+class Preprocessing(Config):
+    """What turns pixels into a network's input. Belongs to the weights and is stored with them."""
 
-    kind: Literal["checkpoint"] = "checkpoint"
-    path: AbsolutePath
-    """A .safetensors file; its header holds the architecture and the preprocessing."""
+    size: PositiveInt
+    """Side of the square input, in pixels."""
+    mean: Channels
+    """Subtracted from each channel, in [0, 1]."""
+    std: PositiveChannels
+    """Divides each channel."""
+    resize: PositiveInt | None = None
+    """Short side that an image is resized to before its centre is cut out; stretched to the square if not set."""
+    interpolation: Interpolation = "bilinear"
+    """How it is resized, with antialiasing."""
 
 
-class ImportedSource(Config):
-    """No weights: predictions were computed elsewhere and imported."""
+class PreprocessingConfig(Config):
+    """What is said of a member's preprocessing; the rest comes with its weights."""
 
-    kind: Literal["imported"] = "imported"
+    size: PositiveInt | None = None
+    """Side of the square input, in pixels."""
+    mean: Channels | None = None
+    """Subtracted from each channel, in [0, 1]."""
+    std: PositiveChannels | None = None
+    """Divides each channel."""
+    resize: PositiveInt | None = None
+    """Short side to resize to before the centre is cut out; null stretches the image to the square."""
+    interpolation: Interpolation | None = None
+    """How it is resized, with antialiasing."""
 
 
-Source = Annotated[RecipeSource | CheckpointSource | ImportedSource, Field(discriminator="kind")]
+class Reference(Config):
+    """A member's published figures, which the preflight holds it to."""
+
+    top1_error: Annotated[float, Field(ge=0, le=100)]
+    """In %."""
+    top5_error: Annotated[float, Field(ge=0, le=100)] | None = None
+    """In %."""
 
 
 class MemberConfig(Config):
@@ -110,27 +107,16 @@ class MemberConfig(Config):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     """What reports call it."""
     source: Source
-    """Where its weights come from."""
+    """Where its weights come from: a mapping with `kind`, or a line as `torchvision:resnet50@IMAGENET1K_V2`."""
     views: Views | None = None
     """Its test-time views; the pool's if not set."""
-
-
-Interpolation = Literal["bilinear", "bicubic"]
-
-
-class Preprocessing(Config):
-    """What turns pixels into a network's input. Belongs to the weights and is stored with them."""
-
-    size: PositiveInt
-    """Side of the square input, in pixels."""
-    mean: tuple[float, float, float]
-    """Subtracted from each channel, in [0, 1]."""
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
-    """Divides each channel."""
-    resize: PositiveInt | None = None
-    """Short side that an image is resized to before its centre is cut out; stretched to the square if not set."""
-    interpolation: Interpolation = "bilinear"
-    """How it is resized, with antialiasing."""
+    preprocessing: PreprocessingConfig | None = None
+    """What differs from the preprocessing that comes with the weights, or all of it where none does."""
+    label_map: Literal["background_first"] | AbsolutePath | None = None
+    """What its outputs stand for, if not the data's classes in order: a text file with the wnid or
+    name of each output on a line of its own, or `background_first` to drop the first of 1001."""
+    reference: Reference | None = None
+    """Its published figures, for `ensemble members` and the preflight."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +125,13 @@ class Member:
 
     Attributes:
         name: What reports call it; not part of its identity.
-        architecture: A name of `ensemble.models`.
+        architecture: A name of `ensemble.models`, as torchvision/resnet50 of a library, or the
+            kind of a program (onnx, pt2).
         classes: What each output stands for, as class indices of the data.
         checkpoint: The file with the weights.
         weights_sha256: Of that file.
-        head: Name of the last linear layer, whose rows are the label embeddings.
+        head: Name of the last linear layer, whose rows are the label embeddings; empty if there is
+            none.
         parameters: How many there are.
         preprocessing: From pixels to input.
         views: Test-time views; their softmax outputs are averaged.
@@ -182,22 +170,36 @@ class Member:
             "views": self.views.model_dump(mode="json"),
             "precision": "float32",
             "data_sha256": self.data_sha256,
-            "libraries": {name: version(name) for name in NUMERIC_LIBRARIES},
+            "libraries": library_versions(self.architecture),
         }
 
 
+def library_versions(architecture: str) -> dict[str, str]:
+    """Versions of the libraries that can change a forward pass by a bit or more."""
+    extra = {"timm": "timm", "onnx": "onnxruntime"}.get(architecture.partition("/")[0])
+    names = ("torch", "torchvision", *([extra] if extra else []))
+    return {name: version(name) for name in names}
+
+
 def load_member(
-    name: str, checkpoint: Path, views: CenterView | ShiftsAndScales, data_sha256: str
+    name: str,
+    checkpoint: Path,
+    views: CenterView | ShiftsAndScales,
+    data_sha256: str,
+    *,
+    trust_code: bool = False,
 ) -> Member:
     """A member from the header of its checkpoint; the weights are not loaded.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or lacks what a member needs.
+        CheckpointError: The file is missing, damaged, lacks what a member needs, or would run code
+            that is not trusted.
     """
     # Here, because parsing a config must not pay for array libraries.
     from ensemble.training.header import file_sha256, read_metadata
 
     metadata = read_metadata(checkpoint)
+    check_trust(f"the checkpoint {checkpoint}", metadata.get("architecture", ""), trust_code)
     try:
         return Member(
             name=name,
@@ -217,6 +219,19 @@ def load_member(
             f"the checkpoint {checkpoint} of member {name!r} does not say what it is ({error!r}). "
             "Give a file that this project's training wrote."
         ) from error
+
+
+def check_trust(what: str, architecture: str, trust_code: bool) -> None:
+    """Refuse what runs code of its own, unless that is trusted.
+
+    Raises:
+        CheckpointError: It would run, and is not trusted.
+    """
+    if architecture.partition("/")[0] in CODE and not trust_code:
+        raise CheckpointError(
+            f"{what} runs code of its own ({architecture}), which is refused unless it is trusted. If "
+            "you know who wrote it, set weights.trust_code=true; else give a .safetensors or .onnx."
+        )
 
 
 def fingerprint(value: object) -> str:

@@ -157,8 +157,12 @@ def save(
     os.replace(building, folder)
 
 
-def load(folder: Path | str) -> "Predictor":
+def load(folder: Path | str, *, trust_code: bool = False) -> "Predictor":
     """Load an artifact; every file is checked against its sha256.
+
+    Args:
+        folder: The `ensemble` folder of a run.
+        trust_code: Accept members that run code of their own: factories and .pt2 programs.
 
     Raises:
         CheckpointError: The folder is not an artifact, or a file in it is missing or changed.
@@ -175,11 +179,11 @@ def load(folder: Path | str) -> "Predictor":
         raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
     outputs = tuple(range(len(document.classes)))
     members = tuple(
-        _load_member(folder, entry.name, entry, outputs, document.data_sha256)
+        _load_member(folder, entry.name, entry, outputs, document.data_sha256, trust_code)
         for entry in document.members
     )
     units = np.array([entry.weight_units for entry in document.members])
-    routing = _load_routing(folder, document, units) if document.routing else None
+    routing = _load_routing(folder, document, units, trust_code) if document.routing else None
     fallbacks = {fallback.missing: fallback.weight_units for fallback in document.fallbacks}
     return Predictor(document.classes, members, units, routing, fallbacks)
 
@@ -311,7 +315,7 @@ def _save_routing(folder: Path, fitted: FittedRouting) -> _RoutingEntry:
 
 
 def _load_routing(
-    folder: Path, document: _Document, units: Int[np.ndarray, "member"]
+    folder: Path, document: _Document, units: Int[np.ndarray, "member"], trust_code: bool
 ) -> FittedRouting:
     entry = document.routing
     assert entry is not None
@@ -324,7 +328,7 @@ def _load_routing(
         )
     members = {
         _index_of(folder, clusters, sub.classes): _load_member(
-            folder, sub.file, sub, sub.classes, document.data_sha256
+            folder, sub.file, sub, sub.classes, document.data_sha256, trust_code
         )
         for sub in entry.subclassifiers
     }
@@ -355,11 +359,12 @@ def _load_member(
     entry: _MemberEntry | _SubclassifierEntry,
     classes: tuple[int, ...],
     data_sha256: str,
+    trust_code: bool,
 ) -> Member:
     path = folder / entry.file
     if not path.resolve().is_relative_to(folder.resolve()):
         raise CheckpointError(f"{folder / _DOCUMENT} names {entry.file!r}, outside its folder.")
-    member = load_member(name, path, entry.views, data_sha256)
+    member = load_member(name, path, entry.views, data_sha256, trust_code=trust_code)
     if member.weights_sha256 != entry.sha256:
         raise CheckpointError(
             f"{path} is not the file that was saved: its sha256 is {member.weights_sha256[:16]}…, "

@@ -188,7 +188,9 @@ def _fine_tune(
             num_clusters,
             clusters,
             {
-                number: load_member(t.name, t.checkpoint, base.views, job.data_sha256)
+                number: load_member(
+                    t.name, t.checkpoint, base.views, job.data_sha256, trust_code=job.trust_code
+                )
                 for number, t in numbered.items()
                 if t.name not in failures
             },

@@ -7,20 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from cluster.pool import Pool
-from ensemble.errors import ConfigError, DataError, MemberFailedError
+from ensemble.errors import CheckpointError, ConfigError, DataError, MemberFailedError
 from ensemble.evaluation import StreamingOutranking
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, plan_shards
 from ensemble.images.split import Splits
-from ensemble.members import (
-    CheckpointSource,
-    Member,
-    MemberConfig,
-    RecipeSource,
-    fingerprint,
-    load_member,
-)
+from ensemble.members import Member, MemberConfig, fingerprint, load_member
 from ensemble.search.config import SearchConfig
+from ensemble.sources.settings import RecipeSource
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
@@ -49,16 +43,55 @@ class Job:
     table: LogitTable
     pool: Pool
     progress: Progress
+    imported: dict[str, Path] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
 
     @property
     def cache(self) -> Path:
-        """Where trained weights are kept; absolute, because hosts may run in another folder."""
-        return (self.config.runs / "cache").absolute()
+        """Where weights are kept."""
+        return cache_of(self.config)
+
+    @property
+    def trust_code(self) -> bool:
+        """Whether members may run code of their own."""
+        return self.config.weights.trust_code
 
     def seed_of(self, *parts: object) -> int:
         """A seed of its own for each piece of work, from the run's."""
         return int(fingerprint([self.config.seed, *parts])[:8], 16)
+
+
+def cache_of(config: RunConfig) -> Path:
+    """Where runs keep weights; absolute, because hosts may run in another folder."""
+    return (config.runs / "cache").absolute()
+
+
+def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -> dict[str, Path]:
+    """Bring the members that are not trained here into checkpoints, by name.
+
+    Raises:
+        ConfigError: The weights of a member cannot be had, or do not fit.
+    """
+    given = [m for m in config.members if not isinstance(m.source, RecipeSource)]
+    if not given:
+        return {}
+    # Here, because a run that trains all its members need not pay for torch in the driver.
+    from ensemble.sources.open import import_member
+
+    paths = {}
+    with progress.stage("load weights", len(given), "members") as stage:
+        for member in given:
+            try:
+                paths[member.name] = import_member(
+                    member, classes, config.weights, cache_of(config)
+                )
+            except CheckpointError as error:
+                raise ConfigError(
+                    f"the member {member.name!r} cannot be loaded: {error}"
+                ) from error
+            progress.member(member.name, "loaded")
+            stage.advance()
+    return paths
 
 
 def train_pool(job: Job) -> tuple[Member, ...]:
@@ -71,13 +104,10 @@ def train_pool(job: Job) -> tuple[Member, ...]:
     train_tasks(job, "train", list(tasks.values()))
     members = []
     for config in job.config.members:
-        path = (
-            config.source.path
-            if isinstance(config.source, CheckpointSource)
-            else tasks[config.name].checkpoint
-        )
+        is_trained = config.name in tasks
+        path = tasks[config.name].checkpoint if is_trained else job.imported[config.name]
         views = config.views or job.config.views
-        member = load_member(config.name, path, views, job.data_sha256)
+        member = load_member(config.name, path, views, job.data_sha256, trust_code=job.trust_code)
         if isinstance(config.source, RecipeSource):
             # The seed that tells it from its twin, not the one derived from it for the generator.
             member = replace(member, seed=config.source.seed)

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from ensemble.members import CenterView, CheckpointSource, Member, list_views, load_member
+from ensemble.members import CenterView, Member, list_views, load_member
+from ensemble.sources.settings import CheckpointSource
 from ensemble.search.fit import fit
 from ensemble.subclassifiers.embeddings import label_embeddings
 from ensemble.subclassifiers.label_clusters import LabelClusters, label_clusters

@@ -15,12 +15,12 @@ from rich.console import Console
 
 from cluster.pool import open_pool
 from ensemble import predictor
-from ensemble.errors import CheckpointError, ConfigError
+from ensemble.errors import ConfigError
 from ensemble.evaluation import StreamingOutranking, evaluate
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
-from ensemble.members import CheckpointSource, ImportedSource, Member, list_views
+from ensemble.members import Member, list_views
 from ensemble.report import document
 from ensemble.report.build import Findings, build
 from ensemble.report.page import render
@@ -30,15 +30,16 @@ from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.missing import weights_among_selected
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
+from ensemble.sources.settings import ImportedSource
 from ensemble.subclassifiers.fitted import Subclassified
 from ensemble.subclassifiers.label_clusters import check_num_clusters
-from ensemble.training.header import read_metadata
 from jobs.fine_tune import judge_on_test, search_and_fine_tune
 from jobs.flow import (
     Counts,
     Job,
     drop_bad_images,
     fill_table,
+    import_pool,
     search_config,
     train_pool,
 )
@@ -83,12 +84,13 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             images = len(splits.search) + len(splits.test)
             classes = len(splits.test.classes)
             progress.say(describe_plan(config, table.root, len(config.members), images, classes))
+        imported = import_pool(config, index.classes, progress)
         with progress.stage("start Ray"):
             costs = {
                 m.name: float(len(list_views(m.views or config.views))) for m in config.members
             }
             pool = stack.enter_context(open_pool(config.cluster, config.images.source, costs))
-        job = Job(config, splits, index.sha256, table, pool, progress)
+        job = Job(config, splits, index.sha256, table, pool, progress, imported)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
         fill_table(job, "predict", members, outranking)
@@ -130,13 +132,6 @@ def _check(config: RunConfig, splits: Splits) -> None:
                 f"the predictions of {member.name!r} were imported: there is no network to run. "
                 "`ensemble search` works on them as they are."
             )
-        if isinstance(member.source, CheckpointSource):
-            try:
-                read_metadata(member.source.path)
-            except CheckpointError as error:
-                raise ConfigError(
-                    f"the member {member.name!r} cannot be loaded: {error}"
-                ) from error
 
 
 def _evaluate(

@@ -7,17 +7,19 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from cluster.settings import ClusterConfig
-from ensemble.config import Config, load
+from ensemble.config import Config, check, load
 from ensemble.errors import UnknownNameError
 from ensemble.images.settings import SourceConfig, SplitConfig
-from ensemble.members import CenterView, MemberConfig, RecipeSource, Views, fingerprint
+from ensemble.members import CenterView, MemberConfig, Views, fingerprint
 from ensemble.search.config import SearchConfig
+from ensemble.sources.settings import RecipeSource, WeightsConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.storage import StorageConfig, TableConfig
 from ensemble.training.recipe import RecipeConfig
+from jobs.pools import load_pool
 
 # What changes how a run goes, and nothing of what it finds.
-EXECUTION_ONLY = {"name", "runs", "cluster", "storage"}
+EXECUTION_ONLY = {"name", "runs", "cluster", "storage", "weights"}
 
 
 class ImagesConfig(Config):
@@ -59,8 +61,12 @@ class RunConfig(Config):
     """Ways to train, by name."""
     views: Views = CenterView()
     """Test-time views of members that do not set their own."""
-    members: Annotated[tuple[MemberConfig, ...], Field(min_length=1)]
-    """The pool."""
+    pool: str | None = None
+    """A pool that comes with the project, as imagenet13-public, or a YAML file with one; in place of `members`."""
+    members: Annotated[tuple[MemberConfig, ...], Field(min_length=1)] = ()
+    """The pool, written out."""
+    weights: WeightsConfig = WeightsConfig()
+    """Where published weights are looked for, and what is trusted; changes no result."""
     search: SearchConfig = SearchConfig()
     """How weights are found."""
     subclassifiers: SubclassifiersConfig | None = None
@@ -76,6 +82,8 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
+        if bool(self.members) == bool(self.pool):
+            raise ValueError("members: give either `members` or a `pool`, and not both.")
         names = [member.name for member in self.members]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -103,9 +111,13 @@ class RunConfig(Config):
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The settings of a run from a YAML file, with overrides on top.
+    """The settings of a run from a YAML file, with overrides on top, and its pool written out.
 
     Raises:
         ConfigError: Every wrong setting is named.
     """
-    return load(RunConfig, path, overrides)
+    config = load(RunConfig, path, overrides)
+    if config.pool is None:
+        return config
+    written = {"pool": None, "members": load_pool(config.pool)}
+    return check(RunConfig, config.model_dump(exclude_unset=True) | written, str(path))

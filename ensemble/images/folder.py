@@ -1,21 +1,18 @@
-"""A folder with one sub-folder per class. Decoded by Pillow, the decoder that refuses what is forged."""
+"""A folder with one sub-folder per class."""
 
-import warnings
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import PIL
 from jaxtyping import UInt8
-from PIL import Image
 
-from ensemble.errors import ConfigError, DecodeError
+from ensemble.errors import ConfigError
+from ensemble.images.decode import DECODER, decode
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import FolderConfig
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -35,8 +32,7 @@ class _Folder:
                 f"{path.relative_to(self.root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode()
             )
         return ImageIndex(
-            # EXIF rotation is not applied, as in torchvision's ImageFolder.
-            source=f"folder-1 pillow-{PIL.__version__} {digest.hexdigest()}",
+            source=f"folder-1 {DECODER} {digest.hexdigest()}",
             image_ids=np.array([path.relative_to(self.root).as_posix() for path in paths], np.str_),
             labels=np.repeat(np.arange(len(classes)), [len(group) for group in files]),
             classes=tuple(classes),
@@ -69,21 +65,7 @@ class _Folder:
         return files
 
     def decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
-        try:
-            with warnings.catch_warnings():
-                # Oddities of metadata are no reason to leave an image out; a bomb is.
-                warnings.simplefilter("ignore")
-                warnings.simplefilter("error", Image.DecompressionBombWarning)
-                return self._decode(image_id)
-        except (OSError, SyntaxError, ValueError, *_BOMBS) as error:
-            raise DecodeError(f"{type(error).__name__}: {error}") from error
-
-    def _decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
-        with Image.open(self.root / image_id) as image:
-            width, height = image.size
-            if width * height > self.max_pixels:
-                raise DecodeError(f"{width} x {height} pixels, over max_pixels = {self.max_pixels}")
-            return np.asarray(image.convert("RGB"))
+        return decode(self.root / image_id, self.max_pixels)
 
 
 def open_source(config: FolderConfig) -> _Folder:

@@ -23,6 +23,24 @@ class FolderConfig(Config):
     """An image whose header says more is not decoded: a forged 99 KB file can ask for 12 GB."""
 
 
+class ParquetConfig(Config):
+    """Parquet files with an encoded image (JPEG, PNG, WebP, …) and its label in each row."""
+
+    kind: Literal["parquet"] = "parquet"
+    path: AbsolutePath | tuple[AbsolutePath, ...]
+    """A file, a folder of .parquet files, or a list of them."""
+    image: str = "image"
+    """Column with the encoded bytes; a dot reaches into a struct, as image.bytes."""
+    label: str = "label"
+    """Column with the class index."""
+    id: str | None = None
+    """Column with a unique name; the file's name and the row if not set."""
+    classes: AbsolutePath | None = None
+    """Class names: a line each, or a JSON list; the indices up to the largest label if not set."""
+    max_pixels: PositiveInt = 50_000_000
+    """An image whose header says more is not decoded."""
+
+
 class ListedConfig(Config):
     """A list of image ids and labels without images, as `ensemble table import` writes it."""
 
@@ -31,7 +49,9 @@ class ListedConfig(Config):
     """The JSON file."""
 
 
-SourceConfig = Annotated[DigitsConfig | FolderConfig | ListedConfig, Field(discriminator="kind")]
+SourceConfig = Annotated[
+    DigitsConfig | FolderConfig | ParquetConfig | ListedConfig, Field(discriminator="kind")
+]
 
 
 class SplitConfig(Config):
@@ -43,3 +63,5 @@ class SplitConfig(Config):
     """Images that weights, label clusters and thresholds are chosen on."""
     test: PositiveInt | None = None
     """Images that figures are reported on, and nothing is fitted on; all that are left if not set."""
+    every_class: bool = True
+    """Refuse a split that lacks a class; set it to false where classes have too few images for that."""

@@ -30,6 +30,7 @@ _MODULES = {
     "digits": "ensemble.images.digits",
     "folder": "ensemble.images.folder",
     "listed": "ensemble.images.listed",
+    "parquet": "ensemble.images.parquet",
 }
 
 

@@ -40,9 +40,15 @@ def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:
     parts = np.split(rows[: stops[-1]], stops[:-1])
     train, search, held_out = (index.take(np.sort(part)) for part in parts)
     for name, part in (("train", train), ("search", search), ("test", held_out)):
-        if len(part) or name != "train":
+        if config.every_class and (len(part) or name != "train"):
             _check_classes(name, part)
     return Splits(train, search, held_out)
+
+
+def stratified_sample(index: ImageIndex, num_images: int, seed: int) -> ImageIndex:
+    """So many images of an index, or all if it has fewer, with every class in its share."""
+    rows = _stratified_order(index.labels, np.random.default_rng(seed))[:num_images]
+    return index.take(np.sort(rows))
 
 
 def _stratified_order(
@@ -63,5 +69,6 @@ def _check_classes(name: str, part: ImageIndex) -> None:
         missing = [part.classes[i] for i in np.flatnonzero(counts == 0)[:5]]
         raise EmptySplitError(
             f"the {name} split has {len(part)} images and none of class {', '.join(missing)}. "
-            f"Expected every class; raise images.split.{name} or remove the class."
+            f"Expected every class; raise images.split.{name} or remove the class, or set "
+            "images.split.every_class=false."
         )

@@ -25,12 +25,16 @@ class Architecture:
     paper: str
     """Authors and year."""
     parameters: int
-    """Trainable parameters with 10 classes."""
+    """Trainable parameters with `classes` classes."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     """What makes this variant of the family."""
+    classes: int = 10
+    """Of the data it was published for."""
+    size: int = 32
+    """Side of the input it was published for, in pixels; ours take others too."""
 
 
-ARCHITECTURES: dict[str, Architecture] = {
+SMALL: dict[str, Architecture] = {
     "alexnet_small": Architecture(
         module="alexnet",
         factory="alexnet",
@@ -136,18 +140,98 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+FULL_SIZE: dict[str, Architecture] = {
+    "alexnet": Architecture(
+        module="alexnet",
+        factory="alexnet",
+        paper="Krizhevsky et al. 2012",
+        parameters=60_965_224,
+        kwargs={
+            "widths": (96, 256, 384, 384, 256),
+            "stem_kernel": 11,
+            "stem_stride": 4,
+            "hidden": 4096,
+            "pooled_side": 6,
+        },
+        classes=1000,
+        size=224,
+    ),
+    "pyramidnet110_a48": Architecture(
+        module="pyramidnet",
+        factory="pyramidnet",
+        paper="Han et al. 2016",
+        parameters=1_772_706,
+        kwargs={"depth": 110, "alpha": 48.0, "is_bottleneck": False},
+    ),
+    "pyramidnet196_a48": Architecture(
+        module="pyramidnet",
+        factory="pyramidnet",
+        paper="Han et al. 2016",
+        parameters=1_996_512,
+        kwargs={"depth": 196, "alpha": 48.0, "is_bottleneck": True},
+    ),
+    **{
+        f"resnet{depth}": Architecture(
+            module="full_size",
+            factory="imagenet_resnet",
+            paper="He et al. 2015",
+            parameters=parameters,
+            kwargs={"blocks": (3, 24, units, 3)},
+            classes=1000,
+            size=224,
+        )
+        for depth, units, parameters in (
+            (200, 36, 64_673_832),
+            (212, 40, 69_143_592),
+            (224, 44, 73_613_352),
+        )
+    },
+    "vgg_c": Architecture(
+        module="full_size",
+        factory="imagenet_vgg",
+        paper="Simonyan, Zisserman 2014",
+        parameters=133_638_952,
+        kwargs={
+            "layout": (
+                *((64, 3), (64, 3), None),
+                *((128, 3), (128, 3), None),
+                *((256, 3), (256, 3), (256, 1), None),
+                *((512, 3), (512, 3), (512, 1), None),
+                *((512, 3), (512, 3), (512, 1), None),
+            )
+        },
+        classes=1000,
+        size=224,
+    ),
+    "wide_resnet28_10": Architecture(
+        module="wide_resnet",
+        factory="wide_resnet",
+        paper="Zagoruyko, Komodakis 2016",
+        parameters=36_479_194,
+        kwargs={"depth": 28, "widen": 10, "dropout": 0.0},
+    ),
+}
+
+ARCHITECTURES = SMALL | FULL_SIZE
+
+# Whose networks are named as torchvision/resnet50; a factory as factory/package.module:function.
+LIBRARIES = ("factory", "timm", "torchvision")
+
+
 def known() -> list[str]:
-    """Return the names of all architectures, sorted."""
+    """Return the names of all architectures of ours, sorted."""
     return sorted(ARCHITECTURES)
 
 
 def check(name: str) -> None:
     """Refuse a name that is not an architecture, without importing torch.
 
+    The names of a library are its own matter: `build` refuses those that it does not know.
+
     Raises:
         UnknownNameError: There is no such architecture.
     """
-    if name not in ARCHITECTURES:
+    if name.partition("/")[0] not in LIBRARIES and name not in ARCHITECTURES:
         raise UnknownNameError.of("architecture", name, ARCHITECTURES)
 
 
@@ -155,13 +239,13 @@ def build(architecture: str, num_classes: int, seed: int = 0) -> "torch.nn.Modul
     """Build a network with fresh weights, the same for the same arguments.
 
     Args:
-        architecture: A name from `known()`.
+        architecture: A name from `known()`, or one of a library.
         num_classes: Number of logits an image gets.
         seed: Draws the weights; the global generator is left as it was.
 
     Returns:
         A network on the CPU from float images [image, 3, height, width] to logits [image, class],
-        whose last layer is an `nn.Linear`.
+        whose last layer is an `nn.Linear` (in libraries, mostly).
 
     Raises:
         UnknownNameError: There is no such architecture.
@@ -172,9 +256,18 @@ def build(architecture: str, num_classes: int, seed: int = 0) -> "torch.nn.Modul
     check(architecture)
     if num_classes < 1:
         raise ConfigError(f"{architecture} with {num_classes} classes: give at least 1.")
-    entry = ARCHITECTURES[architecture]
-    factory = getattr(importlib.import_module(f"ensemble.models.{entry.module}"), entry.factory)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: torch.nn.Module = factory(num_classes, **entry.kwargs)
+        return _build(architecture, num_classes)
+
+
+def _build(architecture: str, num_classes: int) -> "torch.nn.Module":
+    library, slash, name = architecture.partition("/")
+    if slash:
+        from ensemble.models.libraries import build_from
+
+        return build_from(library, name, num_classes)
+    entry = ARCHITECTURES[architecture]
+    factory = getattr(importlib.import_module(f"ensemble.models.{entry.module}"), entry.factory)
+    network: torch.nn.Module = factory(num_classes, **entry.kwargs)
     return network

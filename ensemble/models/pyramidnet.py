@@ -8,7 +8,8 @@ Units per stage are (depth - 2) // 6, or // 9 with bottlenecks, as in the author
 
 Departures for small images: none but the depth and alpha.
 
-Parameters at 10 classes: `pyramidnet20` 143,133.
+Parameters at 10 classes: `pyramidnet20` 143,133, `pyramidnet110_a48` 1,772,706 (published: 1.7 M),
+`pyramidnet196_a48` 1,996,512 (P4 says 1.9 M and "within 2 M"; bottlenecks, else it has 3.1 M).
 """
 
 import torch

@@ -13,6 +13,7 @@ from torch import nn
 
 from ensemble import models
 from ensemble.errors import CheckpointError
+from ensemble.sources import programs
 from ensemble.training.header import FORMAT_VERSION, HEADER_KEY, parse
 
 Weights = dict[str, torch.Tensor]
@@ -26,17 +27,15 @@ def save(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
         path: Where the file appears, complete; its folder is made where there is none.
         metadata: Goes into the header: architecture, num_classes, head, seed and so on.
     """
-    save_tensors(network.state_dict(), path, metadata)
+    save_weights(network.state_dict(), path, metadata)
 
 
-def save_tensors(
-    tensors: Mapping[str, torch.Tensor], path: Path, metadata: Mapping[str, str]
-) -> None:
-    """Publish named tensors as `save` does a network's."""
+def save_weights(weights: Weights, path: Path, metadata: Mapping[str, str]) -> None:
+    """Publish tensors by name, as `save` does."""
     weights = {
         # clone: safetensors refuses tensors that share memory.
         name: tensor.detach().cpu().clone().contiguous()
-        for name, tensor in tensors.items()
+        for name, tensor in weights.items()
     }
     # One key with sorted JSON, because safetensors does not fix the order of header keys.
     header = json.dumps(
@@ -73,14 +72,16 @@ def load_network(path: Path, architecture: str, num_classes: int) -> nn.Module:
 
     Args:
         path: A checkpoint written by `save`.
-        architecture: A name from `models.known()`.
+        architecture: A name for `models.build`, or the kind of a program.
         num_classes: Number of logits.
 
     Raises:
         CheckpointError: The file is unreadable, or belongs to another network.
         UnknownNameError: There is no such architecture.
     """
-    models.check(architecture)
+    is_program = architecture in programs.KINDS
+    if not is_program:
+        models.check(architecture)
     weights, metadata = load(path)
     trained_as = metadata.get("architecture", architecture)
     if trained_as != architecture:
@@ -88,8 +89,10 @@ def load_network(path: Path, architecture: str, num_classes: int) -> nn.Module:
             f"{path}: the weights are of {trained_as!r}, but {architecture!r} was asked for. "
             "Correct the member's architecture or its checkpoint."
         )
+    if is_program:
+        return programs.from_checkpoint(architecture, weights, metadata, path)
     network = models.build(architecture, num_classes)
-    _check_fit(path, weights, network.state_dict(), f"{architecture} with {num_classes} classes")
+    check_fit(path, weights, network.state_dict(), f"{architecture} with {num_classes} classes")
     network.load_state_dict(weights)
     return network.eval()
 
@@ -108,7 +111,12 @@ def _publish(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _check_fit(path: Path, weights: Weights, expected: Weights, what: str) -> None:
+def check_fit(path: Path, weights: Weights, expected: Weights, what: str) -> None:
+    """Refuse weights that do not fit a network, tensor by tensor.
+
+    Raises:
+        CheckpointError: One is missing, too many, or of another shape.
+    """
     missing, surplus = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     if missing or surplus:
         raise CheckpointError(

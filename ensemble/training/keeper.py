@@ -97,7 +97,7 @@ class EpochKeeper:
             "best": json.dumps(best),
             "log": json.dumps([asdict(epoch) for epoch in training.log]),
         }
-        checkpoint.save_tensors(tensors, self._path, metadata)
+        checkpoint.save_weights(tensors, self._path, metadata)
 
     def _restore(self, training: Training) -> None:
         tensors, metadata = checkpoint.load(self._path)

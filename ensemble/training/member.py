@@ -39,15 +39,14 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
     """
     if task.checkpoint.exists():
         return task.checkpoint  # another host was faster
-    size = task.base.preprocessing.size if task.base else task.recipe.input_size
-    images, labels = _select(task, task.images, shards, size)
+    images, labels = _select(task, task.images, shards)
     if not len(images):
         raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
     preprocessing = task.base.preprocessing if task.base else _measure(images)
     network = _start(task).to(device)
     keeper = EpochKeeper(task.progress)
     if task.stopping is not None:
-        others = _select(task, task.stopping.images, shards, size)
+        others = _select(task, task.stopping.images, shards)
         if len(others[0]):
             judge = partial(_judge, *others, preprocessing, device)
             keeper = EpochKeeper(task.progress, judge, task.stopping.patience)
@@ -89,7 +88,7 @@ def load_network(member: Member) -> nn.Module:
 
 
 def _select(
-    task: TrainTask, wanted: ImageIndex, shards: Sequence[ImageShard], size: int
+    task: TrainTask, wanted: ImageIndex, shards: Sequence[ImageShard]
 ) -> tuple[Float[torch.Tensor, "image 3 size size"], Int64[torch.Tensor, " image"]]:
     label_by_id = dict(zip(wanted.image_ids.tolist(), wanted.labels.tolist(), strict=True))
     output_by_label = {label: output for output, label in enumerate(task.classes)}
@@ -101,7 +100,10 @@ def _select(
     }
     # By id, so that neither the shards' size nor their order changes what is trained.
     chosen = sorted(pixels_by_id)
-    images = to_input([ImageShard.pack(chosen, [pixels_by_id[i] for i in chosen])], size)
+    shard = ImageShard.pack(chosen, [pixels_by_id[image_id] for image_id in chosen])
+    images = (
+        to_input([shard], task.recipe.input_size) if task.base is None else _as(task.base, [shard])
+    )
     labels = [output_by_label[label_by_id[image_id]] for image_id in chosen]
     return images, torch.tensor(labels, dtype=torch.int64)
 
@@ -125,6 +127,11 @@ def _judge(
             errors += int((logits.argmax(dim=1) != targets).sum())
             loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
     return errors, loss / len(images)
+
+
+def _as(base: Member, shards: Sequence[ImageShard]) -> Float[torch.Tensor, "image 3 size size"]:
+    to = base.preprocessing
+    return to_input(shards, to.size, to.resize, to.interpolation)
 
 
 def _measure(images: Float[torch.Tensor, "image 3 size size"]) -> Preprocessing:

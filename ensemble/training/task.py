@@ -1,13 +1,13 @@
 """One network to train: everything that decides its weights, and the file they are kept in. No torch."""
 
+import re
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
 from ensemble.images.index import ImageIndex
-from ensemble.members import NUMERIC_LIBRARIES, Member, fingerprint
+from ensemble.members import Member, fingerprint, library_versions
 from ensemble.training.recipe import RecipeConfig
 
 # Code that decides weights: a change here trains anew, a change elsewhere does not.
@@ -68,14 +68,14 @@ class TrainTask:
                 if self.stopping
                 else None,
                 "code": _code_sha256(),
-                "libraries": {name: version(name) for name in NUMERIC_LIBRARIES},
+                "libraries": library_versions(self.architecture),
             }
         )
 
     @property
     def checkpoint(self) -> Path:
         """Where the weights are, once trained."""
-        return self.folder / f"{self.architecture}-{self.key[:24]}.safetensors"
+        return self.folder / checkpoint_name(self.architecture, self.key)
 
     @property
     def progress(self) -> Path:
@@ -108,6 +108,11 @@ class TrainTask:
             base=base,
             stopping=stopping and replace(stopping, images=stopping.images.of_classes(classes)),
         )
+
+
+def checkpoint_name(architecture: str, key: str) -> str:
+    """File name of weights that are kept by content."""
+    return f"{re.sub('[/:]', '-', architecture)}-{key[:24]}.safetensors"
 
 
 @cache

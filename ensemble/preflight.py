@@ -1,0 +1,68 @@
+"""The preflight: whether a member errs as often as its published figures say, on a few images, before a run.
+
+What it is for: a wrong resize, swapped channels, a wrong normalisation and shifted labels make a
+member worse and not fail. What it cannot see: a fault that costs less than chance does on so few
+images, and images that are harder than those of the reference.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from ensemble.members import Reference
+
+ALPHA = 0.01
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the probe says of one member.
+
+    Attributes:
+        member: Its name.
+        num_images: Of the probe.
+        top1_errors: Images whose label is not the first answer.
+        top5_errors: Images whose label is not among the first five.
+        reference: What it is held to; none if nothing is known.
+        p_value: Chance of as many errors or more if the reference is right; none without one.
+    """
+
+    member: str
+    num_images: int
+    top1_errors: int
+    top5_errors: int
+    reference: Reference | None = None
+    p_value: float | None = None
+
+    def is_passed(self, alpha: float = ALPHA) -> bool:
+        """Whether the errors are no reason to doubt the member."""
+        return self.p_value is None or self.p_value >= alpha
+
+
+def judge(member: str, ranks: Int[np.ndarray, "image"], reference: Reference | None) -> Verdict:
+    """Hold a member's answers against its reference by one-sided exact binomial tests.
+
+    Args:
+        member: Its name.
+        ranks: For each image of the probe, the classes that outrank the label.
+        reference: Published error, in %.
+
+    Returns:
+        The verdict. Its p-value is the smaller of the tests of top-1 and top-5, doubled where both
+        are made (Bonferroni).
+    """
+    top1, top5 = int((ranks >= 1).sum()), int((ranks >= 5).sum())
+    if reference is None:
+        return Verdict(member, len(ranks), top1, top5)
+    from scipy.stats import binomtest  # a second of import
+
+    pairs = [(top1, reference.top1_error)]
+    if reference.top5_error is not None:
+        pairs.append((top5, reference.top5_error))
+    p_values = [
+        binomtest(errors, len(ranks), error / 100, alternative="greater").pvalue
+        for errors, error in pairs
+    ]
+    p_value = min(1.0, len(pairs) * min(p_values))
+    return Verdict(member, len(ranks), top1, top5, reference, float(p_value))

@@ -1,0 +1,47 @@
+"""What is known of a source before its weights are there."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble.members import Preprocessing, Reference
+from ensemble.sources.fetch import PublishedFile, check_sha256, fetch, find
+from ensemble.sources.settings import WeightsConfig
+
+
+@dataclass(frozen=True)
+class Described:
+    """A source without its weights.
+
+    Attributes:
+        architecture: A name for `models.build`, or the kind of a program (onnx, pt2).
+        num_outputs: Logits of the weights; none if only the file tells.
+        preprocessing: That comes with the weights; none if nothing does.
+        file: Published or local; none if there is no file (a factory).
+        sha256: Of a local file, or its first digits.
+        reference: Figures that come with the weights.
+    """
+
+    architecture: str
+    num_outputs: int | None = None
+    preprocessing: Preprocessing | None = None
+    file: PublishedFile | Path | None = None
+    sha256: str | None = None
+    reference: Reference | None = None
+
+    def is_present(self, weights: WeightsConfig) -> bool:
+        """Whether its file is on this machine; nothing is downloaded."""
+        if isinstance(self.file, PublishedFile):
+            return find(self.file, weights) is not None
+        return self.file is None or self.file.is_file()
+
+    def fetch(self, weights: WeightsConfig) -> Path | None:
+        """Its file, here and checked.
+
+        Raises:
+            CheckpointError: It is not to be had, or is another file.
+        """
+        if isinstance(self.file, PublishedFile):
+            return fetch(self.file, weights)
+        if self.file is not None and self.sha256:
+            check_sha256(self.file, self.sha256)
+        return self.file

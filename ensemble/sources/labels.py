@@ -1,0 +1,83 @@
+"""Which output of a network stands for which class of the data."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ensemble.errors import ConfigError
+
+_WNID = re.compile(r"^(n\d{8})[\s,:]+(.*)$")
+
+
+def output_rows(
+    member: str,
+    label_map: Literal["background_first"] | Path | None,
+    num_outputs: int,
+    classes: Sequence[str],
+) -> tuple[int, ...]:
+    """For each class of the data, the output that stands for it.
+
+    Args:
+        member: What messages call it.
+        label_map: See `MemberConfig.label_map`.
+        num_outputs: Of the network.
+        classes: Names of the data's classes.
+
+    Raises:
+        ConfigError: Outputs and classes do not fit, or a name is unknown or means two outputs.
+    """
+    if isinstance(label_map, Path):
+        return _by_name(member, label_map, num_outputs, classes)
+    first = 1 if label_map == "background_first" else 0
+    if num_outputs - first != len(classes):
+        hint = " It looks like a background class: label_map=background_first drops the first."
+        raise ConfigError(
+            f"the member {member!r} has {num_outputs} outputs"
+            f"{', of which the first is dropped' if first else ''}, and the images have {len(classes)} "
+            f"classes.{hint if num_outputs == len(classes) + 1 and not first else ''} Expected one "
+            "for each; name the outputs with label_map, or give weights of the same classes."
+        )
+    return tuple(range(first, num_outputs))
+
+
+def _by_name(member: str, path: Path, num_outputs: int, classes: Sequence[str]) -> tuple[int, ...]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read the label map {str(path)!r} of {member!r}: {error}. Expected a text file "
+            "with the wnid or name of each output on a line of its own."
+        ) from error
+    if len(lines) != num_outputs:
+        raise ConfigError(
+            f"the label map {path} of {member!r} has {len(lines)} lines, and the network has "
+            f"{num_outputs} outputs. Expected a line for each output, in their order."
+        )
+    outputs: dict[str, set[int]] = defaultdict(set)
+    for output, line in enumerate(lines):
+        for key in _keys(line):
+            outputs[key].add(output)
+    return tuple(_find(member, path, name, outputs) for name in classes)
+
+
+def _find(member: str, path: Path, name: str, outputs: dict[str, set[int]]) -> int:
+    # The strictest key that is known decides: crane the bird and crane the machine share a name.
+    found = next((outputs[key] for key in _keys(name) if key in outputs), set())
+    if len(found) != 1:
+        what = f"means the outputs {sorted(found)}" if found else "is none of the outputs"
+        raise ConfigError(
+            f"the class {name!r} of the images {what} of {member!r} by {path}. Expected exactly one; "
+            "name the classes by wnid (n01440764), or as the file does."
+        )
+    return found.pop()
+
+
+def _keys(text: str) -> list[str]:
+    """What a class may be called: all of it, its wnid, its names together, its first name."""
+    text = text.strip().lower().replace("_", " ")
+    found = _WNID.match(text)
+    names = found[2].strip() if found else text
+    keys = [text, *([found[1]] if found else []), names, names.split(",")[0].strip()]
+    return list(dict.fromkeys(key for key in keys if key))
