@@ -5,12 +5,19 @@ member worse and not fail. What it cannot see: a fault that costs less than chan
 images, and images that are harder than those of the reference.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
 
-from ensemble.members import Reference
+from ensemble import metrics
+from ensemble.images.shard import ImageShard
+from ensemble.members import Member, Reference
+
+if TYPE_CHECKING:
+    import torch
 
 ALPHA = 0.01
 
@@ -38,6 +45,32 @@ class Verdict:
     def is_passed(self, alpha: float = ALPHA) -> bool:
         """Whether the errors are no reason to doubt the member."""
         return self.p_value is None or self.p_value >= alpha
+
+
+def probe(
+    network: "Callable[[torch.Tensor], torch.Tensor]",
+    member: Member,
+    shards: Sequence[ImageShard],
+    label_by_id: Mapping[str, int],
+    device: "torch.device",
+) -> Int[np.ndarray, "image"]:
+    """For each image that could be decoded, how many classes outrank its label.
+
+    Args:
+        network: The member's, in evaluation mode.
+        member: Whose preprocessing and views to use.
+        shards: Decoded images.
+        label_by_id: Class index of each image.
+        device: Where the network is.
+    """
+    from ensemble.predict import predict  # torch
+
+    ranks = [np.empty(0, np.int64)]
+    for shard in shards:
+        block = predict(network, member, shard, device)
+        labels = np.array([label_by_id[i] for i in block.image_ids.tolist()], np.int64)
+        ranks.append(metrics.ranks(block.log_probabilities, labels))
+    return np.concatenate(ranks)
 
 
 def judge(member: str, ranks: Int[np.ndarray, "image"], reference: Reference | None) -> Verdict:

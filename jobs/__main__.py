@@ -173,16 +173,34 @@ def benchmark_table(
 
 @app.command()
 def doctor(
-    place: Annotated[str, typer.Argument(metavar="PLACE", help="A folder or s3://bucket/prefix.")],
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="PLACE|POOL", help="A folder or s3://bucket/prefix; with --images a pool."
+        ),
+    ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[key=value]...", help="Of storage, as endpoint=http://host:9000."),
+        typer.Argument(
+            metavar="[key=value]...",
+            help="Of storage, as endpoint=http://host:9000; of a preflight, as probe=500, seed=1.",
+        ),
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(help="A folder, a .parquet file, or {kind: …}: hold a pool to its figures."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Try, before a run, whether a place can keep tables."""
+    """Try, before a run, whether a place can keep tables, or whether members are what they should be."""
     from rich.console import Console
 
+    if images is not None:
+        from jobs import preflight
+
+        if not preflight.preflight(place, images, words or [], Console(), as_json):
+            raise typer.Exit(EXIT_FAILED)
+        return
     from jobs import doctor as job
 
     found = job.examine(place, words or [])
@@ -192,6 +210,32 @@ def doctor(
         job.show(found, Console())
     if not found["is_fit"]:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def members(
+    pool: Annotated[
+        str, typer.Argument(metavar="POOL", help="As imagenet13-public, or a YAML file.")
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[key=value]...", help="As weights.mirror=/data/weights."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List the members of a pool: size, cost, input, published errors, and whether weights are here."""
+    from rich.console import Console
+
+    from jobs import members as job
+
+    cards = job.describe_pool(pool, words or [])
+    if as_json:
+        typer.echo(job.as_json(cards))
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    job.show(cards, console)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """`ensemble doctor POOL --images …`: the preflight of every member of a pool, in this process."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,13 +9,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt
 from rich.console import Console
-from rich.text import Text
 
 from ensemble.config import Config, check
-from ensemble.errors import ConfigError
+from ensemble.errors import ConfigError, DataError
 from ensemble.images.settings import SourceConfig
 from ensemble.members import CenterView, MemberConfig
-from ensemble.preflight import ALPHA, Verdict
+from ensemble.preflight import ALPHA, Verdict, judge, probe
 from ensemble.sources.settings import WeightsConfig
 from jobs.pools import load_pool
 from jobs.search_settings import read_settings
@@ -45,15 +44,16 @@ class _Images(Config):
 
 
 def preflight(
-    pool: str, images: str, words: Sequence[str], tell: Callable[[Verdict], None]
-) -> tuple[list[Verdict], PreflightConfig]:
-    """Probe every member of a pool.
+    pool: str, images: str, words: Sequence[str], console: Console, as_json: bool
+) -> bool:
+    """Probe every member of a pool, print a line for each, and tell whether all of them passed.
 
     Args:
         pool: Name of a pool, or the path of a YAML file with one.
         images: A folder with a sub-folder per class, a .parquet file, or a source's settings in YAML.
         words: Settings, of the form key=value.
-        tell: Is told each verdict when it is there.
+        console: Where the lines go.
+        as_json: Print one JSON document instead.
 
     Raises:
         ConfigError: A setting is wrong, or a member does not fit the images.
@@ -61,41 +61,83 @@ def preflight(
     """
     config = check(PreflightConfig, read_settings(words), "the command")
     members, source = load_pool(pool), _read_images(images)
+    verdicts = []
+    for verdict in _examine(members, source, config):
+        verdicts.append(verdict)
+        if not as_json:
+            line = describe(verdict, config.alpha)
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if as_json:
+        document = [
+            asdict(verdict)
+            | {
+                "reference": verdict.reference and verdict.reference.model_dump(),
+                "is_passed": verdict.is_passed(config.alpha),
+            }
+            for verdict in verdicts
+        ]
+        console.print(json.dumps(document, indent=2), soft_wrap=True, highlight=False, markup=False)
+    return all(verdict.is_passed(config.alpha) for verdict in verdicts)
+
+
+def describe(verdict: Verdict, alpha: float) -> str:
+    """A verdict in one line."""
+    n, reference = verdict.num_images, verdict.reference
+    seen = (
+        f"top-1 error {verdict.top1_errors / n:.1%}, top-5 error {verdict.top5_errors / n:.1%} "
+        f"on {n} images"
+    )
+    if reference is None or verdict.p_value is None:
+        return f"?    {verdict.member}: {seen}; no reference to hold it to"
+    against = f"{reference.top1_error:g} % and {reference.top5_error:g} %"
+    if reference.top5_error is None:
+        against = f"{reference.top1_error:g} %"
+    if verdict.is_passed(alpha):
+        return f"ok   {verdict.member}: {seen}; reference {against}"
+    return (
+        f"FAIL {verdict.member}: {seen}; reference {against}, p = {verdict.p_value:.1g}. Check the "
+        "resize, the order of channels, the mean and std, and what its outputs stand for."
+    )
+
+
+def _examine(
+    members: Sequence[MemberConfig], source: SourceConfig, config: PreflightConfig
+) -> Iterator[Verdict]:
     # Here, because parsing must not pay for torch.
     import torch
 
-    from ensemble import metrics
     from ensemble.images.shard import plan_shards
     from ensemble.images.sources import decode_shard, open_source
     from ensemble.images.split import stratified_sample
     from ensemble.members import load_member
-    from ensemble.predict import predict
-    from ensemble.preflight import judge
     from ensemble.sources.open import import_member
     from ensemble.training.member import load_network
 
-    opened = open_source(source)
-    probe = stratified_sample(opened.index(), config.probe, config.seed)
-    shards = [
-        decode_shard(opened, spec) for spec in plan_shards(probe.image_ids.tolist(), SHARD_IMAGES)
-    ]
-    label_by_id = dict(zip(probe.image_ids.tolist(), probe.labels.tolist(), strict=True))
-    device, verdicts = torch.device(config.device), []
+    opened, device = open_source(source), torch.device(config.device)
+    images = stratified_sample(opened.index(), config.probe, config.seed)
+    specs = plan_shards(images.image_ids.tolist(), SHARD_IMAGES)
+    shards = [decode_shard(opened, spec) for spec in specs]
+    if not any(len(shard) for shard in shards):
+        raise DataError(f"no image of {images.source} can be decoded; there is nothing to probe.")
+    label_by_id = dict(zip(images.image_ids.tolist(), images.labels.tolist(), strict=True))
+    trust = config.weights.trust_code
     for each in members:
-        path = import_member(each, probe.classes, config.weights, config.runs / "cache")
-        member = load_member(
-            each.name,
-            path,
-            each.views or CenterView(),
-            probe.sha256,
-            trust_code=config.weights.trust_code,
-        )
+        path = import_member(each, images.classes, config.weights, config.runs / "cache")
+        views = each.views or CenterView()
+        member = load_member(each.name, path, views, images.sha256, trust_code=trust)
         network = load_network(member).to(device)
-        ranks: list[int] = []
-        for shard in shards:
-            block = predict(network, member, shard, device)
-            labels = [label_by_id[image_id] for image_id in block.image_ids.tolist()]
-            ranks += metrics.ranks(block.log_probabilities, _as_array(labels)).tolist()
-        verdicts.append(judge(each.name, _as_array(ranks), each.reference))
-        tell(verdicts[-1])
-    return verdicts, config
+        ranks = probe(network, member, shards, label_by_id, device)
+        yield judge(each.name, ranks, each.reference)
+
+
+def _read_images(text: str) -> SourceConfig:
+    settings: Any
+    if text.lstrip().startswith("{"):
+        try:
+            settings = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"cannot read --images {text!r}: {error}") from error
+    else:
+        kind = "parquet" if text.endswith(".parquet") else "folder"
+        settings = {"kind": kind, "path": text}
+    return check(_Images, {"source": settings}, "--images").source

@@ -38,17 +38,20 @@ def test_no_file_has_grown_over_400_lines() -> None:
 
 def test_weights_are_never_unpickled() -> None:
     for path in SOURCES:
-        text = path.read_text()
-        assert "weights_only=False" not in text, path
-        assert "torch.load(" not in text, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            keywords = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert keywords.get("weights_only", "True") == "True", path
+            # torch.export.load has no such mode: it is for programs that a user trusts.
+            if ast.unparse(node.func) == "torch.load":
+                assert keywords["weights_only"] == "True", path
 
 
 @pytest.mark.parametrize(
     "module", ["jobs.__main__", "jobs.settings", "jobs.run_folder", "ensemble", "ensemble.members"]
 )
 def test_parsing_imports_nothing_heavy(module: str) -> None:
-    code = (
-        f"import sys, {module}; print(sorted({{'torch', 'ray', 'sklearn'}} & sys.modules.keys()))"
-    )
+    code = f"import sys, {module}; print(sorted({{'torch', 'ray', 'sklearn', 'timm'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

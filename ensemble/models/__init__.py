@@ -182,8 +182,8 @@ FULL_SIZE: dict[str, Architecture] = {
         )
         for depth, units, parameters in (
             (200, 36, 64_673_832),
-            (212, 40, 69_143_592),
-            (224, 44, 73_613_352),
+            (212, 40, 69_142_568),
+            (224, 44, 73_611_304),
         )
     },
     "vgg_c": Architecture(

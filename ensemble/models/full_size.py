@@ -8,7 +8,7 @@ torchvision's bottleneck ResNets (stride at the 3x3, as in fb.resnet.torch) and 
 papers do not say how 212 and 224 layers are divided: the third stage is extended from ResNet-200's
 [3, 24, 36, 3] to 40 and 44 units, 3 x 70 + 2 and 3 x 74 + 2 layers.
 
-Parameters at 1,000 classes: `resnet200` 64,673,832, `resnet212` 69,143,592, `resnet224` 73,613,352,
+Parameters at 1,000 classes: `resnet200` 64,673,832, `resnet212` 69,142,568, `resnet224` 73,611,304,
 `vgg_c` 133,638,952.
 """
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensemble.errors import CheckpointError
 from ensemble.members import Preprocessing, Reference
 from ensemble.sources.fetch import PublishedFile, check_sha256, fetch, find
 from ensemble.sources.settings import WeightsConfig
@@ -42,6 +43,11 @@ class Described:
         """
         if isinstance(self.file, PublishedFile):
             return fetch(self.file, weights)
+        if self.file is not None and not self.file.is_file():
+            raise CheckpointError(
+                f"{self.file}: cannot be read (there is no such file). Correct the path of the member's "
+                "source."
+            )
         if self.file is not None and self.sha256:
             check_sha256(self.file, self.sha256)
         return self.file

@@ -48,6 +48,8 @@ from ensemble.training.task import checkpoint_name
 
 # Part of the key of what is kept: raise it when the same source is to give another checkpoint.
 _VERSION = 1
+# A number of classes that no hidden layer has as its width.
+_NO_WIDTH = 997
 
 
 def describe(config: MemberConfig, weights: WeightsConfig) -> Described:
@@ -185,12 +187,13 @@ def _network(
 
 
 def _count_outputs(architecture: str, state: checkpoint.Weights) -> int:
-    """How many outputs some weights are of, by the last layer's rows."""
+    """How many outputs some weights are of, by the rows of the last layer."""
     with torch.device("meta"):
-        head = find_head(models.build(architecture, 1000))
-    rows = state.get(f"{head}.weight")
+        network = models.build(architecture, _NO_WIDTH)
+    names = [name for name, tensor in network.named_parameters() if len(tensor) == _NO_WIDTH]
+    rows = state.get(names[-1]) if names else None
     # Where there is no such tensor, the fit is refused later, with the names that are there.
-    return len(rows) if rows is not None else 1000
+    return len(rows) if rows is not None else _NO_WIDTH
 
 
 def _head(network: nn.Module, num_classes: int) -> str:
@@ -222,6 +225,14 @@ def _describe_own(name: str, source: CheckpointSource, weights: WeightsConfig) -
         ) from error
     check_trust(f"the checkpoint {source.path}", architecture, weights.trust_code)
     return Described(architecture, num_outputs, preprocessing, source.path, source.sha256)
+
+
+def known_preprocessing(config: MemberConfig, described: Described) -> Preprocessing | None:
+    """As `merge_preprocessing`; none where something is said by neither."""
+    try:
+        return merge_preprocessing(config, described)
+    except ConfigError:
+        return None
 
 
 def merge_preprocessing(config: MemberConfig, described: Described) -> Preprocessing:

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,16 @@ def from_checkpoint(
 
 
 def _open_onnx(program: bytes) -> tuple[Any, int | None, int]:
-    import onnx
-    import onnxruntime
-    from google.protobuf.message import DecodeError
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
+    try:
+        import onnx
+        import onnxruntime
+        from google.protobuf.message import DecodeError
+        from onnxruntime.capi import onnxruntime_pybind11_state as errors
+    except ImportError as error:
+        raise CheckpointError(
+            f"an ONNX member needs a package that is not installed: {error}. Install "
+            "ensemble-as-a-job[onnx]."
+        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -172,6 +178,11 @@ def _open_onnx(program: bytes) -> tuple[Any, int | None, int]:
 
 
 def _open_pt2(program: bytes) -> tuple[Any, int | None, int]:
+    if not zipfile.is_zipfile(io.BytesIO(program)):  # torch prints a traceback of its own
+        raise CheckpointError(
+            f"the .pt2 program cannot be loaded: its {len(program)} bytes are no archive. Expected what "
+            "torch.export.save wrote."
+        )
     try:
         exported = torch.export.load(io.BytesIO(program))
         module = exported.module()
