@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ensemble.members import CenterView, Member, list_views, load_member
-from ensemble.sources.settings import CheckpointSource
 from ensemble.search.fit import fit
+from ensemble.sources.settings import CheckpointSource
 from ensemble.subclassifiers.embeddings import label_embeddings
 from ensemble.subclassifiers.label_clusters import LabelClusters, label_clusters
 from ensemble.subclassifiers.settings import SubclassifiersConfig

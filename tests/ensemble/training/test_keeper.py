@@ -147,6 +147,7 @@ class Narrow(nn.Module):
         self.head = nn.Linear(3 * 16 * 16, 3)
         self.most, self.sizes = most, list[int]()
         nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if len(images) > self.most:
