@@ -156,6 +156,23 @@ def benchmark_search(
     benchmark_job(words or [], Console())
 
 
+@benchmark.command("schedule")
+def benchmark_schedule(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...", help="As hosts=4, num_clusters=8, out=bench.json."
+        ),
+    ] = None,
+) -> None:
+    """Time fine-tunes beside the search against one after the other, on an embedded Ray."""
+    from rich.console import Console
+
+    from jobs.benchmark.schedule import benchmark_schedule as benchmark_job
+
+    benchmark_job(words or [], Console())
+
+
 @benchmark.command("table")
 def benchmark_table(
     words: Annotated[

@@ -105,6 +105,21 @@ def judge_on_test(
     return SubclassifiersOnTest(first, *routed)
 
 
+def check_base(job: Job) -> None:
+    """Refuse, before anything is trained, a base that was brought along and has no label embeddings.
+
+    Raises:
+        ConfigError: It does not end in a linear layer over the classes.
+    """
+    config = job.config.subclassifiers
+    if config is None or config.similarity == "confusion" or config.base not in job.imported:
+        return
+    path = job.imported[config.base]
+    label_embeddings(
+        load_member(config.base, path, job.config.views, job.data_sha256, trust_code=job.trust_code)
+    )
+
+
 def choose_base(
     config: SubclassifiersConfig, members: Sequence[Member], outranking: OutrankingTable, k: int
 ) -> Member:
