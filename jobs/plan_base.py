@@ -84,7 +84,8 @@ def _member(run: FinishedRun, column: Column) -> Member | None:
     commit = next(c for c in run.table.commits() if c.column == column.key)
     wanted = commit.identity.get("weights_sha256")
     source = next(m.source for m in run.config.members if m.name == column.member)
-    cache = run.config.runs / "cache"
+    # Beside the run, wherever the command is called from.
+    cache = run.folder.path.parent / "cache"
     places = [source.path] if isinstance(source, CheckpointSource) else []
     places += sorted(cache.glob(f"{column.family}-*.safetensors"))
     for path in places:

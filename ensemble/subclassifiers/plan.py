@@ -83,9 +83,12 @@ class LabelPlan:
         sub-classifier is the base again; with one class each it is perfect and nothing is fixable.
         """
         return sum(
-            cluster.fixable * (1 - len(cluster.classes) / self.num_classes)
-            for cluster in self.clusters
-            if cluster.is_worth_it
+            (
+                cluster.fixable * (1 - len(cluster.classes) / self.num_classes)
+                for cluster in self.clusters
+                if cluster.is_worth_it
+            ),
+            start=0.0,
         )
 
 
