@@ -14,6 +14,7 @@ from ensemble.subclassifiers.label_clusters import LabelClusters, label_clusters
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.subclassifiers.similarity import LabelSimilarity, of_confusion, of_embeddings
 from ensemble.training.header import file_sha256
+from ensemble.training.task import checkpoint_name
 from jobs.finished_run import Column, FinishedRun, average_logs, read_outranking
 
 
@@ -87,7 +88,7 @@ def _member(run: FinishedRun, column: Column) -> Member | None:
     # Beside the run, wherever the command is called from.
     cache = run.folder.path.parent / "cache"
     places = [source.path] if isinstance(source, CheckpointSource) else []
-    places += sorted(cache.glob(f"{column.family}-*.safetensors"))
+    places += sorted(cache.glob(checkpoint_name(column.family, "*")))
     for path in places:
         if _is_file_of(path, wanted):
             return load_member(column.member, path, CenterView(), run.data_sha256)
