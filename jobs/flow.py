@@ -10,7 +10,7 @@ from cluster.pool import Pool
 from ensemble.errors import CheckpointError, ConfigError, DataError, MemberFailedError
 from ensemble.evaluation import StreamingOutranking
 from ensemble.images.index import ImageIndex
-from ensemble.images.shard import BadImage, plan_shards
+from ensemble.images.shard import BadImage, ShardSpec, plan_shards
 from ensemble.images.split import Splits
 from ensemble.members import Member, MemberConfig, fingerprint, load_member
 from ensemble.search.config import SearchConfig
@@ -126,9 +126,8 @@ def fill_table(
 
     An outranking table that is given reads them as they arrive.
     """
-    images = [*job.splits.search.image_ids.tolist(), *job.splits.test.image_ids.tolist()]
     work = []
-    for spec in plan_shards(images, job.config.cluster.shard_images):
+    for spec in plan_shards(_predicted_images(job), job.config.cluster.shard_images):
         lacking = [m for m in members if job.table.missing(m.column, spec.image_ids)]
         if lacking:
             work.append((spec, lacking))
@@ -217,10 +216,7 @@ def train_tasks(
     todo = [task for task in by_key.values() if not task.checkpoint.exists()]
     for task in tasks:
         job.progress.member(task.name, "queued" if task in todo else "weights cached")
-    shown = {image_id for task in todo for image_id in _shown_images(task)}
-    everything = [*job.splits.train.image_ids.tolist(), *job.splits.search.image_ids.tolist()]
-    wanted = [image_id for image_id in everything if image_id in shown]
-    shards = plan_shards(wanted, job.config.cluster.shard_images)
+    shards = _shards_of(job, todo)
     failures: dict[str, str] = {}
 
     def start(name: str) -> None:
@@ -246,10 +242,24 @@ def train_tasks(
     return failures
 
 
-def _shown_images(task: TrainTask) -> list[str]:
-    """Images that a task trains on, or is stopped by."""
-    stopping = task.stopping.images.image_ids.tolist() if task.stopping else []
-    return [*task.images.image_ids.tolist(), *stopping]
+def _shards_of(job: Job, tasks: Sequence[TrainTask]) -> list[ShardSpec]:
+    """Shards with the images that tasks train on or are stopped by, cut as for other stages.
+
+    So that no image is decoded twice: a shard is known by its ids.
+    """
+    shown = {str(image_id) for task in tasks for image_id in task.images.image_ids}
+    for stopping in (task.stopping for task in tasks if task.stopping):
+        shown |= {str(image_id) for image_id in stopping.images.image_ids}
+    size = job.config.cluster.shard_images
+    shards = (
+        *plan_shards(job.splits.train.image_ids.tolist(), size),
+        *plan_shards(_predicted_images(job), size),
+    )
+    return [spec for spec in shards if not shown.isdisjoint(spec.image_ids)]
+
+
+def _predicted_images(job: Job) -> list[str]:
+    return [*job.splits.search.image_ids.tolist(), *job.splits.test.image_ids.tolist()]
 
 
 def _without(part: ImageIndex, bad: dict[str, BadImage]) -> ImageIndex:

@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +113,11 @@ def _tasks(
     parts = split(index, SplitConfig(train=config.train_images, search=100), config.seed)
     recipe = RecipeConfig(epochs=config.epochs if base else 1)
     if not base:
+        # One for each host, so that none has libraries left to load when the clock runs.
         task = TrainTask("base", "resnet14_small", recipe, 0, parts.train, tuple(range(10)), folder)
-        _train(pool, (task,))
-        return (task,)
+        tasks = tuple(replace(task, seed=seed) for seed in range(pool.num_hosts))
+        _train(pool, tasks)
+        return tasks
     member = load_member("base", base[0].checkpoint, CenterView(), index.sha256)
     # Clusters of two classes that overlap, because ten digits do not make eight that do not.
     return tuple(
