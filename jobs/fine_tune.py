@@ -32,7 +32,7 @@ from ensemble.subclassifiers.settings import PAPER_FINE_TUNING, SubclassifiersCo
 from ensemble.subclassifiers.similarity import LabelSimilarity, of_confusion, of_embeddings
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.task import Stopping, TrainTask
-from jobs.flow import Job, fill_table, search_config, train_tasks
+from jobs.flow import Job, check_classes, fill_table, search_config, train_tasks
 
 
 @dataclass(frozen=True)
@@ -105,19 +105,20 @@ def judge_on_test(
     return SubclassifiersOnTest(first, *routed)
 
 
-def check_base(job: Job) -> None:
-    """Refuse, before anything is trained, a base that was brought along and has no label embeddings.
+def check_imported(job: Job) -> None:
+    """Refuse, before anything is trained, what was brought along and does not fit.
 
     Raises:
-        ConfigError: It does not end in a linear layer over the classes.
+        ConfigError: A member has other classes, or the base that is named no label embeddings.
     """
     config = job.config.subclassifiers
-    if config is None or config.similarity == "confusion" or config.base not in job.imported:
-        return
-    path = job.imported[config.base]
-    label_embeddings(
-        load_member(config.base, path, job.config.views, job.data_sha256, trust_code=job.trust_code)
-    )
+    for name, path in job.imported.items():
+        member = load_member(
+            name, path, job.config.views, job.data_sha256, trust_code=job.trust_code
+        )
+        check_classes(member, len(job.splits.test.classes))
+        if config and config.base == name and config.similarity != "confusion":
+            label_embeddings(member)
 
 
 def choose_base(

@@ -112,7 +112,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
             # The seed that tells it from its twin, not the one derived from it for the generator.
             member = replace(member, seed=config.source.seed)
         members.append(member)
-        _check_classes(members[-1], len(job.splits.test.classes))
+        check_classes(members[-1], len(job.splits.test.classes))
     return tuple(members)
 
 
@@ -266,7 +266,12 @@ def _without(part: ImageIndex, bad: dict[str, BadImage]) -> ImageIndex:
     return part.take(np.flatnonzero([str(i) not in bad for i in part.image_ids]))
 
 
-def _check_classes(member: Member, num_classes: int) -> None:
+def check_classes(member: Member, num_classes: int) -> None:
+    """Refuse a member of other classes than the images'.
+
+    Raises:
+        ConfigError: It is.
+    """
     if member.classes != tuple(range(num_classes)):
         raise ConfigError(
             f"the checkpoint {member.checkpoint} of member {member.name!r} has "

@@ -33,7 +33,7 @@ from ensemble.search.result import Ensemble
 from ensemble.sources.settings import ImportedSource
 from ensemble.subclassifiers.fitted import Subclassified
 from ensemble.subclassifiers.label_clusters import check_num_clusters
-from jobs.fine_tune import check_base, judge_on_test, search_and_fine_tune
+from jobs.fine_tune import check_imported, judge_on_test, search_and_fine_tune
 from jobs.flow import (
     Counts,
     Job,
@@ -91,7 +91,7 @@ def run(config: RunConfig, folder: RunFolder, console: Console) -> document.Repo
             }
             pool = stack.enter_context(open_pool(config.cluster, config.images.source, costs))
         job = Job(config, splits, index.sha256, table, pool, progress, imported)
-        check_base(job)
+        check_imported(job)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
         fill_table(job, "predict", members, outranking)

@@ -113,7 +113,10 @@ def test_plan_without_weights_takes_the_confusion_and_says_so(copy: Path, comman
 
 @pytest.mark.parametrize(
     ("classes", "head", "message"),
-    [(3, "head", "3"), (10, "nowhere", "has no tensor 'nowhere.weight'")],
+    [
+        (3, "head", "has 3 classes, and the images have 10"),
+        (10, "nowhere", "has no tensor 'nowhere.weight'"),
+    ],
 )
 def test_a_base_of_other_classes_or_without_a_head_is_exit_code_2_before_anything_is_trained(
     tiny_config: Path, command: Command, tmp_path: Path, classes: int, head: str, message: str
