@@ -212,7 +212,8 @@ class Crew:
     def _error(call: Call, attempts: int, reason: str) -> MemberFailedError:
         return MemberFailedError(
             f"{call} failed in attempt {attempts}: {reason} Everything finished before is kept; "
-            "mend the cause and run again."
+            "mend the cause and run again.",
+            call.about.name,
         )
 
     def _leave_out(self, call: Call, reason: str) -> None:

@@ -87,7 +87,11 @@ class ClusterError(ProjectError):
 
 
 class MemberFailedError(ClusterError):
-    """One member failed for good, and why."""
+    """One member failed for good, and why; `name` is what was trained or predicted with."""
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class PartialError(ClusterError):

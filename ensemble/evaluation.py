@@ -13,6 +13,8 @@ from ensemble.members import Member
 from ensemble.search.builder import OutrankingBuilder
 from ensemble.search.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS
 from ensemble.search.outranking import OutrankingTable
+from ensemble.subclassifiers.choose import Evidence
+from ensemble.subclassifiers.label_clusters import LabelClusters
 from ensemble.subclassifiers.route import Routing, answer, is_routed, rank_scores
 from ensemble.table.logit_table import LogitTable
 
@@ -80,16 +82,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class FittedRouting:
-    """A gate, the sub-classifiers behind it, and the weights of the ensemble before it.
+    """A gate, the sub-classifiers behind it, and the weights of what answers first.
 
     Attributes:
-        routing: Label clusters and threshold.
-        subclassifiers: One member for each label cluster.
+        routing: Label clusters, gate and threshold.
+        subclassifiers: One member for each label cluster that has one, by the label cluster's index.
         units: Weights of the pool whose average the gate looks at.
     """
 
     routing: Routing
-    subclassifiers: tuple[Member, ...]
+    subclassifiers: Mapping[int, Member]
     units: Int[np.ndarray, "member"]
 
 
@@ -176,23 +178,69 @@ def evaluate(
 def evaluate_routed(
     table: LogitTable, members: Sequence[Member], images: ImageIndex, fitted: FittedRouting
 ) -> tuple[Outcome, Bool[np.ndarray, "image"]]:
-    """Outcome of the ensemble with its sub-classifiers, and which images were routed."""
-    outcomes, routed = [], []
-    pool = len(members)
-    for rows, labels in windows(table, [*members, *fitted.subclassifiers], images):
-        base = metrics.average(rows[:pool], fitted.units)
-        subs = [np.exp(part.astype(np.float64)) for part in rows[pool:]]
-        gate = is_routed(base, fitted.routing.threshold)
-        clusters = fitted.routing.clusters
-        outcomes.append(
-            Outcome.of(
-                answer(base, subs, clusters, gate),
-                labels,
-                rank_scores(base, subs, clusters, gate),
-            )
-        )
+    """Outcome with sub-classifiers, and which images were routed."""
+    outcomes, routed, routing = [], [], fitted.routing
+    for part in _evidence_windows(
+        table, members, images, fitted.units, routing.clusters, fitted.subclassifiers
+    ):
+        gate = is_routed(part.base, routing)
+        probabilities = answer(part.base, part.subs, routing, gate)
+        scores = rank_scores(part.base, part.subs, routing, gate)
+        outcomes.append(Outcome.of(probabilities, part.labels, scores))
         routed.append(gate)
     return Outcome.join(outcomes), np.concatenate(routed)
+
+
+def gather_evidence(
+    table: LogitTable,
+    members: Sequence[Member],
+    images: ImageIndex,
+    units: Int[np.ndarray, "member"],
+    clusters: LabelClusters,
+    subclassifiers: Mapping[int, Member],
+) -> Evidence:
+    """What base and sub-classifiers said of some images, all at once.
+
+    Args:
+        table: With the rows of all of them.
+        members: The pool.
+        images: To choose a gate on.
+        units: Weights of the pool whose average answers first.
+        clusters: Label clusters.
+        subclassifiers: By the label cluster's index.
+
+    Raises:
+        EmptySplitError: There is no image.
+    """
+    parts = list(_evidence_windows(table, members, images, units, clusters, subclassifiers))
+    if not parts:
+        raise EmptySplitError(
+            "there is no image to choose a gate on. Raise images.split.search, or set "
+            "subclassifiers.patience=null, which leaves all of them to the gate."
+        )
+    return Evidence(
+        clusters,
+        np.concatenate([part.base for part in parts]),
+        {i: np.concatenate([part.subs[i] for part in parts]) for i in subclassifiers},
+        np.concatenate([part.labels for part in parts]),
+    )
+
+
+def _evidence_windows(
+    table: LogitTable,
+    members: Sequence[Member],
+    images: ImageIndex,
+    units: Int[np.ndarray, "member"],
+    clusters: LabelClusters,
+    subclassifiers: Mapping[int, Member],
+) -> Iterator[Evidence]:
+    voting = np.flatnonzero(units).tolist()
+    everyone = [*(members[i] for i in voting), *subclassifiers.values()]
+    for rows, labels in windows(table, everyone, images):
+        base = metrics.average(rows[: len(voting)], units[voting])
+        said = zip(subclassifiers, rows[len(voting) :], strict=True)
+        subs = {number: np.exp(part.astype(np.float64)) for number, part in said}
+        yield Evidence(clusters, base, subs, labels)
 
 
 def within_cluster(
@@ -200,10 +248,11 @@ def within_cluster(
 ) -> Outcome:
     """A member on the images of one label cluster, restricted to its classes.
 
-    Source: P2, Tables 3-5. Restricted probabilities are divided by their sum.
+    Source: P2, Tables 3-5, where the base is restricted for top-3 alone.
+    Restricted probabilities are divided by their sum.
     """
     wanted = list(classes)
-    inside = images.take(np.flatnonzero(np.isin(images.labels, wanted)))
+    inside = images.of_classes(wanted)
     columns = [member.classes.index(label) for label in wanted]
     output_by_label = {label: output for output, label in enumerate(wanted)}
     parts = []

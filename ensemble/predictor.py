@@ -34,7 +34,9 @@ from ensemble.images.shard import ImageShard
 from ensemble.members import Member, load_member
 from ensemble.search.fixed_point import to_units
 from ensemble.search.missing import WithoutMember
-from ensemble.subclassifiers.route import Routing, answer, choose_cluster, is_routed, rank_scores
+from ensemble.subclassifiers.gates import Gate
+from ensemble.subclassifiers.route import Routing, answer, is_asked, is_routed, rank_scores
+from ensemble.subclassifiers.settings import GateKind, RoutingKind
 from ensemble.table.storage import S3Config
 from ensemble.view_settings import Views
 
@@ -58,6 +60,11 @@ class _SubclassifierEntry(Config):
 
 class _RoutingEntry(Config):
     threshold: FiniteFloat
+    gate: GateKind = "entropy"
+    coefficients: tuple[FiniteFloat, ...] = ()
+    kind: RoutingKind = "hard"
+    clusters: tuple[tuple[NonNegativeInt, ...], ...] = ()
+    """Those of the sub-classifiers, in their order, if there are no others."""
     subclassifiers: tuple[_SubclassifierEntry, ...] = Field(min_length=1)
 
 
@@ -144,7 +151,7 @@ def save(
         for member, weight in zip(members, units, strict=True)
         if weight
     ]
-    opens = routing is not None and np.isfinite(routing.routing.threshold)
+    opens = routing is not None and routing.routing.is_open
     document = _Document(
         classes=tuple(classes),
         data_sha256=members[0].data_sha256,
@@ -205,17 +212,7 @@ def _load(folder: Path, trust_code: bool) -> "Predictor":
         for entry in document.members
     )
     units = np.array([entry.weight_units for entry in document.members])
-    routing = None
-    if document.routing is not None:
-        entries = document.routing.subclassifiers
-        routing = FittedRouting(
-            Routing(tuple(e.classes for e in entries), document.routing.threshold),
-            tuple(
-                _load_member(folder, e.file, e, e.classes, document.data_sha256, trust_code)
-                for e in entries
-            ),
-            units,
-        )
+    routing = _load_routing(folder, document, units, trust_code) if document.routing else None
     fallbacks = {fallback.missing: fallback.weight_units for fallback in document.fallbacks}
     return Predictor(document.classes, members, units, routing, fallbacks)
 
@@ -240,7 +237,7 @@ class Predictor:
         self._fallbacks = fallbacks
         # Keeps a downloaded artifact on disk for as long as anybody may look at its members.
         self._copy: object = None
-        everyone = (*members, *(routing.subclassifiers if routing else ()))
+        everyone = (*members, *(routing.subclassifiers.values() if routing else ()))
         # By weights: where views are kept, several members are one network.
         distinct = {member.weights_sha256: member for member in everyone}
         self._networks = {key: load_network(member) for key, member in distinct.items()}
@@ -296,20 +293,18 @@ class Predictor:
         images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray],
         fitted: FittedRouting,
     ) -> Prediction:
-        gate = is_routed(base, fitted.routing.threshold)
-        clusters = fitted.routing.clusters
-        chosen = choose_cluster(base, clusters)
-        subs = []
-        for number, member in enumerate(fitted.subclassifiers):
-            # Only the images whose answer it gives; nobody looks at the other rows.
-            asked = np.flatnonzero(gate & (chosen == number)).tolist()
-            sub = np.zeros((len(base), len(member.classes)))
-            rows = self._rows(member, _pack([images[i] for i in asked]))
-            sub[asked] = np.exp(rows.astype(np.float64))
-            subs.append(sub)
+        routing, subs = fitted.routing, {}
+        gate, asked = is_routed(base, routing), is_asked(base, routing)
+        for number, member in fitted.subclassifiers.items():
+            # Only the images that it has a say in; nobody looks at the other rows.
+            rows = np.flatnonzero(asked[:, number])
+            subs[number] = np.zeros((len(base), len(member.classes)))
+            if len(rows):
+                logs = self._rows(member, _pack([images[i] for i in rows.tolist()]))
+                subs[number][rows] = np.exp(logs.astype(np.float64))
         return Prediction(
-            answer(base, subs, clusters, gate),
-            rank_scores(base, subs, clusters, gate).argmax(axis=1),
+            answer(base, subs, routing, gate),
+            rank_scores(base, subs, routing, gate).argmax(axis=1),
             gate,
         )
 
@@ -333,16 +328,56 @@ def _copy(member: Member, folder: Path, file: str) -> str:
 
 
 def _save_routing(folder: Path, fitted: FittedRouting) -> _RoutingEntry:
-    entries = [
-        _SubclassifierEntry(
-            classes=member.classes,
-            file=_copy(member, folder, f"subclassifiers/{number}.safetensors"),
-            sha256=member.weights_sha256,
-            views=member.views,
+    routing = fitted.routing
+    members = [fitted.subclassifiers[number] for number in routing.used]
+    return _RoutingEntry(
+        threshold=routing.threshold,
+        gate=routing.gate.kind,
+        coefficients=routing.gate.coefficients,
+        kind=routing.kind,
+        clusters=routing.clusters,
+        subclassifiers=tuple(
+            _SubclassifierEntry(
+                classes=member.classes,
+                file=_copy(member, folder, f"subclassifiers/{number}.safetensors"),
+                sha256=member.weights_sha256,
+                views=member.views,
+            )
+            for number, member in enumerate(members)
+        ),
+    )
+
+
+def _load_routing(
+    folder: Path, document: _Document, units: Int[np.ndarray, "member"], trust_code: bool
+) -> FittedRouting:
+    entry = document.routing
+    assert entry is not None
+    clusters = entry.clusters or tuple(sub.classes for sub in entry.subclassifiers)
+    labels = sorted(label for group in clusters for label in group)
+    if labels != list(range(len(document.classes))):
+        raise CheckpointError(
+            f"{folder / _DOCUMENT} has label clusters over the classes {labels}; expected each of "
+            f"{len(document.classes)} once."
         )
-        for number, member in enumerate(fitted.subclassifiers)
-    ]
-    return _RoutingEntry(threshold=fitted.routing.threshold, subclassifiers=tuple(entries))
+    members = {
+        _index_of(folder, clusters, sub.classes): _load_member(
+            folder, sub.file, sub, sub.classes, document.data_sha256, trust_code
+        )
+        for sub in entry.subclassifiers
+    }
+    gate = Gate(entry.gate, entry.coefficients)
+    routing = Routing(clusters, tuple(sorted(members)), entry.threshold, gate, entry.kind)
+    return FittedRouting(routing, members, units)
+
+
+def _index_of(folder: Path, clusters: tuple[tuple[int, ...], ...], classes: tuple[int, ...]) -> int:
+    if classes not in clusters:
+        raise CheckpointError(
+            f"{folder / _DOCUMENT} has a sub-classifier of the classes {list(classes)}, which are "
+            "not one of its label clusters."
+        )
+    return clusters.index(classes)
 
 
 def _save_fallback(fallback: WithoutMember) -> _FallbackEntry:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectError
-from jobs import remote, table
+from jobs import remote, subclassifiers, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -206,6 +206,7 @@ def search(
 
 
 app.add_typer(table.app, name="table")
+app.add_typer(subclassifiers.app, name="subclassifiers")
 
 benchmark = typer.Typer(no_args_is_help=True, help="Measure speed and quality of one part.")
 app.add_typer(benchmark, name="benchmark")
@@ -222,6 +223,23 @@ def benchmark_search(
     from rich.console import Console
 
     from jobs.benchmark.search import benchmark_search as benchmark_job
+
+    benchmark_job(words or [], Console())
+
+
+@benchmark.command("schedule")
+def benchmark_schedule(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...", help="As hosts=4, num_clusters=8, out=bench.json."
+        ),
+    ] = None,
+) -> None:
+    """Time fine-tunes beside the search against one after the other, on an embedded Ray."""
+    from rich.console import Console
+
+    from jobs.benchmark.schedule import benchmark_schedule as benchmark_job
 
     benchmark_job(words or [], Console())
 

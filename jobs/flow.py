@@ -1,4 +1,4 @@
-"""The stages of the main job that compute on the pool: train, predict, search beside fine-tuning."""
+"""The stages of the main job that compute on the pool: train and predict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -8,23 +8,15 @@ import numpy as np
 
 from cluster.placement import Plan
 from cluster.pool import Pool
-from cluster.search import start_search
-from ensemble import metrics
-from ensemble.errors import CheckpointError, ConfigError, DataError
-from ensemble.evaluation import FittedRouting, StreamingOutranking, windows
+from ensemble.errors import CheckpointError, ConfigError, DataError, MemberFailedError
+from ensemble.evaluation import StreamingOutranking
 from ensemble.fetch import fetch
 from ensemble.images.index import ImageIndex
-from ensemble.images.shard import BadImage, plan_shards
+from ensemble.images.shard import BadImage, ShardSpec, plan_shards
 from ensemble.images.split import Splits
 from ensemble.members import Member, MemberConfig, fingerprint, load_member, split_views
-from ensemble.report.build import Candidate, best_member
 from ensemble.search.config import SearchConfig
-from ensemble.search.outranking import OutrankingTable
-from ensemble.search.result import Ensemble
 from ensemble.sources.settings import CheckpointSource, RecipeSource
-from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
-from ensemble.subclassifiers.label_clusters import LabelClusters, spectral_label_clusters
-from ensemble.subclassifiers.route import Routing, routing_curve
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
@@ -130,7 +122,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
         for member in job.config.members
         if isinstance(member.source, RecipeSource)
     }
-    _train(job, "train", list(tasks.values()))
+    train_tasks(job, "train", list(tasks.values()))
     members: list[Member] = []
     for config in job.config.members:
         is_trained = config.name in tasks
@@ -141,7 +133,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
             # The seed that tells it from its twin, not the one derived from it for the generator.
             member = replace(member, seed=config.source.seed)
         member = replace(member, precision=config.precision or job.config.precision)
-        _check_classes(member, len(job.splits.test.classes))
+        check_classes(member, len(job.splits.test.classes))
         weigh_views(member.views, member.preprocessing.size)
         members += split_views(member)
     return tuple(members)
@@ -157,9 +149,8 @@ def fill_table(
 
     An outranking table that is given reads them as they arrive.
     """
-    images = [*job.splits.search.image_ids.tolist(), *job.splits.test.image_ids.tolist()]
     work = []
-    for spec in plan_shards(images, job.config.cluster.shard_images):
+    for spec in plan_shards(_predicted_images(job), job.config.cluster.shard_images):
         lacking = [m for m in members if job.table.missing(m.column, spec.image_ids)]
         if lacking:
             work.append((spec, lacking))
@@ -213,36 +204,6 @@ def drop_bad_images(
     return tuple(without[image_id] for image_id in sorted(without))
 
 
-def search_and_fine_tune(
-    job: Job, members: Sequence[Member], streaming: StreamingOutranking
-) -> tuple[Ensemble, OutrankingTable, Member | None, tuple[Candidate, ...]]:
-    """Search weights in a task of its own while sub-classifiers are fine-tuned.
-
-    Returns:
-        The ensemble, the outranking table it was found on, the base of the sub-classifiers, and a
-        fitted routing for each number of label clusters.
-    """
-    with job.progress.stage("outranking table"):
-        outranking = streaming.finish(job.splits.search)
-    search = start_search(outranking, search_config(job, members))
-    if job.config.subclassifiers is None:
-        with job.progress.stage("search"):
-            return search.result(), outranking, None, ()
-    base = members[best_member(outranking, job.config.search.k)]
-    subclassifiers = _fine_tune(job, base)
-    distinct = {sub.column: sub for group in subclassifiers.values() for sub in group}
-    fill_table(job, "predict with sub-classifiers", list(distinct.values()))
-    left_out_images([out for out in job.pool.left_out if out.member.column in distinct], False)
-    with job.progress.stage("search"):
-        ensemble = search.result()
-    with job.progress.stage("route"):
-        candidates = tuple(
-            _fit_routing(job, members, ensemble, clusters, subs)
-            for clusters, subs in subclassifiers.items()
-        )
-    return ensemble, outranking, base, candidates
-
-
 def search_config(job: Job, members: Sequence[Member]) -> SearchConfig:
     """The search's settings, with what a run knows of its members where they are silent.
 
@@ -261,16 +222,6 @@ def search_config(job: Job, members: Sequence[Member]) -> SearchConfig:
     return search.model_copy(update=known)
 
 
-def choose(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The candidate with the fewest errors on the search split; of equals, the one that routes least."""
-
-    def cost(candidate: Candidate) -> tuple[int, int, int]:
-        curve, clusters = candidate.curve, candidate.fitted.routing.clusters
-        return int(curve.errors[curve.best]), int(curve.routed[curve.best]), len(clusters)
-
-    return min(candidates, key=cost, default=None)
-
-
 def _task(job: Job, member: MemberConfig) -> TrainTask:
     source = member.source
     if not isinstance(source, RecipeSource):
@@ -286,87 +237,77 @@ def _task(job: Job, member: MemberConfig) -> TrainTask:
     )
 
 
-def _train(job: Job, stage_name: str, tasks: Sequence[TrainTask]) -> None:
+def train_tasks(
+    job: Job, stage_name: str, tasks: Sequence[TrainTask], may_fail: bool = False
+) -> dict[str, str]:
+    """Train what has no weights yet, side by side, in the order given.
+
+    Returns:
+        Why tasks failed, by name; always empty unless they may fail.
+
+    Raises:
+        MemberFailedError: A task failed for good, and may not.
+    """
     by_key = {task.key: task for task in tasks}
     todo = [task for task in by_key.values() if not task.checkpoint.exists()]
     for task in tasks:
         job.progress.member(task.name, "queued" if task in todo else "weights cached")
+    shards = _shards_of(job, todo)
+    failures: dict[str, str] = {}
+
+    def start(name: str) -> None:
+        job.progress.member(name, "training")
+
     with job.progress.stage(stage_name, len(todo), "networks") as stage:
-        shards = plan_shards(job.splits.train.image_ids.tolist(), job.config.cluster.shard_images)
-
-        def start(name: str) -> None:
-            job.progress.member(name, "training")
-
-        for task in job.pool.train(todo, shards, start):
-            job.progress.member(task.name, "trained")
-            stage.advance()
-    job.counts.trained += len(todo)
+        left = todo
+        while left:
+            try:
+                for task in job.pool.train(left, shards, start):
+                    job.progress.member(task.name, "trained")
+                    stage.advance()
+            except MemberFailedError as error:
+                if not may_fail:
+                    raise
+                # The pool gives up what else was under way; it goes on from its last epoch.
+                failures[error.name] = str(error)
+                job.progress.member(error.name, "failed")
+                job.progress.say(str(error))
+            left = [t for t in left if t.name not in failures and not t.checkpoint.exists()]
+    job.counts.trained += len(todo) - len(failures)
     job.counts.from_cache += len(by_key) - len(todo)
+    return failures
 
 
-def _fine_tune(job: Job, base: Member) -> dict[LabelClusters, tuple[Member, ...]]:
-    """Sub-classifiers for every number of label clusters; equal label clusters share theirs."""
-    config = job.config.subclassifiers
-    if config is None:
-        return {}
-    similarity = cosine_similarity(label_embeddings(base))
-    plans = {}
-    for num_clusters in config.num_clusters:
-        clusters = spectral_label_clusters(similarity, num_clusters)
-        plans[clusters] = [
-            TrainTask.of_subclassifier(
-                base,
-                job.splits.train,
-                classes,
-                job.config.recipes[config.recipe],
-                job.seed_of("sub-classifier", *classes),
-                job.cache,
-            )
-            for classes in clusters
-        ]
-    tasks = [task for plan in plans.values() for task in plan]
-    _train(job, "fine-tune", sorted(tasks, key=lambda task: (-len(task.images), task.key)))
-    return {
-        clusters: tuple(
-            load_member(
-                task.name,
-                task.checkpoint,
-                base.views,
-                job.data_sha256,
-                trust_code=job.trust_code,
-            )
-            for task in plan
-        )
-        for clusters, plan in plans.items()
-    }
+def _shards_of(job: Job, tasks: Sequence[TrainTask]) -> list[ShardSpec]:
+    """Shards with the images that tasks train on or are stopped by, cut as for other stages.
 
-
-def _fit_routing(
-    job: Job,
-    members: Sequence[Member],
-    ensemble: Ensemble,
-    clusters: LabelClusters,
-    subclassifiers: tuple[Member, ...],
-) -> Candidate:
-    base, subs = [], []
-    for rows, _ in windows(job.table, [*members, *subclassifiers], job.splits.search):
-        base.append(metrics.average(rows[: len(members)], ensemble.units))
-        subs.append([np.exp(part.astype(np.float64)) for part in rows[len(members) :]])
-    curve = routing_curve(
-        np.concatenate(base),
-        [np.concatenate(parts) for parts in zip(*subs, strict=True)],
-        clusters,
-        job.splits.search.labels,
+    So that no image is decoded twice: a shard is known by its ids.
+    """
+    shown = {str(image_id) for task in tasks for image_id in task.images.image_ids}
+    for stopping in (task.stopping for task in tasks if task.stopping):
+        shown |= {str(image_id) for image_id in stopping.images.image_ids}
+    size = job.config.cluster.shard_images
+    shards = (
+        *plan_shards(job.splits.train.image_ids.tolist(), size),
+        *plan_shards(_predicted_images(job), size),
     )
-    routing = Routing(clusters, float(curve.thresholds[curve.best]))
-    return Candidate(FittedRouting(routing, subclassifiers, ensemble.units), curve)
+    return [spec for spec in shards if not shown.isdisjoint(spec.image_ids)]
+
+
+def _predicted_images(job: Job) -> list[str]:
+    return [*job.splits.search.image_ids.tolist(), *job.splits.test.image_ids.tolist()]
 
 
 def _without(part: ImageIndex, bad: dict[str, BadImage]) -> ImageIndex:
     return part.take(np.flatnonzero([str(i) not in bad for i in part.image_ids]))
 
 
-def _check_classes(member: Member, num_classes: int) -> None:
+def check_classes(member: Member, num_classes: int) -> None:
+    """Refuse a member of other classes than the images'.
+
+    Raises:
+        ConfigError: It is.
+    """
     if member.classes != tuple(range(num_classes)):
         raise ConfigError(
             f"the checkpoint {member.checkpoint} of member {member.name!r} has "

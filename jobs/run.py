@@ -15,13 +15,13 @@ from cluster.metrics import RunMetrics
 from cluster.pool import open_pool
 from ensemble import predictor
 from ensemble.errors import ConfigError
-from ensemble.evaluation import StreamingOutranking, evaluate, evaluate_routed
+from ensemble.evaluation import StreamingOutranking, evaluate
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import open_source
 from ensemble.images.split import Splits, split
 from ensemble.members import Member, MemberConfig, view_names
 from ensemble.report import document
-from ensemble.report.build import Candidate, Findings, build
+from ensemble.report.build import Findings, build
 from ensemble.report.page import render
 from ensemble.search.config import SearchConfig
 from ensemble.search.fit import fit
@@ -30,15 +30,16 @@ from ensemble.search.missing import weights_among_selected
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 from ensemble.sources.settings import ImportedSource, RecipeSource
+from ensemble.subclassifiers.fitted import Subclassified
+from ensemble.subclassifiers.label_clusters import check_num_clusters
 from ensemble.view_policies import REFERENCE_SIZE, weigh_views
+from jobs.fine_tune import check_imported, judge_on_test, search_and_fine_tune
 from jobs.flow import (
     Counts,
     Job,
-    choose,
     drop_bad_images,
     fill_table,
     import_pool,
-    search_and_fine_tune,
     search_config,
     train_pool,
 )
@@ -109,6 +110,7 @@ def run(
             progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
         )
         job = Job(config, splits, index.sha256, table, pool, progress, imported)
+        check_imported(job)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
         fill_table(job, "predict", members, outranking)
@@ -146,12 +148,8 @@ def _check(config: RunConfig, splits: Splits) -> None:
                 f"{key} is {k}, and there are {num_classes} classes: nothing could be an error. "
                 f"Set {key} to {num_classes - 1} or less."
             )
-    clusters = config.subclassifiers.num_clusters if config.subclassifiers else ()
-    if clusters and max(clusters) >= num_classes:
-        raise ConfigError(
-            f"subclassifiers.num_clusters has {max(clusters)}, and there are {num_classes} classes. "
-            f"Expected 2 to {num_classes - 1}."
-        )
+    if config.subclassifiers:
+        check_num_clusters(max(config.subclassifiers.num_clusters), num_classes)
     for member in config.members:
         if size := _input_size(config, member):
             weigh_views(member.views or config.views, size)
@@ -175,8 +173,7 @@ def _evaluate(
     bad: tuple[BadImage, ...],
     ensemble: Ensemble,
     outranking: OutrankingTable,
-    base: Member | None,
-    candidates: tuple[Candidate, ...],
+    subclassifiers: Subclassified | None,
 ) -> Findings:
     selected = (ensemble.weights > 0).astype(np.int64) * WEIGHT_UNITS
     weightings = {
@@ -189,7 +186,6 @@ def _evaluate(
         of_paper = SearchConfig(kind="paper", k=settings.k, objective=settings.objective)
         paper = fit(outranking, of_paper)
         weightings["paper"] = paper.units
-    chosen = choose(candidates)
     return Findings(
         splits=job.splits,
         bad=bad,
@@ -198,26 +194,29 @@ def _evaluate(
         outranking=outranking,
         search=evaluate(job.table, members, job.splits.search, {}),
         test=evaluate(job.table, members, job.splits.test, weightings),
-        base=base,
-        candidates=candidates,
-        chosen=chosen,
-        routed_test=evaluate_routed(job.table, members, job.splits.test, chosen.fitted)
-        if chosen
-        else None,
+        subclassifiers=subclassifiers,
+        routed=judge_on_test(job, members, subclassifiers) if subclassifiers else None,
+        subclassifier_settings=job.config.subclassifiers,
         paper=paper,
         settings=settings,
     )
 
 
 def _save_artifact(folder: RunFolder, findings: Findings) -> None:
+    found = findings.subclassifiers if findings.is_routing else None
+    units = findings.ensemble.units if found is None else found.units
+    # Weights for the loss of a member are those of the ensemble.
+    has_fallbacks = bool((units == findings.ensemble.units).all())
     predictor.save(
         folder.artifact,
         findings.members,
-        findings.ensemble.units,
+        units,
         findings.splits.test.classes,
         findings.ensemble.kind,
-        findings.chosen.fitted if findings.chosen and findings.is_routing else None,
-        weights_among_selected(findings.outranking, findings.ensemble, findings.settings),
+        found.fitted() if found else None,
+        weights_among_selected(findings.outranking, findings.ensemble, findings.settings)
+        if has_fallbacks
+        else (),
     )
 
 

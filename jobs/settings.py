@@ -94,8 +94,13 @@ class RunConfig(Config):
         if twice:
             raise ValueError(f"members: the names {twice} stand twice; each must be unique.")
         wanted = [m.source.recipe for m in self.members if isinstance(m.source, RecipeSource)]
-        wanted += [self.subclassifiers.recipe] if self.subclassifiers else []
-        if wanted and not self.images.split.train:
+        subs = self.subclassifiers
+        wanted += [subs.recipe] if subs and subs.recipe else []
+        if subs and subs.base and subs.base not in names:
+            raise ValueError(
+                f"subclassifiers.base: {UnknownNameError.of('member', subs.base, names)}"
+            )
+        if (wanted or subs) and not self.images.split.train:
             raise ValueError(
                 "images.split.train is 0, and there are networks to train. Set it, or use checkpoints."
             )

@@ -1,5 +1,6 @@
 """The image index: which labelled images there are. Pixels stay where they are."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -43,6 +44,10 @@ class ImageIndex:
     def take(self, rows: Int[np.ndarray, "row"]) -> "ImageIndex":
         """The images at some rows, in that order."""
         return ImageIndex(self.source, self.image_ids[rows], self.labels[rows], self.classes)
+
+    def of_classes(self, classes: Iterable[int]) -> "ImageIndex":
+        """The images of some classes, in the same order."""
+        return self.take(np.flatnonzero(np.isin(self.labels, list(classes))))
 
     @cached_property
     def sha256(self) -> str:

@@ -112,6 +112,13 @@ SMALL: dict[str, Architecture] = {
         parameters=175_258,
         kwargs={"blocks": (2, 2, 2), "width": 16, "is_bottleneck": False},
     ),
+    "resnet20_cifar": Architecture(
+        module="resnet",
+        factory="resnet",
+        paper="He et al. 2015",
+        parameters=272_474,
+        kwargs={"blocks": (3, 3, 3), "width": 16, "is_bottleneck": False},
+    ),
     "resnet20_bottleneck_small": Architecture(
         module="resnet",
         factory="resnet",
@@ -136,6 +143,13 @@ SMALL: dict[str, Architecture] = {
         paper="Zagoruyko, Komodakis 2016",
         parameters=303_706,
         kwargs={"depth": 10, "widen": 2, "dropout": 0.0},
+    ),
+    "wide_resnet16_2": Architecture(
+        module="wide_resnet",
+        factory="wide_resnet",
+        paper="Zagoruyko, Komodakis 2016",
+        parameters=691_674,
+        kwargs={"depth": 16, "widen": 2, "dropout": 0.0},
     ),
 }
 

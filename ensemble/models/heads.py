@@ -1,4 +1,7 @@
-"""The last linear layer of a classifier: where it is, and what of it belongs to some classes."""
+"""The last linear layer of a classifier: where it is, and what of it belongs to some classes.
+
+A 1x1 convolution is such a layer too, where a network ends in one.
+"""
 
 import copy
 from collections.abc import Sequence
@@ -8,9 +11,14 @@ from torch import nn
 
 from ensemble.errors import CheckpointError
 
+# What each kind of head calls the number of its outputs.
+_OUTPUTS: dict[type[nn.Module], str] = {nn.Linear: "out_features", nn.Conv2d: "out_channels"}
+
 
 def find_head(network: nn.Module, num_classes: int | None = None) -> str:
     """Return the qualified name of the last linear layer in registration order.
+
+    A 1x1 convolution counts where no linear layer does.
 
     Args:
         network: A classifier.
@@ -19,18 +27,21 @@ def find_head(network: nn.Module, num_classes: int | None = None) -> str:
     Raises:
         CheckpointError: There is no such layer.
     """
-    outputs: dict[str, int] = {
-        name: module.out_features
-        for name, module in network.named_modules()
-        if isinstance(module, nn.Linear)
+    modules = list(network.named_modules())
+    outputs = {name: part.out_features for name, part in modules if isinstance(part, nn.Linear)}
+    convolutions = {
+        name: part.out_channels
+        for name, part in modules
+        if isinstance(part, nn.Conv2d) and part.kernel_size == (1, 1) and part.groups == 1
     }
-    names = [name for name, count in outputs.items() if num_classes in (None, count)]
-    if names:
-        return names[-1]
+    for layers in (outputs, convolutions):
+        names = [name for name, count in layers.items() if num_classes in (None, count)]
+        if names:
+            return names[-1]
     wanted = "" if num_classes is None else f" with {num_classes} outputs"
     found = ", ".join(f"{name} ({count})" for name, count in outputs.items()) or "none"
     raise CheckpointError(
-        f"{type(network).__name__} has no nn.Linear{wanted}; linear layers found: {found}. "
+        f"{type(network).__name__} has no nn.Linear or 1x1 convolution{wanted}; linear layers found: {found}. "
         "Give a classifier that ends in a linear layer over its classes."
     )
 
@@ -48,9 +59,9 @@ def restrict_head(network: nn.Module, classes: Sequence[int]) -> nn.Module:
     name = find_head(network)
     restricted = copy.deepcopy(network)
     # The rows are taken in place: a new layer would draw weights from the global generator.
-    head = cast(nn.Linear, restricted.get_submodule(name))
-    rows = _check_classes(classes, head.out_features)
-    head.out_features = len(rows)
+    head = restricted.get_submodule(name)
+    rows = _check_classes(classes, cast(int, getattr(head, _OUTPUTS[type(head)])))
+    setattr(head, _OUTPUTS[type(head)], len(rows))
     for parameter in head.parameters():
         parameter.data = parameter.data[rows]
     return restricted

@@ -7,8 +7,8 @@ unit of a stage.
 Departures for small images: projections (option B) where the shape of a shortcut changes, while the
 paper's CIFAR networks pad with zeros (option A).
 
-Parameters at 10 classes: `resnet14_small` 175,258, `resnet20_bottleneck_small`
-56,754.
+Parameters at 10 classes: `resnet14_small` 175,258, `resnet20_cifar` 272,474,
+`resnet20_bottleneck_small` 56,754.
 """
 
 from collections.abc import Sequence

@@ -4,40 +4,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool
 
-from ensemble.evaluation import FittedRouting, Outcome, within_cluster
+from ensemble.evaluation import Outcome
 from ensemble.images.shard import BadImage
 from ensemble.images.split import Splits
 from ensemble.members import Member
 from ensemble.report import document, weights_document
+from ensemble.report.comparing import difference
 from ensemble.report.examples import Change, list_examples
+from ensemble.report.subclassifiers import build_subclassifiers
+from ensemble.report.subclassifiers_document import Subclassifiers
 from ensemble.report.weights import member_lines, stability_summary
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import WEIGHT_UNITS
-from ensemble.search.honesty import compare, warnings
+from ensemble.search.honesty import warnings
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
 from ensemble.search.stability import bootstrap
 from ensemble.search.why import explain
-from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
-from ensemble.subclassifiers.route import RoutingCurve
+from ensemble.subclassifiers.fitted import Subclassified, SubclassifiersOnTest
+from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.logit_table import LogitTable
 from ensemble.view_policies import describe_views, list_views
 
-MAX_CURVE_POINTS = 60
 STABILITY_RESAMPLES = 200
 MAX_RESAMPLED_NUMBERS = 5_000_000
 """Of an outranking table with more, a run tells no stability; a clock would tell two runs apart.
 `ensemble search` does it for tables of any size."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One number of label clusters, with everything that was fitted for it."""
-
-    fitted: FittedRouting
-    curve: RoutingCurve
 
 
 @dataclass(frozen=True)
@@ -52,10 +45,9 @@ class Findings:
         outranking: The search split as the search saw it.
         search: Outcome of each member on the search split, by name.
         test: Outcome of each member by name, and of `uniform_all`, `uniform_selected`, `ensemble`.
-        base: The member that sub-classifiers start from; none without sub-classifiers.
-        candidates: Fitted routings, one for each number of label clusters tried.
-        chosen: Which of them.
-        routed_test: Outcome with sub-classifiers on the test split, and which images were routed.
+        subclassifiers: What was fine-tuned and chosen; none without sub-classifiers.
+        routed: How that does on the test split.
+        subclassifier_settings: How that was asked for.
         paper: The paper's weights, where another search was asked for; its outcome is `paper` in
             `test`.
         settings: Of the search.
@@ -68,10 +60,9 @@ class Findings:
     outranking: OutrankingTable
     search: dict[str, Outcome]
     test: dict[str, Outcome]
-    base: Member | None = None
-    candidates: tuple[Candidate, ...] = ()
-    chosen: Candidate | None = None
-    routed_test: tuple[Outcome, Bool[np.ndarray, "image"]] | None = None
+    subclassifiers: Subclassified | None = None
+    routed: SubclassifiersOnTest | None = None
+    subclassifier_settings: SubclassifiersConfig | None = None
     paper: Ensemble | None = None
     settings: SearchConfig = field(default_factory=SearchConfig)
 
@@ -82,8 +73,8 @@ class Findings:
 
     @property
     def is_routing(self) -> bool:
-        """Whether sub-classifiers lower the errors on the search split."""
-        return self.chosen is not None and bool(np.isfinite(self.chosen.fitted.routing.threshold))
+        """Whether sub-classifiers lower the errors on held-out search images."""
+        return self.subclassifiers is not None and self.subclassifiers.is_used
 
 
 def best_member(outranking: OutrankingTable, k: int) -> int:
@@ -121,7 +112,7 @@ def build(
         members=tuple(_member(findings, i, top_k) for i in range(len(findings.members))),
         search=_search(findings),
         results=_results(findings, top_k, resamples),
-        subclassifiers=_subclassifiers(findings, table, top_k),
+        subclassifiers=_subclassifiers(findings, table, decode, (top_k, resamples)),
         examples=_examples(findings, table, decode, max_examples),
         execution=execution,
     )
@@ -212,15 +203,10 @@ def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.R
     if findings.paper is not None:
         count = len(findings.paper.selected)
         rows.insert(3, ("paper", "the paper's search", count, findings.test["paper"]))
-    if findings.routed_test is not None:
-        rows.append(
-            (
-                "ensemble_subclassifiers",
-                "weighted ensemble + sub-classifiers",
-                selected,
-                findings.routed_test[0],
-            )
-        )
+    if findings.subclassifiers is not None and findings.routed is not None:
+        voting = int((findings.subclassifiers.units > 0).sum())
+        label = f"{findings.subclassifiers.first} + sub-classifiers"
+        rows.append(("ensemble_subclassifiers", label, voting, findings.routed.chosen.outcome))
     chosen = "ensemble_subclassifiers" if findings.is_routing else "ensemble"
     return tuple(
         document.Result(
@@ -228,105 +214,35 @@ def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.R
             label=label,
             members=count,
             score=_score(outcome, top_k),
-            against_best=None if key == "best" else _compare(outcome, best, resamples),
-            against_uniform=None if key == "uniform_all" else _compare(outcome, uniform, resamples),
+            against_best=None if key == "best" else difference(outcome, best, resamples),
+            against_uniform=None
+            if key == "uniform_all"
+            else difference(outcome, uniform, resamples),
             chosen=key == chosen,
         )
         for key, label, count, outcome in rows
     )
 
 
-def _compare(outcome: Outcome, other: Outcome, resamples: int) -> document.Difference:
-    found = compare(outcome.is_wrong, other.is_wrong, resamples)
-    interval = found.interval
-    return document.Difference(
-        difference=interval.mean,
-        low=interval.low,
-        high=interval.high,
-        level=interval.level,
-        resamples=resamples,
-        fixed=found.fixed,
-        broken=found.broken,
-        mcnemar_p=found.p,
-    )
-
-
-def _threshold(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 def _subclassifiers(
-    findings: Findings, table: LogitTable, top_k: int
-) -> document.Subclassifiers | None:
-    if findings.base is None or findings.chosen is None or findings.routed_test is None:
+    findings: Findings,
+    table: LogitTable,
+    decode: Callable[[str], np.ndarray],
+    settings: tuple[int, int],
+) -> Subclassifiers | None:
+    found, config = findings.subclassifiers, findings.subclassifier_settings
+    if found is None or config is None or findings.routed is None:
         return None
-    chosen = findings.chosen
-    similarity = None
-    if len(findings.splits.test.classes) <= document.MAX_DRAWN_CLASSES:
-        cosines = cosine_similarity(label_embeddings(findings.base))
-        similarity = tuple(tuple(round(float(v), 6) for v in row) for row in cosines)
-    return document.Subclassifiers(
-        base=findings.base.name,
-        routed_base="weighted ensemble",
-        num_clusters=len(chosen.fitted.routing.clusters),
-        threshold=_threshold(chosen.fitted.routing.threshold),
-        candidates=tuple(_candidate(candidate) for candidate in findings.candidates),
-        curve=_curve(chosen.curve),
-        similarity=similarity,
-        clusters=tuple(
-            _label_cluster(findings, table, index, findings.base, sub, top_k)
-            for index, sub in enumerate(chosen.fitted.subclassifiers)
-        ),
-        routed_test=int(findings.routed_test[1].sum()),
-    )
-
-
-def _candidate(candidate: Candidate) -> document.RoutingCandidate:
-    curve = candidate.curve
-    return document.RoutingCandidate(
-        num_clusters=len(candidate.fitted.routing.clusters),
-        threshold=_threshold(candidate.fitted.routing.threshold),
-        search_errors=int(curve.errors[curve.best]),
-        routed=int(curve.routed[curve.best]),
-    )
-
-
-def _curve(curve: RoutingCurve) -> tuple[document.RoutingPoint, ...]:
-    finite = np.flatnonzero(np.isfinite(curve.thresholds))
-    # Evenly over the images routed, so that a long curve keeps its shape; the chosen point stays.
-    picked = finite[np.linspace(0, len(finite) - 1, min(MAX_CURVE_POINTS, len(finite))).astype(int)]
-    if np.isfinite(curve.thresholds[curve.best]):
-        picked = np.union1d(picked, curve.best)
-    return tuple(
-        document.RoutingPoint(
-            threshold=float(curve.thresholds[i]),
-            search_errors=int(curve.errors[i]),
-            routed=int(curve.routed[i]),
-        )
-        for i in np.unique(picked)
-    )
-
-
-def _label_cluster(
-    findings: Findings, table: LogitTable, index: int, base: Member, sub: Member, top_k: int
-) -> document.LabelCluster:
-    train, test = findings.splits.train, findings.splits.test
-    ours = within_cluster(table, base, test, sub.classes)
-    theirs = within_cluster(table, sub, test, sub.classes)
-    n = len(ours.ranks)
-
-    def accuracy(outcome: Outcome, k: int) -> float | None:
-        return 1 - outcome.errors(k) / n if n else None
-
-    return document.LabelCluster(
-        index=index,
-        classes=sub.classes,
-        train_images=int(np.isin(train.labels, sub.classes).sum()),
-        test_images=n,
-        base_top1_accuracy=accuracy(ours, 1),
-        sub_top1_accuracy=accuracy(theirs, 1),
-        base_topk_accuracy=accuracy(ours, top_k),
-        sub_topk_accuracy=accuracy(theirs, top_k),
+    return build_subclassifiers(
+        config,
+        found,
+        findings.routed,
+        findings.test[found.member.name],
+        findings.splits,
+        findings.members,
+        table,
+        decode,
+        settings,
     )
 
 
@@ -347,13 +263,14 @@ def _examples(
             findings.test["ensemble"],
         )
     ]
-    if findings.is_routing and findings.chosen is not None and findings.routed_test is not None:
+    if findings.is_routing and findings.subclassifiers and findings.routed:
+        found, routed = findings.subclassifiers, findings.routed
         changes.append(
             Change(
-                ("weighted ensemble", units, None),
-                ("with sub-classifiers", units, findings.chosen.fitted),
-                findings.test["ensemble"],
-                findings.routed_test[0],
+                (found.first, found.units, None),
+                ("with sub-classifiers", found.units, routed.chosen.fitted),
+                routed.first,
+                routed.chosen.outcome,
             )
         )
     return list_examples(

@@ -13,19 +13,21 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AwareDatetime,
     Field,
-    FiniteFloat,
     PositiveInt,
-    StringConstraints,
     model_validator,
 )
 
 from ensemble.config import Config
-from ensemble.report.weights_document import Count, Finite, Fraction, Search, Sha256
-
-MAX_DRAWN_CLASSES = 200
-
-# Longer images do not belong into a page that people send around.
-Base64Png = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=65536)]
+from ensemble.report.subclassifiers_document import Subclassifiers
+from ensemble.report.weights_document import (
+    Base64Png,
+    Count,
+    Difference,
+    Finite,
+    Fraction,
+    Search,
+    Sha256,
+)
 
 ResultKey = Literal[
     "best", "uniform_all", "uniform_selected", "paper", "ensemble", "ensemble_subclassifiers"
@@ -133,33 +135,6 @@ class Member(Config):
         return self
 
 
-class Difference(Config):
-    """A paired difference in top-1 error on the test split: this minus another predictor."""
-
-    difference: FiniteFloat
-    """A fraction; negative is better than the other."""
-    low: FiniteFloat
-    high: FiniteFloat
-    level: Fraction
-    """Of the bootstrap interval, as 0.95."""
-    resamples: PositiveInt
-    mcnemar_p: Fraction
-    fixed: Count
-    """Images that the other has wrong and this has right."""
-    broken: Count
-    """Images that the other has right and this has wrong."""
-
-    @property
-    def verdict(self) -> Literal["better", "worse", "undecided"]:
-        """What one may say: something only where the interval and the exact test agree.
-
-        With few images that changed, the bootstrap alone is too sure of itself.
-        """
-        if self.low <= 0 <= self.high or self.mcnemar_p > 1 - self.level:
-            return "undecided"
-        return "better" if self.high < 0 else "worse"
-
-
 class Result(Config):
     """One predictor on the test split, beside the best single member."""
 
@@ -186,58 +161,6 @@ class Result(Config):
                     f"{d.fixed} fixed of {self.score.n} images."
                 )
         return self
-
-
-class RoutingPoint(Config):
-    """What the search split says of routing images whose entropy reaches a threshold."""
-
-    threshold: Finite | None = None
-    """In nats; None: the gate stays shut."""
-    search_errors: Count
-    """Top-1 errors."""
-    routed: Count
-
-
-class RoutingCandidate(RoutingPoint):
-    """One number of label clusters with its best threshold."""
-
-    num_clusters: PositiveInt
-
-
-class LabelCluster(Config):
-    """Classes put together by spectral clustering, and the sub-classifier trained on them.
-
-    Accuracies are over the cluster's own test images and classes; None without a test image.
-    """
-
-    index: Count
-    classes: Annotated[tuple[Count, ...], Field(min_length=1)]
-    train_images: Count
-    test_images: Count
-    base_top1_accuracy: Fraction | None = None
-    sub_top1_accuracy: Fraction | None = None
-    base_topk_accuracy: Fraction | None = None
-    sub_topk_accuracy: Fraction | None = None
-
-
-class Subclassifiers(Config):
-    """Label clusters, their sub-classifiers, and the gate that routes to them."""
-
-    base: str
-    """The member whose label embeddings are clustered and whose weights are fine-tuned."""
-    routed_base: str
-    """The predictor whose entropy opens the gate."""
-    num_clusters: PositiveInt
-    threshold: Finite | None = None
-    """Images with at least this entropy are routed; None: no image is."""
-    candidates: tuple[RoutingCandidate, ...]
-    curve: tuple[RoutingPoint, ...]
-    """For the chosen number of label clusters, by rising threshold; the shut gate comes last."""
-    similarity: tuple[tuple[FiniteFloat, ...], ...] | None
-    """Cosine between label embeddings, class by class; None above `MAX_DRAWN_CLASSES` classes."""
-    clusters: tuple[LabelCluster, ...]
-    routed_test: Count
-    """Test images that the gate routed."""
 
 
 class Answer(Config):
@@ -365,15 +288,8 @@ class Report(Config):
 
     @model_validator(mode="after")
     def _check_clusters(self) -> "Report":
-        if self.subclassifiers is None:
-            return self
-        num_classes = len(self.data.classes)
-        found = sorted(k for cluster in self.subclassifiers.clusters for k in cluster.classes)
-        if found != list(range(num_classes)):
-            raise ValueError(f"label clusters hold {found}; each of {num_classes} classes once.")
-        rows = self.subclassifiers.similarity
-        if rows is not None and {len(rows), *map(len, rows)} != {num_classes}:
-            raise ValueError(f"the similarity matrix is not {num_classes} x {num_classes}.")
+        if self.subclassifiers is not None:
+            self.subclassifiers.check_classes(len(self.data.classes))
         return self
 
 

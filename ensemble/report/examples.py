@@ -83,7 +83,7 @@ def _example(
     return document.Example(
         image_id=image_id,
         label=int(images.labels[row]),
-        png_base64=_png(decode(image_id)),
+        png_base64=png(decode(image_id)),
         before=say(change.before, change.before_outcome),
         after=say(change.after, change.after_outcome),
         kind="broken" if change.after_outcome.is_wrong[row] else "fixed",
@@ -100,14 +100,16 @@ def _probabilities(
     base = metrics.average([table.read(m.column, [image_id]) for m in members], units)
     if routing is None:
         return base[0]
-    subs = [
-        np.exp(table.read(m.column, [image_id]).astype(np.float64)) for m in routing.subclassifiers
-    ]
-    gate = is_routed(base, routing.routing.threshold)
-    return answer(base, subs, routing.routing.clusters, gate)[0]
+    subs = {
+        number: np.exp(table.read(m.column, [image_id]).astype(np.float64))
+        for number, m in routing.subclassifiers.items()
+    }
+    gate = is_routed(base, routing.routing)
+    return answer(base, subs, routing.routing, gate)[0]
 
 
-def _png(pixels: np.ndarray) -> str:
+def png(pixels: np.ndarray) -> str:
+    """A small picture of an image, base64."""
     image = Image.fromarray(pixels)
     image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     buffer = io.BytesIO()

@@ -8,14 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from ensemble.report.document import (
-    Difference,
-    LabelCluster,
-    Report,
-    Result,
-    Subclassifiers,
-)
-from ensemble.report.weights_document import SearchStep
+from ensemble.report.document import Report, Result
+from ensemble.report.subclassifiers_document import Bar, LabelCluster, Subclassifiers
+from ensemble.report.weights_document import Difference, SearchStep
 from ensemble.report.wording import Number, count_text, percent_text, plain, points_text
 
 MAX_LABELLED_CLASSES = 40
@@ -239,13 +234,12 @@ def _percent_ticks(scale: Scale, ticks: Sequence[float]) -> tuple[Tick, ...]:
     return tuple(Tick(100 - scale(t), f"{t:.{decimals}f}%") for t in ticks)
 
 
-def threshold_charts(
-    chosen: Subclassifiers, num_images: int, digits: int
-) -> tuple[LineChart, LineChart] | None:
-    """Draw error and share of routed images against the entropy threshold, on one x axis."""
+def threshold_charts(chosen: Subclassifiers, digits: int) -> tuple[LineChart, LineChart] | None:
+    """Draw accuracy and share of routed images against the gate's threshold, on one x axis."""
     if len([point for point in chosen.curve if point.threshold is not None]) < 2:
         return None
-    errors = [(p.threshold, p.search_errors / num_images) for p in chosen.curve]
+    num_images = chosen.choosing_images
+    errors = [(p.threshold, 1 - p.search_errors / num_images) for p in chosen.curve]
     routed = [(p.threshold, p.routed / num_images) for p in chosen.curve]
     return (
         _threshold_chart(errors, chosen.threshold, digits),
@@ -262,7 +256,7 @@ def _threshold_chart(
     at = [(100.0 if t is None else x_scale(t), 100 - y_scale(100 * rate)) for t, rate in rates]
     decimals = _decimals(x_ticks)
     marks = (
-        Mark(*place, "selected", f"threshold {t:.3g} nats: {percent_text(rate, digits)}")
+        Mark(*place, "selected", f"threshold {t:.3g}: {percent_text(rate, digits)}")
         for place, (t, rate) in zip(at, rates, strict=True)
         if t is not None and t == threshold
     )
@@ -284,19 +278,45 @@ def _steps(points: Sequence[tuple[float, float]]) -> Iterable[tuple[float, float
 
 
 def accuracy_scale(chosen: Subclassifiers) -> Scale:
-    """Return the axis that holds every accuracy of the label clusters; it ends at 1."""
+    """Return the axis that holds every accuracy of all label clusters; it ends at 1."""
     known = [
         accuracy
-        for c in chosen.clusters
+        for tried in chosen.tried
+        for c in tried.clusters
         for accuracy in (
-            c.base_top1_accuracy,
+            c.restricted_top1_accuracy,
             c.sub_top1_accuracy,
-            c.base_topk_accuracy,
+            c.restricted_topk_accuracy,
             c.sub_topk_accuracy,
         )
         if accuracy is not None
     ]
     return Scale(min(math.floor(10 * min(known, default=0)) / 10, 0.9), 1)
+
+
+@dataclass(frozen=True)
+class ClassBars:
+    """One bar for each class, as high as its logit lies above the lowest, as one path a style."""
+
+    paths: tuple[tuple[str, str], ...]
+    first: tuple[str, ...]
+
+
+def class_bars(bars: Sequence[Bar], label: int, classes: Sequence[str]) -> ClassBars:
+    """Draw logits up to a constant, and name the five highest. Source: P2, Figs. 3 and 4."""
+    low = min(bar.value for bar in bars)
+    high = max(bar.value for bar in bars)
+    y = Scale(low - 0.04 * (high - low or 1.0), high if high > low else low + 1)
+    order = sorted(bars, key=lambda bar: (-bar.value, bar.label))
+    styles = {order[0].label: "answer"} | {label: "label"}
+    paths: dict[str, str] = dict.fromkeys(("", "answer", "label"), "")
+    step = 100 / len(bars)
+    for i, bar in enumerate(bars):
+        width, height = 0.8 * step, y(bar.value)
+        left = round(i * step + 0.1 * step, 3)
+        paths[styles.get(bar.label, "")] += f"M{left:g} 100v{-height:g}h{width:.4g}v{height:g}z"
+    named = tuple(classes[bar.label] for bar in order[:5])
+    return ClassBars(tuple((kind, path) for kind, path in paths.items() if path), named)
 
 
 def heat_map(report: Report, chosen: Subclassifiers) -> HeatMap | None:

@@ -53,8 +53,12 @@ def _drawings(report: Report, digits: int) -> dict[str, Any]:
         "forest": figures.forest(report.results, digits),
         "trajectory": figures.trajectory(report, digits) if report.search.steps else None,
         "sparklines": [figures.sparkline(step) for step in report.search.steps],
-        "charts": chosen and figures.threshold_charts(chosen, report.search.num_images, digits),
+        "charts": chosen and figures.threshold_charts(chosen, digits),
         "accuracy": chosen and figures.accuracy_scale(chosen),
+        "class_bars": figures.class_bars,
+        "gate_words": wording.GATES,
+        "routing_words": wording.ROUTINGS,
+        "similarity_words": wording.SIMILARITIES,
         "heat_map": chosen and figures.heat_map(report, chosen),
     }
 

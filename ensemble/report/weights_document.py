@@ -1,6 +1,6 @@
 """What both reports say of weights: how they were found, why, and how much they can be trusted."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, StringConstraints
 
@@ -10,6 +10,8 @@ Count = NonNegativeInt
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # JSON has no infinity: a report that holds one could not be read back.
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Longer images do not belong into a page that people send around.
+Base64Png = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=65536)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -72,3 +74,30 @@ class Search(Config):
     """Why each member has its weight, in pool order; without costs, which no two runs share."""
     stability: StabilitySummary | None = None
     """None where the search split is too large to search again and again."""
+
+
+class Difference(Config):
+    """A paired difference in top-1 error on the test split: this minus another predictor."""
+
+    difference: FiniteFloat
+    """A fraction; negative is better than the other."""
+    low: FiniteFloat
+    high: FiniteFloat
+    level: Fraction
+    """Of the bootstrap interval, as 0.95."""
+    resamples: PositiveInt
+    mcnemar_p: Fraction
+    fixed: Count
+    """Images that the other has wrong and this has right."""
+    broken: Count
+    """Images that the other has right and this has wrong."""
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "undecided"]:
+        """What one may say: something only where the interval and the exact test agree.
+
+        With few images that changed, the bootstrap alone is too sure of itself.
+        """
+        if self.low <= 0 <= self.high or self.mcnemar_p > 1 - self.level:
+            return "undecided"
+        return "better" if self.high < 0 else "worse"

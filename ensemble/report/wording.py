@@ -124,6 +124,28 @@ SEARCHES: dict[str, str] = {
 }
 
 
+GATES: dict[str, str] = {
+    "entropy": "entropy, nats",
+    "normalised_entropy": "entropy inside the likeliest label cluster, of its largest value",
+    "margin": "1 less the lead of the first class",
+    "logistic": "log of the odds that the sub-classifier is right rather than the first answer",
+}
+
+
+ROUTINGS: dict[str, str] = {
+    "hard": "the sub-classifier of the likeliest label cluster",
+    "top2": "those of the two likeliest label clusters",
+    "soft": "those of all label clusters",
+}
+
+
+SIMILARITIES: dict[str, str] = {
+    "base": "Cosine between the label embeddings of the base",
+    "members": "Cosine between label embeddings, mean over all members",
+    "confusion": "Cosine between what the base takes the labels for",
+}
+
+
 def search_words(search: Search) -> str:
     """Say how a search works."""
     return SEARCHES.get(search.kind, "Errors are top-{k}.").format(k=search.k)

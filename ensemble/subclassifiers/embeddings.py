@@ -1,4 +1,4 @@
-"""Label embeddings: the rows of a member's last linear layer.
+"""Label embeddings: the rows of a member's last linear layer or 1x1 convolution.
 
 Source: P2 §III-1. logits = W h + b; row k of W is the embedding of label k, and labels are compared
 by cosine, because it is the inner product that makes a logit.
@@ -8,7 +8,7 @@ import numpy as np
 import safetensors
 from jaxtyping import Float
 
-from ensemble.errors import CheckpointError
+from ensemble.errors import ConfigError
 from ensemble.members import Member
 
 
@@ -16,20 +16,22 @@ def label_embeddings(member: Member) -> Float[np.ndarray, "class feature"]:
     """The label embeddings of a member, read from its checkpoint without building the network.
 
     Raises:
-        CheckpointError: The checkpoint has no such layer, or its rows are not the classes.
+        ConfigError: The checkpoint has no such layer, or its rows are not the classes.
     """
     name = f"{member.head}.weight" if member.head else "weight"
     with safetensors.safe_open(member.checkpoint, framework="numpy") as file:
         if name not in file.keys():  # noqa: SIM118 - not a mapping
-            raise CheckpointError(
+            raise ConfigError(
                 f"{member.checkpoint} of {member.name!r} has no tensor {name!r}; expected the last "
-                "linear layer. Choose a base that ends in one."
+                "linear layer. Choose a subclassifiers.base that ends in one."
             )
         rows: np.ndarray = file.get_tensor(name).astype(np.float64)
+    if rows.ndim == 4 and rows.shape[2:] == (1, 1):
+        rows = rows[:, :, 0, 0]
     if rows.ndim != 2 or len(rows) != len(member.classes):
-        raise CheckpointError(
+        raise ConfigError(
             f"{name} of {member.name!r} has shape {rows.shape}; expected one row for each of "
-            f"{len(member.classes)} classes."
+            f"{len(member.classes)} classes. Choose another subclassifiers.base."
         )
     return rows
 

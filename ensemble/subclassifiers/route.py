@@ -1,141 +1,127 @@
-"""Gate and route: which images a sub-classifier answers, and what the answer then is.
+"""Route: which sub-classifiers answer an image behind the gate, and what the answer then is.
 
 Source: P2 §III-2, §III-3. With p the base's probabilities and H their entropy: where H < e the base
-answers; else the label cluster with the largest mass does, through its sub-classifier.
+answers; else the label cluster with the largest mass does, through its sub-classifier. Asking the two
+likeliest label clusters, or all, is what P2 §V leaves to others.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
-from ensemble import metrics
+from ensemble.subclassifiers.gates import Gate, cluster_masses, score
 from ensemble.subclassifiers.label_clusters import LabelClusters
+from ensemble.subclassifiers.settings import RoutingKind
+
+# For each label cluster that has one: the sub-classifier's probabilities, in the order of its classes.
+Subs = Mapping[int, Float[np.ndarray, "image _"]]
 
 
 @dataclass(frozen=True)
 class Routing:
-    """A fitted gate.
+    """A fitted gate, and what lies behind it.
 
     Attributes:
         clusters: Label clusters; the i-th sub-classifier answers for the i-th.
-        threshold: Entropy in nats from which on an image is routed; infinite if none is.
+        used: Label clusters whose sub-classifier may answer; the others keep the base's shares.
+        threshold: Score from which on an image is routed; infinite if none is.
+        gate: What scores the images.
+        kind: Whether the likeliest label cluster answers, the two likeliest, or all.
     """
 
     clusters: LabelClusters
-    threshold: float
-
-
-@dataclass(frozen=True)
-class RoutingCurve:
-    """Errors on the search split at every threshold that makes a difference.
-
-    Attributes:
-        thresholds: Rising; the last is infinite (nothing is routed).
-        errors: Images whose first answer is wrong.
-        routed: Images with at least that entropy.
-    """
-
-    thresholds: Float[np.ndarray, "threshold"]
-    errors: Int[np.ndarray, "threshold"]
-    routed: Int[np.ndarray, "threshold"]
+    used: tuple[int, ...]
+    threshold: float = float("inf")
+    gate: Gate = field(default_factory=Gate)
+    kind: RoutingKind = "hard"
 
     @property
-    def best(self) -> int:
-        """Index of the threshold with the fewest errors; of equals, the one that routes least."""
-        return int(np.flatnonzero(self.errors == self.errors.min())[-1])
+    def is_open(self) -> bool:
+        """Whether there is an image that it could route."""
+        return bool(self.used) and bool(np.isfinite(self.threshold))
 
 
-def entropy(probabilities: Float[np.ndarray, "image class"]) -> Float[np.ndarray, "image"]:
-    """Entropy of each row, in nats."""
-    terms = np.zeros_like(probabilities)
-    np.log(probabilities, out=terms, where=probabilities > 0)
-    return -(probabilities * terms).sum(axis=1)
+def front(
+    probabilities: Float[np.ndarray, "image class"], routing: Routing
+) -> Bool[np.ndarray, "image cluster"]:
+    """The label clusters that a routed image is answered from; of equals the first ones."""
+    masses = cluster_masses(probabilities, routing.clusters)
+    if routing.kind == "soft":
+        return np.ones(masses.shape, bool)
+    count = 1 if routing.kind == "hard" else 2
+    order = np.argsort(-masses, axis=1, kind="stable")[:, :count]
+    out = np.zeros(masses.shape, bool)
+    np.put_along_axis(out, order, True, axis=1)
+    return out
 
 
-def choose_cluster(
-    probabilities: Float[np.ndarray, "image class"], clusters: LabelClusters
-) -> Int[np.ndarray, "image"]:
-    """Index of the label cluster with the largest mass; of equals, the first."""
-    mass = np.stack([probabilities[:, np.array(group)].sum(axis=1) for group in clusters], axis=1)
-    return mass.argmax(axis=1)
+def may_route(
+    probabilities: Float[np.ndarray, "image class"], routing: Routing
+) -> Bool[np.ndarray, "image"]:
+    """Whether a sub-classifier that is used could answer the image, if the gate opened."""
+    return np.asarray(front(probabilities, routing)[:, list(routing.used)].any(axis=1))
 
 
 def is_routed(
-    probabilities: Float[np.ndarray, "image class"], threshold: float
+    probabilities: Float[np.ndarray, "image class"], routing: Routing
 ) -> Bool[np.ndarray, "image"]:
-    """Whether the gate opens."""
-    return entropy(probabilities) >= threshold
+    """Whether the gate opens for the image, and there is somebody behind it."""
+    opens = score(routing.gate, probabilities, routing.clusters) >= routing.threshold
+    return opens & may_route(probabilities, routing)
+
+
+def is_asked(
+    probabilities: Float[np.ndarray, "image class"], routing: Routing
+) -> Bool[np.ndarray, "image cluster"]:
+    """Which sub-classifiers an image must be shown to; none for an image that is not routed."""
+    is_used = np.isin(np.arange(len(routing.clusters)), routing.used)
+    return front(probabilities, routing) & is_used & is_routed(probabilities, routing)[:, None]
 
 
 def answer(
     probabilities: Float[np.ndarray, "image class"],
-    subclassifiers: list[Float[np.ndarray, "image _"]],
-    clusters: LabelClusters,
+    subs: Subs,
+    routing: Routing,
     routed: Bool[np.ndarray, "image"],
 ) -> Float[np.ndarray, "image class"]:
-    """Probabilities after routing: the routed label cluster keeps its mass, shared out anew.
+    """Probabilities after routing: a label cluster keeps its mass, shared out anew.
 
-    The paper answers a routed image with the sub-classifier's first class. `rank_scores` does so;
-    probabilities must go on summing to 1, so p'(y) = p(cluster) p_sub(y | cluster) inside it.
+    p'(y) = p(cluster) p_sub(y | cluster) in the label clusters that answer. The paper answers with the
+    sub-classifier's first class; `rank_scores` does so, and probabilities must go on summing to 1.
 
     Args:
         probabilities: The base's.
-        subclassifiers: For each label cluster, probabilities over its classes in their order.
-        clusters: Label clusters.
+        subs: Of the label clusters that are used, at least; only rows that are asked are looked at.
+        routing: What lies behind the gate.
         routed: Which images the gate lets through.
     """
     out = probabilities.copy()
-    chosen = choose_cluster(probabilities, clusters)
-    for number, group in enumerate(clusters):
-        rows = np.flatnonzero(routed & (chosen == number))
-        columns = np.ix_(rows, np.array(group))
+    asked = front(probabilities, routing) & routed[:, None]
+    for number in routing.used:
+        rows = np.flatnonzero(asked[:, number])
+        columns = np.ix_(rows, np.array(routing.clusters[number]))
         mass = probabilities[columns].sum(axis=1, keepdims=True)
-        out[columns] = mass * subclassifiers[number][rows]
+        out[columns] = mass * subs[number][rows]
     return out
 
 
 def rank_scores(
     probabilities: Float[np.ndarray, "image class"],
-    subclassifiers: list[Float[np.ndarray, "image _"]],
-    clusters: LabelClusters,
+    subs: Subs,
+    routing: Routing,
     routed: Bool[np.ndarray, "image"],
 ) -> Float[np.ndarray, "image class"]:
-    """Scores whose order is the routed answer: a routed label cluster's classes before all others.
+    """Scores whose order is the routed answer: classes of the label clusters in front come first.
 
-    Source: P2 §III-3, hard routing. Classes outside follow in the base's order, for top-k.
+    Source: P2 §III-3 for hard routing. Classes outside follow in the base's order, for top-k.
     """
-    out = probabilities.copy()
-    chosen = choose_cluster(probabilities, clusters)
-    for number, group in enumerate(clusters):
-        rows = np.flatnonzero(routed & (chosen == number))
+    out = answer(probabilities, subs, routing, routed)
+    if routing.kind == "soft":
+        return out
+    ahead = front(probabilities, routing) & routed[:, None]
+    for number, group in enumerate(routing.clusters):
         # Probabilities end at 1, so 2 puts the whole label cluster in front.
-        out[np.ix_(rows, np.array(group))] = 2 + subclassifiers[number][rows]
+        out[np.ix_(np.flatnonzero(ahead[:, number]), np.array(group))] += 2
     return out
-
-
-def routing_curve(
-    probabilities: Float[np.ndarray, "image class"],
-    subclassifiers: list[Float[np.ndarray, "image _"]],
-    clusters: LabelClusters,
-    labels: Int[np.ndarray, "image"],
-) -> RoutingCurve:
-    """Errors at every threshold, from one pass over the images in the order of their entropy."""
-    everything = np.ones(len(labels), bool)
-    routed_answer = rank_scores(probabilities, subclassifiers, clusters, everything).argmax(axis=1)
-    base_wrong = metrics.ranks(probabilities, labels) > 0
-    gain = (routed_answer != labels).astype(np.int64) - base_wrong
-    uncertainty = entropy(probabilities)
-    # A broken row has no entropy: its gate stays shut at every threshold.
-    opens = ~np.isnan(uncertainty)
-    gain = gain[opens]
-    thresholds, index = np.unique(uncertainty[opens], return_inverse=True)
-    # Routing all images with entropy >= thresholds[i] changes the errors by the gains from i on.
-    gain_at = np.bincount(index, weights=gain, minlength=len(thresholds)).astype(np.int64)
-    count_at = np.bincount(index, minlength=len(thresholds))
-    base_errors = int(base_wrong.sum())
-    return RoutingCurve(
-        thresholds=np.append(thresholds, np.inf),
-        errors=base_errors + np.append(np.cumsum(gain_at[::-1])[::-1], 0),
-        routed=np.append(np.cumsum(count_at[::-1])[::-1], 0),
-    )

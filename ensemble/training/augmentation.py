@@ -16,6 +16,9 @@ def augment(
 ) -> Float[torch.Tensor, "image channel height width"]:
     """Rotate, zoom, shift and mirror every image by its own random amounts.
 
+    Where images are neither rotated nor zoomed, they move by whole pixels, so that none is blurred:
+    the usual random crop of a padded image.
+
     Args:
         images: Pixels in [0, 1], not normalised: what comes in from outside is 0, black.
         config: Bounds of the changes.
@@ -24,13 +27,15 @@ def augment(
     Returns:
         New images in the same range; the argument is left as it is.
     """
-    matrices = _random_matrices(len(images), config, generator).to(images.device, images.dtype)
+    height, width = images.shape[2:]
+    matrices = _random_matrices(len(images), (height, width), config, generator)
+    matrices = matrices.to(images.device, images.dtype)
     grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)
 
 
 def _random_matrices(
-    count: int, config: AugmentationConfig, generator: torch.Generator
+    count: int, sides: tuple[int, int], config: AugmentationConfig, generator: torch.Generator
 ) -> Float[torch.Tensor, "image 2 3"]:
     def uniform(low: float, high: float) -> Float[torch.Tensor, " image"]:
         return low + (high - low) * torch.rand(count, generator=generator)
@@ -41,9 +46,25 @@ def _random_matrices(
     mirror = torch.where(uniform(0.0, 1.0) < config.flip_probability, -1.0, 1.0)
     # Positions run from -1 to 1: a whole side is 2.
     shift_x, shift_y = (uniform(-2.0, 2.0) * config.max_shift for _ in range(2))
+    if not config.max_rotation_degrees and config.min_scale == config.max_scale == 1:
+        shift_x, shift_y = (
+            _whole_pixels(shift, side, config.max_shift)
+            for shift, side in ((shift_x, sides[1]), (shift_y, sides[0]))
+        )
     cosine, sine = scale * torch.cos(angle), scale * torch.sin(angle)
     rows = [
         torch.stack([cosine * mirror, -sine, shift_x], dim=1),
         torch.stack([sine * mirror, cosine, shift_y], dim=1),
     ]
     return torch.stack(rows, dim=1)
+
+
+def _whole_pixels(
+    shift: Float[torch.Tensor, " image"], side: int, max_shift: float
+) -> Float[torch.Tensor, " image"]:
+    """Turn shifts into whole pixels, every number of them within the bound equally likely."""
+    most = math.floor(max_shift * side)
+    if not most:
+        return torch.zeros_like(shift)
+    share = (shift / max_shift + 2) / 4
+    return (torch.floor(share * (2 * most + 1)).clamp(max=2 * most) - most) * 2 / side

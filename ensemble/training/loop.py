@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -40,6 +41,39 @@ class TrainingLog:
         return sum(epoch.seconds for epoch in self.epochs)
 
 
+@dataclass
+class Training:
+    """A training under way: all that it needs to go on.
+
+    Attributes:
+        network: In training mode.
+        optimizer: Of its parameters.
+        generator: Draws the order of the images and the augmentation.
+        parts: Pieces that each batch is cut into, because a whole one does not fit the memory.
+        log: Of the epochs done.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    parts: int = 1
+    log: list[EpochLog] = field(default_factory=list)
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """What survives an epoch; see `ensemble.training.keeper`."""
+
+    def begin(self, training: Training) -> bool:
+        """Go on from what was kept, if there is something, and tell whether an epoch is wanted."""
+
+    def keep(self, training: Training) -> bool:
+        """Keep what an epoch gave, and tell whether another one is wanted."""
+
+    def end(self, training: Training) -> None:
+        """Leave the network with the weights that are to stay."""
+
+
 def train(
     network: nn.Module,
     images: Float[torch.Tensor, "image 3 height width"],
@@ -49,6 +83,7 @@ def train(
     std: Triple,
     seed: int,
     on_epoch: Callable[[EpochLog], None] | None = None,
+    keeper: Keeper | None = None,
 ) -> TrainingLog:
     """Train a network in place and leave it in eval mode.
 
@@ -64,6 +99,7 @@ def train(
         std: Per channel, divided by.
         seed: Draws the order of the images, the augmentation and the dropout.
         on_epoch: Called after each epoch.
+        keeper: Goes on with a training that was interrupted, and can end it early.
 
     Raises:
         DataError: Fewer than 2 images, pixels outside [0, 1], or a label without a logit.
@@ -81,55 +117,87 @@ def train(
             batch = augment(batch, recipe.augmentation, generator)
         return ((batch - offset) / factor).contiguous(memory_format=torch.channels_last)
 
-    optimizer = _build_optimizer(network, recipe.optimizer)
     # Convolutions on a CPU are a quarter faster so, and faster still on a GPU.
     network.train().to(memory_format=torch.channels_last)
-    log: list[EpochLog] = []
+    training = Training(network, _build_optimizer(network, recipe.optimizer), generator)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for epoch in range(recipe.epochs):
+        is_wanted = keeper is None or keeper.begin(training)
+        while is_wanted and len(training.log) < recipe.epochs:
             batches = _shuffled_batches(len(images), recipe.batch_size, generator)
-            log.append(_run_epoch(network, optimizer, prepare, labels, batches, recipe, epoch))
+            training.log.append(_run_epoch(training, prepare, labels, batches, recipe))
             if on_epoch is not None:
-                on_epoch(log[-1])
+                on_epoch(training.log[-1])
+            is_wanted = keeper is None or keeper.keep(training)
+        if keeper is not None:
+            keeper.end(training)
     network.eval().to(memory_format=torch.contiguous_format)
-    return TrainingLog(tuple(log))
+    return TrainingLog(tuple(training.log))
 
 
 def _run_epoch(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    training: Training,
     prepare: Callable[[torch.Tensor], torch.Tensor],
     labels: Int64[torch.Tensor, " image"],
     batches: list[torch.Tensor],
     recipe: RecipeConfig,
-    epoch: int,
 ) -> EpochLog:
-    started = time.perf_counter()
+    started, epoch = time.perf_counter(), len(training.log)
     loss_sum, num_correct, num_images = 0.0, 0, 0
     for step, rows in enumerate(batches):
         progress = epoch + (step + 0.5) / len(batches)
         rate = recipe.optimizer.lr * rate_factor(recipe.schedule, progress, recipe.epochs)
-        for group in optimizer.param_groups:
+        for group in training.optimizer.param_groups:
             group["lr"] = rate
-        targets = labels[rows]
-        logits: torch.Tensor = network(prepare(rows))
-        _check_labels(targets, logits.shape[1])
-        loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-        loss_nats = loss.item()
+        loss_nats, correct = _backward(training, prepare(rows), labels[rows], recipe)
         if not math.isfinite(loss_nats):
             raise DivergedError(
                 f"the loss is {loss_nats} in epoch {epoch}, step {step}, at learning rate "
                 f"{rate:.3g}; it must be finite. Lower optimizer.lr or lengthen the warm-up."
             )
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+        training.optimizer.step()
         loss_sum += loss_nats * len(rows)
-        num_correct += int((logits.argmax(dim=1) == targets).sum())
+        num_correct += correct
         num_images += len(rows)
     seconds = time.perf_counter() - started
     return EpochLog(epoch, loss_sum / num_images, num_correct / num_images, seconds)
+
+
+def _backward(
+    training: Training, batch: torch.Tensor, labels: torch.Tensor, recipe: RecipeConfig
+) -> tuple[float, int]:
+    """Gradients of a batch's mean loss; in pieces half as large whenever memory does not suffice.
+
+    Pieces have the sum of gradients that the whole has, but for batch normalisation, which sees the
+    piece alone.
+    """
+    while True:
+        training.optimizer.zero_grad()
+        try:
+            return _backward_in_parts(training, batch, labels, recipe)
+        except torch.OutOfMemoryError:
+            # A piece of one image has no variance to normalise by.
+            if len(batch) < 4 * training.parts:
+                raise
+            training.parts *= 2
+
+
+def _backward_in_parts(
+    training: Training, batch: torch.Tensor, labels: torch.Tensor, recipe: RecipeConfig
+) -> tuple[float, int]:
+    loss_nats, num_correct = 0.0, 0
+    num_parts = max(1, min(training.parts, len(batch) // 2))
+    for rows in torch.tensor_split(torch.arange(len(batch), device=batch.device), num_parts):
+        is_whole = len(rows) == len(batch)
+        part, targets = (batch, labels) if is_whole else (batch[rows], labels[rows])
+        logits: torch.Tensor = training.network(part)
+        _check_labels(targets, logits.shape[1])
+        loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
+        loss = loss * (len(rows) / len(batch))
+        torch.autograd.backward(loss)
+        loss_nats += loss.item()
+        num_correct += int((logits.argmax(dim=1) == targets).sum())
+    return loss_nats, num_correct
 
 
 def _shuffled_batches(

@@ -2,28 +2,33 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int64
 from torch import nn
+from torch.nn import functional
 
 from ensemble import models
 from ensemble.errors import CheckpointError, EmptySplitError
+from ensemble.images.index import ImageIndex
 from ensemble.images.shard import ImageShard
 from ensemble.members import Member, Preprocessing
 from ensemble.models.heads import find_head, restrict_head
 from ensemble.training import checkpoint
 from ensemble.training.header import file_sha256
+from ensemble.training.keeper import EpochKeeper
 from ensemble.training.loop import train
 from ensemble.training.task import TrainTask
-from ensemble.views import to_input
+from ensemble.views import normalise_, to_input
 
 _SMALLEST_STD = 1e-3
+JUDGED_TOGETHER = 256
 
 
 def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.device) -> Path:
-    """Train on the task's images and publish the checkpoint.
+    """Train on the task's images and publish the checkpoint; go on where an earlier attempt stopped.
 
     Args:
         task: What to train.
@@ -33,10 +38,20 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
     Raises:
         EmptySplitError: None of the task's images could be decoded.
     """
-    images, labels = _select(task, shards)
+    if task.checkpoint.exists():
+        return task.checkpoint  # another host was faster
+    images, labels = _select(task, task.images, shards)
+    if not len(images):
+        raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
     preprocessing = task.base.preprocessing if task.base else _measure(images)
     network = _start(task).to(device)
-    train(
+    keeper = EpochKeeper(task.progress)
+    if task.stopping is not None:
+        others = _select(task, task.stopping.images, shards)
+        if len(others[0]):
+            judge = partial(_judge, *others, preprocessing, device)
+            keeper = EpochKeeper(task.progress, judge, task.stopping.patience)
+    log = train(
         network,
         images.to(device),
         labels.to(device),
@@ -44,8 +59,12 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
         preprocessing.mean,
         preprocessing.std,
         task.seed,
+        keeper=keeper,
     )
-    metadata = _metadata(task, network, preprocessing)
+    metadata = _metadata(task, network, preprocessing) | {
+        "epochs": str(len(log.epochs)),
+        "best_epoch": str(len(log.epochs) if keeper.best_epoch is None else keeper.best_epoch),
+    }
     wanted = set(task.images.image_ids.tolist())
     metadata["bad_images"] = json.dumps(
         sorted(
@@ -56,6 +75,7 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
         )
     )
     checkpoint.save(network, task.checkpoint, metadata)
+    keeper.forget()
     return task.checkpoint
 
 
@@ -81,24 +101,45 @@ def load_network(member: Member) -> nn.Module:
 
 
 def _select(
-    task: TrainTask, shards: Sequence[ImageShard]
-) -> tuple[Float[torch.Tensor, "image 3 size size"], Int[torch.Tensor, "image"]]:
-    label_by_id = dict(
-        zip(task.images.image_ids.tolist(), task.images.labels.tolist(), strict=True)
-    )
+    task: TrainTask, wanted: ImageIndex, shards: Sequence[ImageShard]
+) -> tuple[Float[torch.Tensor, "image 3 size size"], Int64[torch.Tensor, " image"]]:
+    label_by_id = dict(zip(wanted.image_ids.tolist(), wanted.labels.tolist(), strict=True))
     output_by_label = {label: output for output, label in enumerate(task.classes)}
-    ids = [str(image_id) for shard in shards for image_id in shard.image_ids]
-    rows = {image_id: row for row, image_id in enumerate(ids) if image_id in label_by_id}
+    pixels_by_id = {
+        str(image_id): pixels
+        for shard in shards
+        for image_id, pixels in zip(shard.image_ids, shard.images(), strict=True)
+        if image_id in label_by_id
+    }
     # By id, so that neither the shards' size nor their order changes what is trained.
-    chosen = sorted(rows)
-    if not chosen:
-        raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
-    given = (
-        to_input(shards, task.recipe.input_size) if task.base is None else _as(task.base, shards)
+    chosen = sorted(pixels_by_id)
+    shard = ImageShard.pack(chosen, [pixels_by_id[image_id] for image_id in chosen])
+    images = (
+        to_input([shard], task.recipe.input_size) if task.base is None else _as(task.base, [shard])
     )
-    images = given[[rows[image_id] for image_id in chosen]]
-    labels = torch.tensor([output_by_label[label_by_id[image_id]] for image_id in chosen])
-    return images, labels
+    labels = [output_by_label[label_by_id[image_id]] for image_id in chosen]
+    return images, torch.tensor(labels, dtype=torch.int64)
+
+
+def _judge(
+    images: Float[torch.Tensor, "image 3 size size"],
+    labels: Int64[torch.Tensor, " image"],
+    preprocessing: Preprocessing,
+    device: torch.device,
+    network: nn.Module,
+) -> tuple[int, float]:
+    """Top-1 errors, and the mean loss in nats."""
+    network.eval()
+    errors, loss = 0, 0.0
+    with torch.inference_mode():
+        for batch, targets in zip(
+            torch.split(images, JUDGED_TOGETHER), torch.split(labels, JUDGED_TOGETHER), strict=True
+        ):
+            logits = network(normalise_(batch.to(device, copy=True), preprocessing))
+            targets = targets.to(device)
+            errors += int((logits.argmax(dim=1) != targets).sum())
+            loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
+    return errors, loss / len(images)
 
 
 def _as(base: Member, shards: Sequence[ImageShard]) -> Float[torch.Tensor, "image 3 size size"]:

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from ensemble.config import Config
 
@@ -91,7 +91,8 @@ class AugmentationConfig(Config):
     """Random changes of each training image; uniform within the bounds, drawn anew each epoch."""
 
     max_shift: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Largest shift each way, as a fraction of the side. What comes in from outside is black."""
+    """Largest shift each way, as a fraction of the side; by whole pixels where nothing is rotated or zoomed.
+    What comes in from outside is black."""
     max_rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
     """Largest rotation each way."""
     min_scale: Annotated[float, Field(gt=0, le=1)] = 0.9
@@ -107,8 +108,8 @@ class RecipeConfig(Config):
 
     input_size: Annotated[int, Field(ge=4, le=1024)] = 16
     """Side of the square input, in pixels; images are resized to it."""
-    epochs: PositiveInt = 14
-    """Passes over the training images."""
+    epochs: NonNegativeInt = 14
+    """Passes over the training images; 0 leaves the weights as they are drawn, or given."""
     batch_size: Annotated[int, Field(ge=2)] = 16
     """Images in one step; at least 2, because batch normalisation needs a variance."""
     optimizer: Optimizer = SgdConfig()

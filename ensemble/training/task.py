@@ -1,12 +1,10 @@
 """One network to train: everything that decides its weights, and the file they are kept in. No torch."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
-
-import numpy as np
 
 from ensemble.images.index import ImageIndex
 from ensemble.members import Member, fingerprint, library_versions
@@ -14,6 +12,19 @@ from ensemble.training.recipe import RecipeConfig
 
 # Code that decides weights: a change here trains anew, a change elsewhere does not.
 _CODE = ("models", "training", "views.py")
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to end a training early: the epoch that does best on other images stays.
+
+    Attributes:
+        images: To judge each epoch on; none of them is trained on.
+        patience: Epochs without fewer errors, or a lower loss, after which training ends.
+    """
+
+    images: ImageIndex
+    patience: int
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class TrainTask:
         classes: What each output stands for, as class indices of the data.
         folder: Where checkpoints are kept by content.
         base: The member whose weights to start from; fresh weights if none.
+        stopping: When to end early; never if none.
     """
 
     name: str
@@ -39,6 +51,7 @@ class TrainTask:
     classes: tuple[int, ...]
     folder: Path
     base: Member | None = None
+    stopping: Stopping | None = None
 
     @cached_property
     def key(self) -> str:
@@ -51,6 +64,9 @@ class TrainTask:
                 "images": self.images.sha256,
                 "classes": list(self.classes),
                 "base": self.base.weights_sha256 if self.base else None,
+                "stopping": [self.stopping.images.sha256, self.stopping.patience]
+                if self.stopping
+                else None,
                 "code": _code_sha256(),
                 "libraries": library_versions(self.architecture),
             }
@@ -61,6 +77,11 @@ class TrainTask:
         """Where the weights are, once trained."""
         return self.folder / checkpoint_name(self.architecture, self.key)
 
+    @property
+    def progress(self) -> Path:
+        """Where a training that is under way is kept, to go on from."""
+        return self.checkpoint.with_suffix(".progress")
+
     @classmethod
     def of_subclassifier(
         cls,
@@ -70,8 +91,9 @@ class TrainTask:
         recipe: RecipeConfig,
         seed: int,
         folder: Path,
+        stopping: Stopping | None = None,
     ) -> "TrainTask":
-        """Fine-tune a base on the images of one label cluster.
+        """Fine-tune a base on the images of one label cluster, and stop on others of it.
 
         Source: P2 §IV-3: base architecture, base weights, the label cluster's outputs.
         """
@@ -80,10 +102,11 @@ class TrainTask:
             architecture=base.architecture,
             recipe=recipe,
             seed=seed,
-            images=images.take(np.flatnonzero(np.isin(images.labels, classes))),
+            images=images.of_classes(classes),
             classes=classes,
             folder=folder,
             base=base,
+            stopping=stopping and replace(stopping, images=stopping.images.of_classes(classes)),
         )
 
 

@@ -17,13 +17,16 @@ from ensemble.evaluation import (
     build_outranking,
     evaluate,
     evaluate_routed,
+    gather_evidence,
     windows,
     within_cluster,
 )
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage
 from ensemble.members import Member
-from ensemble.subclassifiers.route import Routing, answer, entropy, is_routed, rank_scores
+from ensemble.subclassifiers.gates import entropy
+from ensemble.subclassifiers.route import Routing, answer, is_routed, rank_scores
+from ensemble.subclassifiers.settings import RoutingKind
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 
@@ -171,20 +174,29 @@ def test_outranking_table_built_while_blocks_arrive_is_that_of_one_shot(
             assert np.array_equal(getattr(outranking, name), getattr(expected, name)), name
 
 
+@pytest.mark.parametrize("kind", ["hard", "top2", "soft"])
+@pytest.mark.parametrize("used", [(0, 1), (1,)])
 def test_routed_evaluation_is_that_in_one_piece(
-    table: LogitTable, members: tuple[Member, ...], subclassifiers: tuple[Member, ...]
+    table: LogitTable,
+    members: tuple[Member, ...],
+    subclassifiers: tuple[Member, ...],
+    kind: RoutingKind,
+    used: tuple[int, ...],
 ) -> None:
     image_ids = images().image_ids
     base = metrics.average([table.read(m.column, image_ids) for m in members], WEIGHTS)
-    subs = [np.exp(table.read(m.column, image_ids).astype(np.float64)) for m in subclassifiers]
-    threshold = float(np.median(entropy(base)))
-    gate = is_routed(base, threshold)
-    fitted = FittedRouting(Routing(CLUSTERS, threshold), subclassifiers, WEIGHTS)
+    subs = {
+        number: np.exp(table.read(m.column, image_ids).astype(np.float64))
+        for number, m in enumerate(subclassifiers)
+    }
+    routing = Routing(CLUSTERS, used, float(np.median(entropy(base))), kind=kind)
+    gate = is_routed(base, routing)
+    fitted = FittedRouting(routing, {i: subclassifiers[i] for i in used}, WEIGHTS)
     outcome, routed = evaluate_routed(table, members, images(), fitted)
     expected = Outcome.of(
-        answer(base, subs, CLUSTERS, gate),
+        answer(base, subs, routing, gate),
         images().labels,
-        rank_scores(base, subs, CLUSTERS, gate),
+        rank_scores(base, subs, routing, gate),
     )
     assert np.array_equal(routed, gate)
     assert 0 < routed.sum() < NUM_IMAGES
@@ -194,10 +206,25 @@ def test_routed_evaluation_is_that_in_one_piece(
 def test_shut_gate_leaves_the_ensemble_image_by_image(
     table: LogitTable, members: tuple[Member, ...], subclassifiers: tuple[Member, ...]
 ) -> None:
-    fitted = FittedRouting(Routing(CLUSTERS, np.inf), subclassifiers, WEIGHTS)
+    fitted = FittedRouting(Routing(CLUSTERS, (0, 1)), dict(enumerate(subclassifiers)), WEIGHTS)
     outcome, routed = evaluate_routed(table, members, images(), fitted)
     assert not routed.any()
     assert same(outcome, evaluate(table, members, images(), {"ensemble": WEIGHTS})["ensemble"])
+
+
+def test_evidence_is_the_weighted_average_and_what_each_sub_classifier_said(
+    table: LogitTable, members: tuple[Member, ...], subclassifiers: tuple[Member, ...]
+) -> None:
+    one = {1: subclassifiers[1]}
+    evidence = gather_evidence(table, members, images(), WEIGHTS, CLUSTERS, one)
+    ids = images().image_ids
+    rows = [table.read(member.column, ids) for member in members]
+    assert np.array_equal(evidence.base, metrics.average(rows, WEIGHTS))
+    assert list(evidence.subs) == [1]
+    np.testing.assert_allclose(evidence.subs[1], np.exp(table.read(one[1].column, ids)), rtol=1e-6)
+    assert np.array_equal(evidence.labels, images().labels)
+    with pytest.raises(EmptySplitError, match="no image to choose a gate on"):
+        gather_evidence(table, members, images(0), WEIGHTS, CLUSTERS, one)
 
 
 @pytest.mark.parametrize("classes", [(0, 2), (3, 1), (2,), (0, 1, 2, 3)])
@@ -238,7 +265,7 @@ def test_cluster_without_an_image_has_an_empty_outcome(
 def test_split_without_an_image_is_refused(
     table: LogitTable, members: tuple[Member, ...], subclassifiers: tuple[Member, ...]
 ) -> None:
-    fitted = FittedRouting(Routing(CLUSTERS, 0.0), subclassifiers, WEIGHTS)
+    fitted = FittedRouting(Routing(CLUSTERS, (0, 1), 0.0), dict(enumerate(subclassifiers)), WEIGHTS)
     with pytest.raises(EmptySplitError, match=r"no image to judge predictors on\. Expected"):
         evaluate(table, members, images(0), {})
     with pytest.raises(EmptySplitError, match="no image to judge predictors on"):

@@ -17,7 +17,9 @@ from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import FittedRouting, Outcome, evaluate_routed
 from ensemble.predictor import Predictor
 from ensemble.search.missing import WithoutMember
-from ensemble.subclassifiers.route import Routing, choose_cluster, entropy
+from ensemble.subclassifiers.gates import Gate, choose_cluster, entropy, score
+from ensemble.subclassifiers.route import Routing, is_asked
+from ensemble.subclassifiers.settings import RoutingKind
 from ensemble.table.storage import S3Config, open_store
 
 WEIGHTS = np.array([60, 40])
@@ -39,8 +41,8 @@ def saved(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     rows = [tiny_run.table.read(member.column, image_ids) for member in tiny_run.members]
     base = metrics.average(rows, WEIGHTS)
     clusters = tuple(member.classes for member in tiny_run.subclassifiers)
-    routing = Routing(clusters, float(np.quantile(entropy(base), 0.4)))
-    fitted = FittedRouting(routing, tiny_run.subclassifiers, WEIGHTS)
+    routing = Routing(clusters, (0, 1), float(np.quantile(entropy(base), 0.4)))
+    fitted = FittedRouting(routing, dict(enumerate(tiny_run.subclassifiers)), WEIGHTS)
     folder = tmp_path_factory.mktemp("run") / "ensemble"
     predictor.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", fitted)
     return Saved(folder, fitted, base)
@@ -113,6 +115,59 @@ def test_only_the_images_of_its_label_cluster_reach_a_sub_classifier(
     # The members look at every image, under one view and under five.
     assert seen == Counter({10: len(pixels) * (1 + 5)} | asked)
     assert all(asked.values())
+
+
+@pytest.mark.parametrize("kind", ["top2", "soft"])
+@pytest.mark.parametrize("used", [(0, 1), (1,)])
+@pytest.mark.parametrize("gate", [Gate("margin"), Gate("logistic", (1.0, 0.5, 2.0, 0.1, 0.3, 0.0))])
+def test_every_gate_and_routing_is_loaded_as_it_was_evaluated(
+    tiny_run: Any,
+    saved: Saved,
+    tmp_path: Path,
+    kind: RoutingKind,
+    used: tuple[int, ...],
+    gate: Gate,
+) -> None:
+    clusters = saved.fitted.routing.clusters
+    threshold = float(np.quantile(score(gate, saved.base, clusters), 0.7))
+    routing = Routing(clusters, used, threshold, gate, kind)
+    fitted = replace(saved.fitted, routing=routing)
+    predictor.save(tmp_path / "kinds", tiny_run.members, WEIGHTS, CLASSES, "paper", fitted)
+    test = tiny_run.splits.test
+    loaded = predictor.load(tmp_path / "kinds")
+    with counted_images() as seen:
+        prediction = loaded.predict(tiny_run.pixels(test.image_ids.tolist()))
+    outcome, routed = evaluate_routed(tiny_run.table, tiny_run.members, test, fitted)
+    assert np.array_equal(prediction.routed, routed)
+    assert np.array_equal(prediction.answers, outcome.answers)
+    asked = is_asked(saved.base, routing).sum(axis=0)
+    assert [seen[6], seen[4]] == asked.tolist()
+
+
+def test_a_sub_classifier_of_no_label_cluster_is_refused(copy: Path) -> None:
+    document = copy / "ensemble.json"
+    content = json.loads(document.read_text())
+    content["routing"]["clusters"] = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    document.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="which are not one of its label clusters"):
+        predictor.load(copy)
+    content["routing"]["clusters"] = [[0, 1], [2, 2]]
+    document.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="expected each of 10 once"):
+        predictor.load(copy)
+
+
+def test_an_artifact_that_lists_no_clusters_has_those_of_its_sub_classifiers(
+    saved: Saved, copy: Path
+) -> None:
+    document = copy / "ensemble.json"
+    content = json.loads(document.read_text())
+    for name in ("gate", "coefficients", "kind", "clusters"):
+        del content["routing"][name]
+    document.write_text(json.dumps(content))
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    found, expected = (predictor.load(path).predict(images) for path in (copy, saved.folder))
+    assert found.probabilities.tobytes() == expected.probabilities.tobytes()
 
 
 def test_images_are_answered_alike_together_and_one_by_one(tiny_run: Any, saved: Saved) -> None:

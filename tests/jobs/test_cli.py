@@ -8,6 +8,7 @@ from jobs.settings import RunConfig, load_run_config
 from .conftest import Command
 
 CONFIGS = sorted((Path(__file__).parents[2] / "jobs" / "configs").glob("*.yaml"))
+DIGITS = next(path for path in CONFIGS if path.name == "digits.yaml")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -16,7 +17,7 @@ def test_every_config_in_the_tree_is_valid(path: Path) -> None:
 
 
 def test_the_default_pool_has_13_members_of_8_architectures_and_two_pairs_of_seeds() -> None:
-    config = load_run_config(next(path for path in CONFIGS if path.name == "digits.yaml"))
+    config = load_run_config(DIGITS)
     sources = [member.source.model_dump() for member in config.members]
     architectures = [source["architecture"] for source in sources]
     assert len(architectures) == 13
@@ -25,16 +26,16 @@ def test_the_default_pool_has_13_members_of_8_architectures_and_two_pairs_of_see
 
 
 def test_a_config_survives_its_own_json() -> None:
-    config = load_run_config(CONFIGS[0])
+    config = load_run_config(DIGITS)
     again = RunConfig.model_validate_json(config.model_dump_json())
     assert again == config
     assert again.identity == config.identity
 
 
 def test_what_changes_no_result_changes_no_identity() -> None:
-    config = load_run_config(CONFIGS[0])
-    assert load_run_config(CONFIGS[0], ["cluster.hosts=1", "name=x"]).identity == config.identity
-    assert load_run_config(CONFIGS[0], ["seed=1"]).identity != config.identity
+    config = load_run_config(DIGITS)
+    assert load_run_config(DIGITS, ["cluster.hosts=1", "name=x"]).identity == config.identity
+    assert load_run_config(DIGITS, ["seed=1"]).identity != config.identity
 
 
 @pytest.mark.parametrize("words", [("--help",), ("run", "--help"), ("validate",), ("schema",)])
@@ -75,6 +76,15 @@ BAD = {
         ["subclassifiers.num_clusters=[10]"],
         "num_clusters has 10, and there are 10 classes",
     ),
+    "a base that is no member": (
+        ["subclassifiers.base=resnet"],
+        "subclassifiers.base: no member 'resnet'. Did you mean",
+    ),
+    "an unknown gate": (["subclassifiers.gates=[entropi]"], "Did you mean 'entropy'?"),
+    "label clusters without room": (
+        ["subclassifiers={min_cluster_size: 3, max_cluster_size: 4}"],
+        "Set max_cluster_size to 6 or more",
+    ),
     "a member whose weights are not there": (
         ["members.0.source={kind: checkpoint, path: /no/such.safetensors}"],
         "the member 'alexnet' cannot be loaded: /no/such.safetensors",
@@ -109,7 +119,7 @@ def test_a_run_folder_of_another_config_is_refused_before_anything_is_computed(
     command: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "runs" / "mine").mkdir(parents=True)
-    other = load_run_config(CONFIGS[0], ["seed=7"]).model_dump_json()
+    other = load_run_config(DIGITS, ["seed=7"]).model_dump_json()
     (tmp_path / "runs" / "mine" / "config.json").write_text(other)
     done = command("run", "name=mine", cwd=tmp_path)
     assert done.returncode == 2

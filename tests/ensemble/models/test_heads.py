@@ -19,8 +19,8 @@ def test_head_is_the_last_linear_layer_with_the_number_of_classes() -> None:
 
 
 def test_network_without_a_head_is_refused_with_what_was_found() -> None:
-    with pytest.raises(CheckpointError, match=r"no nn.Linear; linear layers found: none"):
-        find_head(nn.Conv2d(1, 1, 1))
+    with pytest.raises(CheckpointError, match=r"no nn.Linear or 1x1 .*; linear layers found: none"):
+        find_head(nn.Conv2d(1, 1, 3))
     with pytest.raises(CheckpointError, match=r"with 9 outputs; linear layers found: 0 \(3\)"):
         find_head(nn.Sequential(nn.Linear(4, 3)), 9)
 
@@ -31,6 +31,15 @@ def test_restricted_head_gives_the_selected_logits_in_their_order() -> None:
     restricted = restrict_head(network, [7, 0, 3])
     torch.testing.assert_close(restricted(images), network(images)[:, [7, 0, 3]])
     assert find_head(restricted, 3) == "head"
+
+
+def test_1x1_convolution_is_a_head_where_no_linear_layer_is() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 1), nn.AdaptiveAvgPool2d(1))
+    assert find_head(network) == "1"
+    assert find_head(nn.Sequential(nn.Linear(4, 3), nn.Conv2d(4, 6, 1))) == "0"
+    images = torch.rand(2, 3, 8, 8)
+    restricted = restrict_head(network, [5, 1])
+    torch.testing.assert_close(restricted(images), network(images)[:, [5, 1]])
 
 
 def test_restricting_leaves_the_network_as_it_was() -> None:

@@ -16,16 +16,23 @@ from ensemble.report.document import (
     Example,
     Execution,
     Identity,
-    LabelCluster,
     Member,
     Report,
     Result,
     Retries,
-    RoutingCandidate,
-    RoutingPoint,
     Score,
     Split,
     Stage,
+)
+from ensemble.report.subclassifiers_document import (
+    Bar,
+    ClusteredLabels,
+    ImagePart,
+    LabelCluster,
+    RoutedExample,
+    RoutedResult,
+    RoutingPoint,
+    RoutingTrial,
     Subclassifiers,
 )
 from ensemble.report.weights_document import Search, SearchStep
@@ -144,42 +151,105 @@ def difference(errors: int, spread: float) -> Difference:
 
 def make_subclassifiers(rng: random.Random, num_classes: int) -> Subclassifiers:
     num_clusters = 3 if num_classes <= 10 else 9
+    curve = tuple(
+        RoutingPoint(
+            threshold=round(t * 0.05, 2),
+            search_errors=8 + round(abs(t - 12) / 4),
+            routed=round(SEARCH_N / 2 * 0.82**t),
+        )
+        for t in range(41)
+    )
+    curve += (RoutingPoint(threshold=None, search_errors=11, routed=0),)
+    return Subclassifiers(
+        base="resnet20",
+        routed_base="weighted ensemble",
+        similarity_kind="base",
+        clustering="spectral",
+        tried=(
+            make_clustered(2, num_classes, None),
+            make_clustered(num_clusters, num_classes, 0.6),
+        ),
+        chosen=1,
+        paper=0,
+        base_errors=11,
+        curve=curve,
+        similarity=make_similarity(rng, num_classes, num_clusters),
+        parts=(
+            ImagePart(name="train", images=539, sha256="aa" * 32),
+            ImagePart(name="stopping", images=SEARCH_N // 2, sha256="ab" * 32),
+            ImagePart(name="choosing", images=SEARCH_N // 2, sha256="ac" * 32),
+            ImagePart(name="test", images=TEST_N, sha256="cc" * 32),
+        ),
+        results=(
+            RoutedResult(key="first", label="weighted ensemble", errors=17, routed=0),
+            RoutedResult(
+                key="paper",
+                label="weighted ensemble + the paper's routing",
+                errors=18,
+                routed=120,
+                against_first=difference(1, 0.004),
+            ),
+            RoutedResult(
+                key="chosen",
+                label="weighted ensemble + the chosen routing",
+                errors=16,
+                routed=71,
+                against_first=difference(-1, 0.003),
+            ),
+        ),
+        examples=tuple(make_turn(rng, kind, num_classes) for kind in ("fixed", "broken")),
+    )
+
+
+def make_clustered(num_clusters: int, num_classes: int, threshold: float | None) -> ClusteredLabels:
     clusters = tuple(
         LabelCluster(
             index=s,
             classes=tuple(range(s, num_classes, num_clusters)),
             train_images=90 * len(range(s, num_classes, num_clusters)),
             test_images=0 if s == 1 else 270 + s,
-            base_top1_accuracy=None if s == 1 else 0.952 - s / 100,
+            base_top1_accuracy=None if s == 1 else 0.93,
+            restricted_top1_accuracy=None if s == 1 else 0.952 - s / 100,
             sub_top1_accuracy=None if s == 1 else 0.971 - s / 60,
-            base_topk_accuracy=None if s == 1 else 0.991,
+            restricted_topk_accuracy=None if s == 1 else 0.991,
             sub_topk_accuracy=None if s == 1 else 0.996,
+            epochs=None if s == 1 else 11,
+            best_epoch=None if s == 1 else 8,
+            gain=0 if s == 1 else 3 - s,
+            is_used=threshold is not None and s == 0,
+            failure="the host died three times." if s == 1 else None,
         )
         for s in range(num_clusters)
     )
-    curve = tuple(
-        RoutingPoint(
-            threshold=round(t * 0.05, 2),
-            search_errors=8 + round(abs(t - 12) / 4),
-            routed=round(SEARCH_N * 0.82**t),
-        )
-        for t in range(41)
-    )
-    curve += (RoutingPoint(threshold=None, search_errors=9, routed=0),)
-    return Subclassifiers(
-        base="resnet20",
-        routed_base="weighted ensemble",
-        num_clusters=num_clusters,
-        threshold=0.6,
-        candidates=(
-            RoutingCandidate(num_clusters=2, threshold=None, search_errors=9, routed=0),
-            RoutingCandidate(num_clusters=num_clusters, threshold=0.6, search_errors=8, routed=33),
-            RoutingCandidate(num_clusters=4, threshold=1.1, search_errors=9, routed=5),
+    trials = (
+        RoutingTrial(gate="entropy", kind="hard", held_out_errors=12, routed=40),
+        RoutingTrial(
+            gate="entropy", kind="soft", threshold=threshold, held_out_errors=9, routed=33
         ),
-        curve=curve,
-        similarity=make_similarity(rng, num_classes, num_clusters),
+    )
+    return ClusteredLabels(
+        num_clusters=num_clusters,
         clusters=clusters,
-        routed_test=71,
+        stability=(1.0, 0.82, 0.9),
+        trials=trials,
+        best=1,
+        paper=RoutingPoint(threshold=0.4, search_errors=10, routed=41),
+    )
+
+
+def make_turn(rng: random.Random, kind: str, num_classes: int) -> RoutedExample:
+    values = [round(rng.uniform(-9, -0.3), 3) for _ in range(num_classes)]
+    return RoutedExample(
+        kind=kind,
+        image_id=f"digits/{rng.randrange(1797):04d}",
+        label=0,
+        png_base64=png(rng),
+        score=0.71,
+        first_answer=1,
+        answer=0 if kind == "fixed" else 2,
+        cluster=0,
+        first=tuple(Bar(label=i, value=v) for i, v in enumerate(values)),
+        sub=(Bar(label=0, value=-0.1), Bar(label=3, value=-2.5)),
     )
 
 

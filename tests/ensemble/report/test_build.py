@@ -11,11 +11,11 @@ from PIL import Image
 
 from ensemble import metrics
 from ensemble.evaluation import (
-    FittedRouting,
     Outcome,
     build_outranking,
     evaluate,
     evaluate_routed,
+    gather_evidence,
 )
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage
@@ -24,14 +24,22 @@ from ensemble.members import Member
 from ensemble.models import build as build_network
 from ensemble.report import document
 from ensemble.report.build import (
-    MAX_CURVE_POINTS,
-    Candidate,
     Findings,
     best_member,
     build,
 )
+from ensemble.report.subclassifiers import MAX_CURVE_POINTS
 from ensemble.search.result import Ensemble
-from ensemble.subclassifiers.route import Routing, entropy, routing_curve
+from ensemble.subclassifiers.choose import cross_validate, fit_paper
+from ensemble.subclassifiers.fitted import (
+    Clustered,
+    RoutedTest,
+    Subclassified,
+    SubclassifiersOnTest,
+)
+from ensemble.subclassifiers.gates import entropy
+from ensemble.subclassifiers.route import Routing
+from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 from ensemble.training import checkpoint
@@ -98,7 +106,11 @@ def world(
     weights = folder / "base.safetensors"
     checkpoint.save(build_network("alexnet_small", 4), weights, {})
     members = tuple(make_member(name, 4, checkpoint=weights, seed=1) for name in ("x", "y", "z"))
-    subs = tuple(make_member(f"s{i}", 2, classes=group) for i, group in enumerate(CLUSTERS))
+    told = folder / "sub.safetensors"
+    checkpoint.save(build_network("alexnet_small", 2), told, {"epochs": "5", "best_epoch": "2"})
+    subs = tuple(
+        make_member(f"s{i}", 2, classes=group, checkpoint=told) for i, group in enumerate(CLUSTERS)
+    )
     parts, table = splits(), LogitTable(folder / "table")
     image_ids = [*parts.search.image_ids.tolist(), *parts.test.image_ids.tolist()]
     for member in (*members, *subs):
@@ -109,18 +121,18 @@ def world(
 def find(
     table: LogitTable, parts: Splits, members: tuple[Member, ...], subs: tuple[Member, ...]
 ) -> Findings:
-    ids = parts.search.image_ids
-    base = metrics.average([table.read(member.column, ids) for member in members], HUNDREDTHS)
-    said = [np.exp(table.read(sub.column, ids).astype(np.float64)) for sub in subs]
-    curve = routing_curve(base, said, CLUSTERS, parts.search.labels)
-    fitted = FittedRouting(Routing(CLUSTERS, float(np.median(entropy(base)))), subs, HUNDREDTHS)
     outranking = build_outranking(table, members, parts.search)
     weightings = {
         "uniform_all": np.full(3, 100),
         "uniform_selected": np.array([100, 100, 0]),
         "ensemble": HUNDREDTHS,
     }
-    candidate = Candidate(fitted, curve)
+    found = subclassified(table, parts, members, dict(enumerate(subs)))
+    first = evaluate(table, members, parts.test, {"first": HUNDREDTHS})["first"]
+    on_test = [
+        RoutedTest(fitted, *evaluate_routed(table, members, parts.test, fitted))
+        for fitted in (found.fitted_as_paper(), found.fitted())
+    ]
     return Findings(
         splits=parts,
         bad=(BadImage("image-999", "torn"),),
@@ -129,11 +141,39 @@ def find(
         outranking=outranking,
         search=evaluate(table, members, parts.search, {}),
         test=evaluate(table, members, parts.test, weightings),
-        base=members[0],
-        candidates=(candidate,),
-        chosen=candidate,
-        routed_test=evaluate_routed(table, members, parts.test, fitted),
+        subclassifiers=found,
+        routed=SubclassifiersOnTest(first, *on_test),
+        subclassifier_settings=SubclassifiersConfig(),
     )
+
+
+def subclassified(
+    table: LogitTable, parts: Splits, members: tuple[Member, ...], subs: dict[int, Member]
+) -> Subclassified:
+    """Made up, so that the gate opens whatever the made-up networks are worth."""
+    stopping, choosing = (parts.search.take(np.arange(first, 60, 2)) for first in (0, 1))
+    evidence = gather_evidence(table, members, choosing, HUNDREDTHS, CLUSTERS, subs)
+    trial = cross_validate(evidence, "entropy", "hard", seed=0)
+    routing = Routing(CLUSTERS, (0, 1), float(np.median(entropy(evidence.base))))
+    opened = replace(trial, routing=routing, held_out_errors=0)
+    paper, curve = fit_paper(evidence)
+    return Subclassified(
+        member=members[0],
+        first="weighted ensemble",
+        units=HUNDREDTHS,
+        similarity=np.eye(4),
+        stopping=stopping,
+        choosing=choosing,
+        tried=(Clustered(2, CLUSTERS, (1.0, 0.5), subs, {}, paper, curve, (opened,)),),
+        ensemble_errors=trial.base_errors,
+    )
+
+
+def with_trial(findings: Findings, **changes: object) -> Subclassified:
+    assert findings.subclassifiers is not None
+    tried = findings.subclassifiers.tried[0]
+    trial = replace(tried.trials[0], **changes)
+    return replace(findings.subclassifiers, tried=(replace(tried, trials=(trial,)),))
 
 
 def test_best_member_has_the_fewest_errors_where_the_search_was_fitted(world: World) -> None:
@@ -171,8 +211,8 @@ def test_each_result_is_compared_with_the_best_member_on_the_same_images(world: 
     outcomes = {
         key: world.findings.test[key] for key in ("uniform_all", "uniform_selected", "ensemble")
     }
-    assert world.findings.routed_test is not None
-    outcomes["ensemble_subclassifiers"] = world.findings.routed_test[0]
+    assert world.findings.routed is not None
+    outcomes["ensemble_subclassifiers"] = world.findings.routed.chosen.outcome
     assert list(results) == ["best", *outcomes]
     assert results["best"].against_best is None
     for key, outcome in outcomes.items():
@@ -188,17 +228,17 @@ def test_each_result_is_compared_with_the_best_member_on_the_same_images(world: 
 
 def test_routing_is_chosen_where_its_gate_opens_and_the_ensemble_where_not(world: World) -> None:
     assert world.report().chosen.key == "ensemble_subclassifiers"
-    candidate = world.findings.candidates[0]
-    routing = replace(candidate.fitted.routing, threshold=np.inf)
-    shut = replace(candidate, fitted=replace(candidate.fitted, routing=routing))
-    report = world.report(chosen=shut, candidates=(shut,))
+    assert world.findings.subclassifiers is not None
+    routing = world.findings.subclassifiers.tried[0].trials[0].routing
+    shut = with_trial(world.findings, routing=replace(routing, threshold=np.inf))
+    report = world.report(subclassifiers=shut)
     assert report.chosen.key == "ensemble"
     assert report.subclassifiers is not None
     assert report.subclassifiers.threshold is None
 
 
 def test_run_without_sub_classifiers_reports_none(world: World) -> None:
-    report = world.report(base=None, candidates=(), chosen=None, routed_test=None)
+    report = world.report(subclassifiers=None, routed=None)
     assert report.subclassifiers is None
     assert [result.key for result in report.results][-1] == "ensemble"
     assert report.chosen.key == "ensemble"
@@ -209,8 +249,10 @@ def test_sub_classifiers_are_judged_on_the_images_of_their_clusters(world: World
     assert shown is not None
     parts, base = splits(), world.findings.members[0]
     assert [cluster.classes for cluster in shown.clusters] == list(CLUSTERS)
-    subs = world.findings.candidates[0].fitted.subclassifiers
-    for cluster, sub in zip(shown.clusters, subs, strict=True):
+    assert world.findings.subclassifiers is not None
+    assert world.findings.routed is not None
+    subs = world.findings.subclassifiers.tried[0].subclassifiers
+    for cluster, sub in zip(shown.clusters, subs.values(), strict=True):
         inside = np.isin(parts.test.labels, cluster.classes)
         labels, ids = parts.test.labels[inside], parts.test.image_ids[inside]
         classes = np.array(cluster.classes)
@@ -218,32 +260,60 @@ def test_sub_classifiers_are_judged_on_the_images_of_their_clusters(world: World
         theirs = classes[world.table.read(sub.column, ids).argmax(axis=1)]
         assert cluster.test_images == inside.sum()
         assert cluster.train_images == np.isin(parts.train.labels, classes).sum()
-        assert cluster.base_top1_accuracy == pytest.approx((ours == labels).mean())
+        assert cluster.restricted_top1_accuracy == pytest.approx((ours == labels).mean())
+        among_all = world.table.read(base.column, ids).argmax(axis=1)
+        assert cluster.base_top1_accuracy == pytest.approx((among_all == labels).mean())
+        assert (cluster.epochs, cluster.best_epoch) == (5, 2)
         assert cluster.sub_top1_accuracy == pytest.approx((theirs == labels).mean())
         assert cluster.sub_topk_accuracy == 1
-    assert shown.routed_test == world.findings.routed_test[1].sum()
+    routed = {result.key: result.routed for result in shown.results}
+    assert routed["chosen"] == world.findings.routed.chosen.is_routed.sum()
+    errors = {result.key: result.errors for result in shown.results}
+    assert errors["first"] == world.findings.test["ensemble"].errors(1)
+    assert errors["paper"] == world.findings.routed.paper.outcome.errors(1)
     assert np.array(shown.similarity).shape == (4, 4)
+
+
+def test_images_trained_stopped_chosen_and_tested_on_are_disjoint_and_hashed(
+    world: World,
+) -> None:
+    shown, found = world.report().subclassifiers, world.findings.subclassifiers
+    assert shown is not None
+    assert found is not None
+    parts = (splits().train, found.stopping, found.choosing, splits().test)
+    assert [part.sha256 for part in shown.parts] == [part.sha256 for part in parts]
+    ids = [image_id for part in parts for image_id in part.image_ids.tolist()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_examples_are_images_that_routing_turns(world: World) -> None:
+    shown = world.report().subclassifiers
+    assert shown is not None
+    for example in shown.examples:
+        assert (example.answer == example.label) == (example.kind == "fixed")
+        assert (example.first_answer == example.label) == (example.kind == "broken")
+        assert [bar.label for bar in example.sub] == list(CLUSTERS[example.cluster])
+        assert [bar.label for bar in example.first] == [0, 1, 2, 3]
 
 
 def test_curve_is_thinned_and_keeps_its_ends_and_the_best_point(world: World) -> None:
     thresholds = np.append(np.linspace(0.1, 1.3, 999), np.inf)
     errors = np.full(1000, 9)
     errors[537] = 3
+    assert world.findings.subclassifiers is not None
     long = replace(
-        world.findings.candidates[0].curve,
+        world.findings.subclassifiers.tried[0].trials[0].curve,
         thresholds=thresholds,
         errors=errors,
         routed=np.arange(1000)[::-1],
     )
-    candidate = Candidate(world.findings.candidates[0].fitted, long)
-    shown = world.report(chosen=candidate, candidates=(candidate,)).subclassifiers
+    shown = world.report(subclassifiers=with_trial(world.findings, curve=long)).subclassifiers
     assert shown is not None
     found = [(point.threshold, point.search_errors) for point in shown.curve]
-    assert len(found) <= MAX_CURVE_POINTS + 1
+    assert len(found) <= MAX_CURVE_POINTS + 2
     assert found[0] == (thresholds[0], 9)
-    assert found[-1] == (thresholds[998], 9)
+    assert found[-1] == (None, 9)
     assert (thresholds[537], 3) in found
-    assert shown.candidates[0].search_errors == 3
 
 
 def test_data_names_splits_classes_and_what_was_left_out(world: World) -> None:
@@ -282,7 +352,7 @@ def test_example_shows_a_small_picture_of_its_image(world: World) -> None:
 
 def test_nothing_changed_gives_no_example(world: World) -> None:
     same = {name: world.findings.test["ensemble"] for name in world.findings.test}
-    report = world.report(test=same, base=None, candidates=(), chosen=None, routed_test=None)
+    report = world.report(test=same, subclassifiers=None, routed=None)
     assert report.examples == ()
 
 

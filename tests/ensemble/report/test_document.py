@@ -96,7 +96,8 @@ def test_a_selected_member_has_a_weight(report: Report) -> None:
 
 def test_label_clusters_hold_every_class_once(report: Report) -> None:
     dump = report.model_dump()
-    dump["subclassifiers"]["clusters"] = dump["subclassifiers"]["clusters"][:2]
+    tried = dump["subclassifiers"]["tried"][1]
+    tried["clusters"] = tried["clusters"][:2]
     with pytest.raises(ValidationError, match="each of 10 classes once"):
         Report.model_validate(dump)
 

@@ -5,6 +5,7 @@ import pytest
 from ensemble.report.document import Report
 from ensemble.report.figures import (
     Scale,
+    class_bars,
     forest,
     heat_map,
     nice_ticks,
@@ -12,6 +13,7 @@ from ensemble.report.figures import (
     threshold_charts,
     trajectory,
 )
+from ensemble.report.subclassifiers_document import Bar
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def test_the_trajectory_has_a_point_for_each_step(report: Report) -> None:
 
 def test_thresholds_are_drawn_as_steps(report: Report) -> None:
     assert report.subclassifiers is not None
-    charts = threshold_charts(report.subclassifiers, report.search.num_images, digits=1)
+    charts = threshold_charts(report.subclassifiers, digits=1)
     assert charts is not None
     places = [tuple(map(float, point.split(","))) for point in charts[0].points.split()]
     for (x, y), (next_x, next_y) in pairwise(places):
@@ -75,7 +77,7 @@ def test_a_curve_of_one_point_is_not_drawn(report: Report) -> None:
     assert report.subclassifiers is not None
     chosen = report.subclassifiers
     short = chosen.model_copy(update={"curve": chosen.curve[-2:]})
-    assert threshold_charts(short, report.search.num_images, digits=1) is None
+    assert threshold_charts(short, digits=1) is None
 
 
 def test_the_heat_map_puts_label_clusters_together(report: Report) -> None:
@@ -88,3 +90,18 @@ def test_the_heat_map_puts_label_clusters_together(report: Report) -> None:
     by_place = {(cell.y, cell.x): cell.title for cell in drawn.cells}
     assert report.subclassifiers.similarity is not None
     assert by_place[0, 1] == f"zero, three: {report.subclassifiers.similarity[0][3]:.2f}"
+
+
+def test_the_bar_of_the_label_is_marked_and_the_highest_are_named(report: Report) -> None:
+    bars = [Bar(label=k, value=float(-k)) for k in (0, 3, 1)]
+    drawn = class_bars(bars, 1, report.data.classes)
+    assert drawn.first == ("zero", "one", "three")
+    paths = dict(drawn.paths)
+    assert [paths[kind].count("M") for kind in ("answer", "label", "")] == [1, 1, 1]
+    right = class_bars(bars, 0, report.data.classes)
+    assert {kind for kind, _ in right.paths} == {"label", ""}
+
+
+def test_equal_logits_have_bars_too(report: Report) -> None:
+    drawn = class_bars([Bar(label=k, value=-1.0) for k in range(2)], 0, report.data.classes)
+    assert all("nan" not in path for _, path in drawn.paths)

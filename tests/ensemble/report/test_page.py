@@ -178,9 +178,14 @@ def test_a_page_without_subclassifiers_says_so(make_report: MakeReport) -> None:
 
 def test_a_gate_that_never_opens_is_said(report: Report) -> None:
     assert report.subclassifiers is not None
-    shut = report.subclassifiers.model_copy(update={"threshold": None, "routed_test": 0})
+    shut = report.subclassifiers.model_copy(update={"chosen": 0})
     words = Page(render(report.model_copy(update={"subclassifiers": shut}))).words
     assert "the gate stays shut" in words
+
+
+def test_a_label_cluster_without_a_sub_classifier_says_why(report: Report) -> None:
+    words = Page(render(report)).words
+    assert "No sub-classifier; the base answers. the host died three times." in words
 
 
 def test_a_page_without_examples_says_none(make_report: MakeReport) -> None:

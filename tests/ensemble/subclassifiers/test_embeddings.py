@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ensemble import models
-from ensemble.errors import CheckpointError
+from ensemble.errors import ConfigError
 from ensemble.members import Member
 from ensemble.models.heads import find_head
 from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
@@ -40,10 +40,17 @@ def test_head_that_is_the_whole_network_has_no_name(
     assert np.array_equal(rows, network.weight.detach().numpy())
 
 
+def test_head_may_be_a_1x1_convolution(make_member: MakeMember, tmp_path: Path) -> None:
+    network, path = nn.Conv2d(4, 3, 1), tmp_path / "weights.safetensors"
+    checkpoint.save(network, path, {})
+    rows = label_embeddings(make_member(head="", checkpoint=path))
+    assert np.array_equal(rows, network.weight.detach().numpy()[:, :, 0, 0])
+
+
 def test_checkpoint_without_the_head_is_refused(make_member: MakeMember, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     checkpoint.save(nn.Linear(4, 3), path, {})
-    with pytest.raises(CheckpointError, match=r"of 'a' has no tensor 'head\.weight'; expected the"):
+    with pytest.raises(ConfigError, match=r"of 'a' has no tensor 'head\.weight'; expected the"):
         label_embeddings(make_member(checkpoint=path))
 
 
@@ -52,7 +59,7 @@ def test_head_with_other_rows_than_classes_is_refused(
 ) -> None:
     path = tmp_path / "weights.safetensors"
     checkpoint.save(nn.Linear(4, 3), path, {})
-    with pytest.raises(CheckpointError, match=r"weight of 'a' has shape \(3, 4\); .* 5 classes"):
+    with pytest.raises(ConfigError, match=r"weight of 'a' has shape \(3, 4\); .* 5 classes"):
         label_embeddings(make_member(num_classes=5, head="", checkpoint=path))
 
 

@@ -69,6 +69,18 @@ def test_shift_stays_within_its_bound() -> None:
     assert float(shifted[:, :, 4, 4].max()) > 0
 
 
+def test_images_that_only_move_do_so_by_whole_pixels_each_as_likely() -> None:
+    images = torch.zeros(900, 1, 16, 16)
+    images[:, :, 8, 8] = 1
+    moved = augment(images, STILL.model_copy(update={"max_shift": 0.0625}), rng())
+    bright = moved[:, 0] > 0.99
+    assert bright.sum(dim=(1, 2)).eq(1).all()
+    counts = bright.sum(dim=0)[7:10, 7:10]
+    assert int(counts.sum()) == 900
+    # Nine places, 100 images expected at each.
+    assert 60 < int(counts.min()) <= int(counts.max()) < 140
+
+
 def test_same_generator_state_gives_the_same_images() -> None:
     images = torch.rand(4, 3, 16, 16)
     first, second = (augment(images, AugmentationConfig(), rng(5)) for _ in range(2))

@@ -15,10 +15,11 @@ from ensemble.images.shard import BadImage, ImageShard, plan_shards
 from ensemble.images.sources import decode_shard
 from ensemble.members import load_member
 from ensemble.models.heads import find_head
-from ensemble.training.header import read_bad_images
+from ensemble.predict import predict
+from ensemble.training.header import read_bad_images, read_metadata
 from ensemble.training.member import load_network, train_member
 from ensemble.training.recipe import AugmentationConfig, RecipeConfig
-from ensemble.training.task import TrainTask
+from ensemble.training.task import Stopping, TrainTask
 from ensemble.view_settings import CenterView
 
 CPU = torch.device("cpu")
@@ -128,6 +129,43 @@ def test_sub_classifier_starts_from_the_rows_of_its_classes(tmp_path: Path) -> N
     assert all(
         torch.allclose(after[key], before[key], atol=1e-6) for key in before if "head" not in key
     )
+
+
+def test_one_cluster_of_all_classes_and_no_epoch_is_the_base(tmp_path: Path) -> None:
+    data = shards(IMAGES.image_ids.tolist())
+    base = load_member("base", train_member(task(tmp_path), data, CPU), CenterView(), "d" * 64)
+    recipe = RecipeConfig(epochs=0, augmentation=None)
+    everything = tuple(range(10))
+    sub_task = TrainTask.of_subclassifier(base, IMAGES, everything, recipe, 0, tmp_path)
+    sub = load_member("sub", train_member(sub_task, data, CPU), CenterView(), "d" * 64)
+    rows = [predict(load_network(member), member, data[0], CPU) for member in (base, sub)]
+    assert rows[0].log_probabilities.tobytes() == rows[1].log_probabilities.tobytes()
+
+
+def test_fine_tuning_is_judged_on_the_stopping_images_of_its_classes_alone(
+    tmp_path: Path,
+) -> None:
+    index = SOURCE.index().take(np.arange(80))
+    data = shards(index.image_ids.tolist())
+    base = load_member("base", train_member(task(tmp_path), data, CPU), CenterView(), "d" * 64)
+    stopping = Stopping(index.take(np.arange(40, 80)), patience=1)
+    # So high a rate that an epoch can only do harm.
+    recipe = RecipeConfig(
+        epochs=3,
+        augmentation=None,
+        optimizer={"kind": "sgd", "lr": 2, "momentum": 0.0, "nesterov": False},
+    )
+    mine = TrainTask.of_subclassifier(base, IMAGES, (1, 3), recipe, 0, tmp_path, stopping)
+    assert mine.stopping is not None
+    assert set(mine.stopping.images.labels.tolist()) == {1, 3}
+    assert not set(mine.stopping.images.image_ids) & set(mine.images.image_ids)
+    assert mine.key != TrainTask.of_subclassifier(base, IMAGES, (1, 3), recipe, 0, tmp_path).key
+    path = train_member(mine, data, CPU)
+    told = read_metadata(path)
+    assert int(told["best_epoch"]) <= int(told["epochs"]) <= 3
+    assert not mine.progress.exists()
+    before = path.stat().st_mtime_ns
+    assert train_member(mine, [], CPU).stat().st_mtime_ns == before  # it is there
 
 
 def test_network_of_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_recipe_survives_json() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"epochs": 0}, "greater than 0"),
+        ({"epochs": -1}, "greater than or equal to 0"),
         ({"batch_size": 1}, "greater than or equal to 2"),
         ({"input_size": 3}, "greater than or equal to 4"),
         ({"label_smoothing": 1.0}, "less than 1"),

@@ -1,0 +1,229 @@
+"""Choosing gate, threshold and routing, and which sub-classifiers are used, by cross-validation.
+
+All of it looks at search images that no sub-classifier was trained or stopped on, and is judged on
+those folds of them that it was not fitted on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ensemble import metrics
+from ensemble.search.crossfit import stratified_folds
+from ensemble.subclassifiers.gates import Gate, cluster_masses, fit_logistic, score
+from ensemble.subclassifiers.label_clusters import LabelClusters
+from ensemble.subclassifiers.route import (
+    Routing,
+    Subs,
+    is_asked,
+    is_routed,
+    may_route,
+    rank_scores,
+)
+from ensemble.subclassifiers.settings import GateKind, RoutingKind
+
+NUM_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What base and sub-classifiers said of the images that a gate is chosen on.
+
+    Attributes:
+        clusters: Label clusters.
+        base: The base's probabilities.
+        subs: Those of each sub-classifier that there is.
+        labels: The truth.
+    """
+
+    clusters: LabelClusters
+    base: Float[np.ndarray, "image class"]
+    subs: Subs
+    labels: Int[np.ndarray, "image"]
+
+    def take(self, rows: Int[np.ndarray, "row"]) -> "Evidence":
+        """Some of the images."""
+        subs = {number: sub[rows] for number, sub in self.subs.items()}
+        return Evidence(self.clusters, self.base[rows], subs, self.labels[rows])
+
+    def paper_routing(self) -> Routing:
+        """The paper's gate and routing with every sub-classifier that there is; still shut."""
+        return Routing(self.clusters, tuple(sorted(self.subs)))
+
+    @property
+    def is_base_wrong(self) -> Bool[np.ndarray, "image"]:
+        """Top-1 errors of the base."""
+        return metrics.ranks(self.base, self.labels) > 0
+
+    def is_wrong(
+        self, routing: Routing, routed: Bool[np.ndarray, "image"]
+    ) -> Bool[np.ndarray, "image"]:
+        """Top-1 errors with some images routed."""
+        scores = rank_scores(self.base, self.subs, routing, routed)
+        return metrics.ranks(scores, self.labels) > 0
+
+
+@dataclass(frozen=True)
+class RoutingCurve:
+    """Errors at every threshold that makes a difference.
+
+    Attributes:
+        thresholds: Rising; the last is infinite (nothing is routed).
+        errors: Images whose first answer is wrong.
+        routed: Images that are routed.
+    """
+
+    thresholds: Float[np.ndarray, "threshold"]
+    errors: Int[np.ndarray, "threshold"]
+    routed: Int[np.ndarray, "threshold"]
+
+    @property
+    def best(self) -> int:
+        """Index of the threshold with the fewest errors; of equals, the one that routes least."""
+        return int(np.flatnonzero(self.errors == self.errors.min())[-1])
+
+    @property
+    def best_threshold(self) -> float:
+        """The threshold with the fewest errors."""
+        return float(self.thresholds[self.best])
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A gate and a routing for one number of label clusters, and how they do on held-out images.
+
+    Attributes:
+        routing: Fitted on all images; shut if it does not gain on held-out ones.
+        curve: Errors on all images by threshold.
+        num_images: All images.
+        base_errors: Of the base on them.
+        held_out_errors: Of gates that were fitted without the image's fold.
+        held_out_routed: Images that those gates routed.
+        gains: For each label cluster: images of its slice put right less those put wrong, held out. A
+            routed image is of the slice of the likeliest label cluster that was asked.
+    """
+
+    routing: Routing
+    curve: RoutingCurve
+    num_images: int
+    base_errors: int
+    held_out_errors: int
+    held_out_routed: int
+    gains: tuple[int, ...]
+
+
+def routing_curve(evidence: Evidence, routing: Routing) -> RoutingCurve:
+    """Errors at every threshold, from one pass over the images in the order of their score."""
+    base_wrong = evidence.is_base_wrong
+    scores = score(routing.gate, evidence.base, routing.clusters)
+    # A broken row has no score: its gate stays shut at every threshold.
+    opens = may_route(evidence.base, routing) & ~np.isnan(scores)
+    gain = evidence.is_wrong(routing, opens).astype(np.int64) - base_wrong
+    thresholds, index = np.unique(scores[opens], return_inverse=True)
+    # Routing all images with a score >= thresholds[i] changes the errors by the gains from i on.
+    gain_at = np.bincount(index, weights=gain[opens], minlength=len(thresholds)).astype(np.int64)
+    count_at = np.bincount(index, minlength=len(thresholds))
+    return RoutingCurve(
+        thresholds=np.append(thresholds, np.inf),
+        errors=int(base_wrong.sum()) + np.append(np.cumsum(gain_at[::-1])[::-1], 0),
+        routed=np.append(np.cumsum(count_at[::-1])[::-1], 0),
+    )
+
+
+def fit_paper(evidence: Evidence) -> tuple[Routing, RoutingCurve]:
+    """The entropy threshold with the fewest errors, for hard routing to every sub-classifier.
+
+    Source: P2 §IV-1: e is chosen on validation images.
+    """
+    routing = evidence.paper_routing()
+    curve = routing_curve(evidence, routing)
+    return replace(routing, threshold=curve.best_threshold), curve
+
+
+def cross_validate(evidence: Evidence, gate: GateKind, kind: RoutingKind, seed: int) -> Trial:
+    """Fit a gate without each fold in turn and judge it there, then fit it on all images.
+
+    A sub-classifier is used only if its slice gains on held-out images.
+    """
+    num_images = len(evidence.labels)
+    base_wrong = evidence.is_base_wrong
+    wrong, slices = base_wrong.copy(), np.full(num_images, -1)
+    if num_images >= NUM_FOLDS:
+        folds = stratified_folds(evidence.labels, NUM_FOLDS, seed)
+        for fold in range(NUM_FOLDS):
+            fitted, _ = _fit(evidence.take(np.flatnonzero(folds != fold)), gate, kind)
+            rows = np.flatnonzero(folds == fold)
+            part = evidence.take(rows)
+            wrong[rows] = part.is_wrong(fitted, is_routed(part.base, fitted))
+            slices[rows] = _slices(part, fitted)
+    gains = _slice_gains(evidence, base_wrong, wrong, slices)
+    used = tuple(number for number, gain in enumerate(gains) if gain > 0)
+    routing, curve = _fit_threshold(evidence, gate, kind, used)
+    if wrong.sum() >= base_wrong.sum():
+        routing = replace(routing, threshold=np.inf)
+    return Trial(
+        routing=routing,
+        curve=curve,
+        num_images=num_images,
+        base_errors=int(base_wrong.sum()),
+        held_out_errors=int(wrong.sum()),
+        held_out_routed=int((slices >= 0).sum()),
+        gains=gains,
+    )
+
+
+def best_trial(trials: Sequence[Trial]) -> int:
+    """Index of the trial with the fewest held-out errors; of equals, the one that routes least."""
+
+    def cost(index: int) -> tuple[int, int, int, int]:
+        trial = trials[index]
+        clusters = len(trial.routing.clusters)
+        return trial.held_out_errors, trial.held_out_routed, clusters, index
+
+    return min(range(len(trials)), key=cost)
+
+
+def _fit(evidence: Evidence, gate: GateKind, kind: RoutingKind) -> tuple[Routing, RoutingCurve]:
+    """Fit with all sub-classifiers, then again with those whose slice gains."""
+    everyone = tuple(sorted(evidence.subs))
+    routing, curve = _fit_threshold(evidence, gate, kind, everyone)
+    wrong = evidence.is_wrong(routing, is_routed(evidence.base, routing))
+    slices = _slices(evidence, routing)
+    gains = _slice_gains(evidence, evidence.is_base_wrong, wrong, slices)
+    used = tuple(number for number in everyone if gains[number] > 0)
+    if used in (everyone, ()):
+        return routing, curve
+    return _fit_threshold(evidence, gate, kind, used)
+
+
+def _fit_threshold(
+    evidence: Evidence, gate: GateKind, kind: RoutingKind, used: tuple[int, ...]
+) -> tuple[Routing, RoutingCurve]:
+    routing = Routing(evidence.clusters, used, kind=kind, gate=Gate(gate))
+    if gate == "logistic":
+        opens = may_route(evidence.base, routing)
+        wrong = evidence.is_wrong(routing, opens)
+        fitted = fit_logistic(evidence.base, evidence.clusters, evidence.is_base_wrong, wrong)
+        routing = replace(routing, gate=fitted)
+    curve = routing_curve(evidence, routing)
+    return replace(routing, threshold=curve.best_threshold), curve
+
+
+def _slices(evidence: Evidence, routing: Routing) -> Int[np.ndarray, "image"]:
+    """The likeliest label cluster that each image's sub-classifiers were asked of; -1 for none."""
+    asked = is_asked(evidence.base, routing)
+    masses = np.where(asked, cluster_masses(evidence.base, evidence.clusters), -1)
+    return np.where(asked.any(axis=1), masses.argmax(axis=1), -1)
+
+
+def _slice_gains(
+    evidence: Evidence,
+    base_wrong: Bool[np.ndarray, "image"],
+    wrong: Bool[np.ndarray, "image"],
+    slices: Int[np.ndarray, "image"],
+) -> tuple[int, ...]:
+    gain, routed = base_wrong.astype(np.int64) - wrong, slices >= 0
+    found = np.bincount(slices[routed], weights=gain[routed], minlength=len(evidence.clusters))
+    return tuple(int(value) for value in found)

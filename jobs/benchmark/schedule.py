@@ -1,0 +1,164 @@
+"""`ensemble benchmark schedule`: fine-tunes and the search side by side, against one after the other."""
+
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
+from rich.console import Console
+
+from cluster.pool import Pool, open_pool
+from cluster.search import start_search
+from cluster.settings import ClusterConfig
+from ensemble.config import Config, check
+from ensemble.figures import FigureCache
+from ensemble.images.settings import DigitsConfig, SplitConfig
+from ensemble.images.shard import plan_shards
+from ensemble.images.sources import open_source
+from ensemble.images.split import split
+from ensemble.members import load_member
+from ensemble.search.builder import OutrankingBuilder
+from ensemble.search.config import SearchConfig
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.synthetic import SyntheticPool
+from ensemble.training.recipe import RecipeConfig
+from ensemble.training.task import TrainTask
+from ensemble.view_settings import CenterView
+from jobs.search_settings import read_settings
+
+
+class ScheduleBenchmarkConfig(Config):
+    """How many networks are fine-tuned on how many hosts, beside how long a search."""
+
+    hosts: PositiveInt = 2
+    """Host actors; more than there are cores stand for other machines, and share the cores."""
+    num_clusters: PositiveInt = 8
+    """Networks that are fine-tuned."""
+    epochs: PositiveInt = 15
+    """Of each."""
+    train_images: PositiveInt = 600
+    """Digits that are trained on."""
+    search_images: PositiveInt = 5000
+    """Images of the made-up pool that is searched."""
+    search_classes: PositiveInt = 100
+    """Its classes."""
+    search_members: PositiveInt = 13
+    """Its members."""
+    seed: NonNegativeInt = 0
+    """Of all of it."""
+    out: Path = Path("schedule-benchmark.json")
+    """Where the figures go."""
+
+
+@dataclass(frozen=True)
+class _Walls:
+    """Seconds from the start until something was done."""
+
+    search: float
+    fine_tunes: float
+    everything: float
+
+
+def benchmark_schedule(words: Sequence[str], console: Console) -> None:
+    """Measure both schedules with the same tasks, and write the figures.
+
+    Raises:
+        ConfigError: A word is not a setting.
+    """
+    config = check(ScheduleBenchmarkConfig, read_settings(words), "the command")
+    table = _made_up_table(config)
+    cluster = ClusterConfig(device="cpu", hosts=config.hosts)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_pool(cluster, DigitsConfig(), FigureCache(Path(folder) / "figures")) as pool,
+    ):
+        base = _tasks(pool, config, Path(folder), ())
+        apart = _one_after_the_other(
+            pool, table, _tasks(pool, config, Path(folder) / "apart", base)
+        )
+        together = _side_by_side(pool, table, _tasks(pool, config, Path(folder) / "both", base))
+    figures = {
+        "config": config.model_dump(mode="json"),
+        "side_by_side": asdict(together),
+        "one_after_the_other": asdict(apart),
+        "search_waits": together.search > together.fine_tunes,
+    }
+    config.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    console.print(
+        f"{config.num_clusters} fine-tunes and a search on {config.hosts} hosts: "
+        f"{together.everything:.1f} s side by side (the search was done after "
+        f"{together.search:.1f} s), {apart.everything:.1f} s one after the other (the search alone "
+        f"{apart.search:.1f} s).\nfigures: {config.out}",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _made_up_table(config: ScheduleBenchmarkConfig) -> OutrankingTable:
+    made_up = SyntheticPool(config.search_members, config.search_classes, seed=config.seed)
+    labels = made_up.labels(config.search_images)
+    builder = OutrankingBuilder(tuple(f"member {i}" for i in range(config.search_members)))
+    builder.add(list(made_up.columns(labels)), labels)
+    return builder.finish()
+
+
+def _tasks(
+    pool: Pool, config: ScheduleBenchmarkConfig, folder: Path, base: tuple[TrainTask, ...]
+) -> tuple[TrainTask, ...]:
+    """A base to start from if there is none yet, the fine-tunes from it if there is."""
+    index = open_source(DigitsConfig()).index()
+    parts = split(index, SplitConfig(train=config.train_images, search=100), config.seed)
+    recipe = RecipeConfig(epochs=config.epochs if base else 1)
+    if not base:
+        # One for each host, so that none has libraries left to load when the clock runs.
+        task = TrainTask("base", "resnet14_small", recipe, 0, parts.train, tuple(range(10)), folder)
+        tasks = tuple(replace(task, seed=seed) for seed in range(pool.num_hosts))
+        _train(pool, tasks)
+        return tasks
+    member = load_member("base", base[0].checkpoint, CenterView(), index.sha256)
+    # Clusters of two classes that overlap, because ten digits do not make eight that do not.
+    return tuple(
+        TrainTask.of_subclassifier(
+            member, parts.train, (number % 9, number % 9 + 1), recipe, number, folder
+        )
+        for number in range(config.num_clusters)
+    )
+
+
+def _train(pool: Pool, tasks: tuple[TrainTask, ...]) -> None:
+    ids = np.unique(np.concatenate([task.images.image_ids for task in tasks]))
+    for _ in pool.train(tasks, plan_shards(ids.tolist(), 256)):
+        pass
+
+
+def _side_by_side(pool: Pool, table: OutrankingTable, tasks: tuple[TrainTask, ...]) -> _Walls:
+    started, search_done = time.perf_counter(), []
+    search = start_search(table, SearchConfig(kind="auto"))
+
+    def wait() -> None:
+        search.result()
+        search_done.append(time.perf_counter() - started)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    _train(pool, tasks)
+    fine_tunes = time.perf_counter() - started
+    waiting.join()
+    return _Walls(search_done[0], fine_tunes, time.perf_counter() - started)
+
+
+def _one_after_the_other(
+    pool: Pool, table: OutrankingTable, tasks: tuple[TrainTask, ...]
+) -> _Walls:
+    started = time.perf_counter()
+    start_search(table, SearchConfig(kind="auto")).result()
+    search = time.perf_counter() - started
+    for task in tasks:
+        _train(pool, (task,))
+    everything = time.perf_counter() - started
+    return _Walls(search, everything - search, everything)
