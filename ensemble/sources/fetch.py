@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError
 
 from ensemble.errors import CheckpointError
 from ensemble.sources.settings import WeightsConfig
@@ -90,6 +91,8 @@ def _from_url(file: PublishedFile) -> Path:
     try:
         torch.hub.download_url_to_file(file.url, str(folder / file.name), progress=False)
     except OSError as error:  # URLError is one
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         raise _unreachable(file, error) from error
     return folder / file.name
 

@@ -63,7 +63,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", models.known())
+@pytest.mark.parametrize("name", sorted(models.SMALL))
 def test_small_architecture_is_dense_by_the_definition(name: str) -> None:
     network = liven(models.build(name, 10, seed=1)).eval()
     dense = to_dense(network, 16)

@@ -63,7 +63,7 @@ def predicted(
 # Sub-classifiers have fewer outputs, and a kernel of its own may compute them.
 @pytest.mark.parametrize(
     ("architecture", "num_classes"),
-    [*((name, 10) for name in models.known()), ("densenet_small", 3), ("vgg11_small", 3)],
+    [*((name, 10) for name in sorted(models.SMALL)), ("densenet_small", 3), ("vgg11_small", 3)],
 )
 def test_predictions_are_the_same_to_the_bit_whatever_the_shards_and_their_order(
     make_member: MakeMember, architecture: str, num_classes: int
@@ -258,5 +258,5 @@ def test_flops_are_those_of_the_matrix_product_for_every_view(make_member: MakeM
     counted = count_flops(Linear(10, size), member, CPU)
     assert counted == 2 * 3 * size * size * 10 * num_views
     shard = decode_shard(SOURCE, plan_shards(IDS, 4)[0])
-    block = predict(Linear(10, size), member, shard, CPU, counted)
+    block = predict(Linear(10, size), member, shard, CPU, flops_per_image=counted)
     assert (block.flops_per_image, block.gpu_bytes) == (counted, None)

@@ -172,5 +172,5 @@ def test_network_of_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     path = train_member(task(tmp_path), shards(IMAGES.image_ids.tolist()), CPU)
     member = load_member("a", path, CenterView(), "d" * 64)
     path.unlink()
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match="cannot read"):
         load_network(member)
