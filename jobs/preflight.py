@@ -90,9 +90,9 @@ def describe(verdict: Verdict, alpha: float) -> str:
     )
     if reference is None or verdict.p_value is None:
         return f"?    {verdict.member}: {seen}; no reference to hold it to"
-    against = f"{reference.top1_error:g} % and {reference.top5_error:g} %"
-    if reference.top5_error is None:
-        against = f"{reference.top1_error:g} %"
+    against = f"{reference.top1_error:g} %"
+    if reference.top5_error is not None:
+        against += f" and {reference.top5_error:g} %"
     if verdict.is_passed(alpha):
         return f"ok   {verdict.member}: {seen}; reference {against}"
     return (

@@ -89,6 +89,8 @@ def needed_paths(config: RunConfig) -> tuple[str, ...]:
 def _paths(value: object) -> Iterator[Path]:
     if isinstance(value, Path):
         yield value
+    elif isinstance(value, str) and value.startswith("/"):
+        yield Path(value)  # a setting that takes a path or s3://
     elif isinstance(value, BaseModel):
         yield from (
             path for name in type(value).model_fields for path in _paths(getattr(value, name))

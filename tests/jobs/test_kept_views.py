@@ -38,7 +38,7 @@ def test_every_kept_view_is_weighed_and_the_network_is_saved_once(
     (tmp_path / "views.yaml").write_text(CONFIG)
     done = command("run", "views.yaml", "name=views", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "plan: 5 columns" in done.stdout
+    assert "table: 5 columns" in done.stdout
     folder = tmp_path / "runs" / "views"
     report = Report.model_validate_json((folder / "report.json").read_text())
     assert [member.name for member in report.members] == NAMES
