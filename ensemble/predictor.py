@@ -12,21 +12,22 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import (
-    Field,
-    FiniteFloat,
-    NonNegativeInt,
-    PositiveInt,
     ValidationError,
-    model_validator,
 )
 
 from ensemble import metrics
-from ensemble.config import S3_SCHEME, Config
+from ensemble.artifact import (
+    ArtifactDocument,
+    FallbackEntry,
+    MemberEntry,
+    RoutingEntry,
+    SubclassifierEntry,
+)
+from ensemble.config import S3_SCHEME
 from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import FittedRouting
 from ensemble.fetch import FetchedFolder
@@ -36,69 +37,9 @@ from ensemble.search.fixed_point import to_units
 from ensemble.search.missing import WithoutMember
 from ensemble.subclassifiers.gates import Gate
 from ensemble.subclassifiers.route import Routing, answer, is_asked, is_routed, rank_scores
-from ensemble.subclassifiers.settings import GateKind, RoutingKind
 from ensemble.table.storage import S3Config
-from ensemble.view_settings import Views
 
 _DOCUMENT = "ensemble.json"
-
-
-class _MemberEntry(Config):
-    name: str
-    file: str
-    sha256: str
-    weight_units: PositiveInt
-    views: Views
-
-
-class _SubclassifierEntry(Config):
-    classes: tuple[NonNegativeInt, ...]
-    file: str
-    sha256: str
-    views: Views
-
-
-class _RoutingEntry(Config):
-    threshold: FiniteFloat
-    gate: GateKind = "entropy"
-    coefficients: tuple[FiniteFloat, ...] = ()
-    kind: RoutingKind = "hard"
-    clusters: tuple[tuple[NonNegativeInt, ...], ...] = ()
-    """Those of the sub-classifiers, in their order, if there are no others."""
-    subclassifiers: tuple[_SubclassifierEntry, ...] = Field(min_length=1)
-
-
-class _FallbackEntry(Config):
-    missing: str
-    weight_units: dict[str, PositiveInt] = Field(min_length=1)
-
-
-class _Document(Config):
-    schema_version: Literal[1] = 1
-    classes: tuple[str, ...]
-    data_sha256: str
-    search: str
-    members: tuple[_MemberEntry, ...] = Field(min_length=1)
-    routing: _RoutingEntry | None = None
-    fallbacks: tuple[_FallbackEntry, ...] = ()
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Every file that it names."""
-        subclassifiers = self.routing.subclassifiers if self.routing else ()
-        return (*(m.file for m in self.members), *(s.file for s in subclassifiers))
-
-    @model_validator(mode="after")
-    def _check_fallbacks(self) -> "_Document":
-        names = {member.name for member in self.members}
-        for fallback in self.fallbacks:
-            named = {fallback.missing, *fallback.weight_units}
-            if not named <= names or fallback.missing in fallback.weight_units:
-                raise ValueError(
-                    f"the weights without {fallback.missing!r} are of {sorted(named)}; expected "
-                    f"other members of {sorted(names)}."
-                )
-        return self
 
 
 @dataclass(frozen=True)
@@ -141,7 +82,7 @@ def save(
     for part in ("members", "subclassifiers"):
         (building / part).mkdir(parents=True)
     entries = [
-        _MemberEntry(
+        MemberEntry(
             name=member.name,
             file=_copy(member, building, f"members/{member.pool_name}.safetensors"),
             sha256=member.weights_sha256,
@@ -152,7 +93,7 @@ def save(
         if weight
     ]
     opens = routing is not None and routing.routing.is_open
-    document = _Document(
+    document = ArtifactDocument(
         classes=tuple(classes),
         data_sha256=members[0].data_sha256,
         search=search,
@@ -192,9 +133,9 @@ def load(
     return predictor
 
 
-def _read_document(folder: Path) -> _Document:
+def _read_document(folder: Path) -> ArtifactDocument:
     try:
-        return _Document.model_validate_json((folder / _DOCUMENT).read_bytes())
+        return ArtifactDocument.model_validate_json((folder / _DOCUMENT).read_bytes())
     except OSError as error:
         raise CheckpointError(
             f"cannot read {folder / _DOCUMENT}: {error.strerror}. Expected the `ensemble` folder of "
@@ -327,17 +268,17 @@ def _copy(member: Member, folder: Path, file: str) -> str:
     return file
 
 
-def _save_routing(folder: Path, fitted: FittedRouting) -> _RoutingEntry:
+def _save_routing(folder: Path, fitted: FittedRouting) -> RoutingEntry:
     routing = fitted.routing
     members = [fitted.subclassifiers[number] for number in routing.used]
-    return _RoutingEntry(
+    return RoutingEntry(
         threshold=routing.threshold,
         gate=routing.gate.kind,
         coefficients=routing.gate.coefficients,
         kind=routing.kind,
         clusters=routing.clusters,
         subclassifiers=tuple(
-            _SubclassifierEntry(
+            SubclassifierEntry(
                 classes=member.classes,
                 file=_copy(member, folder, f"subclassifiers/{number}.safetensors"),
                 sha256=member.weights_sha256,
@@ -349,7 +290,7 @@ def _save_routing(folder: Path, fitted: FittedRouting) -> _RoutingEntry:
 
 
 def _load_routing(
-    folder: Path, document: _Document, units: Int[np.ndarray, "member"], trust_code: bool
+    folder: Path, document: ArtifactDocument, units: Int[np.ndarray, "member"], trust_code: bool
 ) -> FittedRouting:
     entry = document.routing
     assert entry is not None
@@ -380,9 +321,9 @@ def _index_of(folder: Path, clusters: tuple[tuple[int, ...], ...], classes: tupl
     return clusters.index(classes)
 
 
-def _save_fallback(fallback: WithoutMember) -> _FallbackEntry:
+def _save_fallback(fallback: WithoutMember) -> FallbackEntry:
     units = to_units(np.array(list(fallback.weights.values()))).tolist()
-    return _FallbackEntry(
+    return FallbackEntry(
         missing=fallback.member, weight_units=dict(zip(fallback.weights, units, strict=True))
     )
 
@@ -390,7 +331,7 @@ def _save_fallback(fallback: WithoutMember) -> _FallbackEntry:
 def _load_member(
     folder: Path,
     name: str,
-    entry: _MemberEntry | _SubclassifierEntry,
+    entry: MemberEntry | SubclassifierEntry,
     classes: tuple[int, ...],
     data_sha256: str,
     trust_code: bool,

@@ -6,8 +6,8 @@ changes, optional dropout between the two convolutions.
 
 Departures for small images: none but the depth and the widening factor.
 
-Parameters at 10 classes: `wide_resnet10_2` 303,706, `wide_resnet16_2` 691,674, `wide_resnet28_10`
-36,479,194.
+Parameters at 10 classes: `wide_resnet10_2` 303,706, `wide_resnet16_2` 691,674,
+`wide_resnet28_10` 36,479,194.
 """
 
 import torch

@@ -24,6 +24,7 @@ def test_small_benchmark_of_views_has_every_figure(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.nightly
 def test_small_benchmark_of_predict_has_every_figure(tmp_path: Path) -> None:
     words = ["input_size=32", "shards=2", "repeats=1", "members=3", "width=64", "height=48"]
     found = benchmark_predict([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))

@@ -32,6 +32,7 @@ cluster: {device: cpu, hosts: 2, shard_images: 64, object_store_mb: 128}
 NAMES = ["kept@dense16", "kept@dense16-flip", "kept@dense20", "kept@dense20-flip", "plain"]
 
 
+@pytest.mark.nightly
 def test_every_kept_view_is_weighed_and_the_network_is_saved_once(
     command: Command, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def client(moto_port: int, tmp_path: Path) -> Any:
     return client
 
 
+@pytest.mark.nightly
 def test_a_run_on_s3_leaves_everything_there_and_another_machine_goes_on_with_it(
     client: Any, moto_port: int, tmp_path: Path, environment: dict[str, str]
 ) -> None:

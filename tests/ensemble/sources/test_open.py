@@ -350,13 +350,13 @@ def test_checkpoint_of_ours_is_used_as_it_lies(
         bring(f"checkpoint:{resnet[1]}")
 
 
-def test_network_without_a_linear_head_has_no_label_embeddings(
+def test_last_convolution_is_the_head_of_a_network_without_a_linear_layer(
     bring: Import, tmp_path: Path
 ) -> None:
     network = torchvision.models.squeezenet1_1(num_classes=7)
     torch.save(network.state_dict(), tmp_path / "a.pth")
     source = given(tmp_path / "a.pth", "torchvision/squeezenet1_1")
-    assert bring(source, preprocessing=PREPROCESSING).head == ""
+    assert bring(source, preprocessing=PREPROCESSING).head == "classifier.1"
 
 
 def test_tiny_is_what_the_other_tests_take_it_for() -> None:

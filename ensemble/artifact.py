@@ -1,0 +1,77 @@
+"""What `ensemble.json` of an artifact says, as values."""
+
+from typing import Literal
+
+from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
+
+from ensemble.config import Config
+from ensemble.subclassifiers.settings import GateKind, RoutingKind
+from ensemble.view_settings import Views
+
+
+class MemberEntry(Config):
+    """A member with a weight."""
+
+    name: str
+    file: str
+    sha256: str
+    weight_units: PositiveInt
+    views: Views
+
+
+class SubclassifierEntry(Config):
+    """A sub-classifier."""
+
+    classes: tuple[NonNegativeInt, ...]
+    file: str
+    sha256: str
+    views: Views
+
+
+class RoutingEntry(Config):
+    """Gate, routing, and whom they lead to."""
+
+    threshold: FiniteFloat
+    gate: GateKind = "entropy"
+    coefficients: tuple[FiniteFloat, ...] = ()
+    kind: RoutingKind = "hard"
+    clusters: tuple[tuple[NonNegativeInt, ...], ...] = ()
+    """Those of the sub-classifiers, in their order, if there are no others."""
+    subclassifiers: tuple[SubclassifierEntry, ...] = Field(min_length=1)
+
+
+class FallbackEntry(Config):
+    """Weights for the loss of one member."""
+
+    missing: str
+    weight_units: dict[str, PositiveInt] = Field(min_length=1)
+
+
+class ArtifactDocument(Config):
+    """All of it."""
+
+    schema_version: Literal[1] = 1
+    classes: tuple[str, ...]
+    data_sha256: str
+    search: str
+    members: tuple[MemberEntry, ...] = Field(min_length=1)
+    routing: RoutingEntry | None = None
+    fallbacks: tuple[FallbackEntry, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that it names."""
+        subclassifiers = self.routing.subclassifiers if self.routing else ()
+        return (*(m.file for m in self.members), *(s.file for s in subclassifiers))
+
+    @model_validator(mode="after")
+    def _check_fallbacks(self) -> "ArtifactDocument":
+        names = {member.name for member in self.members}
+        for fallback in self.fallbacks:
+            named = {fallback.missing, *fallback.weight_units}
+            if not named <= names or fallback.missing in fallback.weight_units:
+                raise ValueError(
+                    f"the weights without {fallback.missing!r} are of {sorted(named)}; expected "
+                    f"other members of {sorted(names)}."
+                )
+        return self
