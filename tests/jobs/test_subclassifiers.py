@@ -48,6 +48,7 @@ def test_parts_are_disjoint_and_hashed(first: Path) -> None:
     assert [result.key for result in shown.results] == ["first", "paper", "chosen"]
 
 
+@pytest.mark.nightly
 def test_another_gate_computes_nothing_anew(
     copy: Path, command: Command, tiny_config: Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_another_gate_computes_nothing_anew(
     assert ours == theirs
 
 
+@pytest.mark.nightly
 def test_a_label_cluster_that_fails_falls_back_to_the_base_and_is_named(
     copy: Path, command: Command, tiny_config: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_photographs_of_scikit_learn_are_what_they_show(
     assert set(top5[1]) & {985, 309, 308, 723, 325}  # daisy, bee, fly, pinwheel, butterfly
 
 
+@pytest.mark.nightly
 def test_timms_architecture_says_the_same_as_the_packages_own(
     bring: Import, tmp_path: Path, photographs: ImageShard
 ) -> None:
