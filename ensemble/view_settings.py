@@ -186,7 +186,7 @@ class DenseAndMultiCrop(_Averaged):
     """Rows and columns of the grid of crops."""
 
 
-Policy = Annotated[
+AnyPolicy = (
     CenterView
     | FlipViews
     | ShiftsAndScales
@@ -198,9 +198,9 @@ Policy = Annotated[
     | DenseAndMultiCrop
     | Square
     | Crop
-    | Whole,
-    Field(discriminator="kind"),
-]
+    | Whole
+)
+Policy = Annotated[AnyPolicy, Field(discriminator="kind")]
 
 
 class ListedViews(_Averaged):
@@ -221,22 +221,7 @@ class ListedViews(_Averaged):
         return views
 
 
-Views = Annotated[
-    CenterView
-    | FlipViews
-    | ShiftsAndScales
-    | TenCrop
-    | Crops144
-    | DenseViews
-    | MultiScale
-    | MultiCrop
-    | DenseAndMultiCrop
-    | Square
-    | Crop
-    | Whole
-    | ListedViews,
-    Field(discriminator="kind"),
-]
+Views = Annotated[AnyPolicy | ListedViews, Field(discriminator="kind")]
 
 
 def average_of(views: Views) -> Average:

@@ -17,7 +17,7 @@ from ensemble import predictor
 from ensemble.errors import ConfigError
 from ensemble.evaluation import StreamingOutranking, evaluate
 from ensemble.images.shard import BadImage
-from ensemble.images.sources import open_source
+from ensemble.images.sources import Source, open_source
 from ensemble.images.split import Splits, split
 from ensemble.members import Member, MemberConfig, view_names
 from ensemble.report import document
@@ -120,22 +120,30 @@ def run(
             findings = _evaluate(job, members, bad, *fitted)
         with progress.stage("report"):
             _save_artifact(folder, findings)
-            report = build(
-                folder.path.name,
-                _identity(config, index.sha256),
-                (config.report.top_k, config.report.resamples, config.report.max_examples),
-                findings,
-                table,
-                source.decode,
-                _execution(job, clock),
-            )
-            write(folder.report_json, report.model_dump_json(indent=2) + "\n")
-            write(folder.report_html, render(report))
+            report = _write_report(folder, job, findings, source, clock)
         if store is not None:
             with progress.stage("publish"):
                 publish_results(store, folder)
             progress.say(f"published: {store.url}")
         progress.say(_summary(job.counts))
+    return report
+
+
+def _write_report(
+    folder: RunFolder, job: Job, findings: Findings, source: Source, clock: _Clock
+) -> document.Report:
+    settings = job.config.report
+    report = build(
+        folder.path.name,
+        _identity(job.config, job.data_sha256),
+        (settings.top_k, settings.resamples, settings.max_examples),
+        findings,
+        job.table,
+        source.decode,
+        _execution(job, clock),
+    )
+    write(folder.report_json, report.model_dump_json(indent=2) + "\n")
+    write(folder.report_html, render(report))
     return report
 
 

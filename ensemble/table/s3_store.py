@@ -285,25 +285,7 @@ class S3Store:
                     "public data."
                 ) from error
             except self._temporary_errors as error:
-                if (code := error_code(error)) in MISDIRECTED:
-                    raise self._failed(
-                        f"cannot {what} {path}: the store answers {code} ({error}). Mend "
-                        "storage.region or storage.endpoint, or set storage.checksums=when_required."
-                    ) from error
-                self._has_answered |= bool(code)
-                is_unknown = not self._has_answered and is_unreachable(error)
-                if attempt == self._config.attempts or (
-                    is_unknown and attempt >= FIRST_CONTACT_ATTEMPTS
-                ):
-                    raise self._failed(
-                        f"cannot {what} {path}: {attempt} attempts failed, the last one with "
-                        f"{type(error).__name__}: {error}. "
-                        + (
-                            "What was committed is kept; run again when the store answers."
-                            if self._has_answered
-                            else "Mend storage.endpoint, or run again when the store answers."
-                        )
-                    ) from error
+                self._check_worth_another(f"cannot {what} {path}", attempt, error)
                 self.retries += 1
                 wait = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1)
                 log.info(
@@ -316,6 +298,27 @@ class S3Store:
                 )
                 time.sleep(wait)
         raise AssertionError
+
+    def _check_worth_another(self, what: str, attempt: int, error: Exception) -> None:
+        """Give up where no other attempt helps, or there have been enough.
+
+        Raises:
+            ConfigError: The store never answered a request of ours.
+            TableError: It has answered before.
+        """
+        if (code := error_code(error)) in MISDIRECTED:
+            raise self._failed(
+                f"{what}: the store answers {code} ({error}). Mend storage.region or "
+                "storage.endpoint, or set storage.checksums=when_required."
+            ) from error
+        self._has_answered |= bool(code)
+        is_unknown = not self._has_answered and is_unreachable(error)
+        if attempt == self._config.attempts or (is_unknown and attempt >= FIRST_CONTACT_ATTEMPTS):
+            hint = "What was committed is kept; run" if self._has_answered else None
+            raise self._failed(
+                f"{what}: {attempt} attempts failed, the last one with {type(error).__name__}: "
+                f"{error}. {hint or 'Mend storage.endpoint, or run'} again when the store answers."
+            ) from error
 
     def _failed(self, message: str) -> ConfigError | TableError:
         return TableError(message) if self._has_answered else ConfigError(message)

@@ -18,6 +18,8 @@ from cluster.authentication import Token
 from cluster.head import ask
 from ensemble.errors import ClusterError
 
+from .killing import marked
+
 LIMIT_S = 90
 
 
@@ -115,7 +117,7 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
         process.kill()
         process.wait()
     deadline = time.monotonic() + 20
-    while pids := list(_marked(mark)):
+    while pids := list(marked(mark)):
         assert time.monotonic() < deadline
         for pid in pids:
             try:
@@ -124,14 +126,3 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
                 continue
         time.sleep(0.05)
     shutil.rmtree(mark, ignore_errors=True)
-
-
-def _marked(mark: str) -> Iterator[int]:
-    """Processes that carry our mark in their environment: the head's own, and no others."""
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            is_ours = f"TMPDIR={mark}\0".encode() in (path / "environ").read_bytes()
-        except OSError:
-            continue
-        if is_ours:
-            yield int(path.name)

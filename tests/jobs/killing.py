@@ -65,7 +65,7 @@ class Killer:
                 process.kill()
                 self.kills["driver"] += 1
                 return
-            hosts = [pid for pid in _marked(mark) if _command(pid).startswith("ray::Host")]
+            hosts = [pid for pid in marked(mark) if _command(pid).startswith("ray::Host")]
             if hosts:
                 os.kill(self.rng.choice(hosts), signal.SIGKILL)
                 self.kills["host"] += 1
@@ -110,7 +110,7 @@ class _run:
 
     def __exit__(self, *_: object) -> None:
         deadline = time.monotonic() + 20
-        while pids := list(_marked(self._mark)):
+        while pids := list(marked(self._mark)):
             assert time.monotonic() < deadline
             for pid in pids:
                 try:
@@ -122,8 +122,8 @@ class _run:
         shutil.rmtree(self._mark, ignore_errors=True)
 
 
-def _marked(mark: str) -> Iterator[int]:
-    """Processes that carry our mark in their environment: the run's own, and no others."""
+def marked(mark: str) -> Iterator[int]:
+    """Processes that carry a mark in their environment: those that were started with it, and no others."""
     for path in Path("/proc").glob("[0-9]*"):
         try:
             is_ours = f"TMPDIR={mark}\0".encode() in (path / "environ").read_bytes()
