@@ -1,14 +1,26 @@
-"""S3 on loopback: moto's server, with conditional writes; rclone's, without, which checks keys."""
+"""Who runs which test; and S3 on loopback: moto, with conditional writes; rclone, without, checks keys."""
 
 import os
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+# Its tests start Ray, or commands that do: several of them at once would be in each other's way.
+_ON_RAY = ("cluster", "jobs")
+
 KEYS = {"AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "testsecret"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one process run all that starts Ray; the others share the rest, file by file."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        group = "ray" if folder in _ON_RAY else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
