@@ -23,6 +23,8 @@ class Costs:
     def __init__(self, config: ClusterConfig, cache: FigureCache) -> None:
         self._config, self._cache = config, cache
         self._found: dict[str, Figure | None] = {}
+        # Of members whose figures were given, and are not ours to keep.
+        self._fitting: dict[str, int] = {}
 
     def key(
         self,
@@ -45,7 +47,8 @@ class Costs:
     def find(self, name: str, key: str) -> Figure | None:
         """The figure of a member, given or measured."""
         if given := self._config.figures.get(name):
-            return given
+            fitting = self._fitting.get(key, given.batch_images)
+            return given.model_copy(update={"batch_images": fitting})
         if key not in self._found:
             self._found[key] = self._cache.find(key)
         return self._found[key]
@@ -70,7 +73,10 @@ class Costs:
         known = self.of(member, kind)
         if known is None or known.batch_images == batch_images:
             return False
-        self.keep(member, kind, known.model_copy(update={"batch_images": batch_images}))
+        if member.name in self._config.figures:
+            self._fitting[self._key_of(member, kind)] = batch_images
+        else:
+            self.keep(member, kind, known.model_copy(update={"batch_images": batch_images}))
         return True
 
     def works(self, calls: Iterable[Call], kinds: Collection[str]) -> list[Work]:

@@ -148,7 +148,18 @@ def test_resuming_goes_on_in_the_runs_own_folder_once_the_run_is_over(config: Ru
         head.jobs[-1].status = "STOPPED"
         attempt = submit.resume(head, "tonight")
         assert (attempt.number, attempt.job) == (number, f"tonight~{number}")
-        assert head.jobs[-1].entrypoint.endswith("-m jobs resume '/shared/my runs/tonight'")
+        assert head.jobs[-1].entrypoint.endswith(
+            "-m jobs resume '/shared/my runs/tonight' --json-log"
+        )
+
+
+def test_leaving_out_poison_is_asked_for_on_the_cluster_too(config: RunConfig) -> None:
+    head = Head()
+    submit.submit(head, config, "tiny", allow_partial=True)
+    assert head.jobs[0].entrypoint.endswith(' run "$config" --json-log --allow-partial')
+    head.jobs[0].status = "FAILED"
+    submit.resume(head, "tonight", allow_partial=True)
+    assert head.jobs[1].entrypoint.endswith("tonight' --json-log --allow-partial")
 
 
 def test_paths_that_are_not_shipped_are_told(tiny_config: Path) -> None:
