@@ -12,6 +12,10 @@ from ensemble.members import Member, Precision
 from ensemble.view_settings import Views
 
 
+# Names that stand for any network: of graphs that a user brings, and of those that are made up.
+_ANY_NETWORK = ("onnx", "pt2", "rehearsal")
+
+
 class Costs:
     """Figures by member and kind of device.
 
@@ -29,13 +33,19 @@ class Costs:
     def key(
         self,
         architecture: str,
+        parameters: int | None,
         num_classes: int,
         size: int,
         views: Views,
         precision: Precision,
         kind: str,
     ) -> str:
-        """Identity of a cost on a kind of device, for members that are not trained yet."""
+        """Identity of a cost on a kind of device, for members that are not trained yet.
+
+        Parameters need be known of programs only, whose architecture does not tell them apart.
+        """
+        if architecture in _ANY_NETWORK:
+            architecture = f"{architecture}/{parameters}"
         settings: dict[str, object] = {
             "device": kind,
             "precision": precision,
@@ -125,6 +135,7 @@ class Costs:
     def _key_of(self, member: Member, kind: str) -> str:
         return self.key(
             member.architecture,
+            member.parameters,
             len(member.classes),
             member.preprocessing.size,
             member.views,

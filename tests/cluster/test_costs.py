@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.costs import Costs
@@ -42,3 +43,15 @@ def test_a_batch_that_is_smaller_than_the_one_that_was_given_is_news(tmp_path: P
     costs = Costs(ClusterConfig(figures={"wide": given}), FigureCache(tmp_path))
     assert not costs.halved(MEMBER, "L4", 128)
     assert costs.halved(MEMBER, "L4", 64)
+
+
+def test_two_programs_of_one_format_have_costs_of_their_own(tmp_path: Path) -> None:
+    small, large = (
+        replace(MEMBER, name=name, architecture="onnx", parameters=parameters)
+        for name, parameters in (("small", 1_000), ("large", 9_000))
+    )
+    costs = Costs(ClusterConfig(), FigureCache(tmp_path))
+    costs.keep(small, "cpu", FIGURE)
+    assert costs.of(large, "cpu") is None
+    costs.keep(large, "cpu", FIGURE.model_copy(update={"images_per_s": 5}))
+    assert costs.of(small, "cpu") == FIGURE

@@ -133,6 +133,7 @@ def _write_autoscaling(mark: str, ray_address: str, worker_types: dict[str, Any]
         },
         "auth": {},
         "file_mounts": {},
+        "cluster_synced_files": [],
         "max_workers": 8,
         "upscaling_speed": 4,
         "idle_timeout_minutes": 0.1,

@@ -18,7 +18,7 @@ from ensemble.figures import FigureCache
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import plan_shards
 from ensemble.images.sources import open_source
-from jobs.benchmark.scaling import made_up_member
+from jobs.benchmark.made_up import made_up_member
 
 ADDRESS = os.environ["RAY_ADDRESS"]
 LIMIT_S = 90
@@ -45,17 +45,10 @@ def drive(config: ClusterConfig, folder: Path) -> dict[str, Any]:
     return seen
 
 
-def _asked_for() -> list[dict[str, Any]]:
-    """What the autoscaler holds as asked for by programs."""
+def _asked_for() -> list[tuple[int, dict[str, float]]]:
+    """What the autoscaler holds as asked for by programs: how often, and what."""
     demands = get_cluster_status(ADDRESS).resource_demands.cluster_constraint_demand
-    return [bundle for demand in demands for bundle in _bundles(demand)]
-
-
-def _bundles(demand: Any) -> list[dict[str, Any]]:
-    return [
-        {"resources": each.bundle, "count": each.count, "text": str(each)}
-        for each in demand.bundles_by_count
-    ]
+    return [(each.count, each.bundle) for demand in demands for each in demand.bundles_by_count]
 
 
 def _nodes() -> dict[str, int]:
