@@ -79,7 +79,11 @@ def run(
 def plan(
     words: Words = None,
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster, as 10.0.0.1:6379; RAY_ADDRESS if not set.")
+        str | None,
+        typer.Option(
+            help="A cluster: its dashboard, as http://127.0.0.1:8265, or 10.0.0.1:6379; "
+            "RAY_ADDRESS if not set."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:

@@ -78,6 +78,20 @@ def test_code_and_resolved_config_are_shipped(config: RunConfig) -> None:
     }
 
 
+def test_what_a_config_does_not_say_of_preprocessing_is_not_said_after_shipping(
+    tiny_config: Path,
+) -> None:
+    words = [
+        "members.0={name: given, source: {kind: factory, function: 'nets:best'}, "
+        "preprocessing: {size: 64, resize: null}}"
+    ]
+    head, config = Head(), load_run_config(tiny_config, words)
+    submit.submit(head, config, "tiny")
+    shipped = RunConfig.model_validate_json(head.files["run.json"]).members[0].preprocessing
+    assert shipped is not None
+    assert shipped.model_fields_set == {"size", "resize"}
+
+
 def test_a_run_without_a_name_gets_the_one_that_it_has_on_this_machine(tiny_config: Path) -> None:
     config = load_run_config(tiny_config)
     attempt = submit.submit(Head(), config, "tiny")
