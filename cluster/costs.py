@@ -11,7 +11,6 @@ from ensemble.figures import Figure, FigureCache, figure_key
 from ensemble.members import Member, Precision
 from ensemble.view_settings import Views
 
-
 # Names that stand for any network: of graphs that a user brings, and of those that are made up.
 _ANY_NETWORK = ("onnx", "pt2", "rehearsal")
 

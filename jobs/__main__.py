@@ -51,7 +51,9 @@ AllowPartial = Annotated[
 
 JsonLog = Annotated[
     bool,
-    typer.Option("--json-log", help="Progress as a line of JSON every 5 s, as submitted runs log it."),
+    typer.Option(
+        "--json-log", help="Progress as a line of JSON every 5 s, as submitted runs log it."
+    ),
 ]
 
 

@@ -13,7 +13,6 @@ from cluster.head import check_address, connect, examine
 from cluster.settings import ClusterConfig
 from ensemble.errors import ClusterError, ConfigError
 
-
 NODES = [
     {"state": "ALIVE", "resources_total": {"CPU": 8.0}, "labels": {}},
     {"state": "DEAD", "resources_total": {"GPU": 8.0}, "labels": {}},

@@ -22,7 +22,6 @@ from cluster.placement import Plan
 from cluster.pool import Pool, open_pool
 from cluster.rehearsal import RehearsalHost
 from cluster.settings import ClusterConfig, GpuConfig
-from ensemble.errors import MemberFailedError
 from ensemble.figures import Figure, FigureCache
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import plan_shards
@@ -118,14 +117,6 @@ def _add_node(cluster: Cluster, num_gpus: int = 2) -> Any:
         num_gpus=num_gpus,
         object_store_memory=STORE_MB << 20,
     )
-
-
-@pytest.fixture
-def cramped_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Ray takes more than a thousandth of the memory for too much, and kills what it can."""
-    limits = {"memory_usage_threshold": 0.001, "memory_monitor_refresh_ms": 100}
-    with _start(monkeypatch, **limits) as started:
-        yield started
 
 
 @contextmanager
@@ -249,16 +240,3 @@ def test_lost_requests_and_replies_change_no_byte(
         retries = pool.retries
     assert found == expected
     assert retries > 0
-
-
-def test_what_is_killed_for_memory_is_told_as_such(
-    cramped_cluster: Cluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    _add_node(cramped_cluster, 1)
-    with (
-        _pool(_config(1, host_per="gpu"), tmp_path) as pool,
-        pytest.raises(MemberFailedError) as raised,
-    ):
-        _fill(pool, tmp_path / "table")
-    print(caplog.text, raised.value)
-    assert "its host was killed for memory" in caplog.text
