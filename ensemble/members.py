@@ -1,6 +1,7 @@
 """A member: one classifier of the pool, as run. Settings and values only; `ensemble.models` builds networks."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -12,7 +13,6 @@ from pydantic import (
     Field,
     PositiveFloat,
     PositiveInt,
-    SerializerFunctionWrapHandler,
     ValidationError,
     model_serializer,
 )
@@ -65,7 +65,7 @@ class PreprocessingConfig(Config):
     """How it is resized, with antialiasing."""
 
     @model_serializer(mode="wrap")
-    def _dump_what_was_said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _dump_what_was_said(self, dump: Callable[[object], dict[str, Any]]) -> dict[str, Any]:
         # Read again, a null would be something that was said, and win over the weights' own.
         return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
