@@ -11,6 +11,9 @@ from ensemble.figures import Figure, FigureCache, figure_key
 from ensemble.members import Member, Precision
 from ensemble.view_settings import Views
 
+# Names that stand for any network: of graphs that a user brings, and of those that are made up.
+_ANY_NETWORK = ("onnx", "pt2", "rehearsal")
+
 
 class Costs:
     """Figures by member and kind of device.
@@ -23,17 +26,25 @@ class Costs:
     def __init__(self, config: ClusterConfig, cache: FigureCache) -> None:
         self._config, self._cache = config, cache
         self._found: dict[str, Figure | None] = {}
+        # Of members whose figures were given, and are not ours to keep.
+        self._fitting: dict[str, int] = {}
 
     def key(
         self,
         architecture: str,
+        parameters: int | None,
         num_classes: int,
         size: int,
         views: Views,
         precision: Precision,
         kind: str,
     ) -> str:
-        """Identity of a cost on a kind of device, for members that are not trained yet."""
+        """Identity of a cost on a kind of device, for members that are not trained yet.
+
+        Parameters need be known of programs only, whose architecture does not tell them apart.
+        """
+        if architecture in _ANY_NETWORK:
+            architecture = f"{architecture}/{parameters}"
         settings: dict[str, object] = {
             "device": kind,
             "precision": precision,
@@ -45,7 +56,8 @@ class Costs:
     def find(self, name: str, key: str) -> Figure | None:
         """The figure of a member, given or measured."""
         if given := self._config.figures.get(name):
-            return given
+            fitting = self._fitting.get(key, given.batch_images)
+            return given.model_copy(update={"batch_images": fitting})
         if key not in self._found:
             self._found[key] = self._cache.find(key)
         return self._found[key]
@@ -70,7 +82,10 @@ class Costs:
         known = self.of(member, kind)
         if known is None or known.batch_images == batch_images:
             return False
-        self.keep(member, kind, known.model_copy(update={"batch_images": batch_images}))
+        if member.name in self._config.figures:
+            self._fitting[self._key_of(member, kind)] = batch_images
+        else:
+            self.keep(member, kind, known.model_copy(update={"batch_images": batch_images}))
         return True
 
     def works(self, calls: Iterable[Call], kinds: Collection[str]) -> list[Work]:
@@ -119,6 +134,7 @@ class Costs:
     def _key_of(self, member: Member, kind: str) -> str:
         return self.key(
             member.architecture,
+            member.parameters,
             len(member.classes),
             member.preprocessing.size,
             member.views,

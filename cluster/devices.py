@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster.head import list_nodes
 from cluster.placement import Device
 from cluster.settings import ClusterConfig, GpuConfig
 from ensemble.errors import ClusterError, ConfigError
@@ -71,12 +72,18 @@ def list_devices(
 def find_devices(config: ClusterConfig, address: str | None = None) -> tuple[Device, ...]:
     """The devices of a run that is not begun; a cluster is asked only if one is named.
 
+    Args:
+        config: Settings.
+        address: Of the cluster, or the URL of its dashboard; what RAY_ADDRESS says if not given.
+
     Raises:
         ClusterError: The cluster does not answer, or GPUs are wanted and there is none.
     """
     address = address or ray_address()
     if not is_named(address) or config.gpus:
         return list_devices(config, is_named(address), [_this_machine(config)])
+    if "://" in address:
+        return list_devices(config, True, list_nodes(address))
     # Here, because most plans need no Ray.
     import ray
 

@@ -59,11 +59,8 @@ def ask(address: str, token: Token | None) -> Answer:
     Raises:
         ClusterError: Nothing answers, or what answers is not a Ray head.
     """
-    headers = {"Authorization": f"Bearer {token.value}"} if token else {}
-    request = urllib.request.Request(f"{address}/api/version", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            return Answer(response.status, str(json.load(response)["ray_version"]))
+        return Answer(200, str(_read(f"{address}/api/version", token)["ray_version"]))
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             return Answer(error.code)
@@ -78,6 +75,37 @@ def ask(address: str, token: Token | None) -> Answer:
         ) from error
 
 
+def list_nodes(address: str) -> list[dict[str, Any]]:
+    """The nodes of a cluster, in the words of `ray.nodes()`, without joining it.
+
+    Raises:
+        ConfigError: The token is missing or refused.
+        ClusterError: Nothing answers, or not as it should.
+    """
+    address = check_address(address)
+    # Nothing is run there, so that a head that lets in everybody will do.
+    token = _find_token(address, is_insecure=True)
+    try:
+        nodes = _read(f"{address}/api/v0/nodes", token)["data"]["result"]["result"]
+        return [
+            {
+                "Alive": node["state"] == "ALIVE",
+                "Resources": node["resources_total"],
+                "Labels": node["labels"] or {},
+            }
+            for node in nodes
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ClusterError(_not_a_head(address, f"it does not tell its nodes ({error})")) from error
+
+
+def _read(url: str, token: Token | None) -> Any:
+    headers = {"Authorization": f"Bearer {token.value}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+        return json.load(response)
+
+
 def connect(address: str | None, is_insecure: bool) -> Any:
     """A client of the Jobs API of a head that only lets in who has its token.
 
@@ -90,7 +118,10 @@ def connect(address: str | None, is_insecure: bool) -> Any:
         ClusterError: Nothing answers.
     """
     address = check_address(address)
-    token = None
+    return _client(address, _find_token(address, is_insecure))
+
+
+def _find_token(address: str, is_insecure: bool) -> Token | None:
     if ask(address, None).status == 200:
         if not is_insecure:
             raise ConfigError(
@@ -98,18 +129,18 @@ def connect(address: str | None, is_insecure: bool) -> Any:
                 "on the cluster. Start it with RAY_AUTH_MODE=token, as cluster.yaml does; or "
                 "accept it as it is with --insecure."
             )
-    else:
-        token = read_token()
-        if token is None:
-            raise ConfigError(
-                f"the head at {address} asks for a token and there is none here. {WHERE_TO_PUT_IT}"
-            )
-        if ask(address, token).status != 200:
-            raise ConfigError(
-                f"the head at {address} refuses the token of {token.origin}: it is another "
-                f"cluster's. {WHERE_TO_PUT_IT}"
-            )
-    return _client(address, token)
+        return None
+    token = read_token()
+    if token is None:
+        raise ConfigError(
+            f"the head at {address} asks for a token and there is none here. {WHERE_TO_PUT_IT}"
+        )
+    if ask(address, token).status != 200:
+        raise ConfigError(
+            f"the head at {address} refuses the token of {token.origin}: it is another "
+            f"cluster's. {WHERE_TO_PUT_IT}"
+        )
+    return token
 
 
 def examine(address: str | None) -> tuple[Finding, ...]:

@@ -93,7 +93,7 @@ class HostPlan:
 
     @property
     def threads(self) -> int:
-        """CPU threads of torch; their sum never exceeds the CPUs that hosts take."""
+        """CPU threads of torch: no more than the CPUs it takes, and one where it takes part of one."""
         return max(1, int(self.cpu_share))
 
     @property

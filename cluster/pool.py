@@ -124,6 +124,8 @@ class Pool:
             measures = [Call("measure", c.about, c.shards, c.order) for c in unknown]
             for call, (block, figure) in self._crew.run(measures):
                 self._costs.keep(call.member, call.kind, figure)
+                if figure.batch_images:
+                    _say_halved(call.member, figure.batch_images)
                 yield call.member, block
             calls = self._without_left_out([call for call in calls if call not in unknown])
         if calls:
@@ -145,11 +147,7 @@ class Pool:
                 call.batch_images = self._costs.batch_images(call.member, kinds)
             for call, (block, batch_images) in self._crew.run(of_wave):
                 if batch_images and self._costs.halved(call.member, call.kind, batch_images):
-                    log.warning(
-                        "predict of %r: out of GPU memory; %d images a batch from now on",
-                        call.member.name,
-                        batch_images,
-                    )
+                    _say_halved(call.member, batch_images)
                 yield call.member, block
 
     def _first_of_unknown(self, calls: Sequence[Call]) -> list[Call]:
@@ -171,6 +169,12 @@ class Pool:
     def close(self) -> None:
         """Give back what the cluster lent, and stop asking for nodes."""
         self._crew.roster.close()
+
+
+def _say_halved(member: Member, batch_images: int) -> None:
+    log.warning(
+        "predict of %r: out of GPU memory; %d images a batch from now on", member.name, batch_images
+    )
 
 
 @contextmanager

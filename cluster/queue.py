@@ -60,7 +60,13 @@ class Call:
         return (self.about,) if self.verb == "train" else (self.about, self.batch_images)
 
     def __str__(self) -> str:
-        return f"{self.verb} of {self.about.name!r}"
+        return f"{self.verb} of {self.about.name!r}{self._where()}"
+
+    def _where(self) -> str:
+        if self.verb == "train":
+            return ""
+        ids = self.shards[0].image_ids
+        return f" on {len(ids)} images from {ids[0]!r}"
 
 
 class Queue:

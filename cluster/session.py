@@ -32,8 +32,11 @@ def session(config: ClusterConfig, address: str | None = None) -> Iterator[None]
     folder = Path(tempfile.mkdtemp(prefix="ens-", dir=_short_folder()))
     try:
         _start(address, config, folder)
+        # Ray prints a paragraph for each process that ends; what is done about it is a line of ours.
+        ray._private.worker._worker_logs_enabled = False
         yield
     finally:
+        ray._private.worker._worker_logs_enabled = True
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 

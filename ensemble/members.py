@@ -1,14 +1,21 @@
 """A member: one classifier of the pool, as run. Settings and values only; `ensemble.models` builds networks."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_serializer,
+)
 
 from ensemble.config import AbsolutePath, Config
 from ensemble.errors import CheckpointError
@@ -56,6 +63,11 @@ class PreprocessingConfig(Config):
     """Short side to resize to before the centre is cut out; null stretches the image to the square."""
     interpolation: Interpolation | None = None
     """How it is resized, with antialiasing."""
+
+    @model_serializer(mode="wrap")
+    def _dump_what_was_said(self, dump: Callable[[object], dict[str, Any]]) -> dict[str, Any]:
+        # Read again, a null would be something that was said, and win over the weights' own.
+        return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
 
 class Reference(Config):

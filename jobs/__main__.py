@@ -49,8 +49,18 @@ AllowPartial = Annotated[
 ]
 
 
+JsonLog = Annotated[
+    bool,
+    typer.Option(
+        "--json-log", help="Progress as a line of JSON every 5 s, as submitted runs log it."
+    ),
+]
+
+
 @app.command()
-def run(words: Words = None, allow_partial: AllowPartial = False) -> None:
+def run(
+    words: Words = None, allow_partial: AllowPartial = False, json_log: JsonLog = False
+) -> None:
     """Do the main job: train or load the pool, predict, search, fine-tune, evaluate, report."""
     path, overrides = _split_words(words)
     from jobs.settings import load_run_config
@@ -64,14 +74,18 @@ def run(words: Words = None, allow_partial: AllowPartial = False) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
-    _do(config, folder, console, allow_partial)
+    _do(config, folder, console, allow_partial, json_log)
 
 
 @app.command()
 def plan(
     words: Words = None,
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster, as 10.0.0.1:6379; RAY_ADDRESS if not set.")
+        str | None,
+        typer.Option(
+            help="A cluster: its dashboard, as http://127.0.0.1:8265, or 10.0.0.1:6379; "
+            "RAY_ADDRESS if not set."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
@@ -107,10 +121,11 @@ def resume(
     insecure: remote.Insecure = False,
     wait: remote.Wait = False,
     allow_partial: AllowPartial = False,
+    json_log: JsonLog = False,
 ) -> None:
     """Go on with a run where it stopped, with the settings it was begun with."""
     if not remote.is_local(name, address):
-        remote.resume(name, address, insecure, wait)
+        remote.resume(name, address, insecure, wait, allow_partial)
         return
     from jobs.run_folder import RunFolder, read_run_config
 
@@ -121,7 +136,7 @@ def resume(
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
-    _do(config, run_folder, console, allow_partial)
+    _do(config, run_folder, console, allow_partial, json_log)
 
 
 @app.command()
@@ -131,13 +146,14 @@ def submit(
     address: remote.Address = None,
     insecure: remote.Insecure = False,
     wait: remote.Wait = False,
+    allow_partial: AllowPartial = False,
 ) -> None:
     """Do the main job on a cluster; the code and the resolved config are shipped, secrets are not."""
     path, overrides = _split_words(words)
     from jobs.settings import load_run_config
 
     config = load_run_config(path, [*overrides, *([f"name='{name}'"] if name else [])])
-    remote.submit(config, path.stem, address, insecure, wait)
+    remote.submit(config, path.stem, address, insecure, wait, allow_partial)
 
 
 for verb in (remote.status, remote.logs, remote.stop):
@@ -145,14 +161,20 @@ for verb in (remote.status, remote.logs, remote.stop):
 app.command("list")(remote.list_runs)
 
 
-def _do(config: "RunConfig", folder: "RunFolder", console: "Console", allow_partial: bool) -> None:
+def _do(
+    config: "RunConfig",
+    folder: "RunFolder",
+    console: "Console",
+    allow_partial: bool,
+    json_log: bool,
+) -> None:
     from jobs import interrupt
     from jobs.result_table import result_table
     from jobs.run import run as run_job
 
     interrupt.install()
     try:
-        report = run_job(config, folder, console, allow_partial)
+        report = run_job(config, folder, console, allow_partial, json_log)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command continues where this one was", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -174,6 +174,8 @@ def fill_table(
             stage.advance(images=block.forward_passes)
             if not todo[member.name]:
                 job.progress.member(member.name, "predicted")
+    for out in job.pool.left_out:
+        job.progress.member(out.member.name, "predicted, but for poison")
 
 
 def drop_bad_images(

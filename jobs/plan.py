@@ -97,14 +97,14 @@ def _figure(
     precision = member.precision or config.precision
     if isinstance(member.source, RecipeSource):
         size = config.recipes[member.source.recipe].input_size
-        architecture = member.source.architecture
+        architecture, parameters = member.source.architecture, None
     elif isinstance(member.source, CheckpointSource) and _is_own_file(member.source):
         metadata = read_metadata(Path(member.source.path))
         size = Preprocessing.model_validate_json(metadata["preprocessing"]).size
-        architecture = metadata["architecture"]
+        architecture, parameters = metadata["architecture"], int(metadata["parameters"])
     else:
         return config.cluster.figures.get(member.name)
-    key = costs.key(architecture, num_classes, size, views, precision, kind)
+    key = costs.key(architecture, parameters, num_classes, size, views, precision, kind)
     return costs.find(member.name, key)
 
 

@@ -1,4 +1,4 @@
-"""What a run is doing: a live table on a terminal, a JSON line now and then elsewhere, and a file in both."""
+"""What a run is doing: a live table on a terminal, lines elsewhere, and a file in both."""
 
 import threading
 import time
@@ -23,7 +23,9 @@ from jobs.run_folder import write
 if TYPE_CHECKING:
     from cluster.metrics import RunMetrics
 
-LINE_EVERY_S = 5.0
+RECORD_EVERY_S = 5.0
+# A person reads all of a log, a program only its last record.
+LINE_EVERY_S = 30.0
 
 
 @dataclass
@@ -104,23 +106,27 @@ class Progress:
         console: Where a person looks.
         run: Name of the run.
         members: Their names.
+        json_log: Print records as JSON, as the log of a job has them, and nothing that moves.
     """
 
-    def __init__(self, console: Console, run: str, members: list[str]) -> None:
-        self._console, self._run = console, run
+    def __init__(
+        self, console: Console, run: str, members: list[str], json_log: bool = False
+    ) -> None:
+        self._console, self._run, self._json_log = console, run, json_log
+        self._is_live = console.is_terminal and not json_log
         self._file: Path | None = None
         self._members = {name: MemberProgress() for name in members}
         self._retries: Callable[[], Mapping[str, int]] = dict
         self._metrics: RunMetrics | None = None
         self._lock = threading.Lock()
         self.stages: list[StageProgress] = []
-        self._started = time.perf_counter()
+        self._started = self._said = time.perf_counter()
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         self._live = Live(self, console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._is_live:
             self._live.start()
         self._ticker.start()
         return self
@@ -130,7 +136,7 @@ class Progress:
     ) -> None:
         self._stop.set()
         self._ticker.join()
-        if self._console.is_terminal:
+        if self._is_live:
             self._live.stop()
         if kind is None:
             self._publish("finished")
@@ -210,9 +216,18 @@ class Progress:
         self._console.print(Text(line), soft_wrap=True)
 
     def _tick(self) -> None:
-        while not self._stop.wait(LINE_EVERY_S):
+        while not self._stop.wait(RECORD_EVERY_S):
             self._publish("running")
             self._update_metrics()
+            if not self._json_log and not self._is_live:
+                self._say_now_and_then()
+
+    def _say_now_and_then(self) -> None:
+        now = time.perf_counter()
+        if now - self._said >= LINE_EVERY_S:
+            self._said = now
+            for stage in [stage for stage in self.stages if stage.seconds is None and stage.done]:
+                self.say(stage.describe())
 
     def _publish(
         self, state: Literal["running", "finished", "stopped", "failed"], message: str = ""
@@ -224,7 +239,7 @@ class Progress:
                 write(self._file, f"{text}\n")
         except OSError as error:
             self.say(f"cannot write {self._file}: {error.strerror}")
-        if not self._console.is_terminal and (state != "running" or record.stages):
+        if self._json_log and (state != "running" or record.stages):
             self.say(text)
 
     def _update_metrics(self) -> None:

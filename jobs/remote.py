@@ -32,27 +32,34 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a run that was sub
 
 
 def submit(
-    config: "RunConfig", stem: str, address: str | None, is_insecure: bool, is_waiting: bool
+    config: "RunConfig",
+    stem: str,
+    address: str | None,
+    is_insecure: bool,
+    is_waiting: bool,
+    allow_partial: bool,
 ) -> None:
     """Ship a run to a cluster and start it there."""
     from cluster.head import connect
     from jobs import submit as job
 
     client = connect(address, is_insecure)
-    attempt = job.submit(client, config, stem)
+    attempt = job.submit(client, config, stem, allow_partial)
     typer.echo(f"submitted {attempt.run} to {address}; its folder there: {job.folder_of(attempt)}")
     if paths := job.needed_paths(config):
         typer.echo(f"not shipped, the cluster's machines must have: {', '.join(paths)}")
     _go_on(client, attempt, is_waiting)
 
 
-def resume(name: str, address: str | None, is_insecure: bool, is_waiting: bool) -> None:
+def resume(
+    name: str, address: str | None, is_insecure: bool, is_waiting: bool, allow_partial: bool
+) -> None:
     """Go on with a run on a cluster."""
     from cluster.head import connect
     from jobs import submit as job
 
     client = connect(address, is_insecure)
-    attempt = job.resume(client, name)
+    attempt = job.resume(client, name, allow_partial)
     typer.echo(f"goes on with {attempt.run} on {address}, attempt {attempt.number}")
     _go_on(client, attempt, is_waiting)
 

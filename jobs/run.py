@@ -66,7 +66,11 @@ class _Clock:
 
 
 def run(
-    config: RunConfig, folder: RunFolder, console: Console, allow_partial: bool = False
+    config: RunConfig,
+    folder: RunFolder,
+    console: Console,
+    allow_partial: bool = False,
+    json_log: bool = False,
 ) -> document.Report:
     """Do the whole job, computing only what is not there yet.
 
@@ -75,6 +79,7 @@ def run(
         folder: Where the run's files go; what an earlier attempt left there is used.
         console: Where progress goes.
         allow_partial: Leave out the images of blocks that kill their worker every time.
+        json_log: Print progress as JSON, for programs.
 
     Raises:
         ProjectError: With one message that says what, what was expected, and what to do.
@@ -82,7 +87,7 @@ def run(
     clock = _Clock()
     with ExitStack() as stack:
         names = [member.name for member in config.members]
-        progress = stack.enter_context(Progress(console, folder.path.name, names))
+        progress = stack.enter_context(Progress(console, folder.path.name, names, json_log))
         with progress.stage("list images"):
             source = open_source(config.image_source)
             index = source.index()

@@ -27,13 +27,14 @@ _CONFIG = "run.json"
 _START = "cd && exec python -P -m jobs"
 
 
-def submit(client: Any, config: RunConfig, stem: str) -> Attempt:
+def submit(client: Any, config: RunConfig, stem: str, allow_partial: bool = False) -> Attempt:
     """Ship the code and the resolved config, and start the run on the head.
 
     Args:
         client: Of `cluster.head.connect`.
         config: Checked settings; nothing of this machine's environment goes with them.
         stem: Name of the config file, for runs that have no name of their own.
+        allow_partial: Whether images that kill their worker are left out.
 
     Raises:
         ConfigError: A run of that name has begun.
@@ -48,14 +49,14 @@ def submit(client: Any, config: RunConfig, stem: str) -> Attempt:
             client,
             name,
             number,
-            f'config="$PWD/{_CONFIG}"; {_START} run "$config"',
+            f'config="$PWD/{_CONFIG}"; {_START} run "$config"{_options(allow_partial)}',
             folder,
             {_RUNS: str(config.runs)},
         )
     return remote_jobs.find(client, name)
 
 
-def resume(client: Any, name: str) -> Attempt:
+def resume(client: Any, name: str, allow_partial: bool = False) -> Attempt:
     """Go on with a run that was submitted, in its own folder, with the code as it is here.
 
     Raises:
@@ -70,9 +71,14 @@ def resume(client: Any, name: str) -> Attempt:
         )
     runs = before.metadata[_RUNS]
     with _shipment() as folder:
-        entrypoint = f"{_START} resume {shlex.quote(f'{runs}/{name}')}"
+        run = shlex.quote(f"{runs}/{name}")
+        entrypoint = f"{_START} resume {run}{_options(allow_partial)}"
         remote_jobs.submit(client, name, before.number + 1, entrypoint, folder, before.metadata)
     return remote_jobs.find(client, name)
+
+
+def _options(allow_partial: bool) -> str:
+    return " --json-log" + (" --allow-partial" if allow_partial else "")
 
 
 def folder_of(attempt: Attempt) -> str:

@@ -1,4 +1,4 @@
-"""CPU seconds of this process and everything it started, ended processes included. Linux only."""
+"""CPU seconds of this process, of everything it started, and of the whole machine. Linux only."""
 
 import os
 from collections.abc import Iterator
@@ -10,6 +10,25 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def cpu_seconds() -> float:
     """User and system time so far; of children that ended, what their parents were told."""
     return sum(_seconds(pid) for pid in _family(os.getpid()))
+
+
+def cpu_seconds_by_pid(name: str) -> dict[int, float]:
+    """User and system time so far of those that this process started and that have such a name."""
+    return {pid: _seconds(pid) for pid in _family(os.getpid()) if _name(pid).startswith(name)}
+
+
+def machine_seconds() -> float:
+    """What all programs of this machine have computed so far, on all cores."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    # user, nice, system, idle, iowait, irq, softirq, steal
+    return sum(int(fields[index]) for index in (0, 1, 2, 5, 6, 7)) / _TICKS
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _family(pid: int) -> Iterator[int]:

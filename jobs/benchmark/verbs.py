@@ -66,7 +66,10 @@ def benchmark_scaling(
 
     from jobs.benchmark.scaling import benchmark_scaling as benchmark_job
 
-    benchmark_job(words or [], Console())
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    benchmark_job(words or [], console)
 
 
 @benchmark.command("views")

@@ -13,11 +13,16 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from cluster.devices import list_devices
+from cluster.settings import ClusterConfig, GpuConfig
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAUNCHERS = {"aws": ROOT / "cluster.yaml", "gcp": ROOT / "cluster" / "gcp.yaml"}
 KUBERAY = ROOT / "cluster" / "kuberay"
 TOKEN = "/home/ray/.ray/auth_token"
+ROLE = "ens/role"
+MARKET = "ray.io/market-type"
 IMAGE = re.compile(r"rayproject/ray:(\d+\.\d+\.\d+)-py311-gpu")
 # A folder with the definitions ray.io_rayclusters.yaml and ray.io_rayjobs.yaml of a KubeRay release.
 DEFINITIONS = os.environ.get("ENSEMBLE_KUBERAY_CRDS")
@@ -59,22 +64,37 @@ def test_spot_is_asked_for_first_and_labels_tell_the_market(launcher: dict[str, 
     workers = _workers(launcher)
     spot, fallback = workers["gpu_spot"], workers["gpu_on_demand"]
     assert spot["priority"] > fallback["priority"]
-    assert spot["labels"]["ens/market"] == "spot"
-    assert fallback["labels"]["ens/market"] == "on-demand"
-    assert spot["labels"]["ens/role"] == fallback["labels"]["ens/role"] == "gpu"
-    assert workers["decode"]["labels"]["ens/role"] == "decode"
+    assert spot["labels"][MARKET] == "spot"
+    assert fallback["labels"][MARKET] == "on-demand"
+    assert spot["labels"][ROLE] == fallback["labels"][ROLE] == "gpu"
+    assert workers["decode"]["labels"][ROLE] == "decode"
     assert launcher["provider"]["cache_stopped_nodes"] is False
     # Both are the same machine, so that a plan for one fits the other.
-    assert {**spot["labels"], "ens/market": ""} == {**fallback["labels"], "ens/market": ""}
+    assert {**spot["labels"], MARKET: ""} == {**fallback["labels"], MARKET: ""}
+
+
+def _found(workers: dict[str, dict[str, str]]) -> list[set[str]]:
+    """Which workers a config's GPU may be on: those that are preferred, and all."""
+    gpu = GpuConfig(count=1, memory_gb=22, type="L4", market="spot")
+    (device,) = list_devices(ClusterConfig(gpus=(gpu,)), True, ())
+    return [
+        {name for name, labels in workers.items() if selector.items() <= labels.items()}
+        for selector in device.selectors
+    ]
+
+
+def test_a_gpu_that_a_config_asks_for_is_found_by_its_labels(launcher: dict[str, Any]) -> None:
+    labels = {name: worker["labels"] for name, worker in _workers(launcher).items()}
+    assert _found(labels) == [{"gpu_spot"}, {"gpu_spot", "gpu_on_demand"}]
 
 
 def test_the_market_is_what_the_cloud_is_asked_for() -> None:
     for name, worker in _workers(yaml.safe_load(LAUNCHERS["aws"].read_text())).items():
-        is_spot = worker["labels"]["ens/market"] == "spot"
+        is_spot = worker["labels"][MARKET] == "spot"
         market = worker["node_config"].get("InstanceMarketOptions")
         assert market == ({"MarketType": "spot"} if is_spot else None), name
     for name, worker in _workers(yaml.safe_load(LAUNCHERS["gcp"].read_text())).items():
-        is_spot = worker["labels"]["ens/market"] == "spot"
+        is_spot = worker["labels"][MARKET] == "spot"
         scheduling = worker["node_config"].get("scheduling", [])
         assert ({"provisioningModel": "SPOT"} in scheduling) == is_spot, name
 
@@ -155,6 +175,8 @@ def test_kuberay_clusters_keep_the_same_promises(kind: str) -> None:
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     assert f"rayproject/ray:{spec['rayVersion']}-" in (ROOT / "cluster" / "Dockerfile").read_text()
     groups = {group["groupName"]: group for group in spec["workerGroupSpecs"]}
+    labels = {name: group["labels"] for name, group in groups.items()}
+    assert _found(labels) == [{"gpu-spot"}, {"gpu-spot", "gpu-on-demand"}]
     assert set(groups) == {"decode", "gpu-spot", "gpu-on-demand"}
     assert groups["gpu-spot"]["priority"] > groups["gpu-on-demand"]["priority"]
     images = set()
@@ -165,7 +187,7 @@ def test_kuberay_clusters_keep_the_same_promises(kind: str) -> None:
         assert pod["terminationGracePeriodSeconds"] > 45
         resources = pod["containers"][0]["resources"]
         assert resources["requests"] == resources["limits"]
-        assert ("nvidia.com/gpu" in resources["limits"]) == (group["labels"]["ens/role"] == "gpu")
+        assert ("nvidia.com/gpu" in resources["limits"]) == (group["labels"][ROLE] == "gpu")
         mounted = {
             mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]
         }

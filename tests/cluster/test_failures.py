@@ -52,8 +52,28 @@ def test_a_lost_object_or_message_is_asked_for_again_on_the_same_host(cause: Cau
     assert decide(Failure(cause, LIMITS[cause], True)) is Decision.RAISE
 
 
-def test_every_cause_has_a_limit() -> None:
-    assert LIMITS.keys() == set(Cause)
+# What happens at the first failure of a block, and at the last that is accepted.
+DECISIONS = {
+    Cause.OWN_CODE: (Decision.RAISE, Decision.RAISE),
+    Cause.START_FAILED: (Decision.REPLACE, Decision.RAISE),
+    Cause.HOST_LOST: (Decision.REPLACE, Decision.QUARANTINE),
+    Cause.HOST_OOM: (Decision.REPLACE, Decision.QUARANTINE),
+    Cause.NODE_LOST: (Decision.REPLACE, Decision.RAISE),
+    Cause.NODE_DRAINED: (Decision.REPLACE, Decision.RAISE),
+    Cause.UNREACHABLE: (Decision.RETRY, Decision.RAISE),
+    Cause.DECODER_LOST: (Decision.RETRY, Decision.QUARANTINE),
+    Cause.OBJECT_LOST: (Decision.RETRY, Decision.RAISE),
+    Cause.UNKNOWN: (Decision.RAISE, Decision.RAISE),
+}
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_fact_has_its_decision(cause: Cause) -> None:
+    first, last = DECISIONS[cause]
+    assert decide(Failure(cause, 1, can_be_left_out=True)) is first
+    assert decide(Failure(cause, LIMITS[cause], can_be_left_out=True)) is last
+    # A training is never left out.
+    assert decide(Failure(cause, LIMITS[cause])) is Decision.RAISE
 
 
 def test_only_a_host_that_does_not_answer_is_given_time_and_never_over_five_seconds() -> None:
@@ -107,6 +127,25 @@ def test_an_actor_that_could_not_start_is_told_apart_from_one_that_died() -> Non
     failed = ray_errors.RayTaskError("__init__", "Traceback", ValueError("no device"))
     assert translate(ray_errors.ActorDiedError(failed))[0] is Cause.START_FAILED
     assert translate(ray_errors.ActorDiedError())[0] is Cause.HOST_LOST
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ray_errors.OutOfMemoryError("worker killed: low on memory"), Cause.HOST_OOM),
+        (ray_errors.NodeDiedError("node 1a2b died"), Cause.NODE_LOST),
+        (ray_errors.ActorUnavailableError("no answer", None), Cause.UNREACHABLE),
+        (ray_errors.ObjectLostError("00" * 28, None, ""), Cause.OBJECT_LOST),
+        (ray_errors.OwnerDiedError("00" * 28, None, ""), Cause.OBJECT_LOST),
+        (ray_errors.WorkerCrashedError(), Cause.HOST_LOST),
+        (ray_errors.RuntimeEnvSetupError("no pip"), Cause.START_FAILED),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_ray_raises_becomes_a_fact(error: ray_errors.RayError, cause: Cause) -> None:
+    found, reason = translate(error)
+    assert found is cause
+    assert reason.endswith(".")
 
 
 def test_an_argument_that_could_not_be_made_is_told_by_what_happened_to_it() -> None:

@@ -8,8 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from cluster.devices import find_devices
 from cluster.head import check_address, connect, examine
+from cluster.settings import ClusterConfig
 from ensemble.errors import ClusterError, ConfigError
+
+NODES = [
+    {"state": "ALIVE", "resources_total": {"CPU": 8.0}, "labels": {}},
+    {"state": "DEAD", "resources_total": {"GPU": 8.0}, "labels": {}},
+    {
+        "state": "ALIVE",
+        "resources_total": {"CPU": 48.0, "GPU": 4.0},
+        "labels": {"ray.io/accelerator-type": "L4"},
+    },
+]
 
 
 @contextmanager
@@ -26,6 +38,8 @@ def told_version(token: str | None, path: str = "/api/version") -> Iterator[str]
                 status = 403
             elif self.path == path:
                 status, body = 200, json.dumps({"version": "5", "ray_version": "2.60.0"}).encode()
+            elif self.path == "/api/v0/nodes":
+                status, body = 200, json.dumps({"data": {"result": {"result": NODES}}}).encode()
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -140,3 +154,15 @@ def test_the_doctor_tells_an_open_head_from_a_closed_one(
         assert not _kept(address)["lets in who has the token set here"]
         monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
         assert all(_kept(address).values())
+
+
+def test_a_plan_asks_the_dashboard_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    with told_version("secret") as address:
+        devices = find_devices(ClusterConfig(device="cuda"), address)
+    assert [(device.kind, device.cpus) for device in devices] == [("L4", 6.0)] * 4
+
+
+def test_a_plan_without_the_token_is_told_what_to_set() -> None:
+    with told_version("secret") as address, pytest.raises(ConfigError, match="Set RAY_AUTH_TOKEN"):
+        find_devices(ClusterConfig(device="cuda"), address)

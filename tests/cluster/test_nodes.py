@@ -5,6 +5,7 @@ there; everything else is what runs on a cluster.
 """
 
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.nightly]
 IDS = open_source(DigitsConfig()).index().image_ids[:600].tolist()
 SPECS = plan_shards(IDS, 50)
 STORE_MB = 80
+SEEDS = pytest.mark.parametrize("seed", range(5))
 
 Table = dict[str, bytes]
 
@@ -179,8 +181,9 @@ def test_thirteen_members_are_where_the_plan_says(
     assert sorted(nodes) == sorted(place.node_id for place in where)
 
 
+@SEEDS
 def test_a_node_killed_half_way_and_replaced_changes_no_byte(
-    cluster: Cluster, expected: Table, tmp_path: Path
+    cluster: Cluster, expected: Table, tmp_path: Path, seed: int
 ) -> None:
     first, _ = _add_node(cluster, 1), _add_node(cluster, 1)
 
@@ -189,14 +192,15 @@ def test_a_node_killed_half_way_and_replaced_changes_no_byte(
         _add_node(cluster, 1)
 
     with _pool(_config(2, host_per="gpu"), tmp_path) as pool:
-        found = _fill(pool, tmp_path / "table", at={40: lose})
+        found = _fill(pool, tmp_path / "table", at={_moment(seed): lose})
         retries = pool.retries
     assert found == expected
     assert retries >= 1
 
 
+@SEEDS
 def test_a_node_that_is_taken_back_as_announced_costs_no_call(
-    cluster: Cluster, expected: Table, tmp_path: Path
+    cluster: Cluster, expected: Table, tmp_path: Path, seed: int
 ) -> None:
     first, _ = _add_node(cluster, 1), _add_node(cluster, 1)
     seen: list[set[str]] = []
@@ -209,21 +213,26 @@ def test_a_node_that_is_taken_back_as_announced_costs_no_call(
         client.drain_node(first.node_id, reason, "spot notice", deadline_ms)
 
     with _pool(_config(2, host_per="gpu"), tmp_path) as pool:
-        found = _fill(
-            pool, tmp_path / "table", MEMBERS, {20: drain, 150: lambda: seen.append(_nodes(pool))}
-        )
+        moments = {_moment(seed): drain, 150: lambda: seen.append(_nodes(pool))}
+        found = _fill(pool, tmp_path / "table", MEMBERS, moments)
         retries = pool.retries
     assert found == expected
     assert retries == 0
     assert first.node_id not in seen[0]
 
 
+def _moment(seed: int) -> int:
+    """After which of the 156 blocks something happens, with time left to deal with it."""
+    return random.Random(seed).randrange(10, 60)
+
+
 def _nodes(pool: Pool) -> set[str]:
     return {place.node_id for place in pool.where()}
 
 
+@pytest.mark.parametrize("attempt", range(5))  # Ray draws anew each time
 def test_lost_requests_and_replies_change_no_byte(
-    lossy_cluster: Cluster, expected: Table, tmp_path: Path
+    lossy_cluster: Cluster, expected: Table, tmp_path: Path, attempt: int
 ) -> None:
     _add_node(lossy_cluster, 2)
     with _pool(_config(2, host_per="gpu"), tmp_path) as pool:

@@ -82,7 +82,7 @@ def test_a_block_that_kills_its_host_three_times_is_left_out_and_all_others_come
     assert found == everything - {("fragile", SPECS[1].image_ids[0])}
     (out,) = fragile_pool.left_out
     assert (out.member, out.shard) == (FRAGILE, SPECS[1])
-    lines = [line for line in caplog.messages if "predict of 'fragile': its host died" in line]
+    lines = [line for line in caplog.messages if "predict of 'fragile' on 50 images" in line]
     assert [line.split("attempt ")[1] for line in lines] == [
         "1 of 3; replace the host and retry",
         "2 of 3; replace the host and retry",
@@ -91,5 +91,5 @@ def test_a_block_that_kills_its_host_three_times_is_left_out_and_all_others_come
 
 
 def test_a_member_that_kills_its_host_on_every_shard_ends_the_run(fragile_pool: Pool) -> None:
-    with pytest.raises(MemberFailedError, match=r"predict of 'hopeless' failed in attempt 3"):
+    with pytest.raises(MemberFailedError, match=r"predict of 'hopeless' on .* failed in attempt 3"):
         _predict(fragile_pool, HOPELESS)

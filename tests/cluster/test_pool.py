@@ -79,7 +79,8 @@ def test_a_member_that_cannot_be_loaded_is_named_with_the_reason(
     # Other weights are another column, which the host has not loaded yet.
     member = replace(members[0], checkpoint=broken, weights_sha256="0" * 64)
     with pytest.raises(
-        MemberFailedError, match=r"predict of 'resnet' failed in attempt 1: .*broken\.safetensors"
+        MemberFailedError,
+        match=r"predict of 'resnet' on 100 images from '.*' failed in attempt 1: .*broken\.safetensors",
     ):
         list(pool.predict([(specs[0], [member])]))
 

@@ -54,7 +54,7 @@ def test_what_a_run_measured_is_known_to_the_next_plan(tiny_config: Path, tmp_pa
 
     config = _config(tiny_config, tmp_path)
     costs = Costs(config.cluster, figure_cache(config))
-    key = costs.key("resnet14_small", 10, 16, config.views, "float32", "cpu")
+    key = costs.key("resnet14_small", None, 10, 16, config.views, "float32", "cpu")
     figure_cache(config).keep(key, Figure(images_per_s=70))
     assert plan(config).unknown == ("mobilenet",)
 

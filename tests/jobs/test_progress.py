@@ -12,8 +12,9 @@ from jobs.progress import Progress
 from jobs.progress_record import ProgressRecord
 
 
-def _progress(out: io.StringIO | None = None) -> Progress:
-    return Progress(Console(file=out or io.StringIO(), width=40), "tonight", ["vgg", "resnet"])
+def _progress(out: io.StringIO | None = None, json_log: bool = True) -> Progress:
+    console = Console(file=out or io.StringIO(), width=40)
+    return Progress(console, "tonight", ["vgg", "resnet"], json_log)
 
 
 def _records(out: io.StringIO) -> list[ProgressRecord]:
@@ -38,6 +39,17 @@ def test_log_and_folder_hold_the_same_record_at_the_end(tmp_path: Path) -> None:
     assert last.members["vgg"].images_per_s == 128
     assert last.members["resnet"].state == "waiting"
     assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_a_log_for_people_has_no_record_and_the_folder_has(tmp_path: Path) -> None:
+    out, file = io.StringIO(), tmp_path / "progress.json"
+    with _progress(out, json_log=False) as progress:
+        progress.keep(file)
+        with progress.stage("predict", 1, "blocks") as stage:
+            stage.advance(images=64)
+    assert progress_record.read(file).state == "finished"
+    assert _records(out) == []
+    assert out.getvalue().startswith("predict: 1/1 blocks")
 
 
 def test_a_stage_under_way_is_told_with_what_is_left() -> None:

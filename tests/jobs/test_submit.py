@@ -78,6 +78,20 @@ def test_code_and_resolved_config_are_shipped(config: RunConfig) -> None:
     }
 
 
+def test_what_a_config_does_not_say_of_preprocessing_is_not_said_after_shipping(
+    tiny_config: Path,
+) -> None:
+    words = [
+        "members.0={name: given, source: {kind: factory, function: 'nets:best'}, "
+        "preprocessing: {size: 64, resize: null}}"
+    ]
+    head, config = Head(), load_run_config(tiny_config, words)
+    submit.submit(head, config, "tiny")
+    shipped = RunConfig.model_validate_json(head.files["run.json"]).members[0].preprocessing
+    assert shipped is not None
+    assert shipped.model_fields_set == {"size", "resize"}
+
+
 def test_a_run_without_a_name_gets_the_one_that_it_has_on_this_machine(tiny_config: Path) -> None:
     config = load_run_config(tiny_config)
     attempt = submit.submit(Head(), config, "tiny")
@@ -148,7 +162,18 @@ def test_resuming_goes_on_in_the_runs_own_folder_once_the_run_is_over(config: Ru
         head.jobs[-1].status = "STOPPED"
         attempt = submit.resume(head, "tonight")
         assert (attempt.number, attempt.job) == (number, f"tonight~{number}")
-        assert head.jobs[-1].entrypoint.endswith("-m jobs resume '/shared/my runs/tonight'")
+        assert head.jobs[-1].entrypoint.endswith(
+            "-m jobs resume '/shared/my runs/tonight' --json-log"
+        )
+
+
+def test_leaving_out_poison_is_asked_for_on_the_cluster_too(config: RunConfig) -> None:
+    head = Head()
+    submit.submit(head, config, "tiny", allow_partial=True)
+    assert head.jobs[0].entrypoint.endswith(' run "$config" --json-log --allow-partial')
+    head.jobs[0].status = "FAILED"
+    submit.resume(head, "tonight", allow_partial=True)
+    assert head.jobs[1].entrypoint.endswith("tonight' --json-log --allow-partial")
 
 
 def test_paths_that_are_not_shipped_are_told(tiny_config: Path) -> None:

@@ -1,0 +1,63 @@
+"""A driver on a cluster that grows: prints what it asked the autoscaler for, and which nodes came and went."""
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.autoscaler.v2.sdk import get_cluster_status
+
+from cluster.pool import open_pool
+from cluster.rehearsal import RehearsalHost
+from cluster.settings import ClusterConfig
+from ensemble.figures import FigureCache
+from ensemble.images.settings import DigitsConfig
+from ensemble.images.shard import plan_shards
+from ensemble.images.sources import open_source
+from jobs.benchmark.made_up import made_up_member
+
+ADDRESS = os.environ["RAY_ADDRESS"]
+LIMIT_S = 90
+
+
+def drive(config: ClusterConfig, folder: Path) -> dict[str, Any]:
+    """Predict, and look at the autoscaler meanwhile, at the end, and once nodes had time to go."""
+    ids = open_source(DigitsConfig()).index().image_ids[:200].tolist()
+    members = [made_up_member(number, 50) for number in range(2)]
+    work = [(spec, members) for spec in plan_shards(ids, 50)]
+    seen: dict[str, Any] = {}
+    with open_pool(config, DigitsConfig(), FigureCache(folder), RehearsalHost) as pool:
+        seen["asked_at_start"] = _asked_for()
+        seen["blocks"] = sum(1 for _ in pool.predict(work))
+        seen["nodes"] = _nodes()
+        markets = {node["NodeID"]: node["Labels"].get("ray.io/market-type") for node in ray.nodes()}
+        seen["markets"] = sorted(markets[place.node_id] for place in pool.where())
+    ray.init(ADDRESS, log_to_driver=False, logging_level="ERROR")
+    seen["asked_at_the_end"] = _asked_for()
+    deadline = time.monotonic() + LIMIT_S
+    while _nodes() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    seen["nodes_at_the_end"] = _nodes()
+    return seen
+
+
+def _asked_for() -> list[tuple[int, dict[str, float]]]:
+    """What the autoscaler holds as asked for by programs: how often, and what."""
+    demands = get_cluster_status(ADDRESS).resource_demands.cluster_constraint_demand
+    return [(each.count, each.bundle) for demand in demands for each in demand.bundles_by_count]
+
+
+def _nodes() -> dict[str, int]:
+    """Workers that are up, by type."""
+    alive = [node["Labels"] for node in ray.nodes() if node["Alive"]]
+    kinds = [labels.get("ray.io/market-type") for labels in alive]
+    return dict(Counter(kind for kind in kinds if kind))
+
+
+if __name__ == "__main__":
+    found = drive(ClusterConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+    print(json.dumps(found))
