@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from ensemble.images.shard import ImageShard
 from ensemble.members import Interpolation
+from ensemble.staging import Staging
 from ensemble.views import Scale, resize_pixels
 
 _KEPT_BYTES = 512 << 20
@@ -29,6 +30,7 @@ class ResizedShard:
     ) -> None:
         self.shard = shard
         self.device = device
+        self._staging = Staging(device)
         self._room = kept_bytes
         self._kept: dict[tuple[object, ...], torch.Tensor] = {}
 
@@ -54,9 +56,8 @@ class ResizedShard:
         """Resized images of one decoded size, in [0, 1]; not to be written into."""
         key = (rows, scale, interpolation)
         if key not in self._kept:
-            stacked = np.stack([self._images[row] for row in rows])
-            pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).contiguous()
-            resized = resize_pixels(pixels, scale, interpolation)
+            stacked = self._staging.stack([self._images[row] for row in rows])
+            resized = resize_pixels(stacked.permute(0, 3, 1, 2).contiguous(), scale, interpolation)
             if resized.nbytes > self._room:
                 return resized
             self._room -= resized.nbytes

@@ -14,7 +14,14 @@ from ensemble.fetch import fetch
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, ShardSpec, plan_shards
 from ensemble.images.split import Splits
-from ensemble.members import Member, MemberConfig, fingerprint, load_member, split_views
+from ensemble.members import (
+    Member,
+    MemberConfig,
+    fingerprint,
+    in_precision,
+    load_member,
+    split_views,
+)
 from ensemble.search.config import SearchConfig
 from ensemble.sources.settings import CheckpointSource, RecipeSource
 from ensemble.table.logit_table import LogitTable
@@ -132,7 +139,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
         if isinstance(config.source, RecipeSource):
             # The seed that tells it from its twin, not the one derived from it for the generator.
             member = replace(member, seed=config.source.seed)
-        member = replace(member, precision=config.precision or job.config.precision)
+        member = in_precision(member, config.precision or job.config.precision)
         check_classes(member, len(job.splits.test.classes))
         weigh_views(member.views, member.preprocessing.size)
         members += split_views(member)
