@@ -77,7 +77,8 @@ def resize_pixels(
         interpolation: How to resize.
     """
     resized: torch.Tensor = transforms.resize(
-        pixels.to(torch.float32).div_(255),
+        # Laid out channel by channel whatever comes in: the other layout rounds differently.
+        pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255),
         list(scale),
         InterpolationMode(interpolation),
         antialias=True,
@@ -95,7 +96,7 @@ def normalise_(images: Images, preprocessing: Preprocessing) -> Images:
 
 def join_normalised(
     parts: Sequence[tuple[Index, Images]], batch_images: int, preprocessing: Preprocessing
-) -> Images:
+) -> Float[torch.Tensor, "batch 3 _ _"]:
     """Normalised images at their places in a batch; what is missing is filled up with black.
 
     They are normalised while they are written, to the bit as `normalise_` would.

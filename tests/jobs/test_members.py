@@ -100,14 +100,14 @@ def listed(path: Path, *members: str) -> str:
 def test_pool_says_which_file_each_member_must_have(tmp_path: Path) -> None:
     pool = listed(
         tmp_path / "pool.yaml",
-        "{name: pinned, source: {kind: timm, name: test_efficientnet.r160_in1k, sha256: 12345678}}",
+        "{name: pinned, source: {kind: timm, name: test_efficientnet.r160_in1k, sha256: 1234abcd}}",
         "{name: any, source: 'timm:test_efficientnet.r160_in1k'}",
         "{name: named, source: 'torchvision:squeezenet1_1@IMAGENET1K_V1'}",
         "{name: far, source: {kind: checkpoint, path: 's3://bucket/a.pth', architecture: alexnet_small}, "
         "preprocessing: {size: 16, mean: [0, 0, 0], std: [1, 1, 1]}}",
     )
     cards = describe_pool(pool, [f"weights.mirror={tmp_path}"])
-    assert [card.sha256 for card in cards] == ["12345678", None, "b8a52dc0", None]
+    assert [card.sha256 for card in cards] == ["1234abcd", None, "b8a52dc0", None]
     assert not any(card.is_present for card in cards)
     assert (cards[3].file, cards[3].gflops is None) == ("s3://bucket/a.pth", False)
 
