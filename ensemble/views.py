@@ -124,7 +124,10 @@ def _channels(
     preprocessing: Preprocessing, device: torch.device
 ) -> tuple[Float[torch.Tensor, "3 1 1"], Float[torch.Tensor, "3 1 1"]]:
     """Mean and standard deviation on a device; kept, because a copy holds a GPU up."""
-    mean, std = (torch.tensor(x, dtype=torch.float32, device=device) for x in (preprocessing.mean, preprocessing.std))
+    mean, std = (
+        torch.tensor(x, dtype=torch.float32, device=device)
+        for x in (preprocessing.mean, preprocessing.std)
+    )
     return mean.view(3, 1, 1), std.view(3, 1, 1)
 
 
