@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
 from ensemble.config import Config
+from ensemble.members import Precision
 from ensemble.subclassifiers.settings import GateKind, RoutingKind
 from ensemble.view_settings import Views
 
@@ -17,6 +18,8 @@ class MemberEntry(Config):
     sha256: str
     weight_units: PositiveInt
     views: Views
+    precision: Precision = "float32"
+    """Of its weights and activations; version 1 does not say it, and predicts in float32."""
 
 
 class SubclassifierEntry(Config):
@@ -26,6 +29,8 @@ class SubclassifierEntry(Config):
     file: str
     sha256: str
     views: Views
+    precision: Precision = "float32"
+    """As of a member."""
 
 
 class RoutingEntry(Config):
@@ -50,7 +55,8 @@ class FallbackEntry(Config):
 class ArtifactDocument(Config):
     """All of it."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
+    """Version 2 says the precision of each member."""
     classes: tuple[str, ...]
     data_sha256: str
     search: str

@@ -18,13 +18,16 @@ from pydantic import (
 )
 
 from ensemble.config import AbsolutePath, Config
-from ensemble.errors import CheckpointError
+from ensemble.errors import CheckpointError, ConfigError
 from ensemble.sources.settings import Source
 from ensemble.view_policies import list_views
 from ensemble.view_settings import Views, keeps_views
 
 # Architectures that run code which came with them; see `WeightsConfig.trust_code`.
 CODE = ("factory", "pt2")
+
+# Architectures whose arithmetic is inside their file, and stays as it was exported.
+PROGRAMS = ("onnx", "pt2")
 
 # Not allowed in a config's names, so that no member is called like another's view.
 VIEW_MARK = "@"
@@ -206,6 +209,21 @@ def load_member(
             f"the checkpoint {checkpoint} of member {name!r} does not say what it is ({error!r}). "
             "Give a file that this project's training wrote."
         ) from error
+
+
+def in_precision(member: Member, precision: Precision) -> Member:
+    """The member with another precision of weights and activations.
+
+    Raises:
+        ConfigError: It is a program, whose precision cannot be changed.
+    """
+    if precision != "float32" and member.architecture in PROGRAMS:
+        raise ConfigError(
+            f"the member {member.name!r} is a program ({member.architecture}) and cannot be run in "
+            f"{precision}: it takes float32 and computes in what it was exported in. Set "
+            "precision: float32 for this member."
+        )
+    return replace(member, precision=precision)
 
 
 def check_trust(what: str, architecture: str, trust_code: bool) -> None:

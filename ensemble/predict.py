@@ -20,10 +20,11 @@ from ensemble.errors import ShapeError
 from ensemble.images.shard import ImageShard
 from ensemble.members import Member, Preprocessing
 from ensemble.resized import ResizedShard
+from ensemble.staging import index_of
 from ensemble.table.block import LogitBlock
 from ensemble.view_policies import relative_cost, weigh_views
 from ensemble.view_settings import Average, Crop, Square, View, Whole, average_of
-from ensemble.views import Scale, normalise_, show, square_scale
+from ensemble.views import Scale, join_normalised, show, square_scale
 
 Weighted = tuple[tuple[View, float], ...]
 Answer = tuple[Sequence[int], float, torch.Tensor]
@@ -126,14 +127,16 @@ def _fixed(
         rows = range(start, min(start + BATCH_IMAGES, len(images.shard)))
         for scale, alike in by_scale.items():
             parts = [
-                ([row - start for row in same], images.at(same, scale, to.interpolation))
+                (
+                    index_of([row - start for row in same], images.device),
+                    images.at(same, scale, to.interpolation),
+                )
                 for same in images.by_shape(rows)
             ]
             for view, weight in alike:
-                batch = torch.zeros(BATCH_IMAGES, 3, to.size, to.size, device=images.device)
-                for places, resized in parts:
-                    batch[places] = show(resized, view, to)
-                yield rows, weight, network(normalise_(batch, to))[: len(rows)]
+                shown = [(places, show(resized, view, to)) for places, resized in parts]
+                batch = join_normalised(shown, BATCH_IMAGES, to)
+                yield rows, weight, network(batch)[: len(rows)]
 
 
 def _dense(
@@ -154,9 +157,9 @@ def _dense(
                 rows = same[start : start + size]
                 resized = images.at(rows, (side,), to.interpolation)
                 for view, weight in alike:
-                    batch = resized.new_zeros(size, *resized.shape[1:])
-                    batch[: len(rows)] = resized.flip(3) if view.flip else resized
-                    yield rows, weight, dense(normalise_(batch, to))[: len(rows)]
+                    shown = resized.flip(3) if view.flip else resized
+                    batch = join_normalised([(slice(0, len(rows)), shown)], size, to)
+                    yield rows, weight, dense(batch)[: len(rows)]
 
 
 def _dense_batch(sides: tuple[int, int], short_side: int, device: torch.device) -> int:
@@ -182,7 +185,7 @@ class _Mean:
                 f"{self._sum.shape[1]} classes. Give the checkpoint that belongs to the classes."
             )
         logs = torch.log_softmax(logits, dim=1).to(torch.float64)
-        index = torch.tensor(rows, device=logs.device)
+        index = index_of(rows, logs.device)
         so_far = self._sum[index]
         if self._is_geometric:
             self._sum[index] = so_far + weight * logs

@@ -32,7 +32,7 @@ from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import FittedRouting
 from ensemble.fetch import FetchedFolder
 from ensemble.images.shard import ImageShard
-from ensemble.members import Member, load_member
+from ensemble.members import Member, in_precision, load_member
 from ensemble.search.fixed_point import to_units
 from ensemble.search.missing import WithoutMember
 from ensemble.subclassifiers.gates import Gate
@@ -88,6 +88,7 @@ def save(
             sha256=member.weights_sha256,
             weight_units=int(weight),
             views=member.views,
+            precision=member.precision,
         )
         for member, weight in zip(members, units, strict=True)
         if weight
@@ -169,6 +170,7 @@ class Predictor:
         routing: FittedRouting | None,
         fallbacks: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
     ) -> None:
+        from ensemble.forward import Forward
         from ensemble.training.member import load_network
 
         self.classes = classes
@@ -180,8 +182,11 @@ class Predictor:
         self._copy: object = None
         everyone = (*members, *(routing.subclassifiers.values() if routing else ()))
         # By weights: where views are kept, several members are one network.
-        distinct = {member.weights_sha256: member for member in everyone}
-        self._networks = {key: load_network(member) for key, member in distinct.items()}
+        distinct = {(member.weights_sha256, member.precision): member for member in everyone}
+        self._networks = {
+            key: Forward(load_network(member), member.precision).eval()
+            for key, member in distinct.items()
+        }
 
     def predict(
         self, images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray]
@@ -198,8 +203,7 @@ class Predictor:
                     f"image {i} is {image.dtype} {list(image.shape)}; expected uint8 "
                     "[height, width, 3] in RGB."
                 )
-        shard = _pack(images)
-        base = metrics.average([self._rows(m, shard) for m in self.members], self._units)
+        base = metrics.average(self._rows(self.members, images), self._units)
         if self._routing is None:
             return Prediction(base, base.argmax(axis=1), np.zeros(len(base), bool))
         return self._route(base, images, self._routing)
@@ -241,7 +245,7 @@ class Predictor:
             rows = np.flatnonzero(asked[:, number])
             subs[number] = np.zeros((len(base), len(member.classes)))
             if len(rows):
-                logs = self._rows(member, _pack([images[i] for i in rows.tolist()]))
+                (logs,) = self._rows([member], [images[i] for i in rows.tolist()])
                 subs[number][rows] = np.exp(logs.astype(np.float64))
         return Prediction(
             answer(base, subs, routing, gate),
@@ -249,17 +253,25 @@ class Predictor:
             gate,
         )
 
-    def _rows(self, member: Member, shard: ImageShard) -> Float[np.ndarray, "image class"]:
+    def _rows(
+        self,
+        members: Sequence[Member],
+        images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray],
+    ) -> list[Float[np.ndarray, "image class"]]:
+        """What members say of images that are resized once for all of them."""
         import torch
 
         from ensemble.predict import predict
+        from ensemble.resized import ResizedShard
 
-        network = self._networks[member.weights_sha256]
-        return predict(network, member, shard, torch.device("cpu")).log_probabilities
-
-
-def _pack(images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray]) -> ImageShard:
-    return ImageShard.pack([str(i) for i in range(len(images))], list(images))
+        cpu = torch.device("cpu")
+        shard = ImageShard.pack([str(i) for i in range(len(images))], list(images))
+        resized = ResizedShard(shard, cpu)
+        networks = [self._networks[member.weights_sha256, member.precision] for member in members]
+        return [
+            predict(network, member, shard, cpu, resized).log_probabilities
+            for network, member in zip(networks, members, strict=True)
+        ]
 
 
 def _copy(member: Member, folder: Path, file: str) -> str:
@@ -283,6 +295,7 @@ def _save_routing(folder: Path, fitted: FittedRouting) -> RoutingEntry:
                 file=_copy(member, folder, f"subclassifiers/{number}.safetensors"),
                 sha256=member.weights_sha256,
                 views=member.views,
+                precision=member.precision,
             )
             for number, member in enumerate(members)
         ),
@@ -350,4 +363,4 @@ def _load_member(
             f"{path} is about the classes {list(member.classes)}, and {folder / _DOCUMENT} says "
             f"{list(classes)}. Copy the artifact again."
         )
-    return member
+    return in_precision(member, entry.precision)

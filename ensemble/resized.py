@@ -9,9 +9,13 @@ from jaxtyping import Float
 
 from ensemble.images.shard import ImageShard
 from ensemble.members import Interpolation
+from ensemble.staging import Staging
 from ensemble.views import Scale, resize_pixels
 
 _KEPT_BYTES = 512 << 20
+
+# A CPU resizes photographs almost twice as fast if what it works on stays in its cache.
+_TOGETHER_BYTES = 4 << 20
 
 
 class ResizedShard:
@@ -29,6 +33,7 @@ class ResizedShard:
     ) -> None:
         self.shard = shard
         self.device = device
+        self._staging = Staging(device)
         self._room = kept_bytes
         self._kept: dict[tuple[object, ...], torch.Tensor] = {}
 
@@ -54,14 +59,28 @@ class ResizedShard:
         """Resized images of one decoded size, in [0, 1]; not to be written into."""
         key = (rows, scale, interpolation)
         if key not in self._kept:
-            stacked = np.stack([self._images[row] for row in rows])
-            pixels = torch.from_numpy(stacked).to(self.device).permute(0, 3, 1, 2).contiguous()
-            resized = resize_pixels(pixels, scale, interpolation)
+            resized = self._resize([self._images[row] for row in rows], scale, interpolation)
             if resized.nbytes > self._room:
                 return resized
             self._room -= resized.nbytes
             self._kept[key] = resized
         return self._kept[key]
+
+    def _resize(
+        self, images: Sequence[np.ndarray], scale: Scale, interpolation: Interpolation
+    ) -> Float[torch.Tensor, "image 3 _ _"]:
+        step = len(images)
+        if self.device.type == "cpu":
+            step = max(1, _TOGETHER_BYTES // images[0].nbytes)
+        parts = [
+            resize_pixels(
+                self._staging.stack(images[start : start + step]).permute(0, 3, 1, 2),
+                scale,
+                interpolation,
+            )
+            for start in range(0, len(images), step)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     @cached_property
     def _images(self) -> list[np.ndarray]:

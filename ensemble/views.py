@@ -1,6 +1,7 @@
 """Test-time views and the path from pixels to a network's input. The one place where images are resized."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from ensemble.images.shard import ImageShard
 from ensemble.members import Interpolation, Preprocessing
+from ensemble.staging import Index
 from ensemble.view_settings import Crop, Square
 
 Batch = Float[torch.Tensor, "image 3 size size"]
@@ -75,12 +77,13 @@ def resize_pixels(
         interpolation: How to resize.
     """
     resized: torch.Tensor = transforms.resize(
-        pixels.to(torch.float32) / 255,
+        # Laid out channel by channel whatever comes in: the other layout rounds differently.
+        pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255),
         list(scale),
         InterpolationMode(interpolation),
         antialias=True,
     )
-    return resized.clamp(0, 1)  # bicubic overshoots
+    return resized.clamp_(0, 1)  # bicubic overshoots
 
 
 def normalise_(images: Images, preprocessing: Preprocessing) -> Images:
@@ -89,6 +92,43 @@ def normalise_(images: Images, preprocessing: Preprocessing) -> Images:
         images, list(preprocessing.mean), list(preprocessing.std), inplace=True
     )
     return normalised
+
+
+def join_normalised(
+    parts: Sequence[tuple[Index, Images]], batch_images: int, preprocessing: Preprocessing
+) -> Float[torch.Tensor, "batch 3 _ _"]:
+    """Normalised images at their places in a batch; what is missing is filled up with black.
+
+    They are normalised while they are written, to the bit as `normalise_` would.
+
+    Args:
+        parts: Places and images of one size, not to be written into; together they fill the first
+            places.
+        batch_images: Of the batch.
+        preprocessing: Mean and standard deviation.
+    """
+    first = parts[0][1]
+    mean, std = _channels(preprocessing, first.device)
+    batch = first.new_empty(batch_images, *first.shape[1:])
+    for places, images in parts:
+        if isinstance(places, slice):
+            torch.sub(images, mean, out=batch[places])
+        else:
+            batch[places] = images - mean
+    batch[sum(len(images) for _, images in parts) :] = -mean
+    return batch.div_(std)
+
+
+@lru_cache(maxsize=64)
+def _channels(
+    preprocessing: Preprocessing, device: torch.device
+) -> tuple[Float[torch.Tensor, "3 1 1"], Float[torch.Tensor, "3 1 1"]]:
+    """Mean and standard deviation on a device; kept, because a copy holds a GPU up."""
+    mean, std = (
+        torch.tensor(x, dtype=torch.float32, device=device)
+        for x in (preprocessing.mean, preprocessing.std)
+    )
+    return mean.view(3, 1, 1), std.view(3, 1, 1)
 
 
 def show(images: Images, view: Square | Crop, to: Preprocessing) -> Batch:

@@ -10,13 +10,19 @@ from cluster.placement import Plan
 from cluster.pool import Pool
 from ensemble.errors import CheckpointError, ConfigError, DataError, MemberFailedError
 from ensemble.evaluation import StreamingOutranking
-from ensemble.fetch import fetch
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, ShardSpec, plan_shards
 from ensemble.images.split import Splits
-from ensemble.members import Member, MemberConfig, fingerprint, load_member, split_views
+from ensemble.members import (
+    Member,
+    MemberConfig,
+    fingerprint,
+    in_precision,
+    load_member,
+    split_views,
+)
 from ensemble.search.config import SearchConfig
-from ensemble.sources.settings import CheckpointSource, RecipeSource
+from ensemble.sources.settings import RecipeSource
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
@@ -24,6 +30,7 @@ from ensemble.view_policies import weigh_views
 from jobs.finished_run import seconds_per_image
 from jobs.partial import left_out_images
 from jobs.plan_text import plan_line
+from jobs.pools import fetched
 from jobs.progress import Progress
 from jobs.settings import RunConfig
 
@@ -87,12 +94,12 @@ def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -
     # Here, because a run that trains all its members need not pay for torch in the driver.
     from ensemble.sources.open import import_member
 
-    paths = {}
+    cache, paths = cache_of(config), {}
     with progress.stage("load weights", len(given), "members") as stage:
         for member in given:
             try:
                 paths[member.name] = import_member(
-                    _fetched(member, config), classes, config.weights, cache_of(config)
+                    fetched(member, config.storage, cache), classes, config.weights, cache
                 )
             except CheckpointError as error:
                 raise ConfigError(
@@ -101,15 +108,6 @@ def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -
             progress.member(member.name, "loaded")
             stage.advance()
     return paths
-
-
-def _fetched(member: MemberConfig, config: RunConfig) -> MemberConfig:
-    """The member with its checkpoint on this machine."""
-    source = member.source
-    if not isinstance(source, CheckpointSource):
-        return member
-    path = fetch(source.path, config.storage, cache_of(config) / "fetched")
-    return member.model_copy(update={"source": source.model_copy(update={"path": str(path)})})
 
 
 def train_pool(job: Job) -> tuple[Member, ...]:
@@ -132,7 +130,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
         if isinstance(config.source, RecipeSource):
             # The seed that tells it from its twin, not the one derived from it for the generator.
             member = replace(member, seed=config.source.seed)
-        member = replace(member, precision=config.precision or job.config.precision)
+        member = in_precision(member, config.precision or job.config.precision)
         check_classes(member, len(job.splits.test.classes))
         weigh_views(member.views, member.preprocessing.size)
         members += split_views(member)

@@ -63,10 +63,15 @@ def show(cards: Sequence["Card"], console: Console) -> None:
             f"{_number(reference.top1_error, 2)} / {_number(reference.top5_error, 2)}"
             if reference
             else "?",
-            "here" if card.is_present else "missing",
+            ("here" if card.is_present else "missing")
+            + (f", {card.sha256[:8]}" if card.sha256 else ", any"),
         )
     console.print(table)
-    console.print("GFLOPs: of one pass, a multiply-add counted as two.", highlight=False)
+    console.print(
+        "GFLOPs: of one pass, a multiply-add counted as two. Weights: the first digits of the sha256 that "
+        "the file must have; any file is taken where the pool does not pin one.",
+        highlight=False,
+    )
 
 
 def as_json(cards: Sequence["Card"]) -> str:

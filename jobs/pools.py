@@ -7,7 +7,10 @@ from pydantic import Field
 
 from ensemble.config import Config, load
 from ensemble.errors import UnknownNameError
+from ensemble.fetch import fetch
 from ensemble.members import MemberConfig
+from ensemble.sources.settings import CheckpointSource
+from ensemble.table.storage import S3Config
 from ensemble.view_settings import Views
 
 _SHIPPED = Path(__file__).parent / "pools"
@@ -35,6 +38,25 @@ def load_pool(name: str) -> tuple[MemberConfig, ...]:
     return tuple(
         member.model_copy(update={"views": member.views or pool.views}) for member in pool.members
     )
+
+
+def fetched(member: MemberConfig, storage: S3Config, cache: Path) -> MemberConfig:
+    """The member with its checkpoint on this machine.
+
+    Args:
+        member: Of a pool.
+        storage: How S3 is reached.
+        cache: The folder that runs share; copies are kept in it.
+
+    Raises:
+        CheckpointError: An object is not there, or cannot be kept.
+        ConfigError: The store is not there, or refuses.
+    """
+    source = member.source
+    if not isinstance(source, CheckpointSource):
+        return member
+    path = fetch(source.path, storage, cache / "fetched")
+    return member.model_copy(update={"source": source.model_copy(update={"path": str(path)})})
 
 
 def _path(name: str) -> Path:

@@ -12,12 +12,13 @@ from rich.console import Console
 
 from ensemble.config import Config, check
 from ensemble.errors import ConfigError, DataError
-from ensemble.images.settings import SourceConfig
+from ensemble.images.settings import SourceConfig, reached_by
 from ensemble.members import MemberConfig
 from ensemble.preflight import ALPHA, Verdict, judge, probe
-from ensemble.sources.settings import WeightsConfig
+from ensemble.sources.settings import RecipeSource, WeightsConfig
+from ensemble.table.storage import S3Config
 from ensemble.view_settings import CenterView
-from jobs.pools import load_pool
+from jobs.pools import fetched, load_pool
 from jobs.search_settings import read_settings
 
 SHARD_IMAGES = 64
@@ -36,6 +37,8 @@ class PreflightConfig(Config):
     """What networks run on."""
     weights: WeightsConfig = WeightsConfig()
     """Where published weights are looked for, and what is trusted."""
+    storage: S3Config = S3Config()
+    """How images and checkpoints at s3:// are reached."""
     runs: Path = Path("runs")
     """The folder in whose cache weights are kept."""
 
@@ -61,7 +64,7 @@ def preflight(
         CheckpointError: The weights of a member cannot be had.
     """
     config = check(PreflightConfig, read_settings(words), "the command")
-    members, source = load_pool(pool), _read_images(images)
+    members, source = load_pool(pool), reached_by(_read_images(images), config.storage)
     verdicts = []
     for verdict in _examine(members, source, config):
         verdicts.append(verdict)
@@ -111,9 +114,15 @@ def _examine(
     from ensemble.images.sources import decode_shard, open_source
     from ensemble.images.split import stratified_sample
     from ensemble.members import load_member
+    from ensemble.sources.open import describe as describe_source
     from ensemble.sources.open import import_member
     from ensemble.training.member import load_network
 
+    if trained := [each.name for each in members if isinstance(each.source, RecipeSource)]:
+        raise ConfigError(
+            f"{', '.join(trained)}: trained by the run that uses them, so there is nothing to probe "
+            "yet. Leave them out of the pool that is examined."
+        )
     opened, device = open_source(source), torch.device(config.device)
     images = stratified_sample(opened.index(), config.probe, config.seed)
     specs = plan_shards(images.image_ids.tolist(), SHARD_IMAGES)
@@ -122,13 +131,14 @@ def _examine(
         raise DataError(f"no image of {images.source} can be decoded; there is nothing to probe.")
     label_by_id = dict(zip(images.image_ids.tolist(), images.labels.tolist(), strict=True))
     trust = config.weights.trust_code
-    for each in members:
+    for each in (fetched(member, config.storage, config.runs / "cache") for member in members):
         path = import_member(each, images.classes, config.weights, config.runs / "cache")
         # One crop, whatever the member's views: that is what published figures are of.
         member = load_member(each.name, path, CenterView(), images.sha256, trust_code=trust)
         network = load_network(member).to(device)
         ranks = probe(network, member, shards, label_by_id, device)
-        yield judge(each.name, ranks, each.reference)
+        reference = each.reference or describe_source(each, config.weights).reference
+        yield judge(each.name, ranks, reference)
 
 
 def _read_images(text: str) -> SourceConfig:

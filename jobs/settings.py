@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from cluster.settings import ClusterConfig
 from ensemble.config import Config, check, load
 from ensemble.errors import UnknownNameError
-from ensemble.images.settings import FolderConfig, ListedConfig, SourceConfig, SplitConfig
+from ensemble.images.settings import SourceConfig, SplitConfig, reached_by
 from ensemble.members import MemberConfig, Precision, fingerprint
 from ensemble.search.config import SearchConfig
 from ensemble.sources.settings import RecipeSource, WeightsConfig
@@ -118,10 +118,7 @@ class RunConfig(Config):
     @property
     def image_source(self) -> SourceConfig:
         """Where images come from, and how that is reached."""
-        source = self.images.source
-        if isinstance(source, FolderConfig | ListedConfig) and source.storage is None:
-            return source.model_copy(update={"storage": self.storage})
-        return source
+        return reached_by(self.images.source, self.storage)
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -59,6 +59,13 @@ SourceConfig = Annotated[
 ]
 
 
+def reached_by(source: SourceConfig, storage: S3Config) -> SourceConfig:
+    """A source that says how it is reached: as it says itself, or else so."""
+    if isinstance(source, FolderConfig | ListedConfig) and source.storage is None:
+        return source.model_copy(update={"storage": storage})
+    return source
+
+
 class SplitConfig(Config):
     """How many images each split gets, stratified by class; what is left over is not used."""
 

@@ -7,6 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ensemble import models
+from ensemble.errors import ConfigError
 from ensemble.members import MemberConfig, Preprocessing, Reference
 from ensemble.models.libraries import call_factory
 from ensemble.sources import programs
@@ -35,6 +36,8 @@ class Card:
         file: With its weights: a path here, or the name to give it in a mirror; none if none is
             needed.
         is_present: Whether that is on this machine.
+        sha256: Of that file, or its first digits, as the pool pins it or its name says; none if any
+            file would be taken.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Card:
     reference: Reference | None
     file: str | None
     is_present: bool
+    sha256: str | None
 
 
 def card(config: MemberConfig, weights: WeightsConfig, num_classes: int = 1000) -> Card:
@@ -60,11 +64,18 @@ def card(config: MemberConfig, weights: WeightsConfig, num_classes: int = 1000) 
     Raises:
         UnknownNameError: A library does not know the name.
         CheckpointError: A factory cannot be called, or is not trusted.
+        ConfigError: The input is too small for the network.
     """
     described = describe(config, weights)
     preprocessing = known_preprocessing(config, described)
     views = config.views or CenterView()
-    parameters, gflops = _measure(described, preprocessing, num_classes)
+    try:
+        parameters, gflops = _measure(described, preprocessing, num_classes)
+    except RuntimeError as error:  # torch's, of a convolution that is larger than its input
+        raise ConfigError(
+            f"the network of {config.name!r} takes no image of {preprocessing and preprocessing.size} "
+            f"pixels: {str(error).splitlines()[0]}. Set preprocessing.size to the size it was trained at."
+        ) from error
     return Card(
         name=config.name,
         architecture=described.architecture,
@@ -76,6 +87,7 @@ def card(config: MemberConfig, weights: WeightsConfig, num_classes: int = 1000) 
         reference=config.reference or described.reference,
         file=_name(described),
         is_present=described.is_present(weights),
+        sha256=described.pinned,
     )
 
 

@@ -61,11 +61,14 @@ def describe(config: MemberConfig, weights: WeightsConfig) -> Described:
         CheckpointError: The source cannot be described, or is not trusted.
     """
     match config.source:
-        case CheckpointSource(path=path) if path.startswith(S3_SCHEME):
-            raise CheckpointError(
-                f"the checkpoint {path} of member {config.name!r} is not on this machine. "
-                "`ensemble run` fetches it; for anything else copy it here."
-            )
+        case CheckpointSource(path=path) as source if path.startswith(S3_SCHEME):
+            if source.architecture is None:
+                raise CheckpointError(
+                    f"the checkpoint {path} of member {config.name!r} is not on this machine, and only its "
+                    "header says what it is. Set the source's `architecture`, or copy the file here."
+                )
+            check_trust(f"the source of {config.name!r}", source.architecture, weights.trust_code)
+            return Described(source.architecture, file=path, sha256=source.sha256)
         case RecipeSource(architecture=architecture):
             return Described(architecture)
         case TorchvisionSource() as source:

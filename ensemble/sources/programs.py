@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 from ensemble.errors import CheckpointError
+from ensemble.members import PROGRAMS
 
-KINDS = ("onnx", "pt2")
+KINDS = PROGRAMS
 _TENSOR = "program"
 
 

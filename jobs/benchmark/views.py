@@ -21,6 +21,8 @@ from jobs.search_settings import read_settings
 # What dense must gain over the crops at its positions.
 SPEED_BAR = 5.0
 
+_COMPARED = {"crops": "crops at its positions", "ten_crop": "ten_crop"}
+
 
 class ViewsBenchmarkConfig(Config):
     """Which networks, at which size."""
@@ -36,7 +38,8 @@ class ViewsBenchmarkConfig(Config):
     threads: PositiveInt = 1
     """Of torch."""
     repeats: PositiveInt = 3
-    """Rounds; all ways are measured in turn in each of them, and medians are reported."""
+    """Rounds, after one pass of each way to warm up; all ways are measured in turn in each of them, and
+    medians are reported."""
     out: Path = Path("views-benchmark.json")
     """Where the figures go."""
 
@@ -92,11 +95,12 @@ def _measure(config: ViewsBenchmarkConfig, name: str) -> dict[str, Any]:
     }
     a_crop = _gflops(lambda: network(crops[:1]))
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(config.repeats):
+    for repeat in range(config.repeats + 1):
         for way, (_, once) in ways.items():
             started = time.perf_counter()
             once()
-            seconds[way].append(time.perf_counter() - started)
+            if repeat:  # the first is to warm up
+                seconds[way].append(time.perf_counter() - started)
     rows = {
         way: {
             "passes": passes,
@@ -106,15 +110,12 @@ def _measure(config: ViewsBenchmarkConfig, name: str) -> dict[str, Any]:
         }
         for way, (passes, once) in ways.items()
     }
-    return {
-        "ways": rows,
-        **{
-            f"speedup_over_{key}": statistics.median(
-                slow / fast for slow, fast in zip(seconds[way], seconds["dense"], strict=True)
-            )
-            for key, way in (("crops", "crops at its positions"), ("ten_crop", "ten_crop"))
-        },
-    }
+    found: dict[str, Any] = {"ways": rows}
+    for key, way in _COMPARED.items():
+        ratios = [slow / fast for slow, fast in zip(seconds[way], seconds["dense"], strict=True)]
+        found[f"speedup_over_{key}"] = statistics.median(ratios)
+        found[f"speedups_over_{key}"] = ratios
+    return found
 
 
 def _gflops(once: Callable[[], object]) -> float:
@@ -135,8 +136,13 @@ def _table(config: ViewsBenchmarkConfig, networks: dict[str, dict[str, Any]]) ->
         table.add_column(column, justify="left" if column in ("network", "views") else "right")
     for name, found in networks.items():
         for way, row in found["ways"].items():
-            key = {"crops at its positions": "crops", "ten_crop": "ten_crop"}.get(way)
-            ratio = f"{found[f'speedup_over_{key}']:.1f} x" if key else ""
+            key = next((key for key, compared in _COMPARED.items() if compared == way), None)
+            ratios = found[f"speedups_over_{key}"] if key else []
+            ratio = (
+                f"{statistics.median(ratios):.1f} x ({min(ratios):.1f} to {max(ratios):.1f})"
+                if ratios
+                else ""
+            )
             table.add_row(
                 name,
                 way,

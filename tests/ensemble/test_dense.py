@@ -1,42 +1,65 @@
 """Dense evaluation against its definition: the head at every window of the feature map, averaged."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import timm
 import torch
-import torchvision
 from torch import nn
 
 from ensemble import models
 from ensemble.dense import to_dense
 from ensemble.errors import ConfigError
+from ensemble.sources.open import describe
+from ensemble.sources.settings import WeightsConfig
+from jobs.pools import load_pool
 
-# One of each kind of head, with what of the network comes before and after its pool over the map.
-# The large ones of each family have the same heads and run at night.
-HEADS = {
-    "alexnet": ("features", 6, lambda net, rows: net.classifier(rows.flatten(1))),
-    "vgg11": ("features", 7, lambda net, rows: net.classifier(rows.flatten(1))),
-    "resnet18": ("layer4", 1, lambda net, rows: net.fc(rows.flatten(1))),
-    "googlenet": ("inception5b", 1, lambda net, rows: net.fc(rows.flatten(1))),
-    "mobilenet_v2": ("features", 1, lambda net, rows: net.classifier(rows.flatten(1))),
-    "mobilenet_v3_small": ("features", 1, lambda net, rows: net.classifier(rows.flatten(1))),
-    "efficientnet_b0": ("features", 1, lambda net, rows: net.classifier(rows.flatten(1))),
-    "squeezenet1_1": ("classifier.2", 1, lambda net, rows: rows.flatten(1)),
+Head = Callable[[nn.Module, torch.Tensor], torch.Tensor]
+
+
+def by(layer: str) -> Head:
+    """The head that begins with a layer of the pooled rows."""
+    return lambda net, rows: net.get_submodule(layer)(rows.flatten(1))
+
+
+# What of a network comes before its pool over the map, the pool's grid, and what comes after it.
+# One of each kind of head; the large ones, all of both pools among them, run at night.
+HEADS: dict[str, tuple[str, int, Head]] = {
+    "torchvision/alexnet": ("features", 6, by("classifier")),
+    "torchvision/vgg11": ("features", 7, by("classifier")),
+    "torchvision/resnet18": ("layer4", 1, by("fc")),
+    "torchvision/googlenet": ("inception5b", 1, by("fc")),
+    "torchvision/mobilenet_v2": ("features", 1, by("classifier")),
+    "torchvision/mobilenet_v3_small": ("features", 1, by("classifier")),
+    "torchvision/efficientnet_b0": ("features", 1, by("classifier")),
+    "torchvision/squeezenet1_1": ("classifier.2", 1, lambda net, rows: rows.flatten(1)),
 }
-AT_NIGHT = ["vgg16", "vgg16_bn", "resnet50", "resnet152", "inception_v3", "densenet121"]
-TIMM_AT_NIGHT = ["inception_resnet_v2", "inception_v3", "resnetv2_101", "resnetrs50", "resnet200d"]
-SETTINGS = {"googlenet": {"init_weights": False}, "inception_v3": {"init_weights": False}}
+AT_NIGHT: dict[str, tuple[str, int, Head]] = {
+    "alexnet": ("features", 6, lambda net, rows: net.head(net.hidden(rows.flatten(1)))),
+    "vgg_c": ("features", 7, by("classifier")),
+    "torchvision/vgg16": ("features", 7, by("classifier")),
+    "torchvision/vgg16_bn": ("features", 7, by("classifier")),
+    **{f"torchvision/resnet{depth}": ("layer4", 1, by("fc")) for depth in (50, 101, 152)},
+    **{f"resnet{depth}": ("layer4", 1, by("fc")) for depth in (200, 212, 224)},
+    "torchvision/inception_v3": ("Mixed_7c", 1, by("fc")),
+    "timm/inception_resnet_v2": ("conv2d_7b", 1, by("classif")),
+    "timm/resnetv2_101": ("norm", 1, lambda net, rows: net.head.fc(rows).flatten(1)),
+    "timm/resnet152": ("layer4", 1, by("fc")),
+    "timm/resnet200d": ("layer4", 1, by("fc")),
+    "timm/resnetrs101": ("layer4", 1, by("fc")),
+    "timm/resnetrs200": ("layer4", 1, by("fc")),
+}
 
 
 def pictures(count: int, height: int, width: int) -> torch.Tensor:
     return torch.rand(count, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
-def build(name: str) -> nn.Module:
-    torch.manual_seed(0)
-    network = torchvision.models.get_model(name, weights=None, **SETTINGS.get(name, {}))
-    return liven(network).eval()
+def build(name: str) -> tuple[nn.Module, int]:
+    """A network with random weights, and the size of its input."""
+    network = liven(models.build(name, 1000, seed=0)).eval()
+    return network, 299 if "inception_" in name else 224
 
 
 def liven(network: nn.Module) -> nn.Module:
@@ -82,14 +105,16 @@ def test_small_architecture_is_dense_by_the_definition(name: str) -> None:
         close(dense(images), defined(features, side, grid, head))
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_torchvisions_architecture_is_dense_by_the_definition(name: str) -> None:
-    network = build(name)
-    before, grid, head = HEADS[name]
+@pytest.mark.parametrize(
+    "name", [*HEADS, *(pytest.param(name, marks=pytest.mark.nightly) for name in AT_NIGHT)]
+)
+def test_full_size_architecture_is_dense_by_the_definition(name: str) -> None:
+    network, size = build(name)
+    before, grid, head = (HEADS | AT_NIGHT)[name]
     seen: list[torch.Tensor] = []
     network.get_submodule(before).register_forward_hook(lambda m, a, output: seen.append(output))
-    dense = to_dense(network, 224)
-    small, images = pictures(1, 224, 224), pictures(1, 230, 270)
+    dense = to_dense(network, size)
+    small, images = pictures(1, size, size), pictures(1, size + 6, size + 46)
     with torch.inference_mode():
         plain, expected_side = network(small), seen[-1].shape[2]
         close(dense(small), plain)
@@ -99,19 +124,10 @@ def test_torchvisions_architecture_is_dense_by_the_definition(name: str) -> None
         close(found, defined(features, expected_side, grid, lambda rows: head(network, rows)))
 
 
-@pytest.mark.nightly
-@pytest.mark.parametrize("name", [*AT_NIGHT, *(f"timm:{name}" for name in TIMM_AT_NIGHT)])
-def test_large_architecture_is_dense_as_plain_at_its_training_size(name: str) -> None:
-    if name.startswith("timm:"):
-        network = liven(timm.create_model(name[5:], pretrained=False)).eval()
-        size = network.pretrained_cfg["input_size"][1]
-    else:
-        network, size = build(name), 299 if name == "inception_v3" else 224
-    dense = to_dense(network, size)
-    small = pictures(1, size, size)
-    with torch.inference_mode():
-        close(dense(small), network(small))
-        assert dense(pictures(1, size, size + 64)).shape == (1, 1000)
+@pytest.mark.parametrize("pool", ["imagenet13", "imagenet13-public"])
+def test_every_architecture_of_the_shipped_pools_is_held_to_the_definition(pool: str) -> None:
+    names = {describe(member, WeightsConfig()).architecture for member in load_pool(pool)}
+    assert names <= {*HEADS, *AT_NIGHT}
 
 
 class Unpadded(nn.Module):

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble import models
-from ensemble.errors import CheckpointError
+from ensemble.errors import CheckpointError, ConfigError
 from ensemble.members import (
     Member,
     Preprocessing,
     fingerprint,
+    in_precision,
     load_member,
     split_views,
     view_names,
@@ -67,6 +68,19 @@ def test_member_that_computes_something_else_has_another_column(
     make_member: MakeMember, change: dict[str, object]
 ) -> None:
     assert make_member("a", **change).column != make_member("a").column
+
+
+def test_precision_is_part_of_what_is_computed_and_a_program_keeps_its_own(
+    make_member: MakeMember,
+) -> None:
+    member = make_member("a")
+    assert in_precision(member, "bfloat16").column != member.column
+    assert in_precision(member, "float32") == member
+    for kind in ("onnx", "pt2"):
+        program = make_member("a", architecture=kind)
+        assert in_precision(program, "float32") == program
+        with pytest.raises(ConfigError, match=rf"'a' is a program \({kind}\) .* in bfloat16"):
+            in_precision(program, "bfloat16")
 
 
 def test_member_is_what_its_checkpoint_says(path: Path) -> None:

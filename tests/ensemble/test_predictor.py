@@ -9,19 +9,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ensemble import metrics, predictor
 from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import FittedRouting, Outcome, evaluate_routed
+from ensemble.forward import Forward
+from ensemble.images.shard import ImageShard, plan_shards
+from ensemble.members import in_precision
+from ensemble.predict import predict
 from ensemble.predictor import Predictor
 from ensemble.search.missing import WithoutMember
 from ensemble.subclassifiers.gates import Gate, choose_cluster, entropy, score
 from ensemble.subclassifiers.route import Routing, is_asked
 from ensemble.subclassifiers.settings import RoutingKind
 from ensemble.table.storage import S3Config, open_store
+from ensemble.training.member import load_network
 
+CPU = torch.device("cpu")
 WEIGHTS = np.array([60, 40])
 CLASSES = tuple("0123456789")
 
@@ -89,6 +96,40 @@ def test_saved_ensemble_says_what_the_table_says_to_the_bit(
     assert not prediction.routed.any()
     assert loaded.classes == CLASSES
     assert [member.name for member in loaded.members] == [m.name for m in tiny_run.members]
+
+
+def test_members_keep_the_precision_that_they_had_in_the_run(
+    tiny_run: Any, saved: Saved, tmp_path: Path
+) -> None:
+    first, second = tiny_run.members
+    halved = in_precision(first, "bfloat16")
+    spec = plan_shards(tiny_run.splits.test.image_ids.tolist(), 100)[0]
+    shard = ImageShard.pack(spec.image_ids, tiny_run.pixels(spec.image_ids))
+    rows = [
+        # As a host runs them.
+        predict(Forward(load_network(m), m.precision).eval(), m, shard, CPU).log_probabilities
+        for m in (halved, second)
+    ]
+    expected = metrics.average(rows, WEIGHTS)
+    assert not np.array_equal(expected, saved.base)
+    predictor.save(tmp_path / "halved", (halved, second), WEIGHTS, CLASSES, "paper")
+    loaded = predictor.load(tmp_path / "halved")
+    found = loaded.predict(tiny_run.pixels(spec.image_ids)).probabilities
+    assert found.tobytes() == expected.tobytes()
+    assert [member.precision for member in loaded.members] == ["bfloat16", "float32"]
+    assert [member.column for member in loaded.members] == [halved.column, second.column]
+
+
+def test_an_artifact_of_version_1_predicts_in_float32(saved: Saved, copy: Path) -> None:
+    document = copy / "ensemble.json"
+    content = json.loads(document.read_text())
+    content["schema_version"] = 1
+    for entry in (*content["members"], *content["routing"]["subclassifiers"]):
+        assert entry.pop("precision") == "float32"
+    document.write_text(json.dumps(content))
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8)
+    found, expected = (predictor.load(path).predict(images) for path in (copy, saved.folder))
+    assert found.probabilities.tobytes() == expected.probabilities.tobytes()
 
 
 def test_routed_answers_are_those_of_the_evaluation(tiny_run: Any, saved: Saved) -> None:
@@ -302,7 +343,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        ('"schema_version": 1', '"schema_version": 2', r"is not an ensemble: .*schema_version"),
+        ('"schema_version": 2', '"schema_version": 3', r"is not an ensemble: .*schema_version"),
         ('"search"', '"serach"', r"is not an ensemble: .*serach"),
         ("{", "", "is not an ensemble: .*Invalid JSON"),
         ('"0",\n    "1"', '"0"', r"says \[0, 1, 2, 3, 4, 5, 6, 7, 8\]"),

@@ -1,16 +1,23 @@
 """Pools on the command line."""
 
 import json
+from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
+from rich.console import Console
 
 from ensemble import models
-from ensemble.errors import ConfigError
+from ensemble.errors import CheckpointError, ConfigError
+from ensemble.table.storage import S3Config, open_store
+from jobs.members import describe_pool
 from jobs.pools import load_pool
+from jobs.preflight import preflight
 from jobs.settings import load_run_config
 
 from .conftest import Command
@@ -83,6 +90,92 @@ def test_preflight_names_the_member_that_errs_too_often(
     assert "on 30 images; reference 100 %" in passed
     assert failed.startswith("FAIL m1: top-1 error")
     assert "reference 1 %, p = " in failed
+
+
+def listed(path: Path, *members: str) -> str:
+    path.write_text("\n".join(["members:", *(f"  - {member}" for member in members)]))
+    return str(path)
+
+
+def test_pool_says_which_file_each_member_must_have(tmp_path: Path) -> None:
+    pool = listed(
+        tmp_path / "pool.yaml",
+        "{name: pinned, source: {kind: timm, name: test_efficientnet.r160_in1k, sha256: 1234abcd}}",
+        "{name: any, source: 'timm:test_efficientnet.r160_in1k'}",
+        "{name: named, source: 'torchvision:squeezenet1_1@IMAGENET1K_V1'}",
+        "{name: far, source: {kind: checkpoint, path: 's3://bucket/a.pth', architecture: alexnet_small}, "
+        "preprocessing: {size: 16, mean: [0, 0, 0], std: [1, 1, 1]}}",
+    )
+    cards = describe_pool(pool, [f"weights.mirror={tmp_path}"])
+    assert [card.sha256 for card in cards] == ["1234abcd", None, "b8a52dc0", None]
+    assert not any(card.is_present for card in cards)
+    assert (cards[3].file, cards[3].gflops is None) == ("s3://bucket/a.pth", False)
+
+
+@pytest.mark.parametrize(
+    ("member", "error", "match"),
+    [
+        (
+            "{name: small, source: 'torchvision:alexnet', preprocessing: {size: 8}}",
+            ConfigError,
+            r"'small' takes no image of 8 pixels: .*Set preprocessing\.size",
+        ),
+        (
+            "{name: far, source: 'checkpoint:s3://bucket/a.safetensors'}",
+            CheckpointError,
+            r"s3://bucket/a\.safetensors of member 'far' is not on this machine.*`architecture`",
+        ),
+    ],
+)
+def test_member_that_cannot_be_described_is_named(
+    tmp_path: Path, member: str, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        describe_pool(listed(tmp_path / "pool.yaml", member), [])
+
+
+def test_preflight_fetches_checkpoints_from_s3(
+    pool: Path, folder: Path, tmp_path: Path, moto_port: int
+) -> None:
+    storage = S3Config(endpoint=f"http://127.0.0.1:{moto_port}")
+    store = open_store("s3://tables/pool", storage)
+    for name in ("0.pth", "1.pth"):
+        store.replace(name, (tmp_path / name).read_bytes())
+        (tmp_path / name).unlink()
+    pool.write_text(pool.read_text().replace(f"path: {tmp_path}/", "path: s3://tables/pool/"))
+    console = Console(file=StringIO(), width=200)
+    words = ["probe=30", f"storage.endpoint={storage.endpoint}", f"runs={tmp_path}"]
+    assert not preflight(str(pool), str(folder), words, console, as_json=False)
+    passed, failed = console.file.getvalue().splitlines()
+    assert passed.startswith("ok   m0")
+    assert failed.startswith("FAIL m1")
+
+
+def test_preflight_holds_weights_of_a_library_to_its_figures(folder: Path, tmp_path: Path) -> None:
+    network = torchvision.models.squeezenet1_1(num_classes=1000)
+    (tmp_path / "mirror").mkdir()
+    path = tmp_path / "mirror" / "squeezenet1_1-b8a52dc0.pth"
+    torch.save(network.state_dict(), path)
+    digest = sha256(path.read_bytes()).hexdigest()
+    outputs = [*"ab", *(f"other {i}" for i in range(998))]
+    (tmp_path / "outputs.txt").write_text("\n".join(outputs))
+    pool = listed(
+        tmp_path / "pool.yaml",
+        "{name: squeezed, source: {kind: torchvision, name: squeezenet1_1, weights: IMAGENET1K_V1, "
+        f"sha256: {digest}}}, label_map: {tmp_path}/outputs.txt, preprocessing: {{size: 32, resize: 32}}}}",
+    )
+    console = Console(file=StringIO(), width=400)
+    words = ["probe=4", f"weights.mirror={tmp_path}/mirror", f"runs={tmp_path}"]
+    preflight(pool, str(folder), words, console, as_json=False)
+    assert "on 4 images; reference 41.822 % and 19.376 %" in console.file.getvalue()
+
+
+def test_preflight_of_a_member_that_a_run_trains_is_refused(folder: Path, tmp_path: Path) -> None:
+    member = "{name: own, source: {kind: recipe, architecture: alexnet_small}}"
+    with pytest.raises(ConfigError, match=r"own: trained by the run .* nothing to probe yet"):
+        preflight(
+            listed(tmp_path / "pool.yaml", member), str(folder), [], Console(quiet=True), False
+        )
 
 
 def test_a_run_takes_a_pool_by_name_and_writes_it_out(tmp_path: Path) -> None:
