@@ -43,6 +43,7 @@ from jobs.flow import (
     search_config,
     train_pool,
 )
+from jobs.kept_weights import KeptWeights
 from jobs.plan import draft, figure_cache
 from jobs.plan_text import plan_line
 from jobs.progress import Progress
@@ -109,7 +110,8 @@ def run(
         stack.enter_context(
             progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
         )
-        job = Job(config, splits, index.sha256, table, pool, progress, imported)
+        weights = KeptWeights(store) if store is not None else None
+        job = Job(config, splits, index.sha256, table, pool, progress, imported, weights=weights)
         check_imported(job)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)

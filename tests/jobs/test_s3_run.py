@@ -70,10 +70,10 @@ def test_a_run_on_s3_leaves_everything_there_and_another_machine_goes_on_with_it
     config.write_text(CONFIG.format(port=moto_port))
     keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
-    def run(folder: str) -> str:
+    def run(folder: str, *words: str) -> str:
         (tmp_path / folder).mkdir()
         done = subprocess.run(
-            [sys.executable, "-m", "jobs", "run", str(config), "name=mine"],
+            [sys.executable, "-m", "jobs", *(words or ("run", str(config), "name=mine"))],
             capture_output=True,
             text=True,
             cwd=tmp_path / folder,
@@ -97,6 +97,8 @@ def test_a_run_on_s3_leaves_everything_there_and_another_machine_goes_on_with_it
     assert "72 forward passes" in run("first")
     first = published()
     assert "; 0 forward passes" in run("another machine")
+    url, endpoint = "s3://tables/job/runs/mine", f"storage.endpoint=http://127.0.0.1:{moto_port}"
+    assert "; 0 forward passes" in run("a machine that has the URL only", "resume", url, endpoint)
     again = published()
     name = "job/runs/mine/report.json"
     before, after = (Report.model_validate_json(found[name]) for found in (first, again))
