@@ -17,11 +17,13 @@ from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DamagedTableError, TableError
 from ensemble.table.s3_client import (
     MISDIRECTED,
+    REFUSED,
     connect,
     error_code,
     is_unreachable,
     refusals,
     temporary_errors,
+    untrusted,
 )
 from ensemble.table.storage import S3Config, StorageConfig
 
@@ -279,11 +281,7 @@ class S3Store:
                     f"cannot {what} {path}: there is no such object."
                 ) from error
             except self._refusals as error:
-                raise self._failed(
-                    f"cannot {what} {path}: the store refuses ({error}). Set AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY, or storage.profile, or storage.anonymous=true for "
-                    "public data."
-                ) from error
+                raise self._failed(_refused(f"cannot {what} {path}", error)) from error
             except self._temporary_errors as error:
                 self._check_worth_another(f"cannot {what} {path}", attempt, error)
                 self.retries += 1
@@ -306,7 +304,11 @@ class S3Store:
             ConfigError: The store never answered a request of ours.
             TableError: It has answered before.
         """
-        if (code := error_code(error)) in MISDIRECTED:
+        if reason := untrusted(error):
+            raise self._failed(f"{what}: {reason}.") from error
+        if (code := error_code(error)) in REFUSED:
+            raise self._failed(_refused(what, error)) from error
+        if code in MISDIRECTED:
             raise self._failed(
                 f"{what}: the store answers {code} ({error}). Mend storage.region or "
                 "storage.endpoint, or set storage.checksums=when_required."
@@ -322,6 +324,13 @@ class S3Store:
 
     def _failed(self, message: str) -> ConfigError | TableError:
         return TableError(message) if self._has_answered else ConfigError(message)
+
+
+def _refused(what: str, error: Exception) -> str:
+    return (
+        f"{what}: the store refuses ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+        "storage.profile, or storage.anonymous=true for public data."
+    )
 
 
 def without_conditional_writes(url: str) -> str:
