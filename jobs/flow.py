@@ -23,6 +23,7 @@ from ensemble.training.task import TrainTask
 from ensemble.view_policies import weigh_views
 from jobs.finished_run import seconds_per_image
 from jobs.kept_weights import KeptWeights
+from jobs.other_runs import OtherRuns
 from jobs.partial import left_out_images
 from jobs.plan_text import plan_line
 from jobs.progress import Progress
@@ -51,6 +52,7 @@ class Job:
     progress: Progress
     imported: dict[str, Path] = field(default_factory=dict)
     weights: KeptWeights | None = None
+    others: OtherRuns | None = None
     counts: Counts = field(default_factory=Counts)
 
     def say_plan(self, found: Plan) -> None:
@@ -151,8 +153,10 @@ def fill_table(
 
     An outranking table that is given reads them as they arrive.
     """
-    work = []
-    for spec in plan_shards(_predicted_images(job), job.config.cluster.shard_images):
+    images, work = _predicted_images(job), []
+    if job.others:
+        job.others.lend(job.table, members, images, job.progress.say)
+    for spec in plan_shards(images, job.config.cluster.shard_images):
         lacking = [m for m in members if job.table.missing(m.column, spec.image_ids)]
         if lacking:
             work.append((spec, lacking))

@@ -44,6 +44,7 @@ from jobs.flow import (
     train_pool,
 )
 from jobs.kept_weights import KeptWeights
+from jobs.other_runs import OtherRuns
 from jobs.plan import draft, figure_cache
 from jobs.plan_text import plan_line
 from jobs.progress import Progress
@@ -111,7 +112,18 @@ def run(
             progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
         )
         weights = KeptWeights(store) if store is not None else None
-        job = Job(config, splits, index.sha256, table, pool, progress, imported, weights=weights)
+        others = OtherRuns(config, folder)
+        job = Job(
+            config,
+            splits,
+            index.sha256,
+            table,
+            pool,
+            progress,
+            imported,
+            weights=weights,
+            others=others,
+        )
         check_imported(job)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)

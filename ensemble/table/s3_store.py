@@ -9,7 +9,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -99,6 +99,13 @@ class S3Store:
             return self.read(key) == data
         return True
 
+    def stage(self, parts: Sequence[bytes | memoryview]) -> "StagedObject":
+        """Put an object's bytes together; they travel when it is published."""
+        return StagedObject(b"".join(parts), self)
+
+    def sync(self, keys: Sequence[str]) -> None:
+        """Nothing: a PUT that was answered is durable."""
+
     def replace(self, key: str, data: bytes) -> None:
         """Publish an object whether or not the name is taken."""
         self._put("write", key, data, {})
@@ -184,6 +191,15 @@ class S3Store:
             yield from [entry.key for entry in self.listed(folder)]
         except DamagedTableError:
             return
+
+    def folders(self, folder: str) -> tuple[str, ...]:
+        """Names between a folder's own and the next `/`, sorted; one request for a thousand."""
+        try:
+            found = self._try("look into", folder, lambda p: self._fs.ls(p, True, refresh=True))
+        except DamagedTableError:
+            return ()
+        folders = (entry["name"] for entry in found if entry["type"] == "directory")
+        return tuple(sorted(str(name).rstrip("/").rpartition("/")[2] for name in folders))
 
     def remove(self, key: str) -> None:
         """Take an object away; a missing one is no error on S3."""
@@ -324,6 +340,24 @@ class S3Store:
 
     def _failed(self, message: str) -> ConfigError | TableError:
         return TableError(message) if self._has_answered else ConfigError(message)
+
+
+@dataclass(frozen=True)
+class StagedObject:
+    """Bytes that wait for their one PUT."""
+
+    data: bytes
+    store: S3Store
+
+    def publish(self, key: str) -> bool:
+        """Create the object."""
+        return self.store.create(key, self.data)
+
+    def __enter__(self) -> "StagedObject":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def _refused(what: str, error: Exception) -> str:

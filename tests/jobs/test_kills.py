@@ -105,6 +105,12 @@ def test_second_driver_is_refused_and_told_whose_the_table_is(
         ),
         (["resume", "/no/such/run"], "'/no/such/run' is not the folder of a run"),
         (["doctor", "gs://x"], "cannot keep a table at 'gs://x'"),
+        (["doctor", __file__], "is a file; expected a folder or s3://bucket/prefix"),
+        (
+            ["resume", "s3://x/y", "profile=z"],
+            "cannot read 'profile=z'; expected settings of storage",
+        ),
+        (["doctor", "s3://x/y", "profile=z"], "there is no profile 'z' in the AWS configuration"),
     ],
 )
 def test_wrong_places_and_words_are_one_message_and_exit_code_2(
