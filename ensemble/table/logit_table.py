@@ -23,7 +23,6 @@ from ensemble.table.store import LocalStore, Staged, Store
 
 MAX_SHARDS_HELD = 16
 _REMOTE_ATTEMPTS = 3
-_writers = ThreadPoolExecutor(4, "stage")
 
 
 @runtime_checkable
@@ -276,13 +275,15 @@ class LogitTable:
 
 @contextmanager
 def _staging(store: Store, parts: Sequence[bytes | memoryview]) -> Iterator[Future[Staged]]:
-    staging = _writers.submit(store.stage, parts)
-    try:
-        yield staging
-    finally:
-        if staging.exception() is None:
-            with staging.result():
-                pass
+    # A thread of its own each time: threads that are kept are not there in a process that was forked.
+    with ThreadPoolExecutor(1, "stage") as writer:
+        staging = writer.submit(store.stage, parts)
+        try:
+            yield staging
+        finally:
+            if staging.exception() is None:
+                with staging.result():
+                    pass
 
 
 def load_shard(store: Store, commit: Commit) -> Float[np.ndarray, "image class"]:

@@ -23,7 +23,6 @@ MAX_BYTES = 15 << 20
 PIECE_BYTES = 128 << 10
 # Hashing is what a checked read costs most; a thread for fewer pieces costs more than it gives.
 _HASH_THREADS, _FEWEST_PIECES = min(4, os.cpu_count() or 1), 8
-_hashers = ThreadPoolExecutor(_HASH_THREADS, "hash")
 # Buffers from here on are written from where they are; smaller ones are put together.
 _SMALL_BYTES = 64 << 10
 _FLOAT16_MIN = float(np.finfo(np.float16).min)
@@ -148,12 +147,12 @@ def piece_digests(parts: Sequence[bytes | memoryview]) -> tuple[str, ...]:
     share = -(-len(starts) // _HASH_THREADS)
     if share < _FEWEST_PIECES:
         return tuple(digests(starts))
-    # The first share is hashed here: handing it over would only take time.
-    others = [
-        _hashers.submit(digests, starts[at : at + share]) for at in range(share, len(starts), share)
-    ]
-    first = digests(starts[:share])
-    return tuple(digest for part in (first, *(o.result() for o in others)) for digest in part)
+    shares = [starts[at : at + share] for at in range(0, len(starts), share)]
+    with ThreadPoolExecutor(_HASH_THREADS, "hash") as threads:
+        others = [threads.submit(digests, mine) for mine in shares[1:]]
+        # One share is hashed here: handing it over would only take time.
+        found = [digests(shares[0]), *(other.result() for other in others)]
+    return tuple(digest for part in found for digest in part)
 
 
 def _digest(parts: Sequence[memoryview], start: int) -> str:
