@@ -114,9 +114,16 @@ def resume(
         str,
         typer.Argument(
             metavar="RUN",
-            help="Folder of a run that was begun; with --address a submitted run's name.",
+            help="Folder of a run that was begun, or s3://…; with --address a submitted run's name.",
         ),
     ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[storage.key=value]...",
+            help="How S3 is reached; for a run at s3:// also runs=PATH, where its folder here goes.",
+        ),
+    ] = None,
     address: remote.Address = None,
     insecure: remote.Insecure = False,
     wait: remote.Wait = False,
@@ -125,18 +132,19 @@ def resume(
 ) -> None:
     """Go on with a run where it stopped, with the settings it was begun with."""
     if not remote.is_local(name, address):
+        if words:
+            raise ConfigError(f"{words[0]!r}: a submitted run goes on with the settings it has.")
         remote.resume(name, address, insecure, wait, allow_partial)
         return
-    from jobs.run_folder import RunFolder, read_run_config
+    from jobs.stored_run import continue_run
 
-    run_folder = RunFolder(Path(name))
-    config = read_run_config(run_folder)
+    config, folder = continue_run(name, words or [])
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal:
         console.width = LOG_WIDTH
-    _do(config, run_folder, console, allow_partial, json_log)
+    _do(config, folder, console, allow_partial, json_log)
 
 
 @app.command()

@@ -28,6 +28,8 @@ from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
 from ensemble.view_policies import weigh_views
 from jobs.finished_run import seconds_per_image
+from jobs.kept_weights import KeptWeights
+from jobs.other_runs import OtherRuns
 from jobs.partial import left_out_images
 from jobs.plan_text import plan_line
 from jobs.pools import fetched
@@ -56,6 +58,8 @@ class Job:
     pool: Pool
     progress: Progress
     imported: dict[str, Path] = field(default_factory=dict)
+    weights: KeptWeights | None = None
+    others: OtherRuns | None = None
     counts: Counts = field(default_factory=Counts)
 
     def say_plan(self, found: Plan) -> None:
@@ -147,8 +151,10 @@ def fill_table(
 
     An outranking table that is given reads them as they arrive.
     """
-    work = []
-    for spec in plan_shards(_predicted_images(job), job.config.cluster.shard_images):
+    images, work = _predicted_images(job), []
+    if job.others:
+        job.others.lend(job.table, members, images, job.progress.say)
+    for spec in plan_shards(images, job.config.cluster.shard_images):
         lacking = [m for m in members if job.table.missing(m.column, spec.image_ids)]
         if lacking:
             work.append((spec, lacking))
@@ -249,6 +255,8 @@ def train_tasks(
         MemberFailedError: A task failed for good, and may not.
     """
     by_key = {task.key: task for task in tasks}
+    if job.weights:
+        job.weights.bring(task.checkpoint for task in by_key.values())
     todo = [task for task in by_key.values() if not task.checkpoint.exists()]
     for task in tasks:
         job.progress.member(task.name, "queued" if task in todo else "weights cached")
@@ -263,6 +271,8 @@ def train_tasks(
         while left:
             try:
                 for task in job.pool.train(left, shards, start):
+                    if job.weights:
+                        job.weights.keep(task.checkpoint)
                     job.progress.member(task.name, "trained")
                     stage.advance()
             except MemberFailedError as error:

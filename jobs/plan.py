@@ -21,6 +21,7 @@ from ensemble.training.header import read_metadata
 from jobs import plan_text
 from jobs.plan_document import PlacedMember, PlanDocument, PlannedHost, PlannedWave
 from jobs.settings import RunConfig
+from jobs.tables import describe_table
 
 _SAMPLE_IMAGES = 8
 _MB = 1 << 20
@@ -46,7 +47,9 @@ def plan(config: RunConfig, address: str | None = None) -> PlanDocument:
     ids = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
     devices = find_devices(config.cluster, address)
     found, works, unknown = draft(config, devices, len(ids), len(splits.test.classes))
-    return _document(config, source, ids, found, works, unknown)
+    above = str(config.storage.tables or config.storage.runs or config.runs)
+    disk = describe_table(config, above, len(ids), len(splits.test.classes))
+    return _document(config, source, ids, found, works, unknown, disk)
 
 
 def show(document: PlanDocument, console: Console) -> None:
@@ -120,6 +123,7 @@ def _document(
     found: Plan,
     works: Sequence[Work],
     unknown: tuple[str, ...],
+    disk: str,
 ) -> PlanDocument:
     settings, has_costs = config.cluster, not unknown
     sample = ids[:: max(1, len(ids) // _SAMPLE_IMAGES)][:_SAMPLE_IMAGES]
@@ -129,6 +133,7 @@ def _document(
     in_flight = min(shards, max(2, int(settings.shard_window_mb / max(shard_mb, 1e-9))))
     lines = [
         plan_text.plan_line(found, has_costs),
+        disk,
         f"{len(ids)} images in {shards} shards of {shard_mb:.3g} MB decoded; up to {in_flight} in "
         f"flight, {in_flight * shard_mb:.3g} MB of the {settings.object_store_mb} MB object store",
     ]

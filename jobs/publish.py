@@ -19,7 +19,9 @@ def published(config: RunConfig, folder: RunFolder) -> Store | None:
 
 
 def publish_config(store: Store, config: RunConfig) -> None:
-    """Say first of all whose run this is.
+    """Say first of all whose run this is; what it was begun with stays.
+
+    How it is reached may differ from machine to machine, and is theirs to say.
 
     Raises:
         ConfigError: A run of another config lies there.
@@ -28,6 +30,7 @@ def publish_config(store: Store, config: RunConfig) -> None:
     found = read_if_there(store, "config.json")
     if found is not None:
         check_same(store.url, json.loads(found), settings)
+        return
     store.replace("config.json", (json.dumps(settings, indent=2) + "\n").encode())
 
 

@@ -19,7 +19,7 @@ from ensemble.evaluation import StreamingOutranking, evaluate
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import Source, open_source
 from ensemble.images.split import Splits, split
-from ensemble.members import Member, MemberConfig, view_names
+from ensemble.members import Member, MemberConfig
 from ensemble.report import document
 from ensemble.report.build import Findings, build
 from ensemble.report.page import render
@@ -32,7 +32,7 @@ from ensemble.search.result import Ensemble
 from ensemble.sources.settings import ImportedSource, RecipeSource
 from ensemble.subclassifiers.fitted import Subclassified
 from ensemble.subclassifiers.label_clusters import check_num_clusters
-from ensemble.view_policies import REFERENCE_SIZE, weigh_views
+from ensemble.view_policies import weigh_views
 from jobs.fine_tune import check_imported, judge_on_test, search_and_fine_tune
 from jobs.flow import (
     Counts,
@@ -43,6 +43,8 @@ from jobs.flow import (
     search_config,
     train_pool,
 )
+from jobs.kept_weights import KeptWeights
+from jobs.other_runs import OtherRuns
 from jobs.plan import draft, figure_cache
 from jobs.plan_text import plan_line
 from jobs.progress import Progress
@@ -50,7 +52,7 @@ from jobs.publish import publish_config, publish_results, published
 from jobs.revision import read_revision
 from jobs.run_folder import RunFolder, write
 from jobs.settings import RunConfig
-from jobs.tables import describe_table, writable_table
+from jobs.tables import describe_memory, describe_table, writable_table
 
 # Versions that can change a figure; those that cannot are told apart in the report.
 _NUMERIC = ("numpy", "scikit-learn", "torch", "torchvision")
@@ -98,13 +100,9 @@ def run(
             if store is not None:
                 publish_config(store, config)
             progress.keep(folder.progress_json)
-            images = len(splits.search) + len(splits.test)
-            classes = len(splits.test.classes)
-            columns = sum(
-                len(view_names(m.name, m.views or config.views, REFERENCE_SIZE))
-                for m in config.members
-            )
-            progress.say(describe_table(config, table.root, columns, images, classes))
+            images, classes = len(splits.search) + len(splits.test), len(splits.test.classes)
+            disk = describe_table(config, table.root, images, classes)
+            progress.say(f"{disk}; {describe_memory(config)}")
         imported = import_pool(config, index.classes, progress)
         with progress.stage("start Ray"):
             cache = figure_cache(config)
@@ -114,7 +112,9 @@ def run(
         stack.enter_context(
             progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
         )
-        job = Job(config, splits, index.sha256, table, pool, progress, imported)
+        weights = KeptWeights(store) if store is not None else None
+        had = (imported, weights, OtherRuns(config, folder))
+        job = Job(config, splits, index.sha256, table, pool, progress, *had)
         check_imported(job)
         members = train_pool(job)
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)

@@ -84,8 +84,8 @@ def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
     return folder
 
 
-def read_run_config(folder: RunFolder) -> RunConfig:
-    """The resolved settings of a run.
+def read_run_config(folder: RunFolder, storage: Mapping[str, Any] | None = None) -> RunConfig:
+    """The resolved settings of a run, with settings of `storage` that hold now on top.
 
     Raises:
         ConfigError: It is not the folder of a run.
@@ -98,7 +98,7 @@ def read_run_config(folder: RunFolder) -> RunConfig:
             f"{str(folder.path)!r} is not the folder of a run: {name} cannot be read "
             f"({error.strerror}). Expected a folder such as runs/digits-1a2b3c4d."
         ) from error
-    return parse_run_config(text, name, {})
+    return parse_run_config(text, name, storage or {})
 
 
 def parse_run_config(text: bytes, name: str, storage: Mapping[str, Any]) -> RunConfig:

@@ -9,7 +9,7 @@ from ensemble.config import S3_SCHEME, check
 from ensemble.errors import ConfigError, DamagedTableError
 from ensemble.table.storage import StorageConfig, open_store
 from ensemble.table.store import LocalStore, Store
-from jobs.run_folder import RunFolder, parse_run_config
+from jobs.run_folder import RunFolder, open_run_folder, parse_run_config, read_run_config
 from jobs.search_settings import read_settings
 from jobs.settings import RunConfig
 from jobs.tables import table_store
@@ -57,6 +57,34 @@ def open_run(place: str | Path, words: Sequence[str] = ()) -> StoredRun:
             "as runs/digits-1a2b3c4d, or s3://bucket/prefix/RUN."
         )
     return run
+
+
+def continue_run(place: str, words: Sequence[str]) -> tuple[RunConfig, RunFolder]:
+    """Take up a run where it lies, with the settings it was begun with.
+
+    Of a run at s3:// nothing need be here: its table and weights there are used, and its folder is
+    made in `runs` of this machine.
+
+    Args:
+        place: Its folder, or s3://bucket/prefix/RUN.
+        words: Of the form storage.key=value; for s3:// also runs=PATH.
+
+    Raises:
+        ConfigError: There is no run, or the folder here is another one's.
+    """
+    if not place.startswith(S3_SCHEME):
+        folder = RunFolder(Path(place))
+        return read_run_config(folder, _storage(words)), folder
+    here = [word for word in words if word.startswith("runs=")]
+    run = open_run(place, [word for word in words if word not in here])
+    above, _, name = place.rstrip("/").rpartition("/")
+    # An absolute path was one of the machine that began the run.
+    runs = "runs" if run.config.runs.is_absolute() else str(run.config.runs)
+    settings = run.config.model_dump(mode="json")
+    settings |= {"name": name, "runs": runs} | read_settings(here)
+    settings["storage"]["runs"] = above
+    config = check(RunConfig, settings, f"{place}/config.json")
+    return config, open_run_folder(config, name)
 
 
 def open_table(place: str, words: Sequence[str] = ()) -> tuple[Store, StorageConfig]:

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ensemble.members import view_names
 from ensemble.table.lease import Lease, hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.probe import require_conditional_writes
 from ensemble.table.storage import StorageConfig, open_store
 from ensemble.table.store import Store
+from ensemble.view_policies import REFERENCE_SIZE
 from jobs.run_folder import RunFolder
 from jobs.settings import RunConfig
 
@@ -49,12 +51,21 @@ def hold_if_shared(store: Store, storage: StorageConfig) -> Iterator[Lease | Non
         yield lease
 
 
-def describe_table(config: RunConfig, place: str, members: int, images: int, classes: int) -> str:
+def describe_table(config: RunConfig, place: str, images: int, classes: int) -> str:
     """What a run will keep, in bytes, before it starts."""
+    columns = sum(
+        len(view_names(m.name, m.views or config.views, REFERENCE_SIZE)) for m in config.members
+    )
     row_bytes = classes * (2 if config.table.dtype == "float16" else 4)
-    table_mb = members * images * row_bytes / 1e6
     return (
-        f"table: {members} columns x {images} images x {classes} classes in {config.table.dtype}, "
-        f"{table_mb:,.1f} MB at {place}; in the object store up to "
-        f"{config.cluster.shard_window_mb} MB of decoded images of {config.cluster.object_store_mb} MB"
+        f"table: {columns} columns x {images} images x {classes} classes in {config.table.dtype}, "
+        f"{columns * images * row_bytes / 1e6:,.1f} MB at {place}"
+    )
+
+
+def describe_memory(config: RunConfig) -> str:
+    """What of the object store a run takes at most."""
+    return (
+        f"in the object store up to {config.cluster.shard_window_mb} MB of decoded images of "
+        f"{config.cluster.object_store_mb} MB"
     )

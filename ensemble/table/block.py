@@ -43,10 +43,14 @@ class LogitBlock:
 
     def only(self, image_ids: Collection[str]) -> "LogitBlock":
         """The block without what it says of other images; its cost stays what it was."""
-        keep = np.array([str(image_id) in image_ids for image_id in self.image_ids], dtype=bool)
+        keep = np.array([image_id in image_ids for image_id in self.image_ids.tolist()], dtype=bool)
+        bad = tuple(bad for bad in self.bad if bad.image_id in image_ids)
+        if keep.all():
+            # As most often: a mask would copy every row.
+            return replace(self, bad=bad)
         return replace(
             self,
             image_ids=self.image_ids[keep],
             log_probabilities=self.log_probabilities[keep],
-            bad=tuple(bad for bad in self.bad if bad.image_id in image_ids),
+            bad=bad,
         )

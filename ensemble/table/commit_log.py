@@ -3,7 +3,7 @@
 import json
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Annotated, Any, Literal
@@ -171,8 +171,14 @@ class CommitLog:
             self._check_not_lost()
         yield from commits.items()
 
-    def append(self, entry: Entry) -> Iterator[Commit]:
-        """Make an entry part of the log.
+    def append(
+        self, entry: Entry, publish_shard: Callable[[], None] | None = None
+    ) -> Iterator[Commit]:
+        """Make an entry part of the log, and see to it that a crash cannot undo it.
+
+        Args:
+            entry: What to append.
+            publish_shard: Called once the entry is ready, and before it counts.
 
         Yields:
             Commits of a driver whose lease ran out, which took a number before this one could.
@@ -182,7 +188,13 @@ class CommitLog:
         """
         while True:
             number = self._next
-            if self._store.create(key(number), encode(number, entry)):
+            with self._store.stage([encode(number, entry)]) as staged:
+                if publish_shard:
+                    publish_shard()
+                is_ours = staged.publish(key(number))
+            if is_ours:
+                shard = [entry.path] if isinstance(entry, Commit) else []
+                self._store.sync([*shard, key(number)])
                 self._next += 1
                 return
             other = self.load(number)

@@ -1,7 +1,10 @@
 """The durable logit table: blocks go in once, rows come out by image id."""
 
+import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,7 +19,7 @@ from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog, Dtype
 from ensemble.table.lease import Lease
 from ensemble.table.shard_file import PIECE_BYTES
-from ensemble.table.store import LocalStore, Store
+from ensemble.table.store import LocalStore, Staged, Store
 
 MAX_SHARDS_HELD = 16
 _REMOTE_ATTEMPTS = 3
@@ -41,10 +44,11 @@ class Computation(Protocol):
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where a column's rows are: for each image id, which shard and which of its rows."""
+    """Where a column's rows are: numbered through all its shards, in the order of their commits."""
 
     commits: list[Commit]
-    place_by_id: dict[str, tuple[int, int]]
+    starts: list[int]
+    row_by_id: dict[str, int]
     bad_by_id: dict[str, BadImage]
 
 
@@ -100,20 +104,60 @@ class LogitTable:
         if self._lease is not None:
             self._lease.check()
         file = shard_file.encode(block, member.identity, self._dtype)
-        key = f"columns/{block.column}/{file.sha256[:16]}.arrow"
-        if not self._store.create(key, file.data):
-            raise DamagedTableError(
-                f"the file {self.root}/{key} is not what its name says; `ensemble table gc` removes it "
-                "if no entry of the log names it, `ensemble table repair` if one does."
-            )
-        commit = Commit(
+        # The file is written and synced while it is hashed and while its entry is.
+        with _staging(self._store, file.parts) as staging:
+            self._append(self._describe(member, block, file), staging)
+
+    def adopt(self, member: Computation, commit: Commit, source: Store) -> bool:
+        """Copy a shard of another table as it is; tell whether it could be used.
+
+        It cannot where rows of it are here already, or numbers are stored otherwise.
+
+        Raises:
+            DamagedTableError: It is not what was committed there.
+            TableBusyError: Another driver is writing here, or took the table over.
+        """
+        everything = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
+        is_new = len(self.missing(commit.column, everything)) == len(everything)
+        is_fit = (commit.column, commit.dtype) == (member.column, self._dtype)
+        if not everything or not is_new or not is_fit:
+            return False
+        data = _checked(source, commit)
+        if self._lease is not None:
+            self._lease.check()
+        entry = commit.model_copy(
+            update={
+                "writer": self._lease.number if self._lease else 0,
+                "attempt": secrets.token_hex(8),
+                "name": member.name,
+            }
+        )
+        with _staging(self._store, [data]) as staging:
+            self._append(entry, staging)
+        return True
+
+    def _append(self, commit: Commit, staging: Future[Staged]) -> None:
+        def publish() -> None:
+            if not staging.result().publish(commit.path):
+                raise DamagedTableError(
+                    f"the file {self.root}/{commit.path} is not what its name says; `ensemble table "
+                    "gc` removes it if no entry of the log names it, `ensemble table repair` if one "
+                    "does."
+                )
+
+        for other in self._log.append(commit, publish):
+            self._register(other)
+        self._register(commit)
+
+    def _describe(self, member: Computation, block: LogitBlock, file: shard_file.Encoded) -> Commit:
+        return Commit(
             writer=self._lease.number if self._lease else 0,
             column=block.column,
             name=member.name,
             identity=dict(member.identity),
-            path=key,
+            path=f"columns/{block.column}/{file.sha256[:16]}.arrow",
             sha256=file.sha256,
-            size_bytes=len(file.data),
+            size_bytes=file.size_bytes,
             dtype=self._dtype,
             image_ids=tuple(block.image_ids.tolist()),
             classes=block.log_probabilities.shape[1],
@@ -125,9 +169,6 @@ class LogitTable:
             flops_per_image=block.flops_per_image,
             gpu_bytes=block.gpu_bytes,
         )
-        for other in self._log.append(commit):
-            self._register(other)
-        self._register(commit)
 
     def missing(self, column: str, image_ids: Iterable[str]) -> tuple[str, ...]:
         """The images that a column has neither a row nor a reason for, in the order given.
@@ -140,7 +181,7 @@ class LogitTable:
         return tuple(
             str(image_id)
             for image_id in image_ids
-            if image_id not in rows.place_by_id and image_id not in rows.bad_by_id
+            if image_id not in rows.row_by_id and image_id not in rows.bad_by_id
         )
 
     def bad_images(self, columns: Iterable[str]) -> tuple[BadImage, ...]:
@@ -163,16 +204,19 @@ class LogitTable:
             DamagedTableError: A shard is not what was committed.
         """
         rows = self._columns.get(column)
+        if rows is None:
+            raise IncompleteTableError(f"the table {self.root} has no column {column}.")
+        ids = image_ids.tolist() if isinstance(image_ids, np.ndarray) else image_ids
         try:
-            places = [rows.place_by_id[str(i)] for i in image_ids] if rows else []
+            places = np.fromiter(map(rows.row_by_id.__getitem__, ids), np.int64, len(ids))
         except KeyError as error:
             raise IncompleteTableError(
                 f"column {column} has no row of image {error}; expected one of each of "
                 f"{len(image_ids)} images. Run again to compute what is missing."
             ) from error
-        if rows is None:
-            raise IncompleteTableError(f"the table {self.root} has no column {column}.")
-        shard, row = np.array(places, dtype=np.int64).reshape(-1, 2).T
+        starts = np.array(rows.starts)
+        shard = np.searchsorted(starts, places, side="right") - 1
+        row = places - starts[shard]
         if len(places) and (shard == shard[0]).all():
             # Often a block is asked for as it was committed: its rows need no copy.
             return self._rows(rows.commits[int(shard[0])], row).astype(np.float32, copy=False)
@@ -212,20 +256,34 @@ class LogitTable:
         begin, end = pieces.start * PIECE_BYTES, pieces.stop * PIECE_BYTES
         for _ in _attempts(self._store):
             data = self._store.read_range(commit.path, begin, min(end, commit.size_bytes))
-            if shard_file.piece_digests(data) == commit.pieces[pieces]:
+            if shard_file.piece_digests([data]) == commit.pieces[pieces]:
                 return data
         name = f"{self.root}/{commit.path}"
         reason = f"pieces {pieces.start} to {pieces.stop - 1} are not the committed ones"
         raise _damaged(name, commit, reason)
 
     def _register(self, commit: Commit) -> None:
-        column = self._columns.setdefault(commit.column, _Rows([], {}, {}))
-        number = len(column.commits)
+        column = self._columns.setdefault(commit.column, _Rows([], [], {}, {}))
+        start = column.starts[-1] + column.commits[-1].rows if column.commits else 0
+        column.starts.append(start)
         column.commits.append(commit)
-        for row, image_id in enumerate(commit.image_ids):
-            column.place_by_id.setdefault(image_id, (number, row))
+        for row, image_id in enumerate(commit.image_ids, start):
+            column.row_by_id.setdefault(image_id, row)
         for bad in commit.bad:
             column.bad_by_id[bad.image_id] = BadImage(bad.image_id, bad.reason)
+
+
+@contextmanager
+def _staging(store: Store, parts: Sequence[bytes | memoryview]) -> Iterator[Future[Staged]]:
+    # A thread of its own each time: threads that are kept are not there in a process that was forked.
+    with ThreadPoolExecutor(1, "stage") as writer:
+        staging = writer.submit(store.stage, parts)
+        try:
+            yield staging
+        finally:
+            if staging.exception() is None:
+                with staging.result():
+                    pass
 
 
 def load_shard(store: Store, commit: Commit) -> Float[np.ndarray, "image class"]:
@@ -235,15 +293,21 @@ def load_shard(store: Store, commit: Commit) -> Float[np.ndarray, "image class"]
         DamagedTableError: It is not what was committed.
     """
     name = f"{store.url}/{commit.path}"
+    image_ids, rows = shard_file.decode(_checked(store, commit), commit.column, name)
+    if image_ids != commit.image_ids:
+        raise _damaged(name, commit, "its images are not those of its log entry")
+    return rows
+
+
+def _checked(store: Store, commit: Commit) -> bytes:
+    """A shard's bytes, compared with its entry."""
     for _ in _attempts(store):
         data = store.read(commit.path)
-        pieces = shard_file.piece_digests(data)
+        pieces = shard_file.piece_digests([data])
         if pieces == commit.pieces and shard_file.root_digest(pieces) == commit.sha256:
-            image_ids, rows = shard_file.decode(data, commit.column, name)
-            if tuple(image_ids.tolist()) != commit.image_ids:
-                raise _damaged(name, commit, "its images are not those of its log entry")
-            return rows
-    raise _damaged(name, commit, f"its sha256 is not the committed {commit.sha256[:16]}…")
+            return data
+    reason = f"its sha256 is not the committed {commit.sha256[:16]}…"
+    raise _damaged(f"{store.url}/{commit.path}", commit, reason)
 
 
 def _attempts(store: Store) -> range:

@@ -9,7 +9,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,11 +17,13 @@ from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DamagedTableError, TableError
 from ensemble.table.s3_client import (
     MISDIRECTED,
+    REFUSED,
     connect,
     error_code,
     is_unreachable,
     refusals,
     temporary_errors,
+    untrusted,
 )
 from ensemble.table.storage import S3Config, StorageConfig
 
@@ -96,6 +98,13 @@ class S3Store:
         except FileExistsError:
             return self.read(key) == data
         return True
+
+    def stage(self, parts: Sequence[bytes | memoryview]) -> "StagedObject":
+        """Put an object's bytes together; they travel when it is published."""
+        return StagedObject(b"".join(parts), self)
+
+    def sync(self, keys: Sequence[str]) -> None:
+        """Nothing: a PUT that was answered is durable."""
 
     def replace(self, key: str, data: bytes) -> None:
         """Publish an object whether or not the name is taken."""
@@ -182,6 +191,15 @@ class S3Store:
             yield from [entry.key for entry in self.listed(folder)]
         except DamagedTableError:
             return
+
+    def folders(self, folder: str) -> tuple[str, ...]:
+        """Names between a folder's own and the next `/`, sorted; one request for a thousand."""
+        try:
+            found = self._try("look into", folder, lambda p: self._fs.ls(p, True, refresh=True))
+        except DamagedTableError:
+            return ()
+        folders = (entry["name"] for entry in found if entry["type"] == "directory")
+        return tuple(sorted(str(name).rstrip("/").rpartition("/")[2] for name in folders))
 
     def remove(self, key: str) -> None:
         """Take an object away; a missing one is no error on S3."""
@@ -279,11 +297,7 @@ class S3Store:
                     f"cannot {what} {path}: there is no such object."
                 ) from error
             except self._refusals as error:
-                raise self._failed(
-                    f"cannot {what} {path}: the store refuses ({error}). Set AWS_ACCESS_KEY_ID and "
-                    "AWS_SECRET_ACCESS_KEY, or storage.profile, or storage.anonymous=true for "
-                    "public data."
-                ) from error
+                raise self._failed(_refused(f"cannot {what} {path}", error)) from error
             except self._temporary_errors as error:
                 self._check_worth_another(f"cannot {what} {path}", attempt, error)
                 self.retries += 1
@@ -306,7 +320,11 @@ class S3Store:
             ConfigError: The store never answered a request of ours.
             TableError: It has answered before.
         """
-        if (code := error_code(error)) in MISDIRECTED:
+        if reason := untrusted(error):
+            raise self._failed(f"{what}: {reason}.") from error
+        if (code := error_code(error)) in REFUSED:
+            raise self._failed(_refused(what, error)) from error
+        if code in MISDIRECTED:
             raise self._failed(
                 f"{what}: the store answers {code} ({error}). Mend storage.region or "
                 "storage.endpoint, or set storage.checksums=when_required."
@@ -322,6 +340,31 @@ class S3Store:
 
     def _failed(self, message: str) -> ConfigError | TableError:
         return TableError(message) if self._has_answered else ConfigError(message)
+
+
+@dataclass(frozen=True)
+class StagedObject:
+    """Bytes that wait for their one PUT."""
+
+    data: bytes
+    store: S3Store
+
+    def publish(self, key: str) -> bool:
+        """Create the object."""
+        return self.store.create(key, self.data)
+
+    def __enter__(self) -> "StagedObject":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _refused(what: str, error: Exception) -> str:
+    return (
+        f"{what}: the store refuses ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+        "storage.profile, or storage.anonymous=true for public data."
+    )
 
 
 def without_conditional_writes(url: str) -> str:

@@ -2,14 +2,15 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from ensemble.errors import DamagedTableError
 from ensemble.table.block import LogitBlock
@@ -20,8 +21,10 @@ FORMAT = b"ensemble-logits-3"
 MAX_BYTES = 15 << 20
 # Bytes of a file that have a digest of their own, so that a slice can be read and checked alone.
 PIECE_BYTES = 128 << 10
-# Enough to hash faster than files are read; a thread for fewer pieces costs more than it gives.
+# Hashing is what a checked read costs most; a thread for fewer pieces costs more than it gives.
 _HASH_THREADS, _FEWEST_PIECES = min(4, os.cpu_count() or 1), 8
+# Buffers from here on are written from where they are; smaller ones are put together.
+_SMALL_BYTES = 64 << 10
 _FLOAT16_MIN = float(np.finfo(np.float16).min)
 
 
@@ -30,14 +33,22 @@ class Encoded:
     """A file's bytes, and what a reader needs to check them or a slice of them.
 
     Attributes:
-        data: The bytes.
-        pieces: Digest of each piece.
+        parts: The bytes, one part after another; the rows are those of the block, not copied.
         values_start: Where the rows begin.
     """
 
-    data: memoryview
-    pieces: tuple[str, ...]
+    parts: tuple[memoryview, ...]
     values_start: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return sum(len(part) for part in self.parts)
+
+    @cached_property
+    def pieces(self) -> tuple[str, ...]:
+        """Digest of each piece."""
+        return piece_digests(self.parts)
 
     @property
     def sha256(self) -> str:
@@ -74,34 +85,91 @@ def encode(
         },
     )
     batch = pa.record_batch([image_ids, values], schema=schema)
-    # Measured first, then written once into memory of that size: growing a buffer copies it.
-    size = _write(batch, pa.MockOutputStream()).size()
-    buffer = pa.allocate_buffer(size)
-    _write(batch, pa.FixedSizeBufferWriter(buffer))
-    data = memoryview(buffer).cast("B")
-    return Encoded(data, piece_digests(data), _values_start(data))
-
-
-def _write(batch: pa.RecordBatch, sink: pa.NativeFile) -> pa.NativeFile:
-    with pa.ipc.new_file(sink, batch.schema) as writer:
+    sink = _Parts()
+    with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer:
         writer.write_batch(batch)
-    return sink
+    # Arrow keeps no buffer at all for a file without rows.
+    address = values.flatten().buffers()[1].address if rows.size else None
+    return Encoded(sink.joined(), sink.start_of(address))
 
 
-def piece_digests(data: bytes | memoryview) -> tuple[str, ...]:
-    """SHA-256 of each piece, hashed side by side: hashing is what a checked read costs most."""
-    content = memoryview(data)
-    starts = range(0, len(content), PIECE_BYTES)
+class _Parts:
+    """What Arrow writes, as a list: it hands over large buffers without copying them."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._found: list[bytes | pa.Buffer] = []
+
+    def write(self, part: bytes | pa.Buffer) -> int:
+        self._found.append(part)
+        return len(part)
+
+    def tell(self) -> int:
+        return sum(len(part) for part in self._found)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def start_of(self, address: int | None) -> int:
+        """Bytes before the buffer at an address in memory; 0 if there is none."""
+        before = 0
+        for part in self._found:
+            if isinstance(part, pa.Buffer) and part.address == address:
+                return before
+            before += len(part)
+        return 0
+
+    def joined(self) -> tuple[memoryview, ...]:
+        """All parts, small neighbours together."""
+        joined: list[memoryview] = []
+        small = bytearray()
+        for part in map(memoryview, self._found):
+            if len(part) < _SMALL_BYTES:
+                small += part
+                continue
+            joined += [memoryview(bytes(small)), part.cast("B")]
+            small.clear()
+        return tuple(part for part in (*joined, memoryview(bytes(small))) if len(part))
+
+
+def piece_digests(parts: Sequence[bytes | memoryview]) -> tuple[str, ...]:
+    """SHA-256 of each piece of what the parts are together, hashed side by side."""
+    content = [memoryview(part) for part in parts]
+    starts = range(0, sum(len(part) for part in content), PIECE_BYTES)
 
     def digests(mine: range) -> list[str]:
-        return [sha256(content[at : at + PIECE_BYTES]).hexdigest() for at in mine]
+        return [_digest(content, at) for at in mine]
 
     share = -(-len(starts) // _HASH_THREADS)
     if share < _FEWEST_PIECES:
         return tuple(digests(starts))
     shares = [starts[at : at + share] for at in range(0, len(starts), share)]
-    with ThreadPoolExecutor(_HASH_THREADS) as threads:
-        return tuple(digest for part in threads.map(digests, shares) for digest in part)
+    with ThreadPoolExecutor(_HASH_THREADS, "hash") as threads:
+        others = [threads.submit(digests, mine) for mine in shares[1:]]
+        # One share is hashed here: handing it over would only take time.
+        found = [digests(shares[0]), *(other.result() for other in others)]
+    return tuple(digest for part in found for digest in part)
+
+
+def _digest(parts: Sequence[memoryview], start: int) -> str:
+    digest = sha256()
+    for overlap in _overlaps(parts, start, start + PIECE_BYTES):
+        digest.update(overlap)
+    return digest.hexdigest()
+
+
+def _overlaps(parts: Sequence[memoryview], start: int, stop: int) -> Iterator[memoryview]:
+    """What some bytes of the whole are in each part."""
+    before = 0
+    for part in parts:
+        first, last = max(start - before, 0), min(stop - before, len(part))
+        if first < last:
+            yield part[first:last]
+        before += len(part)
 
 
 def root_digest(pieces: tuple[str, ...]) -> str:
@@ -111,7 +179,7 @@ def root_digest(pieces: tuple[str, ...]) -> str:
 
 def decode(
     data: bytes | memoryview, column: str, name: str
-) -> tuple[Shaped[np.ndarray, "image"], Float[np.ndarray, "image class"]]:
+) -> tuple[tuple[str, ...], Float[np.ndarray, "image class"]]:
     """Image ids and rows of a file, as stored; it must belong to the column.
 
     Raises:
@@ -131,12 +199,4 @@ def decode(
         )
     values = batch.column("log_probabilities")
     rows = values.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), values.type.list_size)
-    return np.array(batch.column("image_id").to_pylist(), np.str_), rows
-
-
-def _values_start(data: bytes | memoryview) -> int:
-    buffer = pa.py_buffer(data)
-    with pa.ipc.open_file(buffer) as reader:
-        values = reader.get_batch(0).column("log_probabilities").flatten().buffers()[1]
-    # Arrow keeps no buffer at all for a file without rows.
-    return values.address - buffer.address if values is not None and values.size else 0
+    return tuple(batch.column("image_id").to_pylist()), rows

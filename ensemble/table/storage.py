@@ -49,7 +49,7 @@ def open_store(place: str | Path, config: S3Config) -> Store:
     """The store at a place; nothing is read or written yet.
 
     Raises:
-        ConfigError: The place is neither a folder nor s3://bucket/prefix.
+        ConfigError: The place can be neither a folder nor s3://bucket/prefix.
     """
     text = str(place)
     if text.startswith(S3_SCHEME):
@@ -60,4 +60,6 @@ def open_store(place: str | Path, config: S3Config) -> Store:
         raise ConfigError(
             f"cannot keep a table at {text!r}; expected a folder or s3://bucket/prefix."
         )
+    if Path(text).is_file():
+        raise ConfigError(f"{text!r} is a file; expected a folder or s3://bucket/prefix.")
     return LocalStore(Path(text))

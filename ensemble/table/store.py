@@ -2,7 +2,8 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -10,6 +11,22 @@ from typing import Protocol, runtime_checkable
 from ensemble.errors import DamagedTableError, TableError
 
 _TEMPORARY = ".part-"
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """Bytes that are ready to be published under a name. Leaving the context drops what was not."""
+
+    def publish(self, key: str) -> bool:
+        """Give them a name that nothing has yet; `Store.sync` makes a crash respect it.
+
+        Returns:
+            True if the name now holds exactly these bytes; False if it holds others.
+        """
+
+    def __enter__(self) -> "Staged": ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 @runtime_checkable
@@ -35,6 +52,20 @@ class Store(Protocol):
             True if the name now holds exactly these bytes; False if it holds others.
         """
 
+    def stage(self, parts: Sequence[bytes | memoryview]) -> Staged:
+        """Bring the bytes of an object near, so that publishing it takes no time.
+
+        Args:
+            parts: They follow one another in the object.
+        """
+
+    def sync(self, keys: Sequence[str]) -> None:
+        """See to it that a crash of the machine cannot undo published names.
+
+        Args:
+            keys: Earlier ones are safe before later ones are.
+        """
+
     def replace(self, key: str, data: bytes) -> None:
         """Publish an object whether or not the name is taken."""
 
@@ -51,6 +82,9 @@ class Store(Protocol):
 
     def keys(self, folder: str) -> Iterator[str]:
         """Names of the objects anywhere below a folder, sorted; none if there is no folder."""
+
+    def folders(self, folder: str) -> tuple[str, ...]:
+        """Names of what lies directly below a folder and has objects below it, sorted."""
 
     def remove(self, key: str) -> None:
         """Take an object away; nothing happens if it is not there."""
@@ -73,41 +107,46 @@ class LocalStore:
         return str(self.root)
 
     def create(self, key: str, data: bytes | memoryview) -> bool:
-        """Publish an object under a name that nothing has yet; see `Store.create`.
+        """Publish an object under a name that nothing has yet; see `Store.create`."""
+        with self.stage([data]) as staged:
+            is_ours = staged.publish(key)
+        self.sync([key])
+        return is_ours
 
-        Written beside its place, synced, then linked: the link fails where the name is taken, and
-        a crash leaves a temporary file, never half an object.
+    def stage(self, parts: Sequence[bytes | memoryview]) -> "StagedFile":
+        """Write a temporary file and sync it; a crash leaves that, never half an object."""
+        temporary = self.root / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            _make_folder(self.root)
+            with temporary.open("wb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise _cannot_write(temporary, error) from error
+        return StagedFile(temporary, self)
+
+    def sync(self, keys: Sequence[str]) -> None:
+        """Sync the folders of some names, one after another.
+
+        A file system with a journal writes the names that were given meanwhile along with the first
+        folder, and has nothing left to do for the others.
         """
-        return self._publish(key, data, is_new=True) or self.read(key) == data
+        for folder in dict.fromkeys((self.root / key).parent for key in keys):
+            _sync_folder(folder)
 
     def replace(self, key: str, data: bytes) -> None:
         """Publish an object whether or not the name is taken."""
-        self._publish(key, data, is_new=False)
-
-    def _publish(self, key: str, data: bytes | memoryview, is_new: bool) -> bool:
         path = self.root / key
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-        temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(8)}")
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if is_new:
-                os.link(temporary, path)
-            else:
-                os.replace(temporary, path)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise _cannot_write(path, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
-        return True
+        with self.stage([data]) as staged:
+            try:
+                _make_folder(path.parent)
+                os.replace(staged.path, path)
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+        self.sync([key])
 
     def read(self, key: str) -> bytes:
         """A whole object; see `Store.read`."""
@@ -133,6 +172,12 @@ class LocalStore:
             if path.is_file() and not path.name.startswith(_TEMPORARY)
         )
 
+    def folders(self, folder: str) -> tuple[str, ...]:
+        """Names of the folders in a folder, sorted."""
+        here = self.root / folder
+        found = here.iterdir() if here.is_dir() else ()
+        return tuple(sorted(path.name for path in found if path.is_dir()))
+
     def remove(self, key: str) -> None:
         """Take an object away."""
         try:
@@ -144,6 +189,32 @@ class LocalStore:
         """Keys of temporary files; a live writer's are among them."""
         found = self.root.rglob(f"{_TEMPORARY}*")
         return tuple(sorted(path.relative_to(self.root).as_posix() for path in found))
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A temporary file, complete and synced, that waits for its name."""
+
+    path: Path
+    store: LocalStore
+
+    def publish(self, key: str) -> bool:
+        """Link it: that fails where the name is taken."""
+        path = self.store.root / key
+        try:
+            _make_folder(path.parent)
+            os.link(self.path, path)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and path.is_file():
+                return self.store.read(key) == self.path.read_bytes()
+            raise _cannot_write(path, error) from error
+        return True
+
+    def __enter__(self) -> "StagedFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.path.unlink(missing_ok=True)
 
 
 def read_if_there(store: Store, key: str) -> bytes | None:
@@ -166,6 +237,14 @@ def _cannot_write(path: Path, error: OSError) -> TableError:
         f"cannot write {path}: {error.strerror}. Nothing is lost: free the disk or mend the "
         "permissions, and run again."
     )
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it; a crash of the machine undoes none whose files are kept."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
+from ensemble.table.repair import collect, unreferenced
 from ensemble.table.store import LocalStore
 
 LIMIT_S = 600
@@ -28,6 +30,7 @@ class Killer:
     rng: random.Random
     kills: dict[str, int] = field(default_factory=lambda: {"driver": 0, "host": 0})
     passes_before: int = 0
+    collected: int = 0
 
     @property
     def store(self) -> LocalStore:
@@ -72,6 +75,13 @@ class Killer:
             output, errors = process.communicate(timeout=LIMIT_S)
             assert process.returncode == 0, errors
             assert passes_of(output) + self.passes_before == self.forward_passes()
+
+    def collect(self) -> None:
+        """What `ensemble table gc` does; afterwards nothing is left over."""
+        with hold(self.store) as lease:
+            self.collected += len(collect(self.store, lease))
+        commits = LogitTable(self.store).commits()
+        assert not (*self.store.leftovers(), *unreferenced(self.store, commits))
 
     def wipe_table(self) -> None:
         shutil.rmtree(self.folder / "runs" / "tiny", ignore_errors=True)

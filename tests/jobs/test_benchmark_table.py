@@ -15,6 +15,8 @@ def test_a_small_benchmark_has_every_figure(tmp_path: Path) -> None:
     assert {len(values) for values in found["seconds"].values()} == {2}
     assert found["write_ratio"] > 0
     assert found["read_ratio"] > 0
+    assert found["sha256_ratio"] > 0
+    assert found["publishing_ratio"] > 0
     assert found["slice_bytes_ratio"] >= 1
 
 

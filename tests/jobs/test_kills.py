@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from ensemble.table.lease import hold
-from ensemble.table.repair import collect
 
 from .conftest import Command
 from .killing import Killer, passes_of
@@ -31,7 +30,10 @@ def _kill(killer: Killer, plan: list[str]) -> None:
     killer.note()
     for victim in plan:
         killer.disturb(victim, killer.rng.randint(killer.blocks(), len(expected)))
-        print(victim, killer.blocks(), flush=True)
+        # What is left over may be found in place by the next run, or be gone by then.
+        if victim == "driver" and killer.store.root.exists() and killer.rng.random() < 0.5:
+            killer.collect()
+        print(victim, killer.blocks(), killer.collected, flush=True)
         passes = killer.forward_passes()
         assert passes >= killer.passes_before
         if passes == total:
@@ -39,9 +41,7 @@ def _kill(killer: Killer, plan: list[str]) -> None:
             killer.wipe_table()
         killer.note()
     assert passes_of(killer.finish()) == total - killer.passes_before
-    with hold(killer.store) as lease:
-        collect(killer.store, lease)
-        assert killer.store.leftovers() == ()
+    killer.collect()
     assert killer.shards() == expected
     killer.note()
 
@@ -52,12 +52,12 @@ def test_killed_driver_changes_no_byte(undisturbed: Killer) -> None:
 
 
 @pytest.mark.nightly
-def test_forty_kills_of_drivers_and_hosts_change_no_byte(undisturbed: Killer) -> None:
+def test_forty_kills_of_drivers_change_no_byte(undisturbed: Killer) -> None:
     undisturbed.rng.seed(2)
-    while sum(undisturbed.kills.values()) < 40:
-        plan = undisturbed.rng.choices(["driver", "host"], [4, 1], k=10)
+    while undisturbed.kills["driver"] < 40:
+        plan = undisturbed.rng.choices(["driver", "host"], [9, 1], k=10)
         _kill(undisturbed, plan)
-        print(json.dumps(undisturbed.kills), flush=True)
+        print(json.dumps(undisturbed.kills), undisturbed.collected, "collected", flush=True)
 
 
 def test_table_verbs_on_a_real_run(undisturbed: Killer, command: Command) -> None:
@@ -105,6 +105,12 @@ def test_second_driver_is_refused_and_told_whose_the_table_is(
         ),
         (["resume", "/no/such/run"], "'/no/such/run' is not the folder of a run"),
         (["doctor", "gs://x"], "cannot keep a table at 'gs://x'"),
+        (["doctor", __file__], "is a file; expected a folder or s3://bucket/prefix"),
+        (
+            ["resume", "s3://x/y", "profile=z"],
+            "cannot read 'profile=z'; expected settings of storage",
+        ),
+        (["doctor", "s3://x/y", "profile=z"], "there is no profile 'z' in the AWS configuration"),
     ],
 )
 def test_wrong_places_and_words_are_one_message_and_exit_code_2(

@@ -72,7 +72,7 @@ def test_place_of_another_run_is_refused_and_access_is_no_difference(tmp_path: P
     publish_config(store, config)
     other = load_run_config(CONFIG, ["storage.endpoint=http://127.0.0.1:9", "cluster.hosts=1"])
     publish_config(store, other)
-    assert RunConfig.model_validate_json(store.read("config.json")) == other
+    assert RunConfig.model_validate_json(store.read("config.json")) == config, "as it was begun"
     with pytest.raises(ConfigError, match="belongs to another config: seed is 0 there and 1 here"):
         publish_config(store, load_run_config(CONFIG, ["seed=1"]))
 

@@ -78,6 +78,23 @@ def test_a_second_run_computes_nothing_and_finds_the_same(
     assert _reproducible(first) == before
 
 
+def test_another_member_and_a_new_name_cost_that_members_passes_and_no_others(
+    first: Path, command: Command, tiny_config: Path, tmp_path: Path
+) -> None:
+    fourth = "  - {name: fourth, source: {kind: recipe, architecture: mobilenet_v2_small, seed: 1},"
+    lines = [
+        line.replace("name: resnet-0", "name: renamed")
+        for line in tiny_config.read_text().splitlines()
+        if not line.startswith("subclassifiers")
+    ]
+    lines.insert(lines.index("members:") + 1, f"{fourth} views: {{kind: center}}}}")
+    (tmp_path / "wider.yaml").write_text("\n".join(lines))
+    done = command("run", tmp_path / "wider.yaml", "name=wider", cwd=first.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "420 rows of runs/tiny/table are used again" in done.stdout
+    assert "1 members and sub-classifiers trained, 3 from cache; 140 forward passes" in done.stdout
+
+
 def test_an_interrupted_run_goes_on_and_other_hosts_and_shards_change_nothing(
     first: Path,
     command: Command,

@@ -19,6 +19,7 @@ from ensemble.table.storage import S3Config
 from ensemble.training import checkpoint
 
 # aiobotocore's connections are closed by their finaliser, and moto's server by its thread's end.
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 CONFIG = """
@@ -29,7 +30,7 @@ images:
 members:
   - {{name: one, source: {{kind: checkpoint, path: "s3://tables/job/weights/0.safetensors"}}}}
   - {{name: two, source: {{kind: checkpoint, path: "s3://tables/job/weights/1.safetensors"}}}}
-storage: {{endpoint: "http://127.0.0.1:{port}", runs: "s3://tables/job/runs"}}
+storage: {{endpoint: "http://127.0.0.1:{port}", runs: "s3://tables/job/runs", profile: mine}}
 report: {{top_k: 2}}
 cluster: {{device: cpu, hosts: 1, shard_images: 16, object_store_mb: 128}}
 """
@@ -68,16 +69,23 @@ def test_a_run_on_s3_leaves_everything_there_and_another_machine_goes_on_with_it
 ) -> None:
     config = tmp_path / "job.yaml"
     config.write_text(CONFIG.format(port=moto_port))
+    # Nobody has keys but who reads the user's own file: the driver, and the hosts it starts.
+    (tmp_path / "credentials").write_text(
+        "[mine]\naws_access_key_id = testkey\naws_secret_access_key = testsecret\n"
+    )
     keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    for name in KEYS:
+        del keys[name]
+    keys["AWS_SHARED_CREDENTIALS_FILE"] = str(tmp_path / "credentials")
 
-    def run(folder: str) -> str:
+    def run(folder: str, *words: str) -> str:
         (tmp_path / folder).mkdir()
         done = subprocess.run(
-            [sys.executable, "-m", "jobs", "run", str(config), "name=mine"],
+            [sys.executable, "-m", "jobs", *(words or ("run", str(config), "name=mine"))],
             capture_output=True,
             text=True,
             cwd=tmp_path / folder,
-            env=environment | keys,
+            env={k: v for k, v in environment.items() if k not in KEYS} | keys,
             timeout=240,
             check=False,
         )
@@ -97,6 +105,9 @@ def test_a_run_on_s3_leaves_everything_there_and_another_machine_goes_on_with_it
     assert "72 forward passes" in run("first")
     first = published()
     assert "; 0 forward passes" in run("another machine")
+    url, endpoint = "s3://tables/job/runs/mine", f"storage.endpoint=http://127.0.0.1:{moto_port}"
+    resume = ("resume", url, endpoint, "storage.profile=mine")
+    assert "; 0 forward passes" in run("a machine that has the URL only", *resume)
     again = published()
     name = "job/runs/mine/report.json"
     before, after = (Report.model_validate_json(found[name]) for found in (first, again))

@@ -8,8 +8,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ensemble.errors import ConfigError, DamagedTableError
-from jobs.__main__ import app
-from jobs.stored_run import open_run, open_table
+from ensemble.table.storage import open_store
+from jobs.__main__ import DEFAULT_CONFIG, app
+from jobs.publish import publish_config
+from jobs.run_folder import open_run_folder
+from jobs.settings import load_run_config
+from jobs.stored_run import continue_run, open_run, open_table
+from jobs.tables import table_store
 
 # aiobotocore's connections are closed by their finaliser, and moto's server by its thread's end.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -115,6 +120,33 @@ def test_what_is_no_run_and_no_setting_of_storage_is_refused(moto_port: int) -> 
         open_table("s3://tables/no", ["k=3"])
     with pytest.raises(ConfigError, match=r"endpont: no such setting\. Did you mean 'endpoint'"):
         open_table("s3://tables/no", ["storage.endpont=http://x"])
+
+
+def test_run_at_s3_is_taken_up_by_a_machine_that_has_its_url_only(
+    moto_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, words = "s3://tables/up/mine", [f"storage.endpoint=http://127.0.0.1:{moto_port}"]
+    begun = load_run_config(DEFAULT_CONFIG, ["runs=/of/another/machine", "seed=7", *words])
+    store = open_store(place, begun.storage)
+    publish_config(store, begun)
+    monkeypatch.chdir(tmp_path)
+    config, folder = continue_run(f"{place}/", words)
+    assert (config.identity, folder.path) == (begun.identity, Path("runs/mine"))
+    assert config.storage.runs == "s3://tables/up"
+    assert table_store(config, folder).url == f"{place}/table"
+    _, elsewhere = continue_run(place, [*words, f"runs={tmp_path}/elsewhere"])
+    assert elsewhere.config.exists()
+    publish_config(store, config)
+    kept = json.loads(store.read("config.json"))
+    assert kept["storage"]["runs"] is None, "how a later machine reaches it is not published"
+    with pytest.raises(ConfigError, match=r"cannot read 'k=3'; expected settings of storage"):
+        continue_run(place, [*words, "k=3"])
+    with pytest.raises(ConfigError, match="'s3://tables/up/no' is not the folder of a run"):
+        continue_run("s3://tables/up/no", words)
+    other = load_run_config(DEFAULT_CONFIG, ["name=mine", "seed=8", *words])
+    open_run_folder(other.model_copy(update={"runs": tmp_path / "taken"}), "x")
+    with pytest.raises(ConfigError, match=r"belongs to another config: seed is 8 there and 7 here"):
+        continue_run(place, [*words, f"runs={tmp_path}/taken"])
 
 
 def test_summary_reads_reports_from_s3(moto_port: int) -> None:

@@ -466,6 +466,35 @@ def test_other_content_under_the_name_of_a_shard_is_refused(
         LogitTable(root).commit(member, make_block(member, IDS[:4]))
 
 
+def test_shards_of_another_table_are_copied_once_under_the_name_of_today(
+    filled: Path, member: Member, make_block: MakeBlock, tmp_path: Path
+) -> None:
+    source, renamed = LocalStore(filled), replace(member, name="renamed")
+    table = LogitTable(tmp_path / "new")
+    table.commit(member, make_block(member, IDS[:1]))
+    used = [table.adopt(renamed, commit, source) for commit in LogitTable(source).commits()]
+    assert used == [False, True, True], "the first has a row that is here already"
+    assert {commit.name for commit in table.commits()} == {member.name, "renamed"}
+    here = LocalStore(tmp_path / "new")
+    copied = [commit.path for commit in table.commits()[1:]]
+    assert [here.read(path) for path in copied] == [source.read(path) for path in copied]
+    again = LogitTable(here)
+    assert not any(again.adopt(renamed, each, source) for each in LogitTable(source).commits())
+    half = LogitTable(tmp_path / "half", "float16")
+    assert not any(half.adopt(member, each, source) for each in LogitTable(source).commits())
+
+
+def test_damaged_shard_of_another_table_is_not_copied(
+    filled: Path, member: Member, tmp_path: Path
+) -> None:
+    shard = shard_of(filled, 1)
+    shard.write_bytes(shard.read_bytes()[:-1])
+    table = LogitTable(tmp_path / "new")
+    with pytest.raises(DamagedTableError, match=rf"{shard.name} .* is damaged: its sha256"):
+        table.adopt(member, LogitTable(filled).commits()[1], LocalStore(filled))
+    assert table.commits() == ()
+
+
 def test_place_that_cannot_be_written_is_named(
     root: Path, member: Member, make_block: MakeBlock
 ) -> None:

@@ -49,6 +49,9 @@ def test_objects_are_created_once_and_come_back(moto_port: int, make_store: Make
     assert store.create("a/b/y", b"")
     assert store.read_range("a/x", 1, 3) == b"hr"
     assert list(store.keys("a")) == ["a/b/y", "a/x"]
+    assert store.folders("") == ("a",)
+    assert store.folders("a") == ("b",)
+    assert store.folders("none") == ()
     store.remove("a/x")
     store.remove("a/x")
     assert list(store.keys("a")) == ["a/b/y"]

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ from ensemble.errors import ShapeError, TableError
 from ensemble.members import Member
 from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
+from ensemble.table.shard_file import PIECE_BYTES
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
@@ -18,6 +20,10 @@ MakeBlock = Callable[..., LogitBlock]
 
 def block(image_ids: list[str], rows: np.ndarray) -> LogitBlock:
     return LogitBlock("c0ffee", np.array(image_ids, np.str_), rows, (), 0.0, 0)
+
+
+def data_of(encoded: shard_file.Encoded) -> bytes:
+    return b"".join(encoded.parts)
 
 
 @settings(deadline=None)
@@ -33,10 +39,9 @@ def test_any_rows_and_any_ids_come_back_to_the_bit(rows: np.ndarray, data: st.Da
     # NumPy's text drops NULs at its end, and neither it nor Arrow takes half a surrogate pair.
     text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
     ids = data.draw(st.lists(text, min_size=len(rows), max_size=len(rows)))
-    image_ids, found = shard_file.decode(
-        shard_file.encode(block(ids, rows)).data, "c0ffee", "a file"
-    )
-    assert image_ids.tolist() == ids
+    encoded = shard_file.encode(block(ids, rows))
+    image_ids, found = shard_file.decode(data_of(encoded), "c0ffee", "a file")
+    assert image_ids == tuple(ids)
     assert found.shape == rows.shape
     assert found.tobytes() == rows.tobytes()
 
@@ -44,22 +49,37 @@ def test_any_rows_and_any_ids_come_back_to_the_bit(rows: np.ndarray, data: st.Da
 def test_file_is_a_function_of_column_ids_and_rows_alone(
     make_member: MakeMember, make_block: MakeBlock
 ) -> None:
-    first = make_block(make_member(), ["a", "b"])
-    costlier = make_block(make_member(name="a"), ["a", "b"], bad=["c"])
-    assert shard_file.encode(first) == shard_file.encode(costlier)
-    assert shard_file.encode(first) != shard_file.encode(make_block(make_member("b"), ["a", "b"]))
+    first = shard_file.encode(make_block(make_member(), ["a", "b"]))
+    costlier = shard_file.encode(make_block(make_member(name="a"), ["a", "b"], bad=["c"]))
+    assert data_of(first) == data_of(costlier)
+    another = shard_file.encode(make_block(make_member("b"), ["a", "b"]))
+    assert data_of(first) != data_of(another)
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 100, 1000])
+def test_parts_digests_and_place_of_the_rows_are_those_of_the_whole_file(num_rows: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((num_rows, 500), np.float32)
+    encoded = shard_file.encode(block([f"{i}" for i in range(num_rows)], rows))
+    data = data_of(encoded)
+    assert encoded.size_bytes == len(data)
+    assert encoded.pieces == tuple(
+        sha256(data[at : at + PIECE_BYTES]).hexdigest() for at in range(0, len(data), PIECE_BYTES)
+    )
+    assert data[encoded.values_start :][: rows.nbytes] == rows.tobytes()
+    with pa.ipc.open_file(data) as reader:
+        assert reader.get_batch(0).num_rows == num_rows
 
 
 def test_rows_that_lie_across_memory_are_written_as_they_look() -> None:
     rows = np.arange(6, dtype=np.float32).reshape(3, 2).T
     _, found = shard_file.decode(
-        shard_file.encode(block(["a", "b"], rows)).data, "c0ffee", "a file"
+        data_of(shard_file.encode(block(["a", "b"], rows))), "c0ffee", "a file"
     )
     assert np.array_equal(found, rows)
 
 
 def test_file_of_another_column_is_refused() -> None:
-    data = shard_file.encode(block(["a"], np.zeros((1, 2), np.float32))).data
+    data = data_of(shard_file.encode(block(["a"], np.zeros((1, 2), np.float32))))
     with pytest.raises(
         TableError, match="shard a file belongs to column c0ffee; expected column 0"
     ):

@@ -1,0 +1,62 @@
+"""Columns that other runs have computed already: copied, checked, and never computed again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ensemble.errors import TableError
+from ensemble.members import Member
+from ensemble.table.logit_table import LogitTable
+from ensemble.table.storage import open_store
+from ensemble.table.store import Store
+from jobs.run_folder import RunFolder
+from jobs.settings import RunConfig
+
+
+@dataclass(frozen=True)
+class OtherRuns:
+    """The runs that lie beside one: in the same folder, or below the same prefix.
+
+    A pool with a fourteenth member or with other views is another config, and so another run; what
+    its columns have in common with an earlier one's is theirs by identity, whatever members are called.
+    """
+
+    config: RunConfig
+    folder: RunFolder
+
+    def lend(
+        self,
+        table: LogitTable,
+        members: Sequence[Member],
+        image_ids: Sequence[str],
+        say: Callable[[str], None],
+    ) -> None:
+        """Fill what a table lacks from theirs. One that is damaged is passed over, and named."""
+        for other in self._tables(
+            {m.column for m in members if table.missing(m.column, image_ids)}
+        ):
+            lacking = {m.column: m for m in members if table.missing(m.column, image_ids)}
+            if not lacking:
+                return
+            rows = 0
+            try:
+                for commit in LogitTable(other).commits():
+                    member = lacking.get(commit.column)
+                    if member is not None and table.adopt(member, commit, other):
+                        rows += commit.rows
+            except TableError as error:
+                say(f"not all of {other.url} is used: {error}")
+            if rows:
+                say(f"{rows} rows of {other.url} are used again")
+
+    def _tables(self, columns: set[str]) -> Iterator[Store]:
+        """Tables that have a folder for one of some columns; each costs one look."""
+        if not columns:
+            return
+        storage = self.config.storage
+        above = storage.tables or storage.runs or self.config.runs
+        beside = open_store(above, storage)
+        for name in beside.folders(""):
+            if name != self.folder.path.name:
+                found = beside.folders(f"{name}/table/columns")
+                if not columns.isdisjoint(found):
+                    yield open_store(f"{str(above).rstrip('/')}/{name}/table", storage)

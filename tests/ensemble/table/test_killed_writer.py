@@ -1,0 +1,81 @@
+"""SIGKILL of a process that does nothing but commit: most kills meet a commit under way."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+
+from ensemble.members import Member
+from ensemble.table.block import LogitBlock
+from ensemble.table.lease import hold
+from ensemble.table.logit_table import LogitTable
+from ensemble.table.repair import collect, find_faults, unreferenced
+from ensemble.table.store import LocalStore
+
+MakeMember = Callable[..., Member]
+MakeBlock = Callable[..., LogitBlock]
+
+BLOCKS = 60
+
+
+def _write(root: Path, member: Member, blocks: list[LogitBlock]) -> None:
+    with hold(LocalStore(root)) as lease:
+        table = LogitTable(LocalStore(root), lease=lease)
+        for block in blocks:
+            table.commit(member, block)
+
+
+def _kill_until_full(
+    root: Path, member: Member, blocks: list[LogitBlock], rng: random.Random
+) -> tuple[int, int]:
+    """Kill writers until one gets through; tell how many died, and what they left over."""
+    kills = leftovers = 0
+    store = LocalStore(root)
+    while LogitTable(store).missing(member.column, [i for b in blocks for i in b.image_ids]):
+        before = list(store.keys("log"))
+        writer = get_context("fork").Process(target=_write, args=(root, member, blocks))
+        writer.start()
+        assert writer.pid is not None
+        while len(list(store.keys("log"))) == len(before) and writer.is_alive():
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.02))
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        kills += writer.exitcode == -signal.SIGKILL
+        assert find_faults(store) == ()
+        left = (*store.leftovers(), *unreferenced(store, LogitTable(store).commits()))
+        leftovers += len(left)
+        if rng.random() < 0.5:
+            with hold(store) as lease:
+                assert set(collect(store, lease)) == set(left)
+    with hold(store) as lease:
+        collect(store, lease)
+    return kills, leftovers
+
+
+@pytest.mark.parametrize(
+    "tables", [1, pytest.param(30, marks=pytest.mark.nightly)], ids=["once", "often"]
+)
+def test_killed_writers_leave_a_table_that_the_next_one_finishes_to_the_byte(
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock, tables: int
+) -> None:
+    member, rng = make_member("wide", num_classes=50), random.Random(tables)
+    ids = [f"{i:05d}" for i in range(20 * BLOCKS)]
+    blocks = [make_block(member, ids[i : i + 20]) for i in range(0, len(ids), 20)]
+    _write(tmp_path / "undisturbed", member, blocks)
+    undisturbed = LocalStore(tmp_path / "undisturbed")
+    expected = {key: undisturbed.read(key) for key in undisturbed.keys("columns")}
+    kills = leftovers = 0
+    for number in range(tables):
+        store = LocalStore(tmp_path / f"{number}")
+        died, left = _kill_until_full(store.root, member, blocks, rng)
+        kills, leftovers = kills + died, leftovers + left
+        assert {key: store.read(key) for key in store.keys("columns")} == expected
+        assert len(list(store.keys("log"))) == BLOCKS
+    print(f"{kills} writers killed, {leftovers} files left over and collected or used")
+    assert kills >= 2 * tables
