@@ -195,7 +195,7 @@ def _candidates(
     with np.errstate():  # puts the buffer's size back, too
         # NumPy would spread each image's threshold over a buffer, and take twice as long; but row by
         # row it takes ten times as long where rows are short.
-        few = is_below.shape[1] < _FEW_CLASSES
+        few = blocks[0].shape[1] < _FEW_CLASSES
         np.setbufsize(_BUFFER if few else _SMALLEST_BUFFER)
         for block, lowest in zip(blocks, thresholds, strict=True):
             _is_below(block, lowest, is_below)
