@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, Num
 
 from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS
+from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.limits import Limits
+from ensemble.search.one_weight import mean_loss
 from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
@@ -39,7 +40,6 @@ class _Problem:
     limits: Limits
     highest: Int32[np.ndarray, " pair"]
     lowest: Int32[np.ndarray, " pair"]
-    true_probabilities: Float[np.ndarray, "member image"]
     counts: Int[np.ndarray, " image"]
 
 
@@ -146,7 +146,7 @@ class _Votes:
         self.table = problem.table
         self.problem = problem
         self.votes = np.zeros(self.table.num_members, dtype=np.int64)
-        self.true_sum = np.zeros(self.table.num_images)
+        self.true_sum = np.zeros(self.table.num_counted)
         self.is_broken = np.zeros(self.table.num_images, dtype=np.bool_)
         self._whole = _Open.whole(problem)
         self._in_whole = np.zeros_like(self.votes)  # the votes that are in its scores
@@ -155,7 +155,7 @@ class _Votes:
 
     def add(self, member: int) -> None:
         self.votes[member] += 1
-        self.true_sum += self.problem.true_probabilities[member]
+        self.true_sum += self.table.label_columns[member]
         if self.table.num_broken[member]:
             self.is_broken |= self.table.broken[:, member]
         for opened in (self._far, self._near):
@@ -186,14 +186,13 @@ class _Votes:
 
     def nll(self, members: Sequence[int]) -> list[float]:
         """Give the NLL with one more vote for each of some members."""
-        total, table = self.votes.sum() + 1, self.table
-        averages = (self.true_sum + self.problem.true_probabilities[members]) / total
-        if table.num_broken.any():
-            averages[self.is_broken | table.broken[:, members].T] = 0
-        logs = np.log(np.maximum(averages, PROBABILITY_FLOOR, out=averages), out=averages)
-        if table.image_counts is not None:
-            logs *= table.image_counts
-        nlls: list[float] = (logs.sum(axis=1) / -table.num_counted).tolist()
+        total, table, nlls = float(self.votes.sum() + 1), self.table, []
+        for member in members:
+            averages = self.true_sum + table.label_columns[member]
+            averages /= total
+            if table.num_broken.any():
+                averages[table.as_counted(self.is_broken | table.broken[:, member])] = 0
+            nlls.append(mean_loss(averages))
         return nlls
 
     def _update_whole(self) -> None:
@@ -217,7 +216,6 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
         Limits.of(table, config),
         highest=_over_members(np.maximum, table),
         lowest=_over_members(np.minimum, table),
-        true_probabilities=np.ascontiguousarray(table.true_probabilities.T),
         counts=np.ones(table.num_images, np.int64) if counts is None else counts,
     )
     votes, steps = np.zeros(table.num_members, dtype=np.int64), []
