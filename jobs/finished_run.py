@@ -196,11 +196,15 @@ def _names(
     return view_names(member.name, member.views or config.views, size)
 
 
-def seconds_per_image(commits: Iterable[Commit], column: str) -> float:
-    """Give what the forward passes of a column took an image; 0 where nothing was measured."""
+def measured_costs(commits: Iterable[Commit], column: str) -> dict[str, float]:
+    """Give by unit what the forward passes of a column cost an image; 0 where that is not known."""
     ours = [commit for commit in commits if commit.column == column]
     rows = sum(commit.rows for commit in ours)
-    return sum(commit.seconds for commit in ours) / rows if rows else 0.0
+    return {
+        "seconds": sum(commit.seconds for commit in ours) / rows if rows else 0.0,
+        "flops": float(max((commit.flops_per_image or 0 for commit in ours), default=0)),
+        "gpu_bytes": float(max((commit.gpu_bytes or 0 for commit in ours), default=0)),
+    }
 
 
 def _column(commits: list[Commit], member: str) -> Column:
@@ -209,20 +213,8 @@ def _column(commits: list[Commit], member: str) -> Column:
         member=member,
         key=last.column,
         family=str(last.identity.get("architecture", member)),
-        costs=_costs([commit for commit in commits if commit.column == last.column]),
+        costs=measured_costs(commits, last.column),
     )
-
-
-def _costs(commits: Sequence[Commit]) -> dict[str, float]:
-    flops, gpu_bytes = (
-        (commit.flops_per_image for commit in commits),
-        (c.gpu_bytes for c in commits),
-    )
-    return {
-        "seconds": seconds_per_image(commits, commits[0].column),
-        "flops": float(max(filter(None, flops), default=0)),
-        "gpu_bytes": float(max(filter(None, gpu_bytes), default=0)),
-    }
 
 
 def _without_bad(table: LogitTable, columns: tuple[Column, ...], splits: Splits) -> Splits:

@@ -21,13 +21,13 @@ from ensemble.members import (
     load_member,
     split_views,
 )
-from ensemble.search.config import SearchConfig
+from ensemble.search.config import CostUnit, SearchConfig
 from ensemble.sources.settings import RecipeSource
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.header import read_bad_images
 from ensemble.training.task import TrainTask
 from ensemble.view_policies import weigh_views
-from jobs.finished_run import seconds_per_image
+from jobs.finished_run import measured_costs
 from jobs.kept_weights import KeptWeights
 from jobs.other_runs import OtherRuns
 from jobs.partial import left_out_images
@@ -213,19 +213,33 @@ def drop_bad_images(
 def search_config(job: Job, members: Sequence[Member]) -> SearchConfig:
     """The search's settings, with what a run knows of its members where they are silent.
 
-    Families are architectures. Costs are the seconds an image that the table's commits measured,
-    parameters where it was computed without measuring; they are taken for a cost bound only,
-    because they also break ties, and differ between two runs that must find the same weights.
+    Families are architectures. Costs are what the table's commits measured; they are taken for a
+    cost bound only, because they also break ties, and two runs that must find the same weights
+    measure other seconds.
+
+    Raises:
+        ConfigError: There is a bound on a cost that was not measured.
     """
     search, known = job.config.search, dict[str, dict[str, str] | dict[str, float]]()
     if not search.families:
         known["families"] = {member.name: member.architecture for member in members}
     if not search.costs and search.max_cost is not None:
-        commits = tuple(job.table.commits())
-        seconds = {m.name: seconds_per_image(commits, m.column) for m in members}
-        parameters = {m.name: float(m.parameters) for m in members}
-        known["costs"] = seconds if all(seconds.values()) else parameters
+        known["costs"] = _costs(job, members, search.cost)
     return search.model_copy(update=known)
+
+
+def _costs(job: Job, members: Sequence[Member], unit: CostUnit) -> dict[str, float]:
+    if unit == "parameters":
+        return {member.name: float(member.parameters) for member in members}
+    commits = tuple(job.table.commits())
+    costs = {member.name: measured_costs(commits, member.column)[unit] for member in members}
+    if lacking := [name for name, cost in costs.items() if not cost]:
+        raise ConfigError(
+            f"search.max_cost bounds {unit}, and none were measured for {', '.join(lacking)}. Set "
+            "search.cost=parameters, give search.costs, or drop search.max_cost; the same command "
+            "then goes on from here."
+        )
+    return costs
 
 
 def _task(job: Job, member: MemberConfig) -> TrainTask:

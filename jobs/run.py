@@ -3,6 +3,7 @@
 import platform
 import socket
 import time
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,11 +22,12 @@ from ensemble.images.sources import Source, open_source
 from ensemble.images.split import Splits, split
 from ensemble.members import Member, MemberConfig
 from ensemble.report import document
-from ensemble.report.build import Findings, build
+from ensemble.report.build import Findings, build, frontier_key
 from ensemble.report.page import render
 from ensemble.search.config import SearchConfig
 from ensemble.search.fit import fit
 from ensemble.search.fixed_point import WEIGHT_UNITS
+from ensemble.search.frontier import cost_frontier
 from ensemble.search.missing import weights_among_selected
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
@@ -109,6 +111,7 @@ def run(
             pool = stack.enter_context(open_pool(config.cluster, config.image_source, cache))
             planned, _, unknown = draft(config, pool.devices, images, classes)
             progress.say(plan_line(planned, not unknown))
+            _check_cost(config, {device.kind for device in pool.devices})
         stack.enter_context(
             progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
         )
@@ -173,6 +176,19 @@ def _check(config: RunConfig, splits: Splits) -> None:
             )
 
 
+def _check_cost(config: RunConfig, kinds: Collection[str]) -> None:
+    """Refuse a bound on GPU memory where there is no GPU to measure it on."""
+    search = config.search
+    if search.max_cost is None or search.costs or search.cost != "gpu_bytes":
+        return
+    if set(kinds) == {"cpu"}:
+        raise ConfigError(
+            f"search.max_cost is {search.max_cost:g} gpu_bytes, and the members run on CPUs: there is "
+            "nothing to measure. Set search.cost to seconds, flops or parameters, or give "
+            "search.costs."
+        )
+
+
 def _input_size(config: RunConfig, member: MemberConfig) -> int | None:
     """Side of a member's input in pixels, where its recipe says it before any file is opened."""
     if not isinstance(member.source, RecipeSource):
@@ -195,6 +211,8 @@ def _evaluate(
         "ensemble": ensemble.units,
     }
     settings, paper = search_config(job, members), None
+    frontier = cost_frontier(outranking, settings, [ensemble]) if settings.costs else ()
+    weightings |= {frontier_key(i): point.ensemble.units for i, point in enumerate(frontier)}
     if ensemble.kind != "paper":
         of_paper = SearchConfig(kind="paper", k=settings.k, objective=settings.objective)
         paper = fit(outranking, of_paper)
@@ -212,6 +230,8 @@ def _evaluate(
         subclassifier_settings=job.config.subclassifiers,
         paper=paper,
         settings=settings,
+        cost_unit=("as given" if job.config.search.costs else settings.cost) if frontier else None,
+        frontier=frontier,
     )
 
 

@@ -15,9 +15,9 @@ from ensemble.images.index import ImageIndex
 from ensemble.members import fingerprint
 from ensemble.report import search_document as document
 from ensemble.report.search_page import render
-from ensemble.report.weights import member_lines, stability_summary
+from ensemble.report.weights import frontier_lines, member_lines, stability_summary
 from ensemble.search.fit import fit
-from ensemble.search.frontier import FrontierPoint, cheapest_tied, cost_frontier
+from ensemble.search.frontier import FrontierPoint, cost_frontier
 from ensemble.search.honesty import (
     Comparison,
     Judged,
@@ -143,6 +143,7 @@ def _report(
     frontier: tuple[FrontierPoint, ...] = ()
     if settings.costs:
         frontier = cost_frontier(fitted, settings, [ensemble], resamples=config.resamples)
+    judged = [found.judged.errors(point.ensemble.units, ensemble.k) for point in frontier]
     return document.SearchReport(
         run=run.name,
         config_sha256=run.config.identity,
@@ -165,7 +166,7 @@ def _report(
             {name: temperature.value for name, temperature in found.temperatures.items()},
         ),
         stability=stability_summary(stability),
-        frontier=tuple(_frontier_line(point, frontier, found.judged) for point in frontier),
+        frontier=frontier_lines(frontier, judged),
         fallbacks=_fallbacks(config, found),
         average_temperature=document.AverageTemperature(
             value=found.average.value,
@@ -183,7 +184,8 @@ def _report(
 def _cost_unit(run: FinishedRun, config: SearchJobConfig) -> str | None:
     if not config.search.costs:
         return None
-    return config.cost if config.search.costs == run.costs.get(config.cost) else "as given"
+    unit = config.search.cost
+    return unit if config.search.costs == run.costs.get(unit) else "as given"
 
 
 def _predictor(row: Judged, found: Found) -> document.Predictor:
@@ -222,27 +224,6 @@ def _difference(comparison: Comparison | None) -> document.Difference | None:
         fixed=comparison.fixed,
         broken=comparison.broken,
     )
-
-
-def _frontier_line(
-    point: FrontierPoint, frontier: Sequence[FrontierPoint], judged: OutrankingTable
-) -> document.FrontierLine:
-    ensemble = point.ensemble
-    return document.FrontierLine(
-        cost=point.cost,
-        kind=ensemble.search,
-        members=len(ensemble.selected),
-        weights=_named(ensemble),
-        search_errors=ensemble.errors,
-        errors=judged.errors(ensemble.units, ensemble.k),
-        is_tied=point.is_tied,
-        is_cheapest_tied=point is cheapest_tied(frontier),
-    )
-
-
-def _named(ensemble: Ensemble) -> dict[str, float]:
-    weights = zip(ensemble.members, ensemble.weights.tolist(), strict=True)
-    return {name: weight for name, weight in weights if weight > 0}
 
 
 def _fallbacks(config: SearchJobConfig, found: Found) -> tuple[document.Fallback, ...]:

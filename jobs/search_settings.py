@@ -1,7 +1,7 @@
 """Settings of `ensemble search`: those of the run's search, and what is said about the weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat
@@ -10,17 +10,12 @@ from ensemble.config import Config, check
 from ensemble.errors import ConfigError
 from ensemble.search.config import SearchConfig
 
-CostUnit = Literal["seconds", "parameters", "flops", "gpu_bytes"]
-
 
 class SearchJobConfig(Config):
     """One search on the table of a run that is there."""
 
     search: SearchConfig = SearchConfig(kind="auto")
     """Which search, and what it may not exceed. Its keys may be given without `search.`."""
-    cost: CostUnit = "seconds"
-    """What members are charged, where `search.costs` does not say: seconds an image, parameters,
-    floating-point operations an image, or peak GPU bytes, as the run measured them."""
     temperature: bool = False
     """Fit a temperature for each member; it is kept only if it lowers the NLL on held-out images."""
     cross_fit: bool = False
@@ -62,7 +57,7 @@ def search_settings(
 
     Args:
         words: As typed.
-        of_run: The run's search; its k and objective hold where no word says otherwise.
+        of_run: The run's search; its k, objective and cost hold where no word says otherwise.
         costs: By unit, then member.
         families: By member.
 
@@ -70,18 +65,29 @@ def search_settings(
         ConfigError: A setting is wrong, or the run did not measure the cost that is asked for.
     """
     settings = read_settings(_full_name(word) for word in words)
-    unit = settings.get("cost", SearchJobConfig.model_fields["cost"].default)
+    asked = settings.get("search", {})
     known: dict[str, Any] = {
+        "kind": "auto",
         "k": of_run.k,
         "objective": of_run.objective,
+        "cost": of_run.cost,
         "families": dict(families),
     }
+    if isinstance(asked, dict):  # anything else `check` refuses
+        settings["search"] = known | asked
+    config = check(SearchJobConfig, settings, "the command")
+    if config.search.costs:
+        return config
+    unit = config.search.cost
     if unit in costs:
-        known["costs"] = dict(costs[unit])
-    settings["search"] = {"kind": "auto", **known, **settings.get("search", {})}
-    if unit not in costs and not settings["search"].get("costs") and "cost" in settings:
-        raise ConfigError(f"cost={unit}: this run did not record it. Known: {', '.join(costs)}.")
-    return check(SearchJobConfig, settings, "the command")
+        search = config.search.model_copy(update={"costs": dict(costs[unit])})
+        return config.model_copy(update={"search": search})
+    if "cost" in asked or config.search.max_cost is not None:
+        raise ConfigError(
+            f"cost={unit}: this run did not measure it for every member. Measured: "
+            f"{', '.join(costs) or 'nothing'}. Set cost to one of these, or give search.costs."
+        )
+    return config
 
 
 def _full_name(word: str) -> str:

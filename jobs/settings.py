@@ -10,7 +10,7 @@ from cluster.settings import ClusterConfig
 from ensemble.config import Config, check, load
 from ensemble.errors import UnknownNameError
 from ensemble.images.settings import SourceConfig, SplitConfig, reached_by
-from ensemble.members import MemberConfig, Precision, fingerprint
+from ensemble.members import VIEW_MARK, MemberConfig, Precision, fingerprint
 from ensemble.search.config import SearchConfig
 from ensemble.sources.settings import RecipeSource, WeightsConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
@@ -107,7 +107,17 @@ class RunConfig(Config):
         for recipe in wanted:
             if recipe not in self.recipes:
                 raise ValueError(str(UnknownNameError.of("recipe", recipe, self.recipes)))
+        self._check_search_names(names)
         return self
+
+    def _check_search_names(self, names: Sequence[str]) -> None:
+        """Refuse now what the search would refuse after everything is predicted."""
+        for setting in ("costs", "families", "start"):
+            for given in getattr(self.search, setting):
+                # A view that is kept apart is named after its member.
+                if names and given.partition(VIEW_MARK)[0] not in names:
+                    of = f"member of search.{setting}"
+                    raise ValueError(str(UnknownNameError.of(of, given, names)))
 
     @property
     def identity(self) -> str:

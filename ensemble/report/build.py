@@ -14,9 +14,10 @@ from ensemble.report.comparing import difference
 from ensemble.report.examples import Change, list_examples
 from ensemble.report.subclassifiers import build_subclassifiers
 from ensemble.report.subclassifiers_document import Subclassifiers
-from ensemble.report.weights import member_lines, stability_summary
+from ensemble.report.weights import frontier_lines, member_lines, stability_summary
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import WEIGHT_UNITS
+from ensemble.search.frontier import FrontierPoint
 from ensemble.search.honesty import warnings
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
@@ -51,6 +52,8 @@ class Findings:
         paper: The paper's weights, where another search was asked for; its outcome is `paper` in
             `test`.
         settings: Of the search.
+        cost_unit: What members were charged in; None where they were not.
+        frontier: Error against cost, where they were; outcomes are at `frontier_key` in `test`.
     """
 
     splits: Splits
@@ -65,6 +68,8 @@ class Findings:
     subclassifier_settings: SubclassifiersConfig | None = None
     paper: Ensemble | None = None
     settings: SearchConfig = field(default_factory=SearchConfig)
+    cost_unit: str | None = None
+    frontier: tuple[FrontierPoint, ...] = ()
 
     @property
     def best(self) -> Member:
@@ -75,6 +80,11 @@ class Findings:
     def is_routing(self) -> bool:
         """Whether sub-classifiers lower the errors on held-out search images."""
         return self.subclassifiers is not None and self.subclassifiers.is_used
+
+
+def frontier_key(number: int) -> str:
+    """Name the outcome of a point of the frontier."""
+    return f"frontier {number}"
 
 
 def best_member(outranking: OutrankingTable, k: int) -> int:
@@ -164,6 +174,7 @@ def _search(findings: Findings) -> weights_document.Search:
         stability = bootstrap(outranking, ensemble, settings, STABILITY_RESAMPLES, settings.seed)
     families = {member.name: member.architecture for member in findings.members}
     reasons = explain(outranking, ensemble, settings)
+    on_test = [findings.test[frontier_key(i)] for i in range(len(findings.frontier))]
     return weights_document.Search(
         kind=ensemble.kind,
         k=ensemble.k,
@@ -180,8 +191,11 @@ def _search(findings: Findings) -> weights_document.Search:
         ),
         tied_images=outranking.num_ties(ensemble.units, ensemble.k),
         warnings=warnings(outranking, ensemble),
-        members=member_lines(reasons, stability, families, {}, {}),
+        members=member_lines(reasons, stability, families, settings.costs, {}),
         stability=stability_summary(stability),
+        cost_unit=findings.cost_unit,
+        max_cost=settings.max_cost,
+        frontier=frontier_lines(findings.frontier, [out.errors(ensemble.k) for out in on_test]),
     )
 
 

@@ -12,6 +12,7 @@ from ensemble.config import Config
 from ensemble.report.weights_document import (
     Finite,
     Fraction,
+    FrontierLine,
     MemberLine,
     Sha256,
     StabilitySummary,
@@ -45,21 +46,6 @@ class Predictor(Config):
     nll: Finite
     against_best: Difference | None
     against_uniform: Difference | None
-
-
-class FrontierLine(Config):
-    """An ensemble that no cheaper one beats on the search images."""
-
-    cost: Finite
-    kind: str
-    members: PositiveInt
-    weights: dict[str, Finite]
-    search_errors: NonNegativeInt
-    errors: NonNegativeInt
-    """On the images that the results are about."""
-    is_tied: bool
-    """With the best, on the search images."""
-    is_cheapest_tied: bool
 
 
 class Fallback(Config):

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from ensemble.report.weights_document import MemberLine, StabilitySummary
+from ensemble.report.weights_document import FrontierLine, MemberLine, StabilitySummary
+from ensemble.search.frontier import FrontierPoint, cheapest_tied
+from ensemble.search.result import Ensemble
 from ensemble.search.stability import Stability
 from ensemble.search.why import MemberReason
 
@@ -50,3 +52,27 @@ def stability_summary(stability: Stability | None) -> StabilitySummary | None:
         in_bag_error=stability.in_bag_error,
         out_of_bag_error=stability.out_of_bag_error,
     )
+
+
+def frontier_lines(
+    frontier: Sequence[FrontierPoint], errors: Sequence[int]
+) -> tuple[FrontierLine, ...]:
+    """Put a frontier into the report, with each point's errors on images it was not fitted on."""
+    return tuple(
+        FrontierLine(
+            cost=point.cost,
+            kind=point.ensemble.search,
+            members=len(point.ensemble.selected),
+            weights=_named(point.ensemble),
+            search_errors=point.ensemble.errors,
+            errors=wrong,
+            is_tied=point.is_tied,
+            is_cheapest_tied=point is cheapest_tied(frontier),
+        )
+        for point, wrong in zip(frontier, errors, strict=True)
+    )
+
+
+def _named(ensemble: Ensemble) -> dict[str, float]:
+    weights = zip(ensemble.members, ensemble.weights.tolist(), strict=True)
+    return {name: weight for name, weight in weights if weight > 0}

@@ -45,6 +45,21 @@ class StabilitySummary(Config):
     out_of_bag_error: Fraction | None
 
 
+class FrontierLine(Config):
+    """An ensemble that no cheaper one beats on the search images."""
+
+    cost: Finite
+    kind: str
+    members: PositiveInt
+    weights: dict[str, Finite]
+    search_errors: NonNegativeInt
+    errors: NonNegativeInt
+    """On the images that the results are about."""
+    is_tied: bool
+    """With the best, on the search images."""
+    is_cheapest_tied: bool
+
+
 class SearchStep(Config):
     """One member tried by the search, in the order of trial."""
 
@@ -71,9 +86,15 @@ class Search(Config):
     warnings: tuple[str, ...] = ()
     """What makes the weights less trustworthy than they look."""
     members: tuple[MemberLine, ...] = ()
-    """Why each member has its weight, in pool order; without costs, which no two runs share."""
+    """Why each member has its weight, in pool order."""
     stability: StabilitySummary | None = None
     """None where the search split is too large to search again and again."""
+    cost_unit: str | None = None
+    """What members were charged in; None where they were not, as two runs measure other seconds."""
+    max_cost: Finite | None = None
+    """What the members with a weight may cost in all."""
+    frontier: tuple[FrontierLine, ...] = ()
+    """From the cheapest ensemble to the best; empty where members were not charged."""
 
 
 class Difference(Config):

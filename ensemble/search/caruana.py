@@ -19,15 +19,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int32, Num
 
 from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS
+from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.limits import Limits
+from ensemble.search.one_weight import mean_loss
 from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
 from ensemble.search.state import Loss, finish, late_note, loss
 
 _FAR = 7  # what this many times the votes so far can turn is picked out of the whole table,
-_NEAR = 4  # and out of that what this part of the votes so far can turn
+_NEAR = 3  # and out of that what this part of the votes so far can turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,6 @@ class _Problem:
     limits: Limits
     highest: Int32[np.ndarray, " pair"]
     lowest: Int32[np.ndarray, " pair"]
-    true_probabilities: Float[np.ndarray, "member image"]
     counts: Int[np.ndarray, " image"]
 
 
@@ -54,7 +54,9 @@ class _Open:
         scores: Of these pairs, kept up to date with the votes.
         images: Images that have such pairs, ascending.
         num_pairs: Pairs of each image.
+        first: The first pair of each image.
         least: Classes that outrank the label whatever comes, of each image.
+        counts: How often each image counts.
         errors: Images that are errors whatever comes.
         votes_left: After so many votes all this is out of date.
     """
@@ -65,7 +67,9 @@ class _Open:
     scores: Float[np.ndarray, " pair"]
     images: Int[np.ndarray, " image"]
     num_pairs: Int[np.ndarray, " image"]
+    first: Int[np.ndarray, " image"]
     least: Int[np.ndarray, " image"]
+    counts: Int[np.ndarray, " image"]
     errors: int
     votes_left: float
 
@@ -83,7 +87,9 @@ class _Open:
             scores=np.array(table.bias),
             images=images,
             num_pairs=num_pairs[images],
+            first=table.indptr[images],
             least=table.num_certain[images],
+            counts=problem.counts[images],
             errors=int(problem.counts[closed].sum()),
             votes_left=np.inf,
         )
@@ -94,44 +100,42 @@ class _Open:
             change = self.differences[member]
             self.scores += change if votes == 1 else change * float(votes)
 
-    def narrow(self, num_votes: float, problem: "_Problem") -> "_Open":
+    def narrow(self, num_votes: float, k: int, dtype: type[np.generic]) -> "_Open":
         """Pick out what so many votes can turn."""
-        k = problem.config.error_k
         always = self.scores > self.lowest * -num_votes
         undecided = self.scores > self.highest * -num_votes
         undecided &= ~always
         least, num_pairs = self.least + self.count(always), self.count(undecided)
         is_open = (least < k) & (least + num_pairs >= k)
         undecided &= np.repeat(is_open, self.num_pairs)
-        pairs = np.flatnonzero(undecided)
+        pairs, num_pairs = np.flatnonzero(undecided), num_pairs[is_open]
         return _Open(
-            # As float64, which every round would make of them otherwise.
-            differences=self.differences.take(pairs, axis=1).astype(np.float64),
+            differences=self.differences.take(pairs, axis=1).astype(dtype, copy=False),
             highest=self.highest[pairs],
             lowest=self.lowest[pairs],
             scores=self.scores[pairs],
             images=self.images[is_open],
-            num_pairs=num_pairs[is_open],
+            num_pairs=num_pairs,
+            first=np.cumsum(num_pairs) - num_pairs,
             least=least[is_open],
-            errors=self.errors + int(problem.counts[self.images[least >= k]].sum()),
+            counts=self.counts[is_open],
+            errors=self.errors + int(self.counts[least >= k].sum()),
             votes_left=num_votes,
         )
 
     def count(self, marked: Bool[np.ndarray, "*member pair"]) -> Int32[np.ndarray, "*member image"]:
         """Count the marked pairs of each image, none of which is without pairs."""
-        if not len(self.num_pairs):
+        if not len(self.first):
             return np.zeros((*marked.shape[:-1], 0), dtype=np.int32)
-        first = np.cumsum(self.num_pairs) - self.num_pairs
         counts: Int32[np.ndarray, "*member image"] = np.add.reduceat(
-            marked.view(np.int8), first, axis=-1, dtype=np.int32
+            marked.view(np.int8), self.first, axis=-1, dtype=np.int32
         )
         return counts
 
-    def errors_with_each(self, problem: "_Problem") -> Int[np.ndarray, " member"]:
+    def errors_with_each(self, k: int) -> Int[np.ndarray, " member"]:
         """Count the errors with one more vote for each member."""
         more = self.count(self.differences > -self.scores)
-        is_error = more + self.least >= problem.config.error_k
-        errors: Int[np.ndarray, " member"] = is_error @ problem.counts[self.images] + self.errors
+        errors: Int[np.ndarray, " member"] = (more >= k - self.least) @ self.counts + self.errors
         return errors
 
 
@@ -142,7 +146,7 @@ class _Votes:
         self.table = problem.table
         self.problem = problem
         self.votes = np.zeros(self.table.num_members, dtype=np.int64)
-        self.true_sum = np.zeros(self.table.num_images)
+        self.true_sum = np.zeros(self.table.num_counted)
         self.is_broken = np.zeros(self.table.num_images, dtype=np.bool_)
         self._whole = _Open.whole(problem)
         self._in_whole = np.zeros_like(self.votes)  # the votes that are in its scores
@@ -151,7 +155,7 @@ class _Votes:
 
     def add(self, member: int) -> None:
         self.votes[member] += 1
-        self.true_sum += self.problem.true_probabilities[member]
+        self.true_sum += self.table.label_columns[member]
         if self.table.num_broken[member]:
             self.is_broken |= self.table.broken[:, member]
         for opened in (self._far, self._near):
@@ -165,28 +169,30 @@ class _Votes:
         if self.table.num_broken.any():
             self._update_whole()
             return np.array([self._exact(member) for member in range(self.table.num_members)])
-        return self._opened().errors_with_each(self.problem)
+        return self._opened().errors_with_each(self.problem.config.error_k)
 
     def _opened(self) -> _Open:
         """Give what the next vote can turn. The more votes there are, the less can one more turn."""
-        num_votes = int(self.votes.sum())
+        num_votes, k = int(self.votes.sum()), self.problem.config.error_k
         if self._far is None or self._far.votes_left <= 0:
             self._update_whole()
-            self._far = self._whole.narrow(float(_FAR * num_votes), self.problem)
+            self._far = self._whole.narrow(float(_FAR * num_votes), k, np.int32)
             self._near = None
         if self._near is None or self._near.votes_left <= 0:
-            near = min(1.0 + num_votes // _NEAR, self._far.votes_left)
-            self._near = self._far.narrow(near, self.problem)
+            near = min(2.0 + num_votes // _NEAR, self._far.votes_left)
+            # As float64, which every round would make of them otherwise.
+            self._near = self._far.narrow(near, k, np.float64)
         return self._near
 
     def nll(self, members: Sequence[int]) -> list[float]:
         """Give the NLL with one more vote for each of some members."""
-        total, table = self.votes.sum() + 1, self.table
-        averages = (self.true_sum + self.problem.true_probabilities[members]) / total
-        if table.num_broken.any():
-            averages[self.is_broken | table.broken[:, members].T] = 0
-        losses = -np.log(np.maximum(averages, PROBABILITY_FLOOR, out=averages))
-        nlls: list[float] = np.average(losses, axis=1, weights=table.image_counts).tolist()
+        total, table, nlls = float(self.votes.sum() + 1), self.table, []
+        for member in members:
+            averages = self.true_sum + table.label_columns[member]
+            averages /= total
+            if table.num_broken.any():
+                averages[table.as_counted(self.is_broken | table.broken[:, member])] = 0
+            nlls.append(mean_loss(averages))
         return nlls
 
     def _update_whole(self) -> None:
@@ -210,7 +216,6 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
         Limits.of(table, config),
         highest=_over_members(np.maximum, table),
         lowest=_over_members(np.minimum, table),
-        true_probabilities=np.ascontiguousarray(table.true_probabilities.T),
         counts=np.ones(table.num_images, np.int64) if counts is None else counts,
     )
     votes, steps = np.zeros(table.num_members, dtype=np.int64), []

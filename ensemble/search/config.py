@@ -10,6 +10,7 @@ SearchKind = Literal[
     "auto", "best", "caruana", "forward", "likelihood", "line", "paper", "refine", "uniform"
 ]
 Objective = Literal["top_k", "top_1", "nll"]
+CostUnit = Literal["seconds", "parameters", "flops", "gpu_bytes"]
 
 
 class SearchConfig(Config):
@@ -42,10 +43,13 @@ class SearchConfig(Config):
     max_cost: PositiveFloat | None = None
     """The costs of the members with a weight sum to this at the most, in the unit of `costs`."""
 
+    cost: CostUnit = "seconds"
+    """What members are charged where `costs` does not say: seconds an image, parameters,
+    floating-point operations an image, or peak GPU bytes, as the run measured them. A run charges
+    them for `max_cost` only: two runs measure other seconds, and must find the same without it."""
+
     costs: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    """Cost of each member, by name: seconds an image, bytes, parameters or FLOPs; one unit for all.
-    Where none are given and `max_cost` is set, a run takes the seconds an image that it measured;
-    without `max_cost` it takes none, for two runs measure differently and must find the same."""
+    """Cost of each member, by name, in a unit of your own; the same for all."""
 
     time_limit_s: PositiveFloat | None = None
     """After so many seconds a search returns what it has. Two runs may then differ."""

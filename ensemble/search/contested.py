@@ -18,7 +18,8 @@ from ensemble.search.fixed_point import LOG_TOLERANCE, quantise
 
 Columns = Float[np.ndarray, "member image class"] | Sequence[Float[np.ndarray, "image class"]]
 
-_SMALLEST_BUFFER = 16  # elements
+_FEW_CLASSES = 256
+_BUFFER, _SMALLEST_BUFFER = 4096, 16  # elements
 _HALF_MINUS_ZERO = 0x8000
 _HALF_MINUS_INFINITY = 0xFC00
 
@@ -192,8 +193,10 @@ def _candidates(
     is_below = np.empty(blocks[0].shape, dtype=np.bool_)
     below_in_all = np.ones_like(is_below)
     with np.errstate():  # puts the buffer's size back, too
-        # NumPy would spread each image's threshold over a buffer, and take twice as long.
-        np.setbufsize(_SMALLEST_BUFFER)
+        # NumPy would spread each image's threshold over a buffer, and take twice as long; but row by
+        # row it takes ten times as long where rows are short.
+        few = blocks[0].shape[1] < _FEW_CLASSES
+        np.setbufsize(_BUFFER if few else _SMALLEST_BUFFER)
         for block, lowest in zip(blocks, thresholds, strict=True):
             _is_below(block, lowest, is_below)
             np.logical_and(below_in_all, is_below, out=below_in_all)

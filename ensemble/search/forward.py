@@ -47,11 +47,15 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
 
 
 def _choices(state: WeightState, limits: Limits) -> dict[int, Choice]:
-    """Try every member that has no weight and may get one."""
-    choices: dict[int, Choice] = {}
+    """Try every member that has no weight and may get one; give those that may be the best."""
+    curves = {}
     for member in range(len(state.units)):
         if limits.is_late:
             break
         if state.units[member] == 0 and limits.allow_more(state.units > 0, member):
-            choices[member] = state.best_weight(member)
-    return choices
+            curves[member] = state.curve(member)
+    least = {member: curve.min() for member, curve in curves.items()}
+    if state.config.objective != "nll":  # what has more errors than another is not the best
+        fewest = min(least.values(), default=0)
+        curves = {member: curve for member, curve in curves.items() if least[member] == fewest}
+    return {member: state.choose(member, curve) for member, curve in curves.items()}

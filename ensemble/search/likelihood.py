@@ -57,23 +57,27 @@ def mixture_weights(
         counts: How often each image counts; once each by default.
         limits: With the deadline, if there is one.
     """
-    num_images, num_members = probabilities.shape
-    probabilities = np.maximum(probabilities, PROBABILITY_FLOOR)
-    shares = np.full(num_images, 1 / num_images) if counts is None else counts / counts.sum()
+    counted = slice(None) if counts is None else np.flatnonzero(counts)
+    # A row for each member: products with it are several times faster.
+    rows = np.ascontiguousarray(np.maximum(probabilities[counted], PROBABILITY_FLOOR).T)
+    num_members, num_images = rows.shape
+    shares = np.full(num_images, 1 / num_images)
+    if counts is not None:
+        shares = counts[counted] / counts.sum()
 
     def gain(average: Float[np.ndarray, " image"]) -> Float[np.ndarray, " member"]:
-        return (shares / average) @ probabilities
+        return rows @ (shares / average)
 
     weights = np.full(num_members, 1 / num_members)
-    average = probabilities @ weights
+    average = weights @ rows
     for _ in range(_MAX_STEPS):
         gains = gain(average)
         if np.log(gains.max()) < _TOLERANCE or (limits and limits.is_late):
             break
         once = weights * gains
-        twice = once * gain(probabilities @ once)
+        twice = once * gain(once @ rows)
         weights = _extrapolated(weights, once, twice)
-        average, safe = probabilities @ weights, probabilities @ twice
+        average, safe = weights @ rows, twice @ rows
         if not shares @ np.log(average / safe) >= 0:
             weights, average = twice, safe
     return weights / weights.sum()

@@ -75,9 +75,14 @@ class WeightState:
 
     def best_weight(self, member: int) -> Choice:
         """Find the best weight of a member that has none, in [0, 1.00]."""
-        curve = self.table.sweep(
-            self.units, member, self.config.error_k, self._scores, WEIGHT_UNITS
-        )
+        return self.choose(member, self.curve(member))
+
+    def curve(self, member: int) -> Int[np.ndarray, " weight"]:
+        """Count the errors at every weight from 0 to 1.00 of a member that has none."""
+        return self.table.sweep(self.units, member, self.config.error_k, self._scores, WEIGHT_UNITS)
+
+    def choose(self, member: int, curve: Int[np.ndarray, " weight"]) -> Choice:
+        """Find the best weight on a curve of errors."""
         if self.config.objective == "nll":
             candidates = [0, lowest_nll(self.table, self.units, member, WEIGHT_UNITS)]
         else:
