@@ -68,5 +68,8 @@ class SplitConfig(Config):
     """Images that weights, label clusters and thresholds are chosen on."""
     test: PositiveInt | None = None
     """Images that figures are reported on, and nothing is fitted on; all that are left if not set."""
+    test_from: str | None = None
+    """How the ids of a source's own test images begin, as test/: the test split is drawn from them alone, and
+    train and search from the others. If not set, every split is drawn from all images."""
     every_class: bool = True
     """Refuse a split that lacks a class; set it to false where classes have too few images for that."""
