@@ -11,6 +11,8 @@ from ensemble.config import check
 from ensemble.errors import ConfigError
 from jobs.settings import ACCESS_ONLY, EXECUTION_ONLY, RunConfig
 
+_ACCESS = tuple(f"images.source.{key}" for key in sorted(ACCESS_ONLY))
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -143,7 +145,7 @@ def check_same(folder: str, found: dict[str, Any], wanted: dict[str, Any]) -> No
     """
     theirs, ours = (_flatten(part) for part in (found, wanted))
     for key in sorted(theirs.keys() | ours.keys()):
-        is_free = key.split(".")[0] in EXECUTION_ONLY or key.startswith(ACCESS_ONLY)
+        is_free = key.split(".")[0] in EXECUTION_ONLY or key.startswith(_ACCESS)
         if is_free or theirs.get(key) == ours.get(key):
             continue
         raise ConfigError(

@@ -21,8 +21,8 @@ from jobs.pools import load_pool
 
 # What changes how a run goes, and nothing of what it finds.
 EXECUTION_ONLY = {"name", "runs", "cluster", "storage", "weights"}
-# Likewise, further down; what an image is does not depend on how it is reached.
-ACCESS_ONLY = "images.source.storage"
+# Likewise, of the images' source; what an image is does not depend on how it is reached.
+ACCESS_ONLY = {"storage", "download"}
 
 
 class ImagesConfig(Config):
@@ -122,7 +122,7 @@ class RunConfig(Config):
     @property
     def identity(self) -> str:
         """SHA-256 of every setting that a result depends on."""
-        exclude = {"images": {"source": {"storage"}}} | dict.fromkeys(EXECUTION_ONLY, True)
+        exclude = {"images": {"source": ACCESS_ONLY}} | dict.fromkeys(EXECUTION_ONLY, True)
         return fingerprint(self.model_dump(mode="json", exclude=exclude))
 
     @property

@@ -44,6 +44,16 @@ class ParquetConfig(Config):
     """An image whose header says more is not decoded."""
 
 
+class CifarConfig(Config):
+    """CIFAR-10 or CIFAR-100 in the files that torchvision downloads: ids are train/000000 and test/000000."""
+
+    kind: Literal["cifar10", "cifar100"]
+    path: AbsolutePath
+    """torchvision's root: the folder that has cifar-10-batches-py or cifar-100-python in it."""
+    download: bool = False
+    """Fetch the files from their author's site if they are not there, as torchvision does; changes no result."""
+
+
 class ListedConfig(Config):
     """A list of image ids and labels without images, as `ensemble table import` writes it."""
 
@@ -55,7 +65,8 @@ class ListedConfig(Config):
 
 
 SourceConfig = Annotated[
-    DigitsConfig | FolderConfig | ParquetConfig | ListedConfig, Field(discriminator="kind")
+    DigitsConfig | FolderConfig | ParquetConfig | CifarConfig | ListedConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -75,5 +86,8 @@ class SplitConfig(Config):
     """Images that weights, label clusters and thresholds are chosen on."""
     test: PositiveInt | None = None
     """Images that figures are reported on, and nothing is fitted on; all that are left if not set."""
+    test_from: str | None = None
+    """How the ids of a source's own test images begin, as test/: the test split is drawn from them alone, and
+    train and search from the others. If not set, every split is drawn from all images."""
     every_class: bool = True
     """Refuse a split that lacks a class; set it to false where classes have too few images for that."""

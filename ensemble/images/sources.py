@@ -40,6 +40,8 @@ class RemoteSource(Source, Protocol):
 
 
 _MODULES = {
+    "cifar10": "ensemble.images.cifar",
+    "cifar100": "ensemble.images.cifar",
     "digits": "ensemble.images.digits",
     "folder": "ensemble.images.folder",
     "listed": "ensemble.images.listed",

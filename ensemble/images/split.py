@@ -1,9 +1,10 @@
 """Three disjoint sets of images: to train on, to fit the ensemble on, and to report on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
@@ -29,16 +30,17 @@ def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:
     Raises:
         EmptySplitError: There are too few images, or a split would lack a class.
     """
-    test = config.test or len(index) - config.train - config.search
-    if test <= 0 or config.train + config.search + test > len(index):
-        raise EmptySplitError(
-            f"images.split asks for {config.train} train + {config.search} search + "
-            f"{config.test or 'at least 1'} test images, and there are {len(index)}. Lower one of them."
-        )
-    rows = _stratified_order(index.labels, np.random.default_rng(seed))
-    stops = np.cumsum([config.train, config.search, test])
-    parts = np.split(rows[: stops[-1]], stops[:-1])
-    train, search, held_out = (index.take(np.sort(part)) for part in parts)
+    rng = np.random.default_rng(seed)
+    sizes = {"train": config.train, "search": config.search}
+    if config.test_from is None:
+        # One too many, where none is left, is refused with the others.
+        test = config.test or max(1, len(index) - config.train - config.search)
+        train, search, held_out = _deal(index, sizes | {"test": test}, rng)
+    else:
+        is_own = _is_own_test(index, config.test_from)
+        own = index.take(np.flatnonzero(is_own))
+        train, search = _deal(index.take(np.flatnonzero(~is_own)), sizes, rng)
+        (held_out,) = _deal(own, {"test": config.test or len(own)}, rng)
     for name, part in (("train", train), ("search", search), ("test", held_out)):
         if config.every_class and (len(part) or name != "train"):
             _check_classes(name, part)
@@ -49,6 +51,34 @@ def stratified_sample(index: ImageIndex, num_images: int, seed: int) -> ImageInd
     """So many images of an index, or all if it has fewer, with every class in its share."""
     rows = _stratified_order(index.labels, np.random.default_rng(seed))[:num_images]
     return index.take(np.sort(rows))
+
+
+def _is_own_test(index: ImageIndex, test_from: str) -> Bool[np.ndarray, "image"]:
+    """Which images are the source's own test images."""
+    ids = index.image_ids.astype(np.str_)
+    found = np.char.startswith(ids, test_from)
+    if not found.any():
+        raise EmptySplitError(
+            f"no image id begins with images.split.test_from={test_from!r}; there are "
+            f"{len(ids)} ids, as {', '.join(map(repr, ids[[0, -1]].tolist() if len(ids) else []))}. "
+            "Give what those of the test images begin with."
+        )
+    return found
+
+
+def _deal(
+    index: ImageIndex, sizes: Mapping[str, int], rng: np.random.Generator
+) -> tuple[ImageIndex, ...]:
+    """Parts of these sizes, each in the index's order; what is left over is in none."""
+    stops = np.cumsum(list(sizes.values()))
+    if stops[-1] > len(index):
+        asked = " + ".join(f"{size} {name}" for name, size in sizes.items())
+        raise EmptySplitError(
+            f"images.split asks for {asked} images, and there are {len(index)} to draw them from. "
+            "Lower one of them."
+        )
+    rows = _stratified_order(index.labels, rng)[: stops[-1]]
+    return tuple(index.take(np.sort(part)) for part in np.split(rows, stops[:-1]))
 
 
 def _stratified_order(

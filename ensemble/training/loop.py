@@ -190,7 +190,9 @@ def _backward_in_parts(
     for rows in torch.tensor_split(torch.arange(len(batch), device=batch.device), num_parts):
         is_whole = len(rows) == len(batch)
         part, targets = (batch, labels) if is_whole else (batch[rows], labels[rows])
-        logits: torch.Tensor = training.network(part)
+        # Autocast keeps normalisation and weights in float32; the loss is taken in float32 as well.
+        with torch.autocast(part.device.type, torch.bfloat16, recipe.precision == "bfloat16"):
+            logits: torch.Tensor = training.network(part).float()
         _check_labels(targets, logits.shape[1])
         loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
         loss = loss * (len(rows) / len(batch))

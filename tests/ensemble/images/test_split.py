@@ -78,7 +78,7 @@ def test_images_beyond_the_three_splits_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("config", "match"),
     [
-        (SplitConfig(train=50, search=50), r"50 train \+ 50 search \+ at least 1 test images.* 90"),
+        (SplitConfig(train=50, search=50), r"50 train \+ 50 search \+ 1 test images.* 90"),
         (SplitConfig(train=40, search=40, test=11), r"40 train \+ 40 search \+ 11 test .* are 90"),
         (SplitConfig(train=45, search=45), r"Lower one of them"),
     ],
@@ -86,6 +86,45 @@ def test_images_beyond_the_three_splits_are_left_out() -> None:
 def test_too_few_images_are_refused(config: SplitConfig, match: str) -> None:
     with pytest.raises(EmptySplitError, match=match):
         split(index([30, 30, 30]), config, 0)
+
+
+def with_own_test(train: list[int], test: list[int]) -> ImageIndex:
+    labels = [label for part in (train, test) for label, n in enumerate(part) for _ in range(n)]
+    image_ids = [f"train/{i}" for i in range(sum(train))] + [f"test/{i}" for i in range(sum(test))]
+    classes = tuple(f"class-{i}" for i in range(len(train)))
+    return ImageIndex("made up", np.array(image_ids), np.array(labels), classes)
+
+
+def test_a_source_s_own_test_images_are_the_test_split_and_the_others_are_divided() -> None:
+    whole = with_own_test([30, 30], [10, 10])
+    found = split(whole, SplitConfig(train=40, search=20, test_from="test/"), 0)
+    assert found.test.image_ids.tolist() == [f"test/{i}" for i in range(20)]
+    drawn = found.train.image_ids.tolist() + found.search.image_ids.tolist()
+    assert sorted(drawn) == sorted(f"train/{i}" for i in range(60))
+    assert [np.bincount(part.labels).tolist() for part in _all(found)] == [[20] * 2, [10] * 2, [10] * 2]
+
+
+def test_fewer_of_the_own_test_images_are_drawn_by_class() -> None:
+    config = SplitConfig(train=40, search=20, test=10, test_from="test/")
+    found = split(with_own_test([30, 30], [10, 10]), config, 0).test
+    assert np.bincount(found.labels).tolist() == [5, 5]
+    assert all(image_id.startswith("test/") for image_id in found.image_ids.tolist())
+
+
+@pytest.mark.parametrize(
+    ("config", "match"),
+    [
+        ({"test_from": "tests/"}, "begins with images.split.test_from='tests/'.* as 'train/0', 'test/19'"),
+        ({"test_from": "test/", "train": 41}, r"41 train \+ 20 search images, and there are 60"),
+        ({"test_from": "test/", "test": 21}, r"21 test images, and there are 20"),
+    ],
+)
+def test_an_own_test_part_that_is_not_there_or_too_small_is_refused(
+    config: dict[str, object], match: str
+) -> None:
+    settings = SplitConfig.model_validate({"train": 40, "search": 20} | config)
+    with pytest.raises(EmptySplitError, match=match):
+        split(with_own_test([30, 30], [10, 10]), settings, 0)
 
 
 def test_split_that_lacks_a_class_is_refused() -> None:

@@ -117,3 +117,19 @@ def test_label_without_a_logit_is_refused() -> None:
     images, labels = bars(8)
     with pytest.raises(DataError, match=r"labels run from 2 to 3, but the network has 2 logits"):
         train(models.build("vgg11_small", 2), images, labels + 2, SHORT, MEAN, STD, 0)
+
+
+def test_half_precision_learns_as_well_and_keeps_float32_weights() -> None:
+    images, labels = bars(48)
+    logs, networks = {}, {}
+    for precision in ("float32", "bfloat16"):
+        recipe = RecipeConfig(epochs=8, batch_size=12, precision=precision)
+        networks[precision] = models.build("resnet14_small", 2)
+        logs[precision] = train(networks[precision], images, labels, recipe, MEAN, STD, 0)
+    assert logs["bfloat16"].epochs[-1].accuracy > 0.9
+    # It is another computation, and close to the exact one at first.
+    first, exact = (logs[precision].epochs[0].loss_nats for precision in ("bfloat16", "float32"))
+    assert first != exact
+    assert first == pytest.approx(exact, rel=0.1)
+    state = networks["bfloat16"].state_dict()
+    assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
