@@ -41,7 +41,9 @@ def _kill_until_full(
         writer = get_context("fork").Process(target=_write, args=(root, member, blocks))
         writer.start()
         assert writer.pid is not None
+        deadline = time.monotonic() + 60
         while len(list(store.keys("log"))) == len(before) and writer.is_alive():
+            assert time.monotonic() < deadline
             time.sleep(0.001)
         time.sleep(rng.uniform(0, 0.02))
         os.kill(writer.pid, signal.SIGKILL)
