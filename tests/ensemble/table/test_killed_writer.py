@@ -20,7 +20,7 @@ from ensemble.table.store import LocalStore
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
 
-BLOCKS = 25
+BLOCKS = 10
 
 
 def _write(root: Path, member: Member, blocks: list[LogitBlock]) -> None:
@@ -61,7 +61,7 @@ def _kill_until_full(
 
 
 @pytest.mark.parametrize(
-    "tables", [1, pytest.param(10, marks=pytest.mark.nightly)], ids=["once", "often"]
+    "tables", [1, pytest.param(15, marks=pytest.mark.nightly)], ids=["once", "often"]
 )
 def test_killed_writers_leave_a_table_that_the_next_one_finishes_to_the_byte(
     tmp_path: Path, make_member: MakeMember, make_block: MakeBlock, tables: int
