@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ensemble.errors import TableError
+from ensemble.errors import ConfigError, TableError
 from ensemble.members import Member
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.storage import open_store
@@ -31,9 +31,14 @@ class OtherRuns:
         say: Callable[[str], None],
     ) -> None:
         """Fill what a table lacks from theirs. One that is damaged is passed over, and named."""
-        for other in self._tables(
-            {m.column for m in members if table.missing(m.column, image_ids)}
-        ):
+        columns = {m.column for m in members if table.missing(m.column, image_ids)}
+        try:
+            others = tuple(self._tables(columns)) if columns else ()
+        except (ConfigError, TableError) as error:
+            # Who may see this run alone computes all of it.
+            say(f"what other runs have computed is not used: {error}")
+            return
+        for other in others:
             lacking = {m.column: m for m in members if table.missing(m.column, image_ids)}
             if not lacking:
                 return
@@ -50,8 +55,6 @@ class OtherRuns:
 
     def _tables(self, columns: set[str]) -> Iterator[Store]:
         """Tables that have a folder for one of some columns; each costs one look."""
-        if not columns:
-            return
         storage = self.config.storage
         above = storage.tables or storage.runs or self.config.runs
         beside = open_store(above, storage)

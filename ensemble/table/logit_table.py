@@ -93,7 +93,7 @@ class LogitTable:
         Raises:
             TableBusyError: Another driver is writing, or took the table over.
         """
-        everything = [*block.image_ids, *(bad.image_id for bad in block.bad)]
+        everything = [*block.image_ids.tolist(), *(bad.image_id for bad in block.bad)]
         missing = frozenset(self.missing(block.column, everything))
         if not missing:
             return
@@ -177,12 +177,9 @@ class LogitTable:
         """
         rows = self._columns.get(column)
         if rows is None:
-            return tuple(str(image_id) for image_id in image_ids)
-        return tuple(
-            str(image_id)
-            for image_id in image_ids
-            if image_id not in rows.row_by_id and image_id not in rows.bad_by_id
-        )
+            return tuple(map(str, image_ids))
+        here, bad = rows.row_by_id, rows.bad_by_id
+        return tuple(i for i in map(str, image_ids) if i not in here and i not in bad)
 
     def bad_images(self, columns: Iterable[str]) -> tuple[BadImage, ...]:
         """Images without a row in any of some columns, by id."""

@@ -127,11 +127,12 @@ class _Parts:
         """All parts, small neighbours together."""
         joined: list[memoryview] = []
         small = bytearray()
-        for part in map(memoryview, self._found):
+        for found in self._found:
+            part = memoryview(found).cast("B")
             if len(part) < _SMALL_BYTES:
                 small += part
                 continue
-            joined += [memoryview(bytes(small)), part.cast("B")]
+            joined += [memoryview(bytes(small)), part]
             small.clear()
         return tuple(part for part in (*joined, memoryview(bytes(small))) if len(part))
 

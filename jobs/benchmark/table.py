@@ -204,7 +204,7 @@ def _save(
 def _hash(config: TableBenchmarkConfig, blocks: list[LogitBlock]) -> None:
     for block in blocks:
         rows = block.log_probabilities.astype(config.dtype, copy=False)
-        piece_digests([memoryview(rows).cast("B")])
+        piece_digests([rows.reshape(-1).view(np.uint8).data])
 
 
 def _load(folder: Path, is_checked: bool = False) -> list[np.ndarray]:
