@@ -89,6 +89,7 @@ def _environment() -> Environment:
         "large",
         "threshold",
         "rate",
+        "cost",
     ):
         text = getattr(wording, f"{name}_text")
         environment.filters[f"{name}_text"] = text

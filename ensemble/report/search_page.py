@@ -36,6 +36,7 @@ def _environment() -> Environment:
         "weight": wording.weight_text,
         "p": wording.p_text,
         "seconds": wording.seconds_text,
+        "cost": wording.cost_text,
         "short": lambda value: f"{value:.3g}",
     }
     return environment

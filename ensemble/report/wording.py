@@ -89,6 +89,11 @@ def large_text(value: int) -> str:
     return str(value)
 
 
+def cost_text(value: float) -> str:
+    """Write a cost of any unit: 0.00312, 7.5, 30.2 M."""
+    return f"{value:.3g}" if value < 1000 else large_text(round(value))
+
+
 def moment_text(value: datetime) -> str:
     """Write a moment to the minute, in its own time zone."""
     return value.strftime("%Y-%m-%d %H:%M %Z")

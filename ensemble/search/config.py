@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ensemble.config import Config
 
@@ -11,6 +11,8 @@ SearchKind = Literal[
 ]
 Objective = Literal["top_k", "top_1", "nll"]
 CostUnit = Literal["seconds", "parameters", "flops", "gpu_bytes"]
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class SearchConfig(Config):
@@ -40,7 +42,7 @@ class SearchConfig(Config):
     """Family of each member, by name; its architecture where a job knows it. A member without one is
     a family of its own."""
 
-    max_cost: PositiveFloat | None = None
+    max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """The costs of the members with a weight sum to this at the most, in the unit of `costs`."""
 
     cost: CostUnit = "seconds"
@@ -48,7 +50,7 @@ class SearchConfig(Config):
     floating-point operations an image, or peak GPU bytes, as the run measured them. A run charges
     them for `max_cost` only: two runs measure other seconds, and must find the same without it."""
 
-    costs: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    costs: dict[str, Amount] = Field(default_factory=dict)
     """Cost of each member, by name, in a unit of your own; the same for all."""
 
     time_limit_s: PositiveFloat | None = None
@@ -67,7 +69,7 @@ class SearchConfig(Config):
     seed: NonNegativeInt = 0
     """Of the bags and of the folds of `auto`."""
 
-    start: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    start: dict[str, Amount] = Field(default_factory=dict)
     """Weights to start `refine` from, by member: last night's, for instance. `paper`'s if empty."""
 
     @property

@@ -45,9 +45,8 @@ def error_curve(
     keys = _change_keys(start, slope, images, num_outranking, k, WEIGHT_UNITS // num_steps)
     if len(keys):
         weight, image, change = transitions(keys, _WEIGHT_BITS, num_outranking, k)
-        moved = np.bincount(weight, change * image_counts[image], minlength=len(curve))
-        np.cumsum(moved, out=moved)
-        curve += moved.astype(np.int64)
+        np.add.at(curve, weight, change * image_counts[image])
+        np.cumsum(curve, out=curve)
     curve += image_counts[num_outranking >= k].sum()
     return curve
 

@@ -72,6 +72,10 @@ BAD = {
     "too many images": (["images.split.train=5000"], "asks for 5000 train"),
     "a split without a class": (["images.split.train=3"], "the train split has 3 images and none"),
     "a k that nothing can miss": (["search.k=10"], "search.k is 10, and there are 10 classes"),
+    "a cost of no member": (
+        ["search.costs.alexnt=1"],
+        "no member of search.costs 'alexnt'. Did you mean 'alexnet'?",
+    ),
     "as many label clusters as classes": (
         ["subclassifiers.num_clusters=[10]"],
         "num_clusters has 10, and there are 10 classes",

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from ensemble.images.sources import open_source
 from ensemble.images.split import split
 from ensemble.members import Member, Preprocessing
 from ensemble.report.search_document import SearchReport
+from ensemble.search.config import SearchConfig
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 from ensemble.view_settings import CenterView
 from jobs.finished_run import open_finished_run
+from jobs.flow import Job, search_config
 from jobs.search import search
 from jobs.settings import RunConfig
 
@@ -155,14 +158,40 @@ def test_members_can_be_charged_what_they_compute(make_run: Callable[..., Path])
     assert sum(member.cost or 0 for member in report.members if member.weight) <= 3000
 
 
+def _search_of(folder: Path, **settings: object) -> SearchConfig:
+    """What a run's own search is given, with these settings."""
+    run = open_finished_run(folder)
+    search = SearchConfig.model_validate(settings)
+    config = run.config.model_copy(update={"search": search})
+    nothing = cast(Any, None)  # neither hosts nor progress are asked for
+    job = Job(config, run.splits, run.data_sha256, run.table, nothing, nothing)
+    return search_config(job, [_member(name, number) for number, name in enumerate(NAMES)])
+
+
+def test_a_run_charges_what_it_measured_for_a_cost_bound_only(
+    make_run: Callable[..., Path],
+) -> None:
+    folder = make_run()
+    assert _search_of(folder).costs == {}
+    seconds = _search_of(folder, max_cost=1).costs
+    assert seconds == pytest.approx({name: (i + 1) / 350 for i, name in enumerate(NAMES)})
+    flops = _search_of(folder, max_cost=1, cost="flops").costs
+    assert flops == {"weak": 1000, "middle": 2000, "strong": 3000}
+    assert set(_search_of(folder, max_cost=1, cost="parameters").costs.values()) == {1000}
+    with pytest.raises(ConfigError, match="none were measured for weak, middle, strong"):
+        _search_of(folder, max_cost=1, cost="gpu_bytes")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["search.knid=line"], "Did you mean 'kind'"),
         (["k=10"], "k is 10, and there are 10 classes"),
         (["kind"], "expected key=value"),
-        (["cost=parameters"], "did not record it"),
-        (["cost=gpu_bytes"], "did not record it. Known: seconds, flops"),
+        (["cost=parameters"], "did not measure it"),
+        (["cost=gpu_bytes"], "did not measure it for every member. Measured: seconds, flops"),
+        (["max_cost=.inf"], "finite number"),
+        (["search=5"], "valid dictionary"),
         (["kind=[1"], "cannot read the value"),
         (["kind.x=1", "kind.x.y=2"], "goes into 'x'"),
         (["resamples=5"], "resamples"),

@@ -27,8 +27,12 @@ from ensemble.report.build import (
     Findings,
     best_member,
     build,
+    frontier_key,
 )
+from ensemble.report.page import render
 from ensemble.report.subclassifiers import MAX_CURVE_POINTS
+from ensemble.search.config import SearchConfig
+from ensemble.search.frontier import cost_frontier
 from ensemble.search.result import Ensemble
 from ensemble.subclassifiers.choose import cross_validate, fit_paper
 from ensemble.subclassifiers.fitted import (
@@ -370,6 +374,28 @@ def test_the_search_says_why_and_how_sure_it_is(world: World) -> None:
     assert search.stability is not None
     assert search.stability.resamples == 200
     assert search == world.report().search
+
+
+def test_a_search_under_a_cost_bound_shows_costs_and_error_against_cost(world: World) -> None:
+    costs = {"x": 3.0, "y": 2.0, "z": 1.0}
+    settings = SearchConfig(kind="paper", max_cost=5.0, costs=costs)
+    frontier = cost_frontier(world.findings.outranking, settings, [world.findings.ensemble])
+    outcomes = {frontier_key(i): world.findings.test["x"] for i in range(len(frontier))}
+    report = world.report(
+        settings=settings,
+        cost_unit="as given",
+        frontier=frontier,
+        test=world.findings.test | outcomes,
+    )
+    assert [line.cost for line in report.search.members] == [3, 2, 1]
+    assert report.search.max_cost == 5
+    assert sum(line.is_cheapest_tied for line in report.search.frontier) == 1
+    assert all(line.cost <= 5 for line in report.search.frontier)
+    errors = world.findings.test["x"].errors(1)
+    assert {line.errors for line in report.search.frontier} == {errors}
+    html = render(report)
+    assert "Error against cost" in html
+    assert "cheapest tied" in html
 
 
 def test_a_table_too_large_to_resample_has_no_stability(
