@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from ensemble.config import AbsolutePath, Config
 from ensemble.errors import CheckpointError, ConfigError
@@ -67,7 +67,16 @@ class Reference(Config):
     top1_error: Annotated[float, Field(ge=0, le=100)]
     """In %."""
     top5_error: Annotated[float, Field(ge=0, le=100)] | None = None
-    """In %."""
+    """In %; not above that of top 1."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "Reference":
+        if self.top5_error is not None and self.top5_error > self.top1_error:
+            raise ValueError(
+                f"top5_error {self.top5_error:g} is above top1_error {self.top1_error:g}; who errs among "
+                "five errs with the first. Are they accuracies, or exchanged?"
+            )
+        return self
 
 
 class MemberConfig(Config):
