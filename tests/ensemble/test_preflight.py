@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -32,6 +32,7 @@ def tail(total: int, images: int, first: float, fifth: float) -> float:
     return chance
 
 
+@settings(deadline=None)  # the first call imports SciPy
 @given(
     st.lists(st.sampled_from([0, 0, 0, 1, 4, 5, 9]), min_size=1, max_size=30),
     st.lists(st.integers(0, 100), min_size=2, max_size=2).map(sorted),
