@@ -15,6 +15,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     model_serializer,
+    model_validator,
 )
 
 from ensemble.config import AbsolutePath, Config
@@ -79,7 +80,16 @@ class Reference(Config):
     top1_error: Annotated[float, Field(ge=0, le=100)]
     """In %."""
     top5_error: Annotated[float, Field(ge=0, le=100)] | None = None
-    """In %."""
+    """In %; not above that of top 1."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> "Reference":
+        if self.top5_error is not None and self.top5_error > self.top1_error:
+            raise ValueError(
+                f"top5_error {self.top5_error:g} is above top1_error {self.top1_error:g}; who errs among "
+                "five errs with the first. Are they accuracies, or exchanged?"
+            )
+        return self
 
 
 class MemberConfig(Config):

@@ -21,6 +21,8 @@ _TOGETHER_BYTES = 4 << 20
 class ResizedShard:
     """Images by row and scale; what was asked for once is kept while it fits.
 
+    Images of one decoded size are resized together, so that a GPU is not given one image after another.
+
     Args:
         shard: Decoded images.
         device: Where to resize.

@@ -95,7 +95,9 @@ def normalise_(images: Images, preprocessing: Preprocessing) -> Images:
 
 
 def join_normalised(
-    parts: Sequence[tuple[Index, Images]], batch_images: int, preprocessing: Preprocessing
+    parts: Sequence[tuple[Index, Float[torch.Tensor, "_ 3 _ _"]]],
+    batch_images: int,
+    preprocessing: Preprocessing,
 ) -> Float[torch.Tensor, "batch 3 _ _"]:
     """Normalised images at their places in a batch; what is missing is filled up with black.
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from ensemble.config import Config, check
 from ensemble.errors import ConfigError, DataError
 from ensemble.images.settings import SourceConfig, reached_by
 from ensemble.members import MemberConfig
-from ensemble.preflight import ALPHA, Verdict, judge, probe
+from ensemble.preflight import ALPHA, Verdict, find_better, judge, probe, probe_otherwise
 from ensemble.sources.settings import RecipeSource, WeightsConfig
 from ensemble.table.storage import S3Config
 from ensemble.view_settings import CenterView
@@ -87,20 +87,24 @@ def preflight(
 def describe(verdict: Verdict, alpha: float) -> str:
     """A verdict in one line."""
     n, reference = verdict.num_images, verdict.reference
-    seen = (
-        f"top-1 error {verdict.top1_errors / n:.1%}, top-5 error {verdict.top5_errors / n:.1%} "
-        f"on {n} images"
+    line = (
+        f"{verdict.member}: top-1 error {verdict.top1_errors / n:.1%}, top-5 error "
+        f"{verdict.top5_errors / n:.1%} on {n} images"
     )
+    if reference is not None:
+        line += f"; reference {reference.top1_error:g} %"
+        if reference.top5_error is not None:
+            line += f" and {reference.top5_error:g} %"
+        line += f", p = {verdict.p_value:.1g}"
+    if verdict.better is not None:
+        return f"FAIL {line}; clearly better with {verdict.better}. Correct its preprocessing."
     if reference is None or verdict.p_value is None:
-        return f"?    {verdict.member}: {seen}; no reference to hold it to"
-    against = f"{reference.top1_error:g} %"
-    if reference.top5_error is not None:
-        against += f" and {reference.top5_error:g} %"
+        return f"?    {line}; no reference to hold it to"
     if verdict.is_passed(alpha):
-        return f"ok   {verdict.member}: {seen}; reference {against}"
+        return f"ok   {line}"
     return (
-        f"FAIL {verdict.member}: {seen}; reference {against}, p = {verdict.p_value:.1g}. Check the "
-        "resize, the order of channels, the mean and std, and what its outputs stand for."
+        f"FAIL {line}. Check the resize, the order of channels, the mean and std, and what its outputs "
+        "stand for."
     )
 
 
@@ -136,9 +140,13 @@ def _examine(
         # One crop, whatever the member's views: that is what published figures are of.
         member = load_member(each.name, path, CenterView(), images.sha256, trust_code=trust)
         network = load_network(member).to(device)
-        ranks = probe(network, member, shards, label_by_id, device)
+        answers = probe(network, member, shards, label_by_id, device)
         reference = each.reference or describe_source(each, config.weights).reference
-        yield judge(each.name, ranks, reference)
+        verdict = judge(each.name, answers.ranks, reference)
+        if verdict.is_in_doubt:
+            others = probe_otherwise(network, member, shards, label_by_id, device)
+            verdict = replace(verdict, better=find_better(answers, others, config.alpha))
+        yield verdict
 
 
 def _read_images(text: str) -> SourceConfig:
