@@ -1,7 +1,7 @@
 """Search beside fine-tuning: label clusters, one training for each, and the choice of gate and routing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,8 +65,9 @@ def search_and_fine_tune(
     with job.progress.stage("label clusters"):
         similarity = measure_similarity(config, base, members, job.table, stopping)
         found = find_label_clusters(config, similarity)
-    tuned = _fine_tune(job, config, base, stopping, found)
-    distinct = {sub.column: sub for part in tuned for sub in part.subclassifiers.values()}
+    tuned, control = _fine_tune(job, config, base, stopping, found)
+    subs = [sub for part in tuned for sub in part.subclassifiers.values()]
+    distinct = {sub.column: sub for sub in (*subs, *([control] if control else []))}
     fill_table(job, "predict with sub-classifiers", list(distinct.values()))
     with job.progress.stage("search"):
         ensemble = search.result()
@@ -88,6 +89,7 @@ def search_and_fine_tune(
             choosing=choosing,
             tried=tried,
             ensemble_errors=outcome.errors(1),
+            control=control,
         ),
     )
 
@@ -102,7 +104,11 @@ def judge_on_test(
         RoutedTest(fitted, *evaluate_routed(job.table, members, test, fitted))
         for fitted in (found.fitted_as_paper(), found.fitted())
     ]
-    return SubclassifiersOnTest(first, *routed)
+    control = None
+    if found.control is not None:
+        with_it = [found.control if member == found.member else member for member in members]
+        control = evaluate(job.table, with_it, test, {"control": found.units})["control"]
+    return SubclassifiersOnTest(first, *routed, control)
 
 
 def check_imported(job: Job) -> None:
@@ -179,8 +185,11 @@ def _fine_tune(
     base: Member,
     stopping: ImageIndex,
     found: dict[LabelClusters, int],
-) -> list[_FineTuned]:
-    """Sub-classifiers for all label clusters; equal ones share theirs. The largest come first."""
+) -> tuple[list[_FineTuned], Member | None]:
+    """Sub-classifiers for all label clusters, and the base trained on where that is asked for.
+
+    Equal label clusters share theirs. The largest come first.
+    """
     recipe = job.config.recipes[config.recipe] if config.recipe else PAPER_FINE_TUNING
 
     def task(classes: tuple[int, ...]) -> TrainTask:
@@ -195,25 +204,33 @@ def _fine_tune(
         )
 
     tasks = {classes: task(classes) for clusters in found for classes in clusters}
+    everyone = tuple(range(len(base.classes)))
+    if config.control:
+        tasks[everyone] = replace(task(everyone), name=f"{base.name}/all")
     ordered = sorted(tasks.values(), key=lambda t: (-len(t.images), t.key))
     failures = train_tasks(job, "fine-tune", ordered, may_fail=True)
 
-    def tuned(clusters: LabelClusters, num_clusters: int) -> _FineTuned:
-        numbered = {number: tasks[classes] for number, classes in enumerate(clusters)}
-        return _FineTuned(
+    def load(t: TrainTask) -> Member:
+        member = load_member(
+            t.name, t.checkpoint, base.views, job.data_sha256, trust_code=job.trust_code
+        )
+        return replace(member, precision=base.precision)
+
+    members = {classes: load(t) for classes, t in tasks.items() if t.name not in failures}
+    tuned = [
+        _FineTuned(
             num_clusters,
             clusters,
+            {n: members[classes] for n, classes in enumerate(clusters) if classes in members},
             {
-                number: load_member(
-                    t.name, t.checkpoint, base.views, job.data_sha256, trust_code=job.trust_code
-                )
-                for number, t in numbered.items()
-                if t.name not in failures
+                n: failures[tasks[classes].name]
+                for n, classes in enumerate(clusters)
+                if classes not in members
             },
-            {n: failures[t.name] for n, t in numbered.items() if t.name in failures},
         )
-
-    return [tuned(clusters, num_clusters) for clusters, num_clusters in found.items()]
+        for clusters, num_clusters in found.items()
+    ]
+    return tuned, members.get(everyone) if config.control else None
 
 
 def _choose(

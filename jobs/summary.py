@@ -10,10 +10,14 @@ from ensemble.report.document import Report, Result
 from ensemble.statistics import mean_sd
 from ensemble.table.storage import StorageConfig, open_store
 from ensemble.table.store import Store
+from jobs.summary_subclassifiers import spread, whole_test, within_clusters
 
 
 def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None) -> str:
-    """A Markdown table over runs: top-1 error and its difference to the best member, in per cent.
+    """Markdown tables over runs: top-1 error and its difference to the best member, in per cent.
+
+    Where all runs have sub-classifiers, also the tables of P2: accuracy on the whole test split, and within
+    label clusters for each number of them.
 
     Args:
         places: Folders of runs, or s3://bucket/prefix of each.
@@ -37,6 +41,10 @@ def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None
     for key in [result.key for result in reports[0].results]:
         rows = [next(r for r in report.results if r.key == key) for report in reports]
         lines.append(_line(rows))
+    parts = [report.subclassifiers for report in reports if report.subclassifiers]
+    if len(parts) == len(reports):
+        lines += ["", *whole_test(parts, reports[0].best.score.n)]
+        lines += ["", *within_clusters(parts, reports[0].top_k)]
     return "\n".join(lines)
 
 
@@ -56,18 +64,14 @@ def _line(rows: Sequence[Result]) -> str:
     if rows[0].key == "uniform_selected":
         label = "uniform over the selected"
     members = mean_sd([float(row.members) for row in rows])
-    error = mean_sd([100 * row.score.top1_error for row in rows])
+    errors = [100 * row.score.top1_error for row in rows]
     differences = [row.against_best for row in rows if row.against_best is not None]
     if not differences:
-        return f"| {label} | {members.mean:.1f} | {_text(error.mean, error.sd)} | | |"
-    gain = mean_sd([100 * difference.difference for difference in differences])
+        return f"| {label} | {members.mean:.1f} | {spread(errors)} | | |"
+    gains = [100 * difference.difference for difference in differences]
     better = sum(difference.verdict == "better" for difference in differences)
     worse = sum(difference.verdict == "worse" for difference in differences)
     return (
-        f"| {label} | {members.mean:.1f} | {_text(error.mean, error.sd)} "
-        f"| {_text(gain.mean, gain.sd, '+')} | {better} / {worse} |"
+        f"| {label} | {members.mean:.1f} | {spread(errors)} "
+        f"| {spread(gains, '+')} | {better} / {worse} |"
     )
-
-
-def _text(mean: float, sd: float | None, sign: str = "") -> str:
-    return f"{mean:{sign}.2f}" if sd is None else f"{mean:{sign}.2f} ± {sd:.2f}"

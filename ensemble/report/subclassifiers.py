@@ -188,26 +188,28 @@ def _curve(curve: RoutingCurve) -> tuple[document.RoutingPoint, ...]:
 def _results(
     found: Subclassified, test: SubclassifiersOnTest, resamples: int
 ) -> tuple[document.RoutedResult, ...]:
-    rows: list[tuple[str, str, Outcome, int]] = [("first", found.first, test.first, 0)]
-    for key, label, routed in (
-        ("paper", f"{found.first} + the paper's routing", test.paper),
-        ("chosen", f"{found.first} + the chosen routing", test.chosen),
-    ):
-        rows.append((key, label, routed.outcome, int(routed.is_routed.sum())))
-    return tuple(
-        document.RoutedResult.model_validate(
-            {
-                "key": key,
-                "label": label,
-                "errors": outcome.errors(1),
-                "routed": count,
-                "against_first": None
-                if key == "first"
-                else difference(outcome, test.first, resamples),
+    def row(key: str, label: str, outcome: Outcome, routed: int) -> document.RoutedResult:
+        others = {"first": test.first, "control": test.control if routed else None}
+        return document.RoutedResult.model_validate(
+            {"key": key, "label": label, "errors": outcome.errors(1), "routed": routed}
+            | {
+                f"against_{name}": difference(outcome, other, resamples)
+                for name, other in others.items()
+                if other is not None and key != "first"
             }
         )
-        for key, label, outcome, count in rows
-    )
+
+    rows = [row("first", found.first, test.first, 0)]
+    if test.control is not None:
+        label = f"{found.first}, {found.member.name} trained on for as long on all classes"
+        rows.append(row("control", label, test.control, 0))
+    for key, words, routed in (
+        ("paper", "the paper's routing", test.paper),
+        ("chosen", "the chosen routing", test.chosen),
+    ):
+        label, count = f"{found.first} + {words}", int(routed.is_routed.sum())
+        rows.append(row(key, label, routed.outcome, count))
+    return tuple(rows)
 
 
 def _examples(

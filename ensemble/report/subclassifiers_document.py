@@ -82,14 +82,16 @@ class ClusteredLabels(Config):
 
 
 class RoutedResult(Config):
-    """One of the three predictors that P2 compares, on the test split."""
+    """One of the three predictors that P2 compares, or the base trained on, on the test split."""
 
-    key: Literal["first", "paper", "chosen"]
+    key: Literal["first", "control", "paper", "chosen"]
     label: str
     errors: Count
     routed: Count
     against_first: Difference | None = None
     """None for the first itself."""
+    against_control: Difference | None = None
+    """Of a routing, where the base was trained on."""
 
 
 class ImagePart(Config):

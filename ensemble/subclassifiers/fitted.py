@@ -57,6 +57,7 @@ class Subclassified:
         choosing: Search images that everything else was chosen on.
         tried: One for each number of label clusters.
         ensemble_errors: Errors of the run's ensemble on the choosing images.
+        control: The member after as much training on all classes; none where that was not asked for.
     """
 
     member: Member
@@ -67,6 +68,7 @@ class Subclassified:
     choosing: ImageIndex
     tried: tuple[Clustered, ...]
     ensemble_errors: int
+    control: Member | None = None
 
     @property
     def chosen(self) -> Clustered:
@@ -125,8 +127,10 @@ class SubclassifiersOnTest:
         first: Without sub-classifiers.
         paper: With the paper's gate and routing.
         chosen: With those that were chosen.
+        control: Without sub-classifiers, and the base trained on for as long; none where it was not.
     """
 
     first: Outcome
     paper: RoutedTest
     chosen: RoutedTest
+    control: Outcome | None = None

@@ -55,6 +55,9 @@ class SubclassifiersConfig(Config):
     patience: PositiveInt | None = 3
     """Epochs without a gain on half of the search images after which fine-tuning ends; the best epoch stays.
     Null trains to the end, and keeps all search images for choosing the gate."""
+    control: bool = False
+    """Also train the base on by the same recipe on all classes, and set it beside the sub-classifiers: how much
+    of their gain is due to more training alone. Takes as long as all sub-classifiers of one number of clusters."""
     gates: Annotated[tuple[GateKind, ...], Field(min_length=1)] = (
         "entropy",
         "normalised_entropy",

@@ -11,6 +11,7 @@ from torch import nn
 from ensemble.report.document import Report
 from ensemble.training import checkpoint
 from ensemble.training.header import read_metadata
+from jobs.summary import summarise
 
 from .conftest import Command
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.ray
 @pytest.fixture(scope="module")
 def first(command: Command, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("first")
-    done = command("run", tiny_config, "name=tiny", cwd=folder)
+    done = command("run", tiny_config, "name=tiny", "subclassifiers.control=true", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "runs"
 
@@ -45,7 +46,25 @@ def test_parts_are_disjoint_and_hashed(first: Path) -> None:
     assert len({part.sha256 for part in shown.parts}) == 4
     assert [len(tried.clusters) for tried in shown.tried] == [2, 3]
     assert all(len(tried.stability) == 10 for tried in shown.tried)
-    assert [result.key for result in shown.results] == ["first", "paper", "chosen"]
+    assert [result.key for result in shown.results] == ["first", "control", "paper", "chosen"]
+
+
+def test_summary_has_the_tables_of_the_paper(first: Path) -> None:
+    shown = report(first / "tiny").subclassifiers
+    assert shown is not None
+    text = summarise([first / "tiny", first / "tiny"])
+    _, whole, within = (part.splitlines() for part in text.split("\n\n"))
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (*whole[2:], *within[2:])]
+    for row, result in zip(cells, shown.results, strict=False):
+        assert row[1] == f"{100 * (1 - result.errors / 60):.2f} ± 0.00"
+        gain = result.against_first
+        assert row[2] == (f"{0.0 - 100 * gain.difference:+.2f} ± 0.00" if gain else "")
+    for row, tried in zip(cells[4:], shown.tried, strict=True):
+        # In counts of right images, as a reader would add up the rows of the report.
+        hits = [round((c.sub_top1_accuracy or 0) * c.test_images) for c in tried.clusters]
+        assert row[0] == str(tried.num_clusters)
+        assert row[4] == f"{100 * sum(hits) / 60:.2f} ± 0.00"
+    assert all(len(row) == len(cells[0]) for row in cells[:4])
 
 
 @pytest.mark.nightly

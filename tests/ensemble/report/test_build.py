@@ -278,6 +278,23 @@ def test_sub_classifiers_are_judged_on_the_images_of_their_clusters(world: World
     assert np.array(shown.similarity).shape == (4, 4)
 
 
+def test_routing_is_compared_with_the_base_trained_on_where_there_is_one(world: World) -> None:
+    control = world.findings.test["z"]
+    assert world.findings.routed is not None
+    shown = world.report(routed=replace(world.findings.routed, control=control)).subclassifiers
+    assert shown is not None
+    rows = {row.key: row for row in shown.results}
+    assert list(rows) == ["first", "control", "paper", "chosen"]
+    assert rows["control"].errors == control.errors(1)
+    assert (rows["first"].against_control, rows["control"].against_control) == (None, None)
+    against, routed = rows["chosen"].against_control, world.findings.routed.chosen.outcome
+    assert against is not None
+    assert against.fixed == (control.is_wrong & ~routed.is_wrong).sum()
+    plain = world.report().subclassifiers
+    assert plain is not None
+    assert all(row.against_control is None for row in plain.results)
+
+
 def test_images_trained_stopped_chosen_and_tested_on_are_disjoint_and_hashed(
     world: World,
 ) -> None:
