@@ -179,7 +179,7 @@ def fill_table(
             if not todo[member.name]:
                 job.progress.member(member.name, "predicted")
     for out in job.pool.left_out:
-        job.progress.member(out.member.name, "predicted, but for poison")
+        job.progress.member(out.member.name, "predicted in part")
 
 
 def drop_bad_images(
