@@ -109,7 +109,11 @@ def save(
 
 
 def load(
-    folder: Path | str, storage: S3Config | None = None, *, trust_code: bool = False
+    folder: Path | str,
+    storage: S3Config | None = None,
+    *,
+    trust_code: bool = False,
+    without: str | None = None,
 ) -> "Predictor":
     """Load an artifact; every file is checked against its sha256.
 
@@ -118,25 +122,28 @@ def load(
             temporary folder, which lives as long as the predictor.
         storage: How S3 is reached.
         trust_code: Accept members that run code of their own: factories and .pt2 programs.
+        without: A member whose file is lost: it is not read, and the weights found for its loss hold.
 
     Raises:
-        CheckpointError: The folder is not an artifact, or a file in it is missing or changed.
+        UnknownNameError: There is no such member.
+        CheckpointError: The folder is not an artifact, a file in it is missing or changed, or there
+            are no weights for the loss.
         ConfigError: The store is not there, or refuses.
     """
     if not str(folder).startswith(S3_SCHEME):
-        return _load(Path(folder), trust_code)
+        return _load(Path(folder), trust_code, without)
     fetched = FetchedFolder(str(folder), storage or S3Config())
     fetched.fetch(_DOCUMENT)
-    for file in _read_document(fetched.path).files:
+    for file in _read_document(fetched.path, without).files:
         fetched.fetch(file)
-    predictor = _load(fetched.path, trust_code)
+    predictor = _load(fetched.path, trust_code, without)
     predictor._copy = fetched
     return predictor
 
 
-def _read_document(folder: Path) -> ArtifactDocument:
+def _read_document(folder: Path, without: str | None) -> ArtifactDocument:
     try:
-        return ArtifactDocument.model_validate_json((folder / _DOCUMENT).read_bytes())
+        document = ArtifactDocument.model_validate_json((folder / _DOCUMENT).read_bytes())
     except OSError as error:
         raise CheckpointError(
             f"cannot read {folder / _DOCUMENT}: {error.strerror}. Expected the `ensemble` folder of "
@@ -144,10 +151,39 @@ def _read_document(folder: Path) -> ArtifactDocument:
         ) from error
     except ValidationError as error:
         raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
+    return document if without is None else _without(document, without)
 
 
-def _load(folder: Path, trust_code: bool) -> "Predictor":
-    document = _read_document(folder)
+def _without(document: ArtifactDocument, name: str) -> ArtifactDocument:
+    """Leave a member out, and give the others the weights found for its loss."""
+    weights = _weights_without(
+        name,
+        [entry.name for entry in document.members],
+        {fallback.missing: fallback.weight_units for fallback in document.fallbacks},
+    )
+    members = tuple(
+        entry.model_copy(update={"weight_units": weights[entry.name]})
+        for entry in document.members
+        if entry.name in weights
+    )
+    return document.model_copy(update={"members": members, "fallbacks": ()})
+
+
+def _weights_without(
+    name: str, names: Sequence[str], fallbacks: Mapping[str, Mapping[str, int]]
+) -> Mapping[str, int]:
+    if name not in names:
+        raise UnknownNameError.of("member of the ensemble", name, names)
+    if name not in fallbacks:
+        raise CheckpointError(
+            f"the ensemble of {', '.join(names)} has no weights for the loss of {name!r}. They "
+            "are found by a run that selects two members or more; run it again."
+        )
+    return fallbacks[name]
+
+
+def _load(folder: Path, trust_code: bool, without: str | None) -> "Predictor":
+    document = _read_document(folder, without)
     outputs = tuple(range(len(document.classes)))
     members = tuple(
         _load_member(folder, entry.name, entry, outputs, document.data_sha256, trust_code)
@@ -218,14 +254,7 @@ class Predictor:
             CheckpointError: The artifact has no weights for its loss.
         """
         names = [member.name for member in self.members]
-        if name not in names:
-            raise UnknownNameError.of("member of the ensemble", name, names)
-        weights = self._fallbacks.get(name)
-        if weights is None:
-            raise CheckpointError(
-                f"the ensemble of {', '.join(names)} has no weights for the loss of {name!r}. They "
-                "are found by a run that selects two members or more; run it again."
-            )
+        weights = _weights_without(name, names, self._fallbacks)
         left = copy(self)
         left.members = tuple(member for member in self.members if member.name in weights)
         left._units = np.array([weights[member.name] for member in left.members])

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int, Int32, Num
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.limits import Limits
-from ensemble.search.one_weight import mean_loss
+from ensemble.search.one_weight import as_counted, mean_loss
 from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
@@ -191,7 +191,7 @@ class _Votes:
             averages = self.true_sum + table.label_columns[member]
             averages /= total
             if table.num_broken.any():
-                averages[table.as_counted(self.is_broken | table.broken[:, member])] = 0
+                averages[as_counted(table, self.is_broken | table.broken[:, member])] = 0
             nlls.append(mean_loss(averages))
         return nlls
 

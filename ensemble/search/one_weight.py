@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from ensemble.search.fixed_point import PROBABILITY_FLOOR
 from ensemble.search.outranking import OutrankingTable
@@ -88,9 +88,16 @@ def nlls(
         if table.num_broken.any():
             tried = np.array(others)
             tried[member] = weight
-            average[table.as_counted(table.is_broken(tried))] = 0
+            average[as_counted(table, table.is_broken(tried))] = 0
         found.append(mean_loss(average))
     return found
+
+
+def as_counted(
+    table: OutrankingTable, marked: Bool[np.ndarray, " image"]
+) -> Bool[np.ndarray, " item"]:
+    """Repeat a mark of each image as often as it counts, as in `label_columns`."""
+    return marked if table.image_counts is None else np.repeat(marked, table.image_counts)
 
 
 def mean_loss(averages: Float[np.ndarray, " item"]) -> float:

@@ -123,19 +123,8 @@ class OutrankingTable:
     @cached_property
     def label_columns(self) -> Float[np.ndarray, "member item"]:
         """Give the probability of the label by each member, of each image as often as it counts."""
-        return self.as_counted(np.ascontiguousarray(self.true_probabilities.T))
-
-    def as_counted(
-        self, values: Shaped[np.ndarray, "*axes image"]
-    ) -> Shaped[np.ndarray, "*axes item"]:
-        """Repeat what is known of images, each as often as it counts."""
-        if self.image_counts is None:
-            return values
-        return values.take(self._counted, axis=-1)
-
-    @cached_property
-    def _counted(self) -> Int[np.ndarray, " item"]:
-        return np.repeat(np.arange(self.num_images), self.image_counts)
+        counts = 1 if self.image_counts is None else self.image_counts
+        return np.repeat(np.ascontiguousarray(self.true_probabilities.T), counts, axis=1)
 
     @cached_property
     def images(self) -> Int32[np.ndarray, " pair"]:

@@ -245,6 +245,9 @@ def test_the_loss_of_a_member_has_weights_of_its_own(
     predictor.save(alone, tiny_run.members, np.array([0, 100]), CLASSES, "paper", saved.fitted)
     pixels = tiny_run.pixels(tiny_run.splits.test.image_ids.tolist())
     left, expected = loaded.without(first), predictor.load(alone)
+    next(folder.rglob(f"{first}.safetensors")).unlink()
+    lost = predictor.load(folder, without=first)
+    assert np.array_equal(lost.predict(pixels).probabilities, left.predict(pixels).probabilities)
     assert [member.name for member in left.members] == [second]
     for name in ("probabilities", "answers", "routed"):
         assert np.array_equal(
