@@ -28,18 +28,24 @@ class _Predictor:
         return {"path": batch["path"], "log_probabilities": block.log_probabilities}
 
 
-def predict_with_ray_data(folder: Path, member: Member, batch_images: int) -> dict[str, np.ndarray]:
-    """Rows of a member by file name; a session must be open.
+def require_ray_data() -> None:
+    """Tell, before anything is measured, whether it can be compared with.
 
     Raises:
         ConfigError: Ray Data cannot be imported.
     """
     try:
-        import ray.data
+        import ray.data  # noqa: F401
     except ImportError as error:
         raise ConfigError(
             f"Ray Data cannot be imported ({error}). Install 'ray[data]', or set rival=false."
         ) from error
+
+
+def predict_with_ray_data(folder: Path, member: Member, batch_images: int) -> dict[str, np.ndarray]:
+    """Rows of a member by file name; a session must be open."""
+    import ray.data
+
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     predicted = ray.data.read_images(str(folder), mode="RGB", include_paths=True).map_batches(

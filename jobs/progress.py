@@ -172,7 +172,7 @@ class Progress:
         stage = StageProgress(name, total, unit)
         self.stages.append(stage)
         yield stage
-        if total == 1 and not stage.done:
+        if unit == "done" and not stage.done:
             stage.advance()
         stage.seconds = stage.elapsed
         self.say(stage.describe())

@@ -34,11 +34,7 @@ class Spent:
 
 
 def compare(num_images: int, pixels: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Predict JPEGs with 13 members that cost next to nothing, so that all else is compared.
-
-    Raises:
-        ConfigError: Ray Data cannot be imported.
-    """
+    """Predict JPEGs with 13 members that cost next to nothing, so that all else is compared."""
     images = folder / "images"
     _write_images(images / "only", num_images, pixels, seed)
     members = [made_up_member(number, 1) for number in range(len(COSTS_MS))]

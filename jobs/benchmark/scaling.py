@@ -14,6 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
+from cluster.rival import require_ray_data
 from ensemble.config import Config, check
 from jobs.benchmark.made_up import COSTS_MS, Outcome, on_a_virtual_clock, with_real_processes
 from jobs.benchmark.ray_data import compare
@@ -59,6 +60,8 @@ def benchmark_scaling(words: Sequence[str], console: Console) -> dict[str, Any]:
         ConfigError: A setting is wrong, or Ray Data is not there.
     """
     config = check(ScalingBenchmarkConfig, read_settings(words), "the command")
+    if config.rival:
+        require_ray_data()
     folder = Path(tempfile.mkdtemp(prefix="ens-bench-"))
     by_cpu, by_wall, rival = [], [], None
     try:
