@@ -100,15 +100,15 @@ def judge_on_test(
     """Judge base, paper's routing and ours on images that nothing of them was chosen on."""
     test = job.splits.test
     first = evaluate(job.table, members, test, {"first": found.units})["first"]
-    routed = [
+    paper, chosen = (
         RoutedTest(fitted, *evaluate_routed(job.table, members, test, fitted))
         for fitted in (found.fitted_as_paper(), found.fitted())
-    ]
+    )
     control = None
     if found.control is not None:
         with_it = [found.control if member == found.member else member for member in members]
         control = evaluate(job.table, with_it, test, {"control": found.units})["control"]
-    return SubclassifiersOnTest(first, *routed, control)
+    return SubclassifiersOnTest(first, paper, chosen, control)
 
 
 def check_imported(job: Job) -> None:

@@ -128,7 +128,9 @@ class CifarFiles:
         """Give one image's pixels."""
         name, _, row = image_id.partition("/")
         if name not in ("train", "test") or not row.isdecimal():
-            raise DecodeError(f"no image {image_id!r}; expected an id as train/000000 or test/000000")
+            raise DecodeError(
+                f"no image {image_id!r}; expected an id as train/000000 or test/000000"
+            )
         pixels = self._part(name).pixels
         if int(row) >= len(pixels):
             raise DecodeError(f"no image {image_id!r}; {name} has {len(pixels)} images")
@@ -139,7 +141,9 @@ class CifarFiles:
         name, checksum = self.release.meta
         names = self._read(name, checksum).get(self.release.names)
         if not isinstance(names, list) or not all(isinstance(text, str) for text in names):
-            raise DataError(f"{self._path(name)} has no list {self.release.names!r} of class names.")
+            raise DataError(
+                f"{self._path(name)} has no list {self.release.names!r} of class names."
+            )
         return tuple(names)
 
     def _part(self, name: str) -> _Part:

@@ -13,7 +13,8 @@ from ensemble.report.subclassifiers_document import Bar, LabelCluster, Subclassi
 from ensemble.report.weights_document import Difference, SearchStep
 from ensemble.report.wording import Number, count_text, percent_text, plain, points_text
 
-MAX_LABELLED_CLASSES = 40
+MAX_LABELLED_CLASSES = 110
+MAX_TITLED_CLASSES = 40
 MAX_VALUED_CLASSES = 12
 SHADES = 12
 
@@ -121,8 +122,8 @@ class HeatMap:
 
     @property
     def font(self) -> float:
-        """Size of a label in cells."""
-        return 13 / self.cell_px
+        """Size of a label in cells: 13 pixels, or less where lines would overlap."""
+        return min(13 / self.cell_px, 0.95)
 
     @property
     def is_shrinkable(self) -> bool:
@@ -329,12 +330,14 @@ def heat_map(report: Report, chosen: Subclassifiers) -> HeatMap | None:
     names = [report.data.classes[k] for k in order]
     off_diagonal = [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j]
     strongest = max((abs(v) for v in off_diagonal), default=0.0) or 1.0
+    is_labelled = len(order) <= MAX_LABELLED_CLASSES
     return HeatMap(
         num_classes=len(order),
-        cell_px=max(5.0, min(40.0, 420 / len(order))),
-        labels=tuple(map(_short, names)) if len(order) <= MAX_LABELLED_CLASSES else (),
+        # The least that leaves a label legible, and the most that a page of 100 classes has room for.
+        cell_px=max(8.7 if is_labelled else 5.0, min(40.0, 420 / len(order))),
+        labels=tuple(map(_short, names)) if is_labelled else (),
         shades=_shades(matrix, strongest),
-        cells=_cells(matrix, names) if len(order) <= MAX_LABELLED_CLASSES else (),
+        cells=_cells(matrix, names) if len(order) <= MAX_TITLED_CLASSES else (),
         blocks=_blocks(chosen.clusters),
         strongest=strongest,
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
@@ -49,6 +50,8 @@ class ScheduleBenchmarkConfig(Config):
     """Its classes."""
     search_members: PositiveInt = 13
     """Its members."""
+    repeats: PositiveInt = 3
+    """Times that both schedules are measured, in turn; the medians count."""
     seed: NonNegativeInt = 0
     """Of all of it."""
     out: Path = Path("schedule-benchmark.json")
@@ -62,6 +65,11 @@ class _Walls:
     search: float
     fine_tunes: float
     everything: float
+
+    @property
+    def search_waits(self) -> bool:
+        """Whether the search was done after the last fine-tune only."""
+        return self.search > self.fine_tunes
 
 
 def benchmark_schedule(words: Sequence[str], console: Console) -> None:
@@ -78,22 +86,27 @@ def benchmark_schedule(words: Sequence[str], console: Console) -> None:
         open_pool(cluster, DigitsConfig(), FigureCache(Path(folder) / "figures")) as pool,
     ):
         base = _tasks(pool, config, Path(folder), ())
-        apart = _one_after_the_other(
-            pool, table, _tasks(pool, config, Path(folder) / "apart", base)
-        )
-        together = _side_by_side(pool, table, _tasks(pool, config, Path(folder) / "both", base))
+        apart, together = [], []
+        for repeat in range(config.repeats):
+            # Weights are kept by content: each measurement has a folder of its own.
+            alone, both = (Path(folder) / f"{name}-{repeat}" for name in ("apart", "both"))
+            apart.append(_one_after_the_other(pool, table, _tasks(pool, config, alone, base)))
+            together.append(_side_by_side(pool, table, _tasks(pool, config, both, base)))
     figures = {
         "config": config.model_dump(mode="json"),
-        "side_by_side": asdict(together),
-        "one_after_the_other": asdict(apart),
-        "search_waits": together.search > together.fine_tunes,
+        "side_by_side": [asdict(walls) for walls in together],
+        "one_after_the_other": [asdict(walls) for walls in apart],
+        "ratio": median(a.everything / t.everything for a, t in zip(apart, together, strict=True)),
+        "search_waits": any(walls.search_waits for walls in together),
     }
     config.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     console.print(
-        f"{config.num_clusters} fine-tunes and a search on {config.hosts} hosts: "
-        f"{together.everything:.1f} s side by side (the search was done after "
-        f"{together.search:.1f} s), {apart.everything:.1f} s one after the other (the search alone "
-        f"{apart.search:.1f} s).\nfigures: {config.out}",
+        f"{config.num_clusters} fine-tunes and a search on {config.hosts} hosts, medians of "
+        f"{config.repeats}: {median(t.everything for t in together):.1f} s side by side (the search was "
+        f"done after {median(t.search for t in together):.1f} s, the fine-tunes after "
+        f"{median(t.fine_tunes for t in together):.1f} s), {median(a.everything for a in apart):.1f} s "
+        f"one after the other (the search alone {median(a.search for a in apart):.1f} s): "
+        f"{figures['ratio']:.2f} times as fast.\nfigures: {config.out}",
         soft_wrap=True,
         highlight=False,
     )

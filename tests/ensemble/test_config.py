@@ -98,7 +98,7 @@ def test_unknown_key_is_named_with_the_nearest_known_one(
         ),
         (
             "images: {source: {kind: digit}}",
-            r"images\.source: no kind 'digit'\. Did you mean 'digits'\? Known: digits, folder, listed, parquet\.",
+            r"images\.source: no kind 'digit'\. Did you mean 'digits'\? Known: cifar10, cifar100, digits, folder, listed, parquet\.",
         ),
         (
             "recipes: {default: {optimizer: {kind: adam}}}",
@@ -106,7 +106,7 @@ def test_unknown_key_is_named_with_the_nearest_known_one(
         ),
         (
             "images: {source: {kind: 7}}",
-            r"images\.source: no kind '7'\. Known: digits, folder, listed, parquet\.",
+            r"images\.source: no kind '7'\. Known: cifar10, cifar100, digits, folder, listed, parquet\.",
         ),
         ("images: {source: {kind: [folder]}}", r"images\.source: "),
         ("images: {source: {path: x}}", r"images\.source: "),

@@ -2,8 +2,13 @@
 
 import pickle
 import struct
+import tarfile
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from hashlib import md5
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +41,11 @@ def old_integer(value: int) -> bytes:
 
 def old_array(array: np.ndarray) -> bytes:
     """An array of bytes as NumPy's of 2009 wrote it."""
-    new = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + old_text("b") + b"\x87R"
+    new = (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85"
+        + old_text("b")
+        + b"\x87R"
+    )
     dtype = b"cnumpy\ndtype\n" + old_text("u1") + b"K\x00K\x01\x87R"
     dtype += b"(K\x03" + old_text("|") + b"NNN" + old_integer(-1) * 2 + b"K\x00tb"
     shape = b"".join(map(old_integer, array.shape)) + b"\x86"
@@ -154,7 +163,9 @@ class Trap:
 def test_a_file_with_another_checksum_is_not_unpickled(tmp_path: Path) -> None:
     release = write(tmp_path, "cifar100")
     (tmp_path / release.folder / "train").write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    with pytest.raises(ConfigError, match=r"has the MD5 \w+, and the published file .*download=true"):
+    with pytest.raises(
+        ConfigError, match=r"has the MD5 \w+, and the published file .*download=true"
+    ):
         CifarFiles(tmp_path, release).index()
     assert not (tmp_path / "sprung").exists()
 
@@ -167,6 +178,46 @@ def test_not_even_the_right_checksum_lets_a_pickle_run_code(tmp_path: Path) -> N
     with pytest.raises(DataError, match="which no array needs"):
         CifarFiles(tmp_path, forged).index()
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A folder, and its address on loopback."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+        thread.join()
+
+
+def test_files_that_are_not_there_are_fetched_once_and_checked(
+    served: tuple[str, Path], tmp_path: Path
+) -> None:
+    url, site = served
+    made = tmp_path / "made"
+    made.mkdir()
+    release = write(made, "cifar100")
+    archive = site / "small.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(made / release.folder, release.folder)
+    checksum = md5(archive.read_bytes()).hexdigest()
+    online = replace(release, url=f"{url}/{archive.name}", archive_md5=checksum)
+    root = tmp_path / "root"
+    found = CifarFiles(root, online, download=True).index()
+    assert found.sha256 == CifarFiles(made, release).index().sha256
+    archive.unlink()
+    assert CifarFiles(root, online, download=True).index().sha256 == found.sha256
+    other = replace(online, archive_md5="0" * 32)
+    with pytest.raises(ConfigError, match=r"cannot fetch http.*download=false"):
+        CifarFiles(tmp_path / "other", other, download=True).index()
 
 
 def test_files_that_are_not_there_are_asked_for(tmp_path: Path) -> None:

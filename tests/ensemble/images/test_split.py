@@ -101,7 +101,11 @@ def test_a_source_s_own_test_images_are_the_test_split_and_the_others_are_divide
     assert found.test.image_ids.tolist() == [f"test/{i}" for i in range(20)]
     drawn = found.train.image_ids.tolist() + found.search.image_ids.tolist()
     assert sorted(drawn) == sorted(f"train/{i}" for i in range(60))
-    assert [np.bincount(part.labels).tolist() for part in _all(found)] == [[20] * 2, [10] * 2, [10] * 2]
+    assert [np.bincount(part.labels).tolist() for part in _all(found)] == [
+        [20] * 2,
+        [10] * 2,
+        [10] * 2,
+    ]
 
 
 def test_fewer_of_the_own_test_images_are_drawn_by_class() -> None:
@@ -114,7 +118,10 @@ def test_fewer_of_the_own_test_images_are_drawn_by_class() -> None:
 @pytest.mark.parametrize(
     ("config", "match"),
     [
-        ({"test_from": "tests/"}, "begins with images.split.test_from='tests/'.* as 'train/0', 'test/19'"),
+        (
+            {"test_from": "tests/"},
+            "begins with images.split.test_from='tests/'.* as 'train/0', 'test/19'",
+        ),
         ({"test_from": "test/", "train": 41}, r"41 train \+ 20 search images, and there are 60"),
         ({"test_from": "test/", "test": 21}, r"21 test images, and there are 20"),
     ],

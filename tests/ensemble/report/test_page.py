@@ -199,11 +199,15 @@ def test_a_kind_without_examples_says_none(make_report: MakeReport) -> None:
     assert "right before, wrong after; 0 shown None." in words
 
 
-def test_a_hundred_classes_make_one_map_without_labels(make_report: MakeReport) -> None:
-    html = render(make_report(classes=tuple(f"class {i}" for i in range(100))))
-    assert 'viewBox="-0.3 0 ' in html
-    assert "map-value" not in html.split("</style>")[1]
-    assert len(html) < 400_000
+@pytest.mark.parametrize(("num_classes", "num_labels"), [(100, 100), (150, 0)])
+def test_a_large_map_has_labels_while_they_are_legible_and_no_values(
+    make_report: MakeReport, num_classes: int, num_labels: int
+) -> None:
+    html = render(make_report(classes=tuple(f"class {i}" for i in range(num_classes))))
+    body = html.split("</style>")[1]
+    assert body.count('text-anchor="end" font-size') == num_labels
+    assert "map-value" not in body
+    assert len(html) < 4_000 * num_classes
 
 
 def test_a_search_without_steps_is_said(report: Report) -> None:
