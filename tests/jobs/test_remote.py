@@ -1,6 +1,7 @@
 """Submitted runs on a real head of Ray, on loopback and behind a token; commands are other processes."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -115,7 +116,12 @@ def test_a_run_submitted_followed_stopped_and_resumed_is_the_local_run(
     done = _call(user, "resume", "tonight", "--wait")
     assert done.returncode == 0, done.stdout
     assert "train: 0/0 networks" in done.stdout
-    assert "5 members and sub-classifiers trained, 3 from cache" in done.stdout
+    # The stop may come after some of the five sub-classifiers.
+    told = re.search(r"(\d) members and sub-classifiers trained, (\d) from cache", done.stdout)
+    assert told
+    trained, cached = map(int, told.groups())
+    assert trained + cached == 8
+    assert cached >= 3
     assert _result(head.home / "runs" / "tonight") == _result(
         Path(user["HOME"]) / "runs" / "tonight"
     )
