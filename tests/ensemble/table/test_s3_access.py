@@ -10,7 +10,7 @@ import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server, make_ssl_devcert
 
-from ensemble.errors import ConfigError
+from ensemble.errors import ConfigError, TableError
 from ensemble.table.probe import probe
 
 from .conftest import MakeStore
@@ -98,9 +98,16 @@ def test_unsigned_requests_are_refused_at_once_where_keys_are_needed(
 def test_public_data_is_read_without_keys(
     moto_port: int, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_store(moto_port).replace("x", b"public")
+    store = make_store(moto_port)
+    key = f"{store.url.removeprefix('s3://tables/')}/x"
+    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{moto_port}")
+    client.put_object(Bucket="tables", Key=key, Body=b"public", ACL="public-read")
+    store.replace("y", b"private")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    assert make_store(moto_port, anonymous=True).read("x") == b"public"
+    anyone = make_store(moto_port, anonymous=True)
+    assert anyone.read("x") == b"public"
+    with pytest.raises(TableError, match="the store refuses"):
+        anyone.read("y")
 
 
 def test_tls_needs_a_certificate_that_is_trusted(
