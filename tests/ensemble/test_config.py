@@ -98,7 +98,8 @@ def test_unknown_key_is_named_with_the_nearest_known_one(
         ),
         (
             "images: {source: {kind: digit}}",
-            r"images\.source: no kind 'digit'\. Did you mean 'digits'\? Known: cifar10, cifar100, digits, folder, listed, parquet\.",
+            r"images\.source: no kind 'digit'\. Did you mean 'digits'\? "
+            r"Known: cifar10, cifar100, digits, folder, listed, parquet\.",
         ),
         (
             "recipes: {default: {optimizer: {kind: adam}}}",
