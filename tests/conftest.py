@@ -5,22 +5,27 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # Its tests start Ray, or commands that do: several of them at once would be in each other's way.
-_ON_RAY = ("cluster", "jobs")
+_ON_RAY = ("tests/cluster/", "tests/jobs/")
 
 KEYS = {"AWS_ACCESS_KEY_ID": "testkey", "AWS_SECRET_ACCESS_KEY": "testsecret"}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one process run all that starts Ray; the others share the rest, file by file."""
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        group = "ray" if folder in _ON_RAY else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+class _Parts(LoadScopeScheduling):
+    """One process runs all that starts Ray; the others share the rest, file by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, _ = nodeid.partition("::")
+        return "ray" if path.startswith(_ON_RAY) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Parts:
+    return _Parts(config, log)
 
 
 @pytest.fixture(scope="session")

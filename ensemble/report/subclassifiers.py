@@ -201,7 +201,9 @@ def _results(
 
     rows = [row("first", found.first, test.first, 0)]
     if test.control is not None:
-        label = f"{found.first}, {found.member.name} trained on for as long on all classes"
+        name = found.member.name
+        whose = name if found.first == name else f"{found.first}, {name}"
+        label = f"{whose} trained on for as long on all classes"
         rows.append(row("control", label, test.control, 0))
     for key, words, routed in (
         ("paper", "the paper's routing", test.paper),

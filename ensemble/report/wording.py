@@ -166,7 +166,11 @@ def verdict(report: Report) -> Verdict:
 def subject(report: Report, result: Result) -> str:
     """Name a predictor as the subject of a sentence."""
     pool, voting = len(report.members), result.members
-    weighted = f"The weighted ensemble of {voting} of {pool} members"
+    weighted = (
+        f"The weighted ensemble of {voting} of {pool} members"
+        if pool > 1
+        else report.members[0].name
+    )
     return {
         "best": "The best single member",
         "uniform_all": f"The plain average of all {pool} members",

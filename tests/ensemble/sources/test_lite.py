@@ -129,7 +129,7 @@ class Labelled:
         with torch.inference_mode():
             rows = [
                 network(
-                    normalise_(batch, member.preprocessing).contiguous(
+                    normalise_(batch.clone(), member.preprocessing).contiguous(
                         memory_format=torch.channels_last
                     )
                 )
