@@ -3,56 +3,23 @@
 What it is for: a wrong resize, swapped channels, a wrong normalisation and shifted labels make a
 member worse and not fail. What it cannot see: a fault that costs less than chance does on so few
 images, and images that are harder than those of the reference.
-
-A wrong mean costs some networks so little that few images do not tell. So where errors leave room for
-doubt, the same images are shown under the usual normalisations too: a paired comparison sees much less.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from ensemble import metrics
 from ensemble.images.shard import ImageShard
-from ensemble.members import Channels, Member, PositiveChannels, Reference
+from ensemble.members import Member, Reference
 
 if TYPE_CHECKING:
     import torch
 
 ALPHA = 0.01
-
-USUAL: Mapping[str, tuple[Channels, PositiveChannels]] = {
-    "mean 0.5 and std 0.5": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "ImageNet's mean and std": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "mean 0 and std 1": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
-"""Normalisations that weights are trained with, by name."""
-
-# Errors as many as this are no surprise to one right member in five, and are looked at twice.
-_DOUBT = 0.2
-# The share of its loss by which another normalisation must be better: less may be calibration.
-_MUCH = 0.1
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a member says of a probe.
-
-    Attributes:
-        ranks: For each image that could be decoded, how many classes outrank its label.
-        losses: Minus the log-probability of the label, in nats.
-    """
-
-    ranks: Int[np.ndarray, "image"]
-    losses: Float[np.ndarray, "image"]
-
-    @property
-    def top1_errors(self) -> int:
-        """Images whose label is not the first answer."""
-        return int((self.ranks >= 1).sum())
 
 
 @dataclass(frozen=True)
@@ -67,8 +34,6 @@ class Verdict:
         reference: What it is held to; none if nothing is known.
         p_value: Chance of errors that sum to as many or more, if the reference is right; none
             without one.
-        better: A usual normalisation under which the member is clearly better; none if there is none,
-            or none was tried.
     """
 
     member: str
@@ -77,16 +42,10 @@ class Verdict:
     top5_errors: int
     reference: Reference | None = None
     p_value: float | None = None
-    better: str | None = None
-
-    @property
-    def is_in_doubt(self) -> bool:
-        """Whether the errors leave room for a fault that they do not show."""
-        return self.p_value is None or self.p_value < _DOUBT
 
     def is_passed(self, alpha: float = ALPHA) -> bool:
         """Whether nothing is a reason to doubt the member."""
-        return self.better is None and (self.p_value is None or self.p_value >= alpha)
+        return self.p_value is None or self.p_value >= alpha
 
 
 def probe(
@@ -95,8 +54,8 @@ def probe(
     shards: Sequence[ImageShard],
     label_by_id: Mapping[str, int],
     device: "torch.device",
-) -> Answers:
-    """Show a member the images of a probe.
+) -> Int[np.ndarray, "image"]:
+    """How many classes a member ranks above the label, for each image of a probe.
 
     Args:
         network: The member's, in evaluation mode.
@@ -107,54 +66,12 @@ def probe(
     """
     from ensemble.predict import predict  # torch
 
-    ranks, losses = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    ranks = [np.empty(0, np.int64)]
     for shard in shards:
         block = predict(network, member, shard, device)
         labels = np.array([label_by_id[i] for i in block.image_ids.tolist()], np.int64)
         ranks.append(metrics.ranks(block.log_probabilities, labels))
-        losses.append(-block.log_probabilities[np.arange(len(labels)), labels])
-    return Answers(np.concatenate(ranks), np.concatenate(losses))
-
-
-def probe_otherwise(
-    network: "torch.nn.Module",
-    member: Member,
-    shards: Sequence[ImageShard],
-    label_by_id: Mapping[str, int],
-    device: "torch.device",
-) -> dict[str, Answers]:
-    """The same under each of the usual normalisations that is not the member's, by name."""
-    given = member.preprocessing
-    others = {
-        name: given.model_copy(update={"mean": mean, "std": std})
-        for name, (mean, std) in USUAL.items()
-    }
-    return {
-        name: probe(network, replace(member, preprocessing=to), shards, label_by_id, device)
-        for name, to in others.items()
-        if to != given
-    }
-
-
-def find_better(given: Answers, others: Mapping[str, Answers], alpha: float = ALPHA) -> str | None:
-    """The normalisation with the lowest loss of those that are clearly better than the member's own.
-
-    Clearly: no more errors, a loss lower by a tenth, and by a one-sided paired t-test of the losses,
-    its chance multiplied by the number of normalisations (Bonferroni), no luck.
-    """
-    from scipy.stats import ttest_rel  # a second of import
-
-    if len(given.losses) < 2:
-        return None
-    lowest, found = (1 - _MUCH) * float(given.losses.mean()), None
-    for name, other in others.items():
-        loss = float(other.losses.mean())
-        if loss >= lowest or other.top1_errors > given.top1_errors:
-            continue
-        p_value = ttest_rel(given.losses, other.losses, alternative="greater").pvalue
-        if p_value * len(others) < alpha:
-            lowest, found = loss, name
-    return found
+    return np.concatenate(ranks)
 
 
 def judge(member: str, ranks: Int[np.ndarray, "image"], reference: Reference | None) -> Verdict:

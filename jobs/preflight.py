@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ from ensemble.config import Config, check
 from ensemble.errors import ConfigError, DataError
 from ensemble.images.settings import SourceConfig, reached_by
 from ensemble.members import MemberConfig
-from ensemble.preflight import ALPHA, Verdict, find_better, judge, probe, probe_otherwise
+from ensemble.preflight import ALPHA, Verdict, judge, probe
 from ensemble.sources.settings import RecipeSource, WeightsConfig
 from ensemble.table.storage import S3Config
 from ensemble.view_settings import CenterView
@@ -96,8 +96,6 @@ def describe(verdict: Verdict, alpha: float) -> str:
         if reference.top5_error is not None:
             line += f" and {reference.top5_error:g} %"
         line += f", p = {verdict.p_value:.1g}"
-    if verdict.better is not None:
-        return f"FAIL {line}; clearly better with {verdict.better}. Correct its preprocessing."
     if reference is None or verdict.p_value is None:
         return f"?    {line}; no reference to hold it to"
     if verdict.is_passed(alpha):
@@ -140,13 +138,9 @@ def _examine(
         # One crop, whatever the member's views: that is what published figures are of.
         member = load_member(each.name, path, CenterView(), images.sha256, trust_code=trust)
         network = load_network(member).to(device)
-        answers = probe(network, member, shards, label_by_id, device)
+        ranks = probe(network, member, shards, label_by_id, device)
         reference = each.reference or describe_source(each, config.weights).reference
-        verdict = judge(each.name, answers.ranks, reference)
-        if verdict.is_in_doubt:
-            others = probe_otherwise(network, member, shards, label_by_id, device)
-            verdict = replace(verdict, better=find_better(answers, others, config.alpha))
-        yield verdict
+        yield judge(each.name, ranks, reference)
 
 
 def _read_images(text: str) -> SourceConfig:
