@@ -121,7 +121,7 @@ def _measure_searches(config: SearchBenchmarkConfig, table: OutrankingTable, tim
     A search sweeps many times: the first sweep of a table, which derives what all share, is timed
     apart.
     """
-    k, settings = config.k, SearchConfig(k=config.k)
+    k, settings = config.k, SearchConfig(kind="paper", k=config.k)
     anchor, second, *_ = best_first(table, k).tolist()
     units = anchor_units(table, anchor)
     scores = table.scores(units)
@@ -136,7 +136,7 @@ def _measure_searches(config: SearchBenchmarkConfig, table: OutrankingTable, tim
         times.measure("sweep_boxed", boxed_sweep)
     times.measure("paper_after_box", partial(fit, table, settings))
     times.measure("paper_sweeps", partial(_paper_sweeps, boxed, anchor, k))
-    for kind in ("line", "forward", "caruana", "likelihood", "refine"):
+    for kind in ("line", "forward", "caruana", "likelihood", "refine", "auto"):
         of_kind = settings.model_copy(update={"kind": kind})
         times.measure(f"search_{kind}", partial(fit, table, of_kind))
 
@@ -188,7 +188,7 @@ def _measure_once(
     config: SearchBenchmarkConfig, pool: Pool, table: OutrankingTable, times: Times
 ) -> None:
     """Measure what takes too long to repeat, or needs no repetition."""
-    settings = SearchConfig(k=config.k)
+    settings = SearchConfig(kind="paper", k=config.k)
     if config.replicates:
         paper = fit(table, settings)
         times.measure(
