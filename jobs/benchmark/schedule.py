@@ -130,7 +130,7 @@ def _tasks(
     if not base:
         # One for each host, so that none has libraries left to load when the clock runs.
         task = TrainTask("base", "resnet14_small", recipe, 0, parts.train, tuple(range(10)), folder)
-        tasks = tuple(replace(task, seed=seed) for seed in range(pool.num_hosts))
+        tasks = tuple(replace(task, seed=seed) for seed in range(config.hosts))
         _train(pool, tasks)
         return tasks
     member = load_member("base", base[0].checkpoint, CenterView(), index.sha256)
