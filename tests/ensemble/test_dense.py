@@ -58,16 +58,23 @@ def pictures(count: int, height: int, width: int) -> torch.Tensor:
 
 def build(name: str) -> tuple[nn.Module, int]:
     """A network with random weights, and the size of its input."""
-    network = liven(models.build(name, 1000, seed=0)).eval()
-    return network, 299 if "inception_" in name else 224
+    size = 299 if "inception_" in name else 224
+    return liven(models.build(name, 1000, seed=0), size), size
 
 
-def liven(network: nn.Module) -> nn.Module:
-    """Statistics that are not those of a fresh layer, so that logits differ from place to place."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_var.fill_(0.3)
-    return network
+def liven(network: nn.Module, size: int) -> nn.Module:
+    """Statistics of pictures and not of a fresh layer, so that logits differ from place to place.
+
+    Of pictures, because with any others numbers would grow beyond float32 in 150 layers.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of what was seen
+    if norms:
+        with torch.no_grad():
+            network.train()(pictures(2, size, size))
+    return network.eval()
 
 
 def defined(features: torch.Tensor, side: int, grid: int, head: object) -> torch.Tensor:
@@ -88,7 +95,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("name", sorted(models.SMALL))
 def test_small_architecture_is_dense_by_the_definition(name: str) -> None:
-    network = liven(models.build(name, 10, seed=1)).eval()
+    network = liven(models.build(name, 10, seed=1), 16)
     dense = to_dense(network, 16)
     images, small = pictures(2, 33, 49), pictures(2, 16, 16)
     with torch.inference_mode():
@@ -166,7 +173,7 @@ def test_without_padding_dense_is_the_mean_over_crops_at_the_stride(
 
 
 def test_with_padding_windows_are_not_crops() -> None:
-    network = liven(models.build("resnet14_small", 10, seed=1)).eval()
+    network = liven(models.build("resnet14_small", 10, seed=1), 16)
     images = pictures(1, 20, 20)
     with torch.inference_mode():
         crops = [network(images[..., y : y + 16, x : x + 16]) for y in (0, 4) for x in (0, 4)]
