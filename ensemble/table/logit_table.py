@@ -94,10 +94,14 @@ class LogitTable:
             TableBusyError: Another driver is writing, or took the table over.
         """
         everything = [*block.image_ids.tolist(), *(bad.image_id for bad in block.bad)]
-        missing = frozenset(self.missing(block.column, everything))
-        if not missing:
+        if not everything:
             return
-        for part in _parts(block.only(missing), self._dtype):
+        if not self._has_none(block.column, everything):
+            missing = frozenset(self.missing(block.column, everything))
+            if not missing:
+                return
+            block = block.only(missing)
+        for part in _parts(block, self._dtype):
             self._commit(member, part)
 
     def _commit(self, member: Computation, block: LogitBlock) -> None:
@@ -118,7 +122,7 @@ class LogitTable:
             TableBusyError: Another driver is writing here, or took the table over.
         """
         everything = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
-        is_new = len(self.missing(commit.column, everything)) == len(everything)
+        is_new = self._has_none(commit.column, everything)
         is_fit = (commit.column, commit.dtype) == (member.column, self._dtype)
         if not everything or not is_new or not is_fit:
             return False
@@ -180,6 +184,14 @@ class LogitTable:
             return tuple(map(str, image_ids))
         here, bad = rows.row_by_id, rows.bad_by_id
         return tuple(i for i in map(str, image_ids) if i not in here and i not in bad)
+
+    def _has_none(self, column: str, image_ids: Sequence[str]) -> bool:
+        """Whether all of some images are missing; a tenth of the time that listing them takes."""
+        rows = self._columns.get(column)
+        return rows is None or (
+            rows.row_by_id.keys().isdisjoint(image_ids)
+            and rows.bad_by_id.keys().isdisjoint(image_ids)
+        )
 
     def bad_images(self, columns: Iterable[str]) -> tuple[BadImage, ...]:
         """Images without a row in any of some columns, by id."""
@@ -296,10 +308,10 @@ def load_shard(store: Store, commit: Commit) -> Float[np.ndarray, "image class"]
     return rows
 
 
-def _checked(store: Store, commit: Commit) -> bytes:
+def _checked(store: Store, commit: Commit) -> memoryview:
     """A shard's bytes, compared with its entry."""
     for _ in _attempts(store):
-        data = store.read(commit.path)
+        data = store.read_large(commit.path)
         pieces = shard_file.piece_digests([data])
         if pieces == commit.pieces and shard_file.root_digest(pieces) == commit.sha256:
             return data

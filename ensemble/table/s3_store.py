@@ -114,6 +114,10 @@ class S3Store:
         """A whole object, in one request; the caller knows its digest."""
         return self._try("read", key, self._get)[0]
 
+    def read_large(self, key: str) -> memoryview:
+        """As `read`: the bytes came through a socket into memory of their own."""
+        return memoryview(self.read(key))
+
     def read_foreign(self, key: str, max_bytes: int) -> bytes:
         """A whole object that nobody has told us the digest of, unless it is too large.
 

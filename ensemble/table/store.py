@@ -5,12 +5,16 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from ensemble.errors import DamagedTableError, TableError
 
 _TEMPORARY = ".part-"
+_CHUNK_BYTES = 1 << 20
 
 
 @runtime_checkable
@@ -77,6 +81,9 @@ class Store(Protocol):
             TableError: It cannot be read now.
         """
 
+    def read_large(self, key: str) -> memoryview:
+        """A whole object as `read` gives it, in the memory that is quickest to fill."""
+
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Some bytes of an object, from `start` up to but not `stop`; fewer where it ends before."""
 
@@ -118,9 +125,9 @@ class LocalStore:
         temporary = self.root / f"{_TEMPORARY}{secrets.token_hex(8)}"
         try:
             _make_folder(self.root)
-            with temporary.open("wb") as file:
-                file.writelines(parts)
-                file.flush()
+            with temporary.open("wb", buffering=0) as file:
+                for chunk in _chunks(parts):
+                    _write(file, chunk)
                 os.fsync(file.fileno())
         except OSError as error:
             with suppress(OSError):
@@ -152,6 +159,13 @@ class LocalStore:
         """A whole object; see `Store.read`."""
         try:
             return (self.root / key).read_bytes()
+        except OSError as error:
+            raise _cannot_read(self.root / key, error) from error
+
+    def read_large(self, key: str) -> memoryview:
+        """A whole object; NumPy asks for large pages, which halves the time: it is page faults."""
+        try:
+            return np.fromfile(self.root / key, np.uint8).data
         except OSError as error:
             raise _cannot_read(self.root / key, error) from error
 
@@ -223,6 +237,24 @@ def read_if_there(store: Store, key: str) -> bytes | None:
         return store.read(key)
     except DamagedTableError:
         return None
+
+
+def _chunks(parts: Sequence[bytes | memoryview]) -> Iterator[memoryview]:
+    for part in parts:
+        content = memoryview(part)
+        for start in range(0, len(content), _CHUNK_BYTES):
+            yield content[start : start + _CHUNK_BYTES]
+
+
+def _write(file: FileIO, chunk: memoryview) -> None:
+    """Write all of a chunk, and let the disk begin with it while the next one is copied."""
+    start = file.tell()
+    written = 0
+    while written < len(chunk):
+        written += file.write(chunk[written:])
+    # Linux begins to write such a range back; it forgets clean pages only, and these are not yet.
+    if hasattr(os, "posix_fadvise") and written == _CHUNK_BYTES:
+        os.posix_fadvise(file.fileno(), start, written, os.POSIX_FADV_DONTNEED)
 
 
 def _cannot_read(path: Path, error: OSError) -> TableError:

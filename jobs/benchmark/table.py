@@ -76,6 +76,11 @@ class _Counted:
         self.bytes_read += len(data)
         return data
 
+    def read_large(self, key: str) -> memoryview:
+        data = self.store.read_large(key)
+        self.bytes_read += len(data)
+        return data
+
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         data = self.store.read_range(key, start, stop)
         self.bytes_read += len(data)
