@@ -35,10 +35,19 @@ from ensemble.search.fixed_point import (
     WEIGHT_UNITS,
     checked_units,
 )
-from ensemble.search.sweep import error_curve
+from ensemble.search.sweep import Pairs, count_marked, error_curve
 
 _BLOCK_PAIRS = 1 << 14  # so that a sum over members stays in cache
 _BOXES_KEPT = 2
+_SHARED = (
+    "images",
+    "bias",
+    "num_broken",
+    "_open_images",
+    "_positions",
+    "_decided",
+    "_member_losses",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,20 +272,16 @@ class OutrankingTable:
         others[member] = 0
         others = self.checked(others, k)
         start = self.scores(others) if scores is None else scores
-        counts = self.image_counts
-        if counts is None:
-            counts = np.ones(self.num_images, np.int64)
-        num_outranking = self.num_outranking(start > 0)
-        pairs = (start, self.differences[member], self.images)
+        slope, pairs, counts = self.differences[member], self._pairs, self._counts
         if not self.num_broken.any():
-            return error_curve(*pairs, num_outranking, counts, k, num_steps)
+            return error_curve(start, slope, pairs, k, num_steps) + self._num_lost(counts, k)
         is_broken = self.is_broken(others)
         breaks = self.broken[:, member] & ~is_broken
         sound = np.where(is_broken | breaks, 0, counts)
-        curve = error_curve(*pairs, num_outranking, sound, k, num_steps)
-        curve += counts[is_broken].sum()
-        curve[0] += counts[breaks & (num_outranking >= k)].sum()
-        curve[1:] += counts[breaks].sum()
+        pairs = replace(pairs, image_counts=sound[self._open_images[0]])
+        curve = error_curve(start, slope, pairs, k, num_steps) + self._num_lost(sound, k)
+        curve += self.count(is_broken | breaks)
+        curve[0] -= self.count(breaks & (self.num_outranking(start > 0) < k))
         return curve
 
     def nll(self, units: Int[np.ndarray, " member"]) -> float:
@@ -324,7 +329,7 @@ class OutrankingTable:
     def _view(self, image_counts: Int[np.ndarray, " image"] | None) -> "OutrankingTable":
         """Count the images otherwise, and share what does not depend on that."""
         view = replace(self, image_counts=image_counts)
-        for name in ("images", "bias", "num_broken", "_open_images", "_member_losses"):
+        for name in _SHARED:
             view.__dict__[name] = getattr(self, name)  # where a cached property keeps its value
         return view
 
@@ -352,9 +357,34 @@ class OutrankingTable:
     def _count(self, marked: Bool[np.ndarray, " pair"]) -> Int32[np.ndarray, " image"]:
         counts = np.zeros(self.num_images, dtype=np.int32)
         images, first = self._open_images
-        if len(images):
-            counts[images] = np.add.reduceat(marked.view(np.int8), first, dtype=np.int32)
+        counts[images] = count_marked(marked, first)
         return counts
+
+    def _num_lost(self, counts: Int[np.ndarray, " image"], k: int) -> int:
+        """Count the images without pairs that are errors whatever the weights."""
+        return int(counts[self._decided[self.num_certain[self._decided] >= k]].sum())
+
+    @cached_property
+    def _counts(self) -> Int[np.ndarray, " image"]:
+        counts = self.image_counts
+        return np.ones(self.num_images, np.int64) if counts is None else counts
+
+    @cached_property
+    def _pairs(self) -> Pairs:
+        images, first = self._open_images
+        return Pairs(first, self._positions, self.num_certain[images], self._counts[images])
+
+    @cached_property
+    def _positions(self) -> Int32[np.ndarray, " pair"]:
+        """Give the place of each pair's image among the open ones."""
+        images, _ = self._open_images
+        places = np.arange(len(images), dtype=np.int32)
+        return np.repeat(places, np.diff(self.indptr)[images])
+
+    @cached_property
+    def _decided(self) -> Int[np.ndarray, " image"]:
+        """List the images without pairs that some class outranks in any case."""
+        return np.flatnonzero((np.diff(self.indptr) == 0) & (self.num_certain > 0))
 
     @cached_property
     def _open_images(self) -> tuple[Int[np.ndarray, " open"], Int[np.ndarray, " open"]]:

@@ -10,20 +10,52 @@ its count of outranking classes pass k.
 Source: Och 2003 (minimum error rate training) for the exact line search; top-k counting is ours.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
 from ensemble.search.fixed_point import WEIGHT_UNITS
 
-_WEIGHT_BITS = 18  # 0..100,000 and one bit for the direction share a sort key with the image
+_BLOCK_PAIRS = 1 << 15  # so that what is made on the way stays in cache
+_SHARED_PAIRS = 1 << 19  # fewer are not worth the start of a thread
+_THREADS = min(2, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs and their images, those images left out that have none.
+
+    Attributes:
+        first: The first pair of each image, ascending.
+        images: Image of each pair, ascending; counted from 0 without the images left out.
+        num_certain: Classes that outrank the label whatever the weights, of each image.
+        image_counts: How often each image counts.
+    """
+
+    first: Int[np.ndarray, " image"]
+    images: Int32[np.ndarray, " pair"]
+    num_certain: Int32[np.ndarray, " image"]
+    image_counts: Int[np.ndarray, " image"]
+
+    def part(self, first: int, last: int) -> tuple[slice, "Pairs"]:
+        """Give some consecutive images, and where their pairs are."""
+        bounds = np.append(self.first, len(self.images))
+        begin, end = int(bounds[first]), int(bounds[last])
+        return slice(begin, end), Pairs(
+            first=self.first[first:last] - begin,
+            images=self.images[begin:end],
+            num_certain=self.num_certain[first:last],
+            image_counts=self.image_counts[first:last],
+        )
 
 
 def error_curve(
     start: Float[np.ndarray, " pair"],
     slope: Int32[np.ndarray, " pair"],
-    images: Int[np.ndarray, " pair"],
-    num_outranking: Int[np.ndarray, " image"],
-    image_counts: Int[np.ndarray, " image"],
+    pairs: Pairs,
     k: int,
     num_steps: int,
 ) -> Int[np.ndarray, " weight"]:
@@ -32,45 +64,109 @@ def error_curve(
     Args:
         start: Half-integer scores against the label at weight 0.
         slope: Change of a score for each unit of 0.00001.
-        images: Image of each pair, ascending.
-        num_outranking: Classes that outrank the label at weight 0, by pairs or certainly.
-        image_counts: How often each image counts.
+        pairs: Whose they are.
         k: An image is an error when k or more classes outrank its label.
         num_steps: Divides `WEIGHT_UNITS`.
 
     Returns:
         Errors at each weight.
     """
+    num_parts = _THREADS if len(start) >= _SHARED_PAIRS else 1
+    if num_parts == 1 or len(pairs.first) < num_parts:
+        return _curve(start, slope, pairs, k, num_steps)
+    cuts = np.linspace(0, len(pairs.first), num_parts + 1).astype(int).tolist()
+
+    def curve(number: int) -> Int[np.ndarray, " weight"]:
+        where, part = pairs.part(cuts[number], cuts[number + 1])
+        return _curve(start[where], slope[where], part, k, num_steps)
+
+    with ThreadPoolExecutor(num_parts - 1, "sweep") as threads:
+        others = [threads.submit(curve, number) for number in range(1, num_parts)]
+        total = curve(0)
+        for other in others:
+            total += other.result()
+    return total
+
+
+def _curve(
+    start: Float[np.ndarray, " pair"],
+    slope: Int32[np.ndarray, " pair"],
+    pairs: Pairs,
+    k: int,
+    num_steps: int,
+) -> Int[np.ndarray, " weight"]:
     curve = np.zeros(num_steps + 1, dtype=np.int64)
-    keys = _change_keys(start, slope, images, num_outranking, k, WEIGHT_UNITS // num_steps)
+    outranks = start > 0
+    num_outranking = count_marked(outranks, pairs.first)
+    num_outranking += pairs.num_certain
+    keys = _change_keys(start, slope, outranks, pairs.images, num_outranking, k, num_steps)
     if len(keys):
-        weight, image, change = transitions(keys, _WEIGHT_BITS, num_outranking, k)
-        np.add.at(curve, weight, change * image_counts[image])
+        weight, image, change = transitions(keys, num_steps.bit_length() + 1, num_outranking, k)
+        np.add.at(curve, weight, change * pairs.image_counts[image])
         np.cumsum(curve, out=curve)
-    curve += image_counts[num_outranking >= k].sum()
+    curve += pairs.image_counts[num_outranking >= k].sum()
     return curve
+
+
+def count_marked(
+    marked: Bool[np.ndarray, "*axis pair"], first: Int[np.ndarray, " image"]
+) -> Int32[np.ndarray, "*axis image"]:
+    """Count the marked pairs of images none of which is without pairs.
+
+    Args:
+        marked: Pairs, image by image.
+        first: The first pair of each image.
+    """
+    if not len(first):
+        return np.zeros((*marked.shape[:-1], 0), dtype=np.int32)
+    counts: Int32[np.ndarray, "*axis image"] = np.add.reduceat(
+        marked.view(np.int8), first, axis=-1, dtype=np.int32
+    )
+    return counts
 
 
 def _change_keys(
     start: Float[np.ndarray, " pair"],
     slope: Int32[np.ndarray, " pair"],
-    images: Int[np.ndarray, " pair"],
+    outranks: Bool[np.ndarray, " pair"],
+    images: Int32[np.ndarray, " pair"],
     num_outranking: Int[np.ndarray, " image"],
     k: int,
-    step_units: int,
+    num_steps: int,
 ) -> Int[np.ndarray, " change"]:
     """Pack each change that can matter as image, weight, direction (1: upwards), and sort them."""
-    outranks = start > 0
-    end = slope * float(WEIGHT_UNITS)
-    end += start
-    index = np.flatnonzero(outranks != (end > 0))
-    kept = matters(images[index], ~outranks[index], num_outranking, k)
-    index = index[kept]
-    image, upwards = images[index].astype(np.int64), ~outranks[index]
-    weight = np.floor(-start[index] / (slope[index] * float(step_units))).astype(np.int64) + 1
-    keys: Int[np.ndarray, " change"] = (image << _WEIGHT_BITS) | (weight << 1) | upwards
-    keys.sort(kind="stable")  # in runs already: five times faster than the default
+    index = _changes(start, slope, outranks)
+    image, upwards = images.take(index) - images[:1], ~outranks.take(index)
+    kept = np.flatnonzero(matters(image, upwards, num_outranking, k))
+    index, image, upwards = index.take(kept), image.take(kept), upwards.take(kept)
+    weight = np.floor(start.take(index) / (slope.take(index) * -float(WEIGHT_UNITS // num_steps)))
+    weight += 1
+    bits = num_steps.bit_length()
+    keys: Int[np.ndarray, " change"] = image.astype(
+        np.int32 if len(num_outranking) << bits < 1 << 30 else np.int64
+    )
+    keys <<= bits
+    keys |= weight.astype(keys.dtype)
+    keys <<= 1
+    keys |= upwards
+    keys.sort()
     return keys
+
+
+def _changes(
+    start: Float[np.ndarray, " pair"],
+    slope: Int32[np.ndarray, " pair"],
+    outranks: Bool[np.ndarray, " pair"],
+) -> Int[np.ndarray, " change"]:
+    """List the pairs that outrank at one end of the weights only."""
+    changes, bar = np.empty(len(start), dtype=np.bool_), np.empty(min(_BLOCK_PAIRS, len(start)))
+    for first in range(0, len(start), _BLOCK_PAIRS):
+        part = slice(first, first + _BLOCK_PAIRS)
+        block = slope[part]
+        np.multiply(block, -float(WEIGHT_UNITS), out=bar[: len(block)])
+        np.greater(start[part], bar[: len(block)], out=changes[part])  # outranks at 1.00
+    changes ^= outranks
+    return np.flatnonzero(changes)
 
 
 def matters(
@@ -87,12 +183,15 @@ def matters(
         num_outranking: Classes that do before all changes.
         k: The error is top-k.
     """
-    if not len(images):
-        return np.zeros(0, dtype=np.bool_)
-    first = np.flatnonzero(_starts(images))
+    # Takes and running sums: the loops of reduceat and repeat cost more where runs are short.
+    starts = _starts(images)
+    first, run = np.flatnonzero(starts), np.cumsum(starts, dtype=np.int32)
     length = np.diff(first, append=len(images))
-    least = num_outranking[images[first]] + np.add.reduceat(upwards, first, dtype=np.int64) - length
-    return np.repeat((least < k) & (least + length >= k), length)
+    most = np.cumsum(upwards, dtype=np.int32).take(first + (length - 1))
+    most[1:] -= most[:-1].copy()
+    most += num_outranking.take(images.take(first))
+    can_pass: Bool[np.ndarray, " change"] = ((most >= k) & (most - length < k)).take(run - 1)
+    return can_pass
 
 
 def transitions(
@@ -109,12 +208,13 @@ def transitions(
         k: The error is top-k.
     """
     image = keys >> bits
-    total = np.cumsum(((keys & 1) << 1) - 1)
-    first = np.flatnonzero(_starts(image))
-    before = num_outranking[image[first]].astype(np.int64)
+    starts = _starts(image)
+    first, run = np.flatnonzero(starts), np.cumsum(starts, dtype=np.int32)
+    total = np.cumsum(((keys & 1) << 1) - 1, dtype=np.int32)
+    before = num_outranking.take(image.take(first)).astype(np.int32)
     offset = before.copy()
-    offset[1:] -= total[first[1:] - 1]
-    is_error = total + np.repeat(offset, np.diff(first, append=len(keys))) >= k
+    offset[1:] -= total.take(first[1:] - 1)
+    is_error = total + offset.take(run - 1) >= k
     # Changes at the same weight happen together: only the state after the last of them exists.
     last = np.flatnonzero(np.append((keys[1:] ^ keys[:-1]) > 1, True))
     after = is_error[last]
@@ -131,5 +231,7 @@ def transitions(
 
 def _starts(values: Int[np.ndarray, " item"]) -> Bool[np.ndarray, " item"]:
     """Mark the first of each run of equal values."""
-    starts: Bool[np.ndarray, " item"] = np.append(True, values[1:] != values[:-1])
+    starts = np.empty(len(values), dtype=np.bool_)
+    starts[:1] = True
+    np.not_equal(values[1:], values[:-1], out=starts[1:])
     return starts

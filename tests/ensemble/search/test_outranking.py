@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from ensemble import metrics
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError, TableError
 from ensemble.search.builder import OutrankingBuilder
-from ensemble.search.fixed_point import MAX_BITS
+from ensemble.search.fixed_point import MAX_BITS, WEIGHT_UNITS
 from ensemble.search.outranking import OutrankingTable
+from ensemble.search.sweep import Pairs, error_curve
 
 KINDS = [
     "random",
@@ -115,6 +116,24 @@ def test_boxed_table_agrees_with_the_full_table(make_pool, kind, seed, shape):
             np.testing.assert_array_equal(
                 boxed.sweep(weights, member, k), table.sweep(weights, member, k)
             )
+
+
+def test_a_sweep_of_many_pairs_is_shared_by_threads_and_equals_brute_force():
+    rng = np.random.default_rng(0)
+    num_pairs = rng.integers(1, 400, size=4000)
+    images = np.repeat(np.arange(len(num_pairs), dtype=np.int32), num_pairs)
+    slope = rng.integers(-3, 4, size=len(images)).astype(np.int32)
+    start = rng.integers(-250_000, 250_000, size=len(images)) + rng.choice([-0.5, 0.5], len(images))
+    certain = rng.integers(0, 200, size=len(num_pairs)).astype(np.int32)
+    counts = rng.integers(0, 3, size=len(num_pairs))
+    pairs = Pairs(np.cumsum(num_pairs) - num_pairs, images, certain, counts)
+    assert len(images) > 2**19
+    for k in (1, 5, 150):
+        expected = []
+        for weight in range(0, WEIGHT_UNITS + 1, 10_000):
+            above = np.bincount(images[start + slope * weight > 0], minlength=len(num_pairs))
+            expected.append(counts[above + certain >= k].sum())
+        np.testing.assert_array_equal(error_curve(start, slope, pairs, k, 10), expected)
 
 
 @given(cuts=st.lists(st.integers(0, 30), max_size=4), threads=st.integers(1, 3), **CASES)
