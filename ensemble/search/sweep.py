@@ -201,6 +201,9 @@ def transitions(
 ]:
     """Find where images become errors (+1) or stop being errors (-1): weight, image, change.
 
+    Changes at the same weight happen together, and here one after the other: what one of them does
+    and the next undoes adds up to nothing at that weight.
+
     Args:
         keys: Image, weight and direction (1: upwards) of each change, in one integer, sorted.
         bits: Of weight and direction.
@@ -215,17 +218,14 @@ def transitions(
     offset = before.copy()
     offset[1:] -= total.take(first[1:] - 1)
     is_error = total + offset.take(run - 1) >= k
-    # Changes at the same weight happen together: only the state after the last of them exists.
-    last = np.flatnonzero(np.append((keys[1:] ^ keys[:-1]) > 1, True))
-    after = is_error[last]
-    was = np.append(False, after[:-1])
-    was[_starts(image[last])] = before >= k
-    changed = np.flatnonzero(after != was)
-    where = last[changed]
+    was_error = np.empty_like(is_error)
+    was_error[1:] = is_error[:-1]
+    was_error[first] = before >= k
+    where = np.flatnonzero(is_error != was_error)
     return (
         (keys[where] >> 1) & ((1 << (bits - 1)) - 1),
         image[where],
-        np.where(after[changed], 1, -1),
+        np.where(is_error[where], 1, -1),
     )
 
 
