@@ -1,6 +1,6 @@
 """What `ensemble.json` of an artifact says, as values."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
@@ -63,6 +63,8 @@ class ArtifactDocument(Config):
     members: tuple[MemberEntry, ...] = Field(min_length=1)
     routing: RoutingEntry | None = None
     fallbacks: tuple[FallbackEntry, ...] = ()
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Of the probabilities that it answers with; the order of classes does not depend on it."""
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -109,6 +109,16 @@ def apply_temperature(
     return np.asarray(scaled)
 
 
+def at_temperature(
+    probabilities: Float[np.ndarray, "image class"], temperature: float
+) -> Float[np.ndarray, "image class"]:
+    """Give probabilities at another temperature, as `apply_temperature` does."""
+    if temperature == 1.0:
+        return probabilities
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.exp(apply_temperature(np.log(probabilities), temperature)))
+
+
 def nll_at(
     log_probabilities: Float[np.ndarray, "image class"],
     labels: Int[np.ndarray, " image"],

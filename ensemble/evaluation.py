@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ensemble import metrics
+from ensemble.calibration import Temperature, at_temperature, calibrate
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
 from ensemble.members import Member
@@ -19,6 +20,7 @@ from ensemble.subclassifiers.route import Routing, answer, is_routed, rank_score
 from ensemble.table.logit_table import LogitTable
 
 WINDOW_IMAGES = 1024
+_CALIBRATION_IMAGES = 5000  # one number is fitted, eighty times over all of them
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,81 @@ def evaluate_routed(
         outcomes.append(Outcome.of(probabilities, part.labels, scores))
         routed.append(gate)
     return Outcome.join(outcomes), np.concatenate(routed)
+
+
+def final_probabilities(
+    table: LogitTable,
+    members: Sequence[Member],
+    images: ImageIndex,
+    units: Int[np.ndarray, "member"],
+    fitted: FittedRouting | None,
+) -> Iterator[tuple[Float[np.ndarray, "image class"], Int[np.ndarray, "image"]]]:
+    """What an ensemble says in the end, routed or not, and labels; a window at a time."""
+    if fitted is None:
+        for rows, labels in windows(table, members, images):
+            yield metrics.average(rows, units), labels
+        return
+    routing = fitted.routing
+    for part in _evidence_windows(
+        table, members, images, fitted.units, routing.clusters, fitted.subclassifiers
+    ):
+        yield answer(part.base, part.subs, routing, is_routed(part.base, routing)), part.labels
+
+
+@dataclass(frozen=True)
+class CalibrationOnTest:
+    """A temperature for an ensemble's answers, and what it does where it was not fitted.
+
+    Attributes:
+        temperature: Fitted on search images.
+        nll_before: On the test split, nats.
+        nll_after: There, at the temperature.
+    """
+
+    temperature: Temperature
+    nll_before: float
+    nll_after: float
+
+
+def calibrate_answers(
+    table: LogitTable,
+    members: Sequence[Member],
+    search: ImageIndex,
+    test: ImageIndex,
+    answering: tuple[Int[np.ndarray, "member"], FittedRouting | None],
+    seed: int,
+) -> CalibrationOnTest | None:
+    """Fit a temperature for what an ensemble says in the end, and judge it on the test split.
+
+    Args:
+        table: With the rows of all of them.
+        members: The pool.
+        search: To fit on; of more than 5,000 images, as many at random.
+        test: To judge on.
+        answering: Weights, and the routing if there is one.
+        seed: Of the folds and of that choice.
+
+    Returns:
+        None where fewer than two search images can be used.
+    """
+    if len(search) < 2:
+        return None
+    if len(search) > _CALIBRATION_IMAGES:
+        chosen = np.random.default_rng(seed).permutation(len(search))[:_CALIBRATION_IMAGES]
+        search = search.take(np.sort(chosen))
+    fitted_on = list(final_probabilities(table, members, search, *answering))
+    probabilities = np.concatenate([part for part, _ in fitted_on])
+    labels = np.concatenate([part for _, part in fitted_on])
+    sound = np.isfinite(probabilities).all(axis=1)
+    if sound.sum() < 2:
+        return None
+    with np.errstate(divide="ignore"):
+        temperature = calibrate(np.log(probabilities[sound]), labels[sound], seed)
+    before, after = [], []
+    for part, labels in final_probabilities(table, members, test, *answering):
+        before.append(Outcome.of(part, labels))
+        after.append(Outcome.of(at_temperature(part, temperature.value), labels))
+    return CalibrationOnTest(temperature, Outcome.join(before).nll, Outcome.join(after).nll)
 
 
 def gather_evidence(

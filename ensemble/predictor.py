@@ -27,6 +27,7 @@ from ensemble.artifact import (
     RoutingEntry,
     SubclassifierEntry,
 )
+from ensemble.calibration import at_temperature
 from ensemble.config import S3_SCHEME
 from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import FittedRouting
@@ -47,7 +48,7 @@ class Prediction:
     """What an ensemble says of some images.
 
     Attributes:
-        probabilities: Of each class; routed label clusters keep their mass.
+        probabilities: Of each class, at the temperature that the run found.
         answers: Class index; of a routed image the sub-classifier's.
         routed: Whether a sub-classifier answered.
     """
@@ -65,6 +66,7 @@ def save(
     search: str,
     routing: FittedRouting | None = None,
     fallbacks: Sequence[WithoutMember] = (),
+    temperature: float = 1.0,
 ) -> None:
     """Write the artifact; members without weight are left out.
 
@@ -76,6 +78,7 @@ def save(
         search: What found the weights.
         routing: The gate and its sub-classifiers; left out if the gate never opens.
         fallbacks: Weights for the loss of a member, over others that have a weight.
+        temperature: Of the probabilities that it answers with (`calibration`).
     """
     building = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(building, ignore_errors=True)
@@ -101,6 +104,7 @@ def save(
         members=tuple(entries),
         routing=_save_routing(building, routing) if routing and opens else None,
         fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
+        temperature=temperature,
     )
     text = json.dumps(document.model_dump(mode="json"), indent=2) + "\n"
     (building / _DOCUMENT).write_text(text, encoding="utf-8")
@@ -192,7 +196,7 @@ def _load(folder: Path, trust_code: bool, without: str | None) -> "Predictor":
     units = np.array([entry.weight_units for entry in document.members])
     routing = _load_routing(folder, document, units, trust_code) if document.routing else None
     fallbacks = {fallback.missing: fallback.weight_units for fallback in document.fallbacks}
-    return Predictor(document.classes, members, units, routing, fallbacks)
+    return Predictor(document.classes, members, units, routing, fallbacks, document.temperature)
 
 
 class Predictor:
@@ -205,6 +209,7 @@ class Predictor:
         units: Int[np.ndarray, "member"],
         routing: FittedRouting | None,
         fallbacks: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+        temperature: float = 1.0,
     ) -> None:
         from ensemble.forward import Forward
         from ensemble.training.member import load_network
@@ -214,6 +219,7 @@ class Predictor:
         self._units = units
         self._routing = routing
         self._fallbacks = fallbacks
+        self._temperature = temperature
         # Keeps a downloaded artifact on disk for as long as anybody may look at its members.
         self._copy: object = None
         everyone = (*members, *(routing.subclassifiers.values() if routing else ()))
@@ -241,13 +247,14 @@ class Predictor:
                 )
         base = metrics.average(self._rows(self.members, images), self._units)
         if self._routing is None:
-            return Prediction(base, base.argmax(axis=1), np.zeros(len(base), bool))
+            probabilities = at_temperature(base, self._temperature)
+            return Prediction(probabilities, base.argmax(axis=1), np.zeros(len(base), bool))
         return self._route(base, images, self._routing)
 
     def without(self, name: str) -> "Predictor":
         """Give the predictor for the absence of a member, with the weights found for that.
 
-        The gate to the sub-classifiers, if there is one, stays where it was fitted.
+        The gate to the sub-classifiers, if there is one, and the temperature stay as fitted.
 
         Raises:
             UnknownNameError: There is no such member.
@@ -277,7 +284,7 @@ class Predictor:
                 (logs,) = self._rows([member], [images[i] for i in rows.tolist()])
                 subs[number][rows] = np.exp(logs.astype(np.float64))
         return Prediction(
-            answer(base, subs, routing, gate),
+            at_temperature(answer(base, subs, routing, gate), self._temperature),
             rank_scores(base, subs, routing, gate).argmax(axis=1),
             gate,
         )

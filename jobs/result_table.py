@@ -25,4 +25,9 @@ def result_table(report: Report) -> Table:
             else "",
         )
     table.caption = "* chosen on the search split; differences in percentage points"
+    if report.calibration and report.calibration.is_kept:
+        found = report.calibration
+        table.caption += (
+            f"; it answers at temperature {found.temperature:.2f}: NLL {found.test_nll_after:.4f}"
+        )
     return table

@@ -16,7 +16,7 @@ from cluster.metrics import RunMetrics
 from cluster.pool import open_pool
 from ensemble import predictor
 from ensemble.errors import ConfigError
-from ensemble.evaluation import StreamingOutranking, evaluate
+from ensemble.evaluation import StreamingOutranking, calibrate_answers, evaluate
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import Source, open_source
 from ensemble.images.split import Splits, split
@@ -217,6 +217,10 @@ def _evaluate(
         of_paper = SearchConfig(kind="paper", k=settings.k, objective=settings.objective)
         paper = fit(outranking, of_paper)
         weightings["paper"] = paper.units
+    images, units, routing = job.splits.search, ensemble.units, None
+    if subclassifiers is not None and subclassifiers.is_used:
+        images, units = subclassifiers.choosing, subclassifiers.units
+        routing = subclassifiers.fitted()
     return Findings(
         splits=job.splits,
         bad=bad,
@@ -225,6 +229,9 @@ def _evaluate(
         outranking=outranking,
         search=evaluate(job.table, members, job.splits.search, {}),
         test=evaluate(job.table, members, job.splits.test, weightings),
+        calibration=calibrate_answers(
+            job.table, members, images, job.splits.test, (units, routing), job.config.seed
+        ),
         subclassifiers=subclassifiers,
         routed=judge_on_test(job, members, subclassifiers) if subclassifiers else None,
         subclassifier_settings=job.config.subclassifiers,
@@ -250,6 +257,7 @@ def _save_artifact(folder: RunFolder, findings: Findings) -> None:
         weights_among_selected(findings.outranking, findings.ensemble, findings.settings)
         if has_fallbacks
         else (),
+        findings.calibration.temperature.value if findings.calibration else 1.0,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ensemble.evaluation import Outcome
+from ensemble.evaluation import CalibrationOnTest, Outcome
 from ensemble.images.shard import BadImage
 from ensemble.images.split import Splits
 from ensemble.members import Member
@@ -46,6 +46,8 @@ class Findings:
         outranking: The search split as the search saw it.
         search: Outcome of each member on the search split, by name.
         test: Outcome of each member by name, and of `uniform_all`, `uniform_selected`, `ensemble`.
+        calibration: A temperature for the answers of the chosen predictor; None where there were too
+            few images to fit one.
         subclassifiers: What was fine-tuned and chosen; none without sub-classifiers.
         routed: How that does on the test split.
         subclassifier_settings: How that was asked for.
@@ -63,6 +65,7 @@ class Findings:
     outranking: OutrankingTable
     search: dict[str, Outcome]
     test: dict[str, Outcome]
+    calibration: CalibrationOnTest | None = None
     subclassifiers: Subclassified | None = None
     routed: SubclassifiersOnTest | None = None
     subclassifier_settings: SubclassifiersConfig | None = None
@@ -122,6 +125,7 @@ def build(
         members=tuple(_member(findings, i, top_k) for i in range(len(findings.members))),
         search=_search(findings),
         results=_results(findings, top_k, resamples),
+        calibration=_calibration(findings.calibration),
         subclassifiers=_subclassifiers(findings, table, decode, (top_k, resamples)),
         examples=_examples(findings, table, decode, max_examples),
         execution=execution,
@@ -235,6 +239,21 @@ def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.R
             chosen=key == chosen,
         )
         for key, label, count, outcome in rows
+    )
+
+
+def _calibration(found: CalibrationOnTest | None) -> document.Calibration | None:
+    if found is None:
+        return None
+    fitted = found.temperature
+    return document.Calibration(
+        temperature=fitted.value,
+        is_kept=fitted.is_kept,
+        search_images=fitted.n,
+        search_nll_before=fitted.nll_before,
+        search_nll_after=fitted.nll_after,
+        test_nll_before=found.nll_before,
+        test_nll_after=found.nll_after,
     )
 
 

@@ -221,6 +221,20 @@ class Execution(Config):
     """Python, scheduler and platform: what cannot change a figure."""
 
 
+class Calibration(Config):
+    """A temperature for the probabilities of the recommended predictor."""
+
+    temperature: Finite
+    """1 where it did not lower the NLL of search images that it was not fitted on."""
+    is_kept: bool
+    search_images: Count
+    search_nll_before: Finite
+    search_nll_after: Finite
+    """With temperatures fitted on the other half."""
+    test_nll_before: Finite
+    test_nll_after: Finite
+
+
 class Report(Config):
     """Everything a run found. The page is made from this and nothing else."""
 
@@ -233,6 +247,7 @@ class Report(Config):
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     search: Search
     results: tuple[Result, ...]
+    calibration: Calibration | None = None
     subclassifiers: Subclassifiers | None = None
     examples: tuple[Example, ...] = ()
     execution: Execution

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble import metrics
+from ensemble.calibration import at_temperature, calibrate
 from ensemble.errors import EmptySplitError
 from ensemble.evaluation import (
     WINDOW_IMAGES,
@@ -15,6 +16,7 @@ from ensemble.evaluation import (
     Outcome,
     StreamingOutranking,
     build_outranking,
+    calibrate_answers,
     evaluate,
     evaluate_routed,
     gather_evidence,
@@ -210,6 +212,39 @@ def test_shut_gate_leaves_the_ensemble_image_by_image(
     outcome, routed = evaluate_routed(table, members, images(), fitted)
     assert not routed.any()
     assert same(outcome, evaluate(table, members, images(), {"ensemble": WEIGHTS})["ensemble"])
+
+
+def test_a_temperature_is_fitted_on_what_is_said_in_the_end_and_judged_elsewhere(
+    table: LogitTable, members: tuple[Member, ...], subclassifiers: tuple[Member, ...]
+) -> None:
+    whole = images()
+    search, test = whole.take(np.arange(900)), whole.take(np.arange(900, NUM_IMAGES))
+    routing = Routing(CLUSTERS, (0, 1), 1.0)
+    for fitted in (None, FittedRouting(routing, dict(enumerate(subclassifiers)), WEIGHTS)):
+        said = {}
+        for name, part in (("search", search), ("test", test)):
+            base = metrics.average([table.read(m.column, part.image_ids) for m in members], WEIGHTS)
+            if fitted is not None:
+                rows = [table.read(m.column, part.image_ids) for m in subclassifiers]
+                subs = {i: np.exp(row.astype(np.float64)) for i, row in enumerate(rows)}
+                base = answer(base, subs, routing, is_routed(base, routing))
+            said[name] = base
+        found = calibrate_answers(table, members, search, test, (WEIGHTS, fitted), seed=3)
+        assert found is not None
+        assert found.temperature == calibrate(np.log(said["search"]), search.labels, 3)
+        assert found.temperature.is_kept  # made-up networks are surer than they are right
+        hot = at_temperature(said["test"], found.temperature.value)
+        assert found.nll_before == pytest.approx(metrics.nll(said["test"], test.labels))
+        assert found.nll_after == pytest.approx(metrics.nll(hot, test.labels))
+        assert found.nll_after < found.nll_before
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_no_temperature_is_fitted_on_fewer_than_two_images(
+    table: LogitTable, members: tuple[Member, ...], count: int
+) -> None:
+    search = images().take(np.arange(count))
+    assert calibrate_answers(table, members, search, images(), (WEIGHTS, None), 0) is None
 
 
 def test_evidence_is_the_weighted_average_and_what_each_sub_classifier_said(

@@ -98,6 +98,37 @@ def test_saved_ensemble_says_what_the_table_says_to_the_bit(
     assert [member.name for member in loaded.members] == [m.name for m in tiny_run.members]
 
 
+def test_probabilities_are_at_the_temperature_of_the_artifact_and_answers_are_not_touched(
+    tiny_run: Any, saved: Saved, tmp_path: Path
+) -> None:
+    pixels = tiny_run.pixels(tiny_run.splits.test.image_ids.tolist())
+    without = predictor.load(saved.folder).predict(pixels)
+    predictor.save(
+        tmp_path / "hot",
+        tiny_run.members,
+        WEIGHTS,
+        CLASSES,
+        "paper",
+        saved.fitted,
+        temperature=2.0,
+    )
+    hot = predictor.load(tmp_path / "hot").predict(pixels)
+    squares = hot.probabilities**2
+    np.testing.assert_allclose(
+        squares / squares.sum(axis=1, keepdims=True), without.probabilities, atol=1e-6
+    )
+    np.testing.assert_allclose(hot.probabilities.sum(axis=1), 1, rtol=1e-6)
+    assert np.array_equal(hot.answers, without.answers)
+    assert np.array_equal(hot.routed, without.routed)
+
+
+@pytest.mark.parametrize("temperature", ["0.0", "-1.0", "Infinity"])
+def test_a_temperature_that_is_none_is_refused(copy: Path, temperature: str) -> None:
+    edit(copy, '"temperature": 1.0', f'"temperature": {temperature}')
+    with pytest.raises(CheckpointError, match="temperature"):
+        predictor.load(copy)
+
+
 def test_members_keep_the_precision_that_they_had_in_the_run(
     tiny_run: Any, saved: Saved, tmp_path: Path
 ) -> None:

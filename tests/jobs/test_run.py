@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ensemble import predictor
+from ensemble import metrics, predictor
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.sources import open_source
 from ensemble.report.document import Report
@@ -138,3 +138,6 @@ def test_the_artifact_predicts_what_the_report_says(first: Path) -> None:
     prediction = predictor.load(first / "ensemble").predict(pixels)
     assert int((prediction.answers != test.labels).sum()) == report.chosen.score.top1_errors
     np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert report.calibration is not None
+    nll = metrics.nll(prediction.probabilities, test.labels)
+    assert nll == pytest.approx(report.calibration.test_nll_after, rel=1e-5)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from ensemble.report.document import (
     BadImage,
+    Calibration,
     Data,
     Difference,
     Example,
@@ -322,6 +323,15 @@ def make_report(
         members=members,
         search=make_search(rng, members),
         results=make_results(top1),
+        calibration=Calibration(
+            temperature=0.8125,
+            is_kept=True,
+            search_images=SEARCH_N,
+            search_nll_before=0.2213,
+            search_nll_after=0.2087,
+            test_nll_before=0.2304,
+            test_nll_after=0.2191,
+        ),
         subclassifiers=make_subclassifiers(rng, len(classes)) if has_subclassifiers else None,
         examples=tuple(make_example(rng, kind, len(classes)) for kind in kinds),
         execution=make_execution(),

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from ensemble import metrics
+from ensemble.calibration import Temperature
 from ensemble.evaluation import (
+    CalibrationOnTest,
     Outcome,
     build_outranking,
     evaluate,
@@ -195,6 +197,21 @@ def test_every_score_is_that_of_brute_force(world: World) -> None:
             assert score.top1_errors == (rows.argmax(axis=1) != part.labels).sum()
             assert score.topk_errors == metrics.top_k_error_count(rows, part.labels, 2)
             assert score.nll == pytest.approx(metrics.nll(rows, part.labels), abs=1e-6)
+
+
+def test_calibration_is_that_of_the_findings(world: World) -> None:
+    assert world.report().calibration is None
+    temperature = Temperature(0.5, 0.4, 0.3, True, 60)
+    found = CalibrationOnTest(temperature, 0.6, 0.5)
+    assert world.report(calibration=found).calibration == document.Calibration(
+        temperature=0.5,
+        is_kept=True,
+        search_images=60,
+        search_nll_before=0.4,
+        search_nll_after=0.3,
+        test_nll_before=0.6,
+        test_nll_after=0.5,
+    )
 
 
 def test_members_have_their_weights_and_what_they_are(world: World) -> None:

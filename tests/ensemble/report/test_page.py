@@ -105,6 +105,17 @@ def test_each_row_of_the_results_is_its_result(report: Report, page: Page) -> No
         assert page.rows[result.key] == expected
 
 
+def test_the_temperature_and_what_it_does_stand_below_the_results(report: Report) -> None:
+    assert report.calibration is not None
+    words = Page(render(report)).words
+    assert "at a temperature of 0.812," in words
+    assert "0.2304 without and 0.2191 nats with it. It was fitted on 360 search images" in words
+    tried = report.calibration.model_copy(update={"is_kept": False, "temperature": 1.0})
+    words = Page(render(report.model_copy(update={"calibration": tried}))).words
+    assert "was tried, and does not lower the NLL of held-out search images" in words
+    assert "temperature" not in Page(render(report.model_copy(update={"calibration": None}))).words
+
+
 def test_each_row_of_the_members_is_its_member(report: Report, page: Page) -> None:
     for member in report.members:
         weight = [member.weight] if member.selected else []
