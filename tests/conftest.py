@@ -11,6 +11,8 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from .ensemble.table.fault_proxy import FaultProxy
+
 # Its tests start Ray, or commands that do: several of them at once would be in each other's way.
 _ON_RAY = ("tests/cluster/", "tests/jobs/")
 
@@ -50,6 +52,12 @@ def aws_keys() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+@pytest.fixture
+def fault_proxy() -> type[FaultProxy]:
+    """An HTTP proxy that fails."""
+    return FaultProxy
 
 
 @pytest.fixture(scope="session")

@@ -24,20 +24,12 @@ from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
 from ensemble.view_settings import CenterView, ShiftsAndScales, Views
 
-from .table.fault_proxy import FaultProxy
-
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
 
 CPU = torch.device("cpu")
 # As little as teaches the first member to tell both label clusters apart.
 TINY = RecipeConfig(epochs=3, augmentation=None)
-
-
-@pytest.fixture
-def fault_proxy() -> type[FaultProxy]:
-    """An HTTP proxy that fails."""
-    return FaultProxy
 
 
 @pytest.fixture

@@ -123,3 +123,49 @@ def test_a_run_on_s3_leaves_everything_there_and_another_machine_goes_on_with_it
     images = [source.decode(f"class{i % 3}/{i:02d}.png") for i in range(36)]
     found = predictor.load("s3://tables/job/runs/mine/ensemble", storage).predict(images)
     assert found.probabilities.shape == (36, 3)
+
+
+@pytest.mark.nightly
+def test_a_run_through_faults_ends_with_the_report_and_the_bytes_of_a_local_one(
+    moto_port: int,
+    fault_proxy: Any,
+    tiny_config: Path,
+    tmp_path: Path,
+    environment: dict[str, str],
+) -> None:
+    def run(folder: Path, *words: str) -> None:
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs", "run", str(tiny_config), "name=tiny", *words],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=environment | {k: v for k, v in os.environ.items() if k.startswith("AWS_")},
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    run(tmp_path / "near")
+    local = tmp_path / "near" / "runs" / "tiny"
+    with fault_proxy(moto_port, 0.3, seed=0) as proxy:
+        endpoint = f"storage.endpoint=http://127.0.0.1:{proxy.port}"
+        run(tmp_path / "far", endpoint, "storage.runs=s3://tables/faults")
+        assert set(proxy.injected) >= {"503", "reset", "truncated", "lost reply", "flipped bit"}
+        print(sum(proxy.injected.values()), "faults", dict(proxy.injected))
+    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{moto_port}")
+
+    def far(name: str) -> bytes:
+        key = f"faults/tiny/{name}"
+        return bytes(client.get_object(Bucket="tables", Key=key)["Body"].read())
+
+    report, expected = (
+        Report.model_validate_json(data)
+        for data in (far("report.json"), (local / "report.json").read_bytes())
+    )
+    assert report.reproducible() == expected.reproducible()
+    assert report.execution.retries.requests > 0
+    shards = sorted((local / "table" / "columns").rglob("*.arrow"))
+    assert len(shards) > 10
+    for path in shards:
+        assert far(path.relative_to(local).as_posix()) == path.read_bytes()
