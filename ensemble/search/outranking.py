@@ -35,7 +35,7 @@ from ensemble.search.fixed_point import (
     WEIGHT_UNITS,
     checked_units,
 )
-from ensemble.search.sweep import Pairs, count_marked, error_curve
+from ensemble.search.sweep import Pairs, error_curve
 
 _BLOCK_PAIRS = 1 << 14  # so that a sum over members stays in cache
 _BOXES_KEPT = 2
@@ -44,7 +44,6 @@ _SHARED = (
     "bias",
     "num_broken",
     "_open_images",
-    "_positions",
     "_decided",
     "_member_losses",
 )
@@ -356,8 +355,8 @@ class OutrankingTable:
 
     def _count(self, marked: Bool[np.ndarray, " pair"]) -> Int32[np.ndarray, " image"]:
         counts = np.zeros(self.num_images, dtype=np.int32)
-        images, first = self._open_images
-        counts[images] = count_marked(marked, first)
+        images, _ = self._open_images
+        counts[images] = self._pairs.count(marked)
         return counts
 
     def _num_lost(self, counts: Int[np.ndarray, " image"], k: int) -> int:
@@ -372,14 +371,7 @@ class OutrankingTable:
     @cached_property
     def _pairs(self) -> Pairs:
         images, first = self._open_images
-        return Pairs(first, self._positions, self.num_certain[images], self._counts[images])
-
-    @cached_property
-    def _positions(self) -> Int32[np.ndarray, " pair"]:
-        """Give the place of each pair's image among the open ones."""
-        images, _ = self._open_images
-        places = np.arange(len(images), dtype=np.int32)
-        return np.repeat(places, np.diff(self.indptr)[images])
+        return Pairs(first, self.num_pairs, self.num_certain[images], self._counts[images])
 
     @cached_property
     def _decided(self) -> Int[np.ndarray, " image"]:

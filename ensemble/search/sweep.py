@@ -13,9 +13,10 @@ Source: Och 2003 (minimum error rate training) for the exact line search; top-k 
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32, UInt8
 
 from ensemble.search.fixed_point import WEIGHT_UNITS
 
@@ -30,23 +31,50 @@ class Pairs:
 
     Attributes:
         first: The first pair of each image, ascending.
-        images: Image of each pair, ascending; counted from 0 without the images left out.
+        num_pairs: Pairs of all images.
         num_certain: Classes that outrank the label whatever the weights, of each image.
         image_counts: How often each image counts.
     """
 
     first: Int[np.ndarray, " image"]
-    images: Int32[np.ndarray, " pair"]
+    num_pairs: int
     num_certain: Int32[np.ndarray, " image"]
     image_counts: Int[np.ndarray, " image"]
 
+    def count(self, marked: Bool[np.ndarray, " pair"]) -> Int32[np.ndarray, " image"]:
+        """Count the marked pairs of each image: by bits, in a third of the time that reduceat takes."""
+        byte, mask = self._places
+        packed = np.packbits(marked)
+        total = np.zeros(len(packed) + 1, dtype=np.int32)
+        np.cumsum(np.bitwise_count(packed), dtype=np.int32, out=total[1:])
+        before = total.take(byte)
+        before += np.bitwise_count(packed.take(byte) & mask)
+        return np.diff(before, append=total[-1])
+
+    def of(
+        self, images: Int[np.ndarray, " wanted"], marked: Bool[np.ndarray, " pair"]
+    ) -> tuple[Int[np.ndarray, " item"], Int[np.ndarray, " item"]]:
+        """List the marked pairs of some images, and the image of each."""
+        begin = self.first.take(images)
+        num_pairs = np.append(self.first, self.num_pairs).take(images + 1) - begin
+        last = np.cumsum(num_pairs)
+        index = np.arange(last[-1] if len(last) else 0)
+        index += np.repeat(begin - (last - num_pairs), num_pairs)
+        found = np.flatnonzero(marked.take(index))
+        return index.take(found), np.repeat(images, num_pairs).take(found)
+
+    @cached_property
+    def _places(self) -> tuple[Int[np.ndarray, " image"], UInt8[np.ndarray, " image"]]:
+        """Give the byte in which each image begins, and the bits in it that are of earlier ones."""
+        return self.first >> 3, (0xFF00 >> (self.first & 7)).astype(np.uint8)
+
     def part(self, first: int, last: int) -> tuple[slice, "Pairs"]:
         """Give some consecutive images, and where their pairs are."""
-        bounds = np.append(self.first, len(self.images))
+        bounds = np.append(self.first, self.num_pairs)
         begin, end = int(bounds[first]), int(bounds[last])
         return slice(begin, end), Pairs(
             first=self.first[first:last] - begin,
-            images=self.images[begin:end],
+            num_pairs=end - begin,
             num_certain=self.num_certain[first:last],
             image_counts=self.image_counts[first:last],
         )
@@ -97,10 +125,17 @@ def _curve(
 ) -> Int[np.ndarray, " weight"]:
     curve = np.zeros(num_steps + 1, dtype=np.int64)
     outranks = start > 0
-    num_outranking = count_marked(outranks, pairs.first)
+    changes = _changes(start, slope, outranks)
+    num_outranking = pairs.count(outranks)
     num_outranking += pairs.num_certain
-    keys = _change_keys(start, slope, outranks, pairs.images, num_outranking, k, num_steps)
-    if len(keys):
+    num_down, num_changes = pairs.count(changes & outranks), pairs.count(changes)
+    least = num_outranking - num_down
+    # Most images stay on one side of k whatever the order of their changes.
+    can_pass = (least < k) & (least + num_changes >= k)
+    index, image = pairs.of(np.flatnonzero(can_pass), changes)
+    if len(index):
+        steps = _first_steps(start.take(index), slope.take(index), num_steps)
+        keys = _keys(image, steps, ~outranks.take(index), num_steps)
         weight, image, change = transitions(keys, num_steps.bit_length() + 1, num_outranking, k)
         np.add.at(curve, weight, change * pairs.image_counts[image])
         np.cumsum(curve, out=curve)
@@ -108,45 +143,27 @@ def _curve(
     return curve
 
 
-def count_marked(
-    marked: Bool[np.ndarray, "*axis pair"], first: Int[np.ndarray, " image"]
-) -> Int32[np.ndarray, "*axis image"]:
-    """Count the marked pairs of images none of which is without pairs.
-
-    Args:
-        marked: Pairs, image by image.
-        first: The first pair of each image.
-    """
-    if not len(first):
-        return np.zeros((*marked.shape[:-1], 0), dtype=np.int32)
-    counts: Int32[np.ndarray, "*axis image"] = np.add.reduceat(
-        marked.view(np.int8), first, axis=-1, dtype=np.int32
-    )
-    return counts
+def _first_steps(
+    start: Float[np.ndarray, " change"], slope: Int32[np.ndarray, " change"], num_steps: int
+) -> Float[np.ndarray, " change"]:
+    """Give the first step of weight after which each change has happened, as the module's text does."""
+    steps = np.floor(start / (slope * -float(WEIGHT_UNITS // num_steps)))
+    steps += 1
+    return steps
 
 
-def _change_keys(
-    start: Float[np.ndarray, " pair"],
-    slope: Int32[np.ndarray, " pair"],
-    outranks: Bool[np.ndarray, " pair"],
-    images: Int32[np.ndarray, " pair"],
-    num_outranking: Int[np.ndarray, " image"],
-    k: int,
+def _keys(
+    image: Int[np.ndarray, " change"],
+    steps: Float[np.ndarray, " change"],
+    upwards: Bool[np.ndarray, " change"],
     num_steps: int,
 ) -> Int[np.ndarray, " change"]:
-    """Pack each change that can matter as image, weight, direction (1: upwards), and sort them."""
-    index = _changes(start, slope, outranks)
-    image, upwards = images.take(index) - images[:1], ~outranks.take(index)
-    kept = np.flatnonzero(matters(image, upwards, num_outranking, k))
-    index, image, upwards = index.take(kept), image.take(kept), upwards.take(kept)
-    weight = np.floor(start.take(index) / (slope.take(index) * -float(WEIGHT_UNITS // num_steps)))
-    weight += 1
+    """Pack image, weight, and direction (1: upwards) of each change into one integer, and sort them."""
     bits = num_steps.bit_length()
-    keys: Int[np.ndarray, " change"] = image.astype(
-        np.int32 if len(num_outranking) << bits < 1 << 30 else np.int64
-    )
+    is_small = (int(image[-1]) + 1) << bits < 1 << 30
+    keys: Int[np.ndarray, " change"] = image.astype(np.int32 if is_small else np.int64)
     keys <<= bits
-    keys |= weight.astype(keys.dtype)
+    keys |= steps.astype(keys.dtype)
     keys <<= 1
     keys |= upwards
     keys.sort()
@@ -157,8 +174,8 @@ def _changes(
     start: Float[np.ndarray, " pair"],
     slope: Int32[np.ndarray, " pair"],
     outranks: Bool[np.ndarray, " pair"],
-) -> Int[np.ndarray, " change"]:
-    """List the pairs that outrank at one end of the weights only."""
+) -> Bool[np.ndarray, " pair"]:
+    """Mark the pairs that outrank at one end of the weights only."""
     changes, bar = np.empty(len(start), dtype=np.bool_), np.empty(min(_BLOCK_PAIRS, len(start)))
     for first in range(0, len(start), _BLOCK_PAIRS):
         part = slice(first, first + _BLOCK_PAIRS)
@@ -166,7 +183,7 @@ def _changes(
         np.multiply(block, -float(WEIGHT_UNITS), out=bar[: len(block)])
         np.greater(start[part], bar[: len(block)], out=changes[part])  # outranks at 1.00
     changes ^= outranks
-    return np.flatnonzero(changes)
+    return changes
 
 
 def matters(

@@ -126,7 +126,7 @@ def test_a_sweep_of_many_pairs_is_shared_by_threads_and_equals_brute_force():
     start = rng.integers(-250_000, 250_000, size=len(images)) + rng.choice([-0.5, 0.5], len(images))
     certain = rng.integers(0, 200, size=len(num_pairs)).astype(np.int32)
     counts = rng.integers(0, 3, size=len(num_pairs))
-    pairs = Pairs(np.cumsum(num_pairs) - num_pairs, images, certain, counts)
+    pairs = Pairs(np.cumsum(num_pairs) - num_pairs, len(images), certain, counts)
     assert len(images) > 2**19
     for k in (1, 5, 150):
         expected = []
