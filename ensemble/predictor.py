@@ -15,9 +15,7 @@ from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 
 from ensemble import metrics
 from ensemble.artifact import (

@@ -9,7 +9,8 @@ from jaxtyping import Int, Shaped
 from ensemble.errors import EmptySplitError, TableError
 from ensemble.search.contested import Columns, ContestedBlock, check_window, contested_pairs
 from ensemble.search.fixed_point import fraction_bits
-from ensemble.search.outranking import OutrankingTable, bounds
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.pairs import bounds
 
 _BLOCK_VALUES = 1 << 18  # of one member: 262 images of 1000 classes; smaller keep threads waiting
 

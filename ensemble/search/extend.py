@@ -13,7 +13,8 @@ from jaxtyping import Float, Int, Int32
 from ensemble.errors import ConfigError, ShapeError, TableError
 from ensemble.search.contested import ContestedBlock, check_window, contested_pairs
 from ensemble.search.fixed_point import fraction_bits, quantise
-from ensemble.search.outranking import OutrankingTable, bounds
+from ensemble.search.outranking import OutrankingTable
+from ensemble.search.pairs import bounds
 
 ReadOld = Callable[[Int[np.ndarray, " image"]], Sequence[Float[np.ndarray, "image class"]]]
 """Gives the log-probabilities of every old member, in pool order, for some images by their index."""

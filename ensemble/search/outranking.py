@@ -35,18 +35,12 @@ from ensemble.search.fixed_point import (
     WEIGHT_UNITS,
     checked_units,
 )
-from ensemble.search.sweep import Pairs, error_curve
+from ensemble.search.pairs import Pairs, bounds
+from ensemble.search.sweep import error_curve
 
 _BLOCK_PAIRS = 1 << 14  # so that a sum over members stays in cache
 _BOXES_KEPT = 2
-_SHARED = (
-    "images",
-    "bias",
-    "num_broken",
-    "_open_images",
-    "_decided",
-    "_member_losses",
-)
+_SHARED = ("images", "bias", "num_broken", "_pairs", "_decided", "_member_losses")
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,17 +265,21 @@ class OutrankingTable:
         others[member] = 0
         others = self.checked(others, k)
         start = self.scores(others) if scores is None else scores
-        slope, pairs, counts = self.differences[member], self._pairs, self._counts
+        pairs, slope = self._pairs, self.differences[member]
+        lost = self._decided[self.num_certain[self._decided] >= k]
+
+        def curve(counts: Int[np.ndarray, " image"]) -> Int[np.ndarray, " weight"]:
+            found = error_curve(start, slope, pairs, counts[pairs.images], k, num_steps)
+            return found + counts[lost].sum()
+
         if not self.num_broken.any():
-            return error_curve(start, slope, pairs, k, num_steps) + self._num_lost(counts, k)
+            return curve(self._counts)
         is_broken = self.is_broken(others)
         breaks = self.broken[:, member] & ~is_broken
-        sound = np.where(is_broken | breaks, 0, counts)
-        pairs = replace(pairs, image_counts=sound[self._open_images[0]])
-        curve = error_curve(start, slope, pairs, k, num_steps) + self._num_lost(sound, k)
-        curve += self.count(is_broken | breaks)
-        curve[0] -= self.count(breaks & (self.num_outranking(start > 0) < k))
-        return curve
+        errors = curve(np.where(is_broken | breaks, 0, self._counts))
+        errors += self.count(is_broken | breaks)
+        errors[0] -= self.count(breaks & (self.num_outranking(start > 0) < k))
+        return errors
 
     def nll(self, units: Int[np.ndarray, " member"]) -> float:
         """Average -log of the label's averaged probability (nats); below 2^-30 it counts as that.
@@ -355,13 +353,8 @@ class OutrankingTable:
 
     def _count(self, marked: Bool[np.ndarray, " pair"]) -> Int32[np.ndarray, " image"]:
         counts = np.zeros(self.num_images, dtype=np.int32)
-        images, _ = self._open_images
-        counts[images] = self._pairs.count(marked)
+        counts[self._pairs.images] = self._pairs.count(marked)
         return counts
-
-    def _num_lost(self, counts: Int[np.ndarray, " image"], k: int) -> int:
-        """Count the images without pairs that are errors whatever the weights."""
-        return int(counts[self._decided[self.num_certain[self._decided] >= k]].sum())
 
     @cached_property
     def _counts(self) -> Int[np.ndarray, " image"]:
@@ -370,19 +363,12 @@ class OutrankingTable:
 
     @cached_property
     def _pairs(self) -> Pairs:
-        images, first = self._open_images
-        return Pairs(first, self.num_pairs, self.num_certain[images], self._counts[images])
+        return Pairs.of(self.indptr, self.num_certain)
 
     @cached_property
     def _decided(self) -> Int[np.ndarray, " image"]:
         """List the images without pairs that some class outranks in any case."""
         return np.flatnonzero((np.diff(self.indptr) == 0) & (self.num_certain > 0))
-
-    @cached_property
-    def _open_images(self) -> tuple[Int[np.ndarray, " open"], Int[np.ndarray, " open"]]:
-        """List the images that have pairs, and the first pair of each."""
-        images = np.flatnonzero(np.diff(self.indptr))
-        return images, self.indptr[images]
 
     def is_broken(self, weights: Int[np.ndarray, " member"]) -> Bool[np.ndarray, " image"]:
         """Tell for each image whether a member with a weight is broken there."""
@@ -412,8 +398,3 @@ class OutrankingTable:
                 f"k = {k}, but the table is boxed for {self.box.k}; use the full one."
             )
         return k
-
-
-def bounds(counts: Int[np.ndarray, " image"]) -> Int[np.ndarray, " bound"]:
-    """Turn pairs for each image into the places where each image's pairs begin."""
-    return np.concatenate([[0], np.cumsum(counts)])

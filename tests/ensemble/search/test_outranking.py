@@ -10,7 +10,8 @@ from ensemble.errors import ConfigError, EmptySplitError, ShapeError, TableError
 from ensemble.search.builder import OutrankingBuilder
 from ensemble.search.fixed_point import MAX_BITS, WEIGHT_UNITS
 from ensemble.search.outranking import OutrankingTable
-from ensemble.search.sweep import Pairs, error_curve
+from ensemble.search.pairs import Pairs, bounds
+from ensemble.search.sweep import error_curve
 
 KINDS = [
     "random",
@@ -126,14 +127,14 @@ def test_a_sweep_of_many_pairs_is_shared_by_threads_and_equals_brute_force():
     start = rng.integers(-250_000, 250_000, size=len(images)) + rng.choice([-0.5, 0.5], len(images))
     certain = rng.integers(0, 200, size=len(num_pairs)).astype(np.int32)
     counts = rng.integers(0, 3, size=len(num_pairs))
-    pairs = Pairs(np.cumsum(num_pairs) - num_pairs, len(images), certain, counts)
+    pairs = Pairs.of(bounds(num_pairs), certain)
     assert len(images) > 2**19
     for k in (1, 5, 150):
         expected = []
         for weight in range(0, WEIGHT_UNITS + 1, 10_000):
             above = np.bincount(images[start + slope * weight > 0], minlength=len(num_pairs))
             expected.append(counts[above + certain >= k].sum())
-        np.testing.assert_array_equal(error_curve(start, slope, pairs, k, 10), expected)
+        np.testing.assert_array_equal(error_curve(start, slope, pairs, counts, k, 10), expected)
 
 
 @given(cuts=st.lists(st.integers(0, 30), max_size=4), threads=st.integers(1, 3), **CASES)

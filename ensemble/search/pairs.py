@@ -1,0 +1,75 @@
+"""Which pairs (image, class) are of which image, and how many of them are marked."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Int, Int32, UInt8
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Where the pairs of each image are, those images left out that have none.
+
+    Attributes:
+        images: These images, ascending.
+        first: The first pair of each.
+        num_certain: Classes that outrank the label whatever the weights, of each.
+        num_pairs: Pairs of all of them.
+    """
+
+    images: Int[np.ndarray, " image"]
+    first: Int[np.ndarray, " image"]
+    num_certain: Int32[np.ndarray, " image"]
+    num_pairs: int
+
+    @classmethod
+    def of(
+        cls, indptr: Int[np.ndarray, " bound"], num_certain: Int32[np.ndarray, " all"]
+    ) -> "Pairs":
+        """Describe pairs indptr[i]:indptr[i + 1] of each image i."""
+        images = np.flatnonzero(np.diff(indptr))
+        return cls(images, indptr[images], num_certain[images], int(indptr[-1]))
+
+    def count(self, marked: Bool[np.ndarray, " pair"]) -> Int32[np.ndarray, " image"]:
+        """Count the marked pairs of each image: by bits, in a third of the time that reduceat takes."""
+        byte, mask = self._places
+        packed = np.packbits(marked)
+        total = np.zeros(len(packed) + 1, dtype=np.int32)
+        np.cumsum(np.bitwise_count(packed), dtype=np.int32, out=total[1:])
+        before = total.take(byte)
+        before += np.bitwise_count(packed.take(byte) & mask)
+        return np.diff(before, append=total[-1])
+
+    def marked(
+        self, images: Int[np.ndarray, " wanted"], marked: Bool[np.ndarray, " pair"]
+    ) -> tuple[Int[np.ndarray, " item"], Int[np.ndarray, " item"]]:
+        """List the marked pairs of some images, by their places here, and the place of each."""
+        begin = self.first.take(images)
+        num_pairs = np.append(self.first, self.num_pairs).take(images + 1) - begin
+        last = np.cumsum(num_pairs)
+        index = np.arange(last[-1] if len(last) else 0)
+        index += np.repeat(begin - (last - num_pairs), num_pairs)
+        found = np.flatnonzero(marked.take(index))
+        return index.take(found), np.repeat(images, num_pairs).take(found)
+
+    @cached_property
+    def _places(self) -> tuple[Int[np.ndarray, " image"], UInt8[np.ndarray, " image"]]:
+        """Give the byte in which each image begins, and the bits in it that are of earlier ones."""
+        return self.first >> 3, (0xFF00 >> (self.first & 7)).astype(np.uint8)
+
+    def part(self, first: int, last: int) -> tuple[slice, "Pairs"]:
+        """Give some consecutive images, and where their pairs are."""
+        bounds = np.append(self.first, self.num_pairs)
+        begin, end = int(bounds[first]), int(bounds[last])
+        return slice(begin, end), Pairs(
+            images=self.images[first:last],
+            first=self.first[first:last] - begin,
+            num_certain=self.num_certain[first:last],
+            num_pairs=end - begin,
+        )
+
+
+def bounds(counts: Int[np.ndarray, " image"]) -> Int[np.ndarray, " bound"]:
+    """Turn pairs for each image into the places where each image's pairs begin."""
+    return np.concatenate([[0], np.cumsum(counts)])
