@@ -34,6 +34,7 @@ from ensemble.search.result import Ensemble
 from ensemble.sources.settings import ImportedSource, RecipeSource
 from ensemble.subclassifiers.fitted import Subclassified
 from ensemble.subclassifiers.label_clusters import check_num_clusters
+from ensemble.table.store import Store
 from ensemble.view_policies import weigh_views
 from jobs.fine_tune import check_imported, judge_on_test, search_and_fine_tune
 from jobs.flow import (
@@ -102,19 +103,18 @@ def run(
             if store is not None:
                 publish_config(store, config)
             progress.keep(folder.progress_json)
-            images, classes = len(splits.search) + len(splits.test), len(splits.test.classes)
-            disk = describe_table(config, table.root, images, classes)
+            size = len(splits.search) + len(splits.test), len(splits.test.classes)
+            disk = describe_table(config, table.root, *size)
             progress.say(f"{disk}; {describe_memory(config)}")
         imported = import_pool(config, index.classes, progress)
         with progress.stage("start Ray"):
             cache = figure_cache(config)
             pool = stack.enter_context(open_pool(config.cluster, config.image_source, cache))
-            planned, _, unknown = draft(config, pool.devices, images, classes)
+            planned, _, unknown = draft(config, pool.devices, *size)
             progress.say(plan_line(planned, not unknown))
             _check_cost(config, {device.kind for device in pool.devices})
-        stack.enter_context(
-            progress.measured(RunMetrics(folder.path.name), lambda: pool.retries_by_name)
-        )
+        metrics = RunMetrics(folder.path.name)
+        stack.enter_context(progress.measured(metrics, lambda: pool.retries_by_name))
         weights = KeptWeights(store) if store is not None else None
         had = (imported, weights, OtherRuns(config, folder))
         job = Job(config, splits, index.sha256, table, pool, progress, *had)
@@ -130,11 +130,15 @@ def run(
             _save_artifact(folder, findings)
             report = _write_report(folder, job, findings, source, clock)
         if store is not None:
-            with progress.stage("publish"):
-                publish_results(store, folder)
-            progress.say(f"published: {store.url}")
+            _publish(store, folder, progress)
         progress.say(_summary(job.counts))
     return report
+
+
+def _publish(store: Store, folder: RunFolder, progress: Progress) -> None:
+    with progress.stage("publish"):
+        publish_results(store, folder)
+    progress.say(f"published: {store.url}")
 
 
 def _write_report(

@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ensemble.subclassifiers.plan import LabelPlan
+
 LOG_WIDTH = 120
 
 app = typer.Typer(no_args_is_help=True, help="Sub-classifiers over label clusters.")
@@ -94,18 +96,13 @@ def examine(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         "notes": [note] if note else [],
         "classes": list(run.splits.search.classes),
         "worth_it": best.num_clusters if best else None,
-        "plans": [
-            asdict(found)
-            | {
-                "promise": found.promise,
-                "clusters": [
-                    asdict(cluster) | {"is_worth_it": cluster.is_worth_it}
-                    for cluster in found.clusters
-                ],
-            }
-            for found in plans
-        ],
+        "plans": [_described(found) for found in plans],
     }
+
+
+def _described(plan: "LabelPlan") -> dict[str, Any]:
+    clusters = [asdict(cluster) | {"is_worth_it": cluster.is_worth_it} for cluster in plan.clusters]
+    return asdict(plan) | {"promise": plan.promise, "clusters": clusters}
 
 
 def show(found: dict[str, Any], console: "Console") -> None:
