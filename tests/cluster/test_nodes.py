@@ -69,7 +69,6 @@ def _config(count: int, **settings: object) -> ClusterConfig:
 
 @contextmanager
 def _start(monkeypatch: pytest.MonkeyPatch, **system: object) -> Iterator[Cluster]:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     health = {
         "health_check_initial_delay_ms": 0,
         "health_check_period_ms": 1000,
