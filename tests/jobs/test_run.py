@@ -139,5 +139,6 @@ def test_the_artifact_predicts_what_the_report_says(first: Path) -> None:
     assert int((prediction.answers != test.labels).sum()) == report.chosen.score.top1_errors
     np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert report.calibration is not None
+    assert report.calibration.test_nll_before == pytest.approx(report.chosen.score.nll, rel=1e-9)
     nll = metrics.nll(prediction.probabilities, test.labels)
     assert nll == pytest.approx(report.calibration.test_nll_after, rel=1e-5)
