@@ -1,13 +1,17 @@
 """What `ensemble.json` of an artifact says, as values."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
 from ensemble.config import Config
+from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.members import Precision
 from ensemble.subclassifiers.settings import GateKind, RoutingKind
 from ensemble.view_settings import Views
+
+PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class MemberEntry(Config):
@@ -20,6 +24,8 @@ class MemberEntry(Config):
     views: Views
     precision: Precision = "float32"
     """Of its weights and activations; version 1 does not say it, and predicts in float32."""
+    temperature: PositiveFinite = 1.0
+    """Of its probabilities in the average."""
 
 
 class SubclassifierEntry(Config):
@@ -63,7 +69,7 @@ class ArtifactDocument(Config):
     members: tuple[MemberEntry, ...] = Field(min_length=1)
     routing: RoutingEntry | None = None
     fallbacks: tuple[FallbackEntry, ...] = ()
-    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    temperature: PositiveFinite = 1.0
     """Of the probabilities that it answers with; the order of classes does not depend on it."""
 
     @property
@@ -83,3 +89,37 @@ class ArtifactDocument(Config):
                     f"other members of {sorted(names)}."
                 )
         return self
+
+
+def document_without(document: ArtifactDocument, name: str) -> ArtifactDocument:
+    """Leave a member out, and give the others the weights found for its loss.
+
+    Raises:
+        UnknownNameError: There is no such member.
+        CheckpointError: There are no weights for its loss.
+    """
+    weights = weights_without(
+        name,
+        [entry.name for entry in document.members],
+        {fallback.missing: fallback.weight_units for fallback in document.fallbacks},
+    )
+    members = tuple(
+        entry.model_copy(update={"weight_units": weights[entry.name]})
+        for entry in document.members
+        if entry.name in weights
+    )
+    return document.model_copy(update={"members": members, "fallbacks": ()})
+
+
+def weights_without(
+    name: str, names: Sequence[str], fallbacks: Mapping[str, Mapping[str, int]]
+) -> Mapping[str, int]:
+    """Give the weights of the others, units; raises as `document_without` does."""
+    if name not in names:
+        raise UnknownNameError.of("member of the ensemble", name, names)
+    if name not in fallbacks:
+        raise CheckpointError(
+            f"the ensemble of {', '.join(names)} has no weights for the loss of {name!r}. They "
+            "are found by a run that selects two members or more; run it again."
+        )
+    return fallbacks[name]

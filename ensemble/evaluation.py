@@ -1,13 +1,13 @@
 """How predictors do on images that nothing was fitted on: one pass over the table, a window at a time."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from ensemble import metrics
-from ensemble.calibration import Temperature, at_temperature, calibrate
+from ensemble.calibration import Temperature, apply_temperature, at_temperature, calibrate
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
 from ensemble.members import Member
@@ -97,13 +97,20 @@ class FittedRouting:
     units: Int[np.ndarray, "member"]
 
 
+def said(
+    table: LogitTable, member: Member, image_ids: Sequence[str] | Shaped[np.ndarray, "image"]
+) -> Float[np.ndarray, "image class"]:
+    """Log-probabilities of a member at its temperature."""
+    return apply_temperature(table.read(member.column, image_ids), member.temperature)
+
+
 def windows(
     table: LogitTable, members: Sequence[Member], images: ImageIndex
 ) -> Iterator[tuple[list[Float[np.ndarray, "image class"]], Int[np.ndarray, "image"]]]:
-    """Log-probabilities of each member and labels, for a bounded number of images at a time."""
+    """What each member said and labels, for a bounded number of images at a time."""
     for start in range(0, len(images), WINDOW_IMAGES):
         ids = images.image_ids[start : start + WINDOW_IMAGES]
-        rows = [table.read(member.column, ids) for member in members]
+        rows = [said(table, member, ids) for member in members]
         yield rows, images.labels[start : start + WINDOW_IMAGES]
 
 
@@ -212,6 +219,34 @@ def final_probabilities(
         yield answer(part.base, part.subs, routing, is_routed(part.base, routing)), part.labels
 
 
+def calibrate_members(
+    table: LogitTable, members: Sequence[Member], images: ImageIndex, seed: int
+) -> tuple[Member, ...]:
+    """Give each member the temperature that suits some images; 1.0 where none helps.
+
+    Args:
+        table: With their rows.
+        members: The pool.
+        images: Of the search split; of more than 5,000, as many at random.
+        seed: Of the folds and of that choice.
+    """
+    images = _few(images, seed)
+    if len(images) < 2:
+        return tuple(members)
+    return tuple(
+        replace(member, temperature=calibrate(rows, images.labels, seed).value)
+        for member in members
+        for rows in (table.read(member.column, images.image_ids),)
+    )
+
+
+def _few(images: ImageIndex, seed: int) -> ImageIndex:
+    if len(images) <= _CALIBRATION_IMAGES:
+        return images
+    chosen = np.random.default_rng(seed).permutation(len(images))[:_CALIBRATION_IMAGES]
+    return images.take(np.sort(chosen))
+
+
 @dataclass(frozen=True)
 class CalibrationOnTest:
     """A temperature for an ensemble's answers, and what it does where it was not fitted.
@@ -248,11 +283,9 @@ def calibrate_answers(
     Returns:
         None where fewer than two search images can be used.
     """
+    search = _few(search, seed)
     if len(search) < 2:
         return None
-    if len(search) > _CALIBRATION_IMAGES:
-        chosen = np.random.default_rng(seed).permutation(len(search))[:_CALIBRATION_IMAGES]
-        search = search.take(np.sort(chosen))
     fitted_on = list(final_probabilities(table, members, search, *answering))
     probabilities = np.concatenate([part for part, _ in fitted_on])
     labels = np.concatenate([part for _, part in fitted_on])

@@ -131,6 +131,8 @@ class Member:
         data_sha256: Identity of the image index that its column is about.
         seed: Of its training; none if somebody else trained it.
         precision: Of its weights and activations when it predicts.
+        temperature: Of its probabilities in an average; no part of its identity, since its column
+            holds them as they are.
     """
 
     name: str
@@ -145,6 +147,7 @@ class Member:
     data_sha256: str
     seed: int | None = None
     precision: Precision = "float32"
+    temperature: float = 1.0
 
     @cached_property
     def column(self) -> str:

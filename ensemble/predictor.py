@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,10 +24,12 @@ from ensemble.artifact import (
     MemberEntry,
     RoutingEntry,
     SubclassifierEntry,
+    document_without,
+    weights_without,
 )
-from ensemble.calibration import at_temperature
+from ensemble.calibration import apply_temperature, at_temperature
 from ensemble.config import S3_SCHEME
-from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
+from ensemble.errors import CheckpointError, ShapeError
 from ensemble.evaluation import FittedRouting
 from ensemble.fetch import FetchedFolder
 from ensemble.images.shard import ImageShard
@@ -90,6 +92,7 @@ def save(
             weight_units=int(weight),
             views=member.views,
             precision=member.precision,
+            temperature=member.temperature,
         )
         for member, weight in zip(members, units, strict=True)
         if weight
@@ -153,43 +156,19 @@ def _read_document(folder: Path, without: str | None) -> ArtifactDocument:
         ) from error
     except ValidationError as error:
         raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
-    return document if without is None else _without(document, without)
-
-
-def _without(document: ArtifactDocument, name: str) -> ArtifactDocument:
-    """Leave a member out, and give the others the weights found for its loss."""
-    weights = _weights_without(
-        name,
-        [entry.name for entry in document.members],
-        {fallback.missing: fallback.weight_units for fallback in document.fallbacks},
-    )
-    members = tuple(
-        entry.model_copy(update={"weight_units": weights[entry.name]})
-        for entry in document.members
-        if entry.name in weights
-    )
-    return document.model_copy(update={"members": members, "fallbacks": ()})
-
-
-def _weights_without(
-    name: str, names: Sequence[str], fallbacks: Mapping[str, Mapping[str, int]]
-) -> Mapping[str, int]:
-    if name not in names:
-        raise UnknownNameError.of("member of the ensemble", name, names)
-    if name not in fallbacks:
-        raise CheckpointError(
-            f"the ensemble of {', '.join(names)} has no weights for the loss of {name!r}. They "
-            "are found by a run that selects two members or more; run it again."
-        )
-    return fallbacks[name]
+    return document if without is None else document_without(document, without)
 
 
 def _load(folder: Path, trust_code: bool, without: str | None) -> "Predictor":
     document = _read_document(folder, without)
     outputs = tuple(range(len(document.classes)))
-    members = tuple(
+    loaded = (
         _load_member(folder, entry.name, entry, outputs, document.data_sha256, trust_code)
         for entry in document.members
+    )
+    members = tuple(
+        replace(member, temperature=entry.temperature)
+        for member, entry in zip(loaded, document.members, strict=True)
     )
     units = np.array([entry.weight_units for entry in document.members])
     routing = _load_routing(folder, document, units, trust_code) if document.routing else None
@@ -259,7 +238,7 @@ class Predictor:
             CheckpointError: The artifact has no weights for its loss.
         """
         names = [member.name for member in self.members]
-        weights = _weights_without(name, names, self._fallbacks)
+        weights = weights_without(name, names, self._fallbacks)
         left = copy(self)
         left.members = tuple(member for member in self.members if member.name in weights)
         left._units = np.array([weights[member.name] for member in left.members])
@@ -302,9 +281,13 @@ class Predictor:
         shard = ImageShard.pack([str(i) for i in range(len(images))], list(images))
         resized = ResizedShard(shard, cpu)
         networks = [self._networks[member.weights_sha256, member.precision] for member in members]
-        return [
-            predict(network, member, shard, cpu, resized).log_probabilities
+        blocks = [
+            predict(network, member, shard, cpu, resized)
             for network, member in zip(networks, members, strict=True)
+        ]
+        return [
+            apply_temperature(block.log_probabilities, member.temperature)
+            for block, member in zip(blocks, members, strict=True)
         ]
 
 

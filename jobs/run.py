@@ -16,7 +16,12 @@ from cluster.metrics import RunMetrics
 from cluster.pool import open_pool
 from ensemble import predictor
 from ensemble.errors import ConfigError
-from ensemble.evaluation import StreamingOutranking, calibrate_answers, evaluate
+from ensemble.evaluation import (
+    StreamingOutranking,
+    calibrate_answers,
+    calibrate_members,
+    evaluate,
+)
 from ensemble.images.shard import BadImage
 from ensemble.images.sources import Source, open_source
 from ensemble.images.split import Splits, split
@@ -123,6 +128,11 @@ def run(
         outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
         fill_table(job, "predict", members, outranking)
         bad = drop_bad_images(job, members, allow_partial)
+        if config.temperature:
+            with progress.stage("temperatures"):
+                images = job.splits.search
+                members = calibrate_members(table, members, images, config.seed)
+                outranking = StreamingOutranking(table, members, images, len(images))
         fitted = search_and_fine_tune(job, members, outranking)
         with progress.stage("evaluate"):
             findings = _evaluate(job, members, bad, *fitted)

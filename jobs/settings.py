@@ -74,6 +74,8 @@ class RunConfig(Config):
     """Where published weights are looked for, and what is trusted; changes no result."""
     search: SearchConfig = SearchConfig()
     """How weights are found."""
+    temperature: bool = False
+    """Average members at temperatures, each of which lowers its NLL on held-out search images."""
     subclassifiers: SubclassifiersConfig | None = None
     """Sub-classifiers over label clusters; none are made if not set."""
     report: ReportConfig = ReportConfig()
@@ -123,6 +125,8 @@ class RunConfig(Config):
     def identity(self) -> str:
         """SHA-256 of every setting that a result depends on."""
         exclude = {"images": {"source": ACCESS_ONLY}} | dict.fromkeys(EXECUTION_ONLY, True)
+        if not self.temperature:  # runs that know of no such setting go on
+            exclude["temperature"] = True
         return fingerprint(self.model_dump(mode="json", exclude=exclude))
 
     @property

@@ -177,6 +177,7 @@ def _search(findings: Findings) -> weights_document.Search:
     if outranking.differences.size <= MAX_RESAMPLED_NUMBERS:
         stability = bootstrap(outranking, ensemble, settings, STABILITY_RESAMPLES, settings.seed)
     families = {member.name: member.architecture for member in findings.members}
+    temperatures = {m.name: m.temperature for m in findings.members if m.temperature != 1.0}
     reasons = explain(outranking, ensemble, settings)
     on_test = [findings.test[frontier_key(i)] for i in range(len(findings.frontier))]
     return weights_document.Search(
@@ -195,7 +196,7 @@ def _search(findings: Findings) -> weights_document.Search:
         ),
         tied_images=outranking.num_ties(ensemble.units, ensemble.k),
         warnings=warnings(outranking, ensemble),
-        members=member_lines(reasons, stability, families, settings.costs, {}),
+        members=member_lines(reasons, stability, families, settings.costs, temperatures),
         stability=stability_summary(stability),
         cost_unit=findings.cost_unit,
         max_cost=settings.max_cost,

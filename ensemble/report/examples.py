@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from ensemble import metrics
-from ensemble.evaluation import FittedRouting, Outcome
+from ensemble.evaluation import FittedRouting, Outcome, said
 from ensemble.images.index import ImageIndex
 from ensemble.members import Member
 from ensemble.report import document
@@ -97,7 +97,7 @@ def _probabilities(
     units: Int[np.ndarray, "member"],
     routing: FittedRouting | None,
 ) -> Float[np.ndarray, "class"]:
-    base = metrics.average([table.read(m.column, [image_id]) for m in members], units)
+    base = metrics.average([said(table, m, [image_id]) for m in members], units)
     if routing is None:
         return base[0]
     subs = {

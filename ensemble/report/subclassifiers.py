@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ensemble import metrics
-from ensemble.evaluation import Outcome, within_cluster
+from ensemble.evaluation import Outcome, said, within_cluster
 from ensemble.images.split import Splits
 from ensemble.members import Member
 from ensemble.report import subclassifiers_document as document
@@ -247,7 +247,7 @@ def _example(
     decode: Callable[[str], np.ndarray],
 ) -> document.RoutedExample:
     image_id, fitted = str(splits.test.image_ids[row]), routed.fitted
-    rows = [table.read(member.column, [image_id]) for member in members]
+    rows = [said(table, member, [image_id]) for member in members]
     base = metrics.average(rows, fitted.units)
     clusters, gate = fitted.routing.clusters, fitted.routing.gate
     # Of several label clusters that answer, the likeliest one that has a sub-classifier.

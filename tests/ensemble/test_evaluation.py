@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble import metrics
-from ensemble.calibration import at_temperature, calibrate
+from ensemble.calibration import apply_temperature, at_temperature, calibrate
 from ensemble.errors import EmptySplitError
 from ensemble.evaluation import (
     WINDOW_IMAGES,
@@ -17,6 +17,7 @@ from ensemble.evaluation import (
     StreamingOutranking,
     build_outranking,
     calibrate_answers,
+    calibrate_members,
     evaluate,
     evaluate_routed,
     gather_evidence,
@@ -239,11 +240,33 @@ def test_a_temperature_is_fitted_on_what_is_said_in_the_end_and_judged_elsewhere
         assert found.nll_after < found.nll_before
 
 
+def test_members_are_averaged_at_their_temperatures_everywhere(
+    table: LogitTable, members: tuple[Member, ...]
+) -> None:
+    whole = images()
+    search, test = whole.take(np.arange(900)), whole.take(np.arange(900, NUM_IMAGES))
+    calibrated = calibrate_members(table, members, search, seed=2)
+    for member, before in zip(calibrated, members, strict=True):
+        rows = table.read(before.column, search.image_ids)
+        assert member.temperature == calibrate(rows, search.labels, 2).value != 1.0
+        assert member.column == before.column
+    rows = [
+        apply_temperature(table.read(m.column, test.image_ids), m.temperature) for m in calibrated
+    ]
+    expected = Outcome.of(metrics.average(rows, WEIGHTS), test.labels)
+    found = evaluate(table, calibrated, test, {"ensemble": WEIGHTS})
+    assert same(found["ensemble"], expected)
+    assert not same(evaluate(table, members, test, {"ensemble": WEIGHTS})["ensemble"], expected)
+    outranking = build_outranking(table, calibrated, test)
+    assert outranking.errors(WEIGHTS * 1000, 1) == expected.errors(1)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_no_temperature_is_fitted_on_fewer_than_two_images(
     table: LogitTable, members: tuple[Member, ...], count: int
 ) -> None:
     search = images().take(np.arange(count))
+    assert calibrate_members(table, members, search, 0) == members
     assert calibrate_answers(table, members, search, images(), (WEIGHTS, None), 0) is None
 
 

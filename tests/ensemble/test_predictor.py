@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ensemble import metrics, predictor
 from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
-from ensemble.evaluation import FittedRouting, Outcome, evaluate_routed
+from ensemble.evaluation import FittedRouting, Outcome, evaluate_routed, said
 from ensemble.forward import Forward
 from ensemble.images.shard import ImageShard, plan_shards
 from ensemble.members import in_precision
@@ -122,9 +122,30 @@ def test_probabilities_are_at_the_temperature_of_the_artifact_and_answers_are_no
     assert np.array_equal(hot.routed, without.routed)
 
 
+def test_members_answer_at_the_temperatures_that_they_had_in_the_run(
+    tiny_run: Any, saved: Saved, tmp_path: Path
+) -> None:
+    first, second = tiny_run.members
+    members = (replace(first, temperature=1.5), second)
+    ids = tiny_run.splits.test.image_ids
+    expected = metrics.average([said(tiny_run.table, m, ids) for m in members], WEIGHTS)
+    assert not np.array_equal(expected, saved.base)
+    predictor.save(tmp_path / "members", members, WEIGHTS, CLASSES, "paper")
+    loaded = predictor.load(tmp_path / "members")
+    found = loaded.predict(tiny_run.pixels(ids.tolist()))
+    assert found.probabilities.tobytes() == expected.tobytes()
+    assert [member.temperature for member in loaded.members] == [1.5, 1.0]
+
+
 @pytest.mark.parametrize("temperature", ["0.0", "-1.0", "Infinity"])
-def test_a_temperature_that_is_none_is_refused(copy: Path, temperature: str) -> None:
-    edit(copy, '"temperature": 1.0', f'"temperature": {temperature}')
+@pytest.mark.parametrize("whose", ["members", "all"])
+def test_a_temperature_that_is_none_is_refused(copy: Path, whose: str, temperature: str) -> None:
+    document = copy / "ensemble.json"
+    content = json.loads(document.read_text())
+    changed = content["members"][0] if whose == "members" else content
+    assert changed["temperature"] == 1.0
+    changed["temperature"] = float(temperature)
+    document.write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="temperature"):
         predictor.load(copy)
 

@@ -126,16 +126,36 @@ def test_an_interrupted_run_goes_on_and_other_hosts_and_shards_change_nothing(
 
 
 def test_the_artifact_predicts_what_the_report_says(first: Path) -> None:
-    report = _report(first)
+    _predicts_what_the_report_says(first)
+
+
+def test_members_at_temperatures_cost_no_pass_and_are_in_the_artifact(
+    first: Path, command: Command, tiny_config: Path
+) -> None:
+    words = ("temperature=true", "name=tempered")
+    done = command("run", tiny_config, *words, cwd=first.parents[1])
+    assert done.returncode == 0, done.stderr
+    assert "; 0 forward passes" in done.stdout
+    tempered = first.with_name("tempered")
+    _predicts_what_the_report_says(tempered)
+    told = {m.name: m.temperature for m in _report(tempered).search.members}
+    document = json.loads((tempered / "ensemble" / "ensemble.json").read_text())
+    kept = {m["name"]: m["temperature"] for m in document["members"] if m["temperature"] != 1}
+    assert kept
+    assert kept == {name: told[name] for name in kept}
+
+
+def _predicts_what_the_report_says(run: Path) -> None:
+    report = _report(run)
     digits = open_source(DigitsConfig())
     index = digits.index()
-    config = json.loads((first / "config.json").read_text())
+    config = json.loads((run / "config.json").read_text())
     from ensemble.images.settings import SplitConfig
     from ensemble.images.split import split
 
     test = split(index, SplitConfig(**config["images"]["split"]), config["seed"]).test
     pixels = np.stack([digits.decode(str(image_id)) for image_id in test.image_ids])
-    prediction = predictor.load(first / "ensemble").predict(pixels)
+    prediction = predictor.load(run / "ensemble").predict(pixels)
     assert int((prediction.answers != test.labels).sum()) == report.chosen.score.top1_errors
     np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert report.calibration is not None
