@@ -229,15 +229,18 @@ def calibrate_members(
         members: The pool.
         images: Of the search split; of more than 5,000, as many at random.
         seed: Of the folds and of that choice.
+
+    Raises:
+        EmptySplitError: A member has fewer than two rows without NaN.
     """
     images = _few(images, seed)
     if len(images) < 2:
         return tuple(members)
-    return tuple(
-        replace(member, temperature=calibrate(rows, images.labels, seed).value)
-        for member in members
-        for rows in (table.read(member.column, images.image_ids),)
-    )
+
+    def fitted(member: Member) -> float:
+        return calibrate(table.read(member.column, images.image_ids), images.labels, seed).value
+
+    return tuple(replace(member, temperature=fitted(member)) for member in members)
 
 
 def _few(images: ImageIndex, seed: int) -> ImageIndex:

@@ -124,15 +124,7 @@ def run(
         had = (imported, weights, OtherRuns(config, folder))
         job = Job(config, splits, index.sha256, table, pool, progress, *had)
         check_imported(job)
-        members = train_pool(job)
-        outranking = StreamingOutranking(table, members, splits.search, config.cluster.shard_images)
-        fill_table(job, "predict", members, outranking)
-        bad = drop_bad_images(job, members, allow_partial)
-        if config.temperature:
-            with progress.stage("temperatures"):
-                images = job.splits.search
-                members = calibrate_members(table, members, images, config.seed)
-                outranking = StreamingOutranking(table, members, images, len(images))
+        members, bad, outranking = _predict(job, train_pool(job), allow_partial)
         fitted = search_and_fine_tune(job, members, outranking)
         with progress.stage("evaluate"):
             findings = _evaluate(job, members, bad, *fitted)
@@ -143,6 +135,23 @@ def run(
             _publish(store, folder, progress)
         progress.say(_summary(job.counts))
     return report
+
+
+def _predict(
+    job: Job, members: tuple[Member, ...], allow_partial: bool
+) -> tuple[tuple[Member, ...], tuple[BadImage, ...], StreamingOutranking]:
+    """Fill the table; give the members at their temperatures, and what is left out."""
+    table, shard_images = job.table, job.config.cluster.shard_images
+    if not job.config.temperature:
+        outranking = StreamingOutranking(table, members, job.splits.search, shard_images)
+        fill_table(job, "predict", members, outranking)
+        return members, drop_bad_images(job, members, allow_partial), outranking
+    fill_table(job, "predict", members)
+    bad = drop_bad_images(job, members, allow_partial)
+    search = job.splits.search
+    with job.progress.stage("temperatures"):
+        members = calibrate_members(table, members, search, job.config.seed)
+    return members, bad, StreamingOutranking(table, members, search, shard_images)
 
 
 def _publish(store: Store, folder: RunFolder, progress: Progress) -> None:

@@ -46,12 +46,16 @@ class Pairs:
     ) -> tuple[Int[np.ndarray, " item"], Int[np.ndarray, " item"]]:
         """List the marked pairs of some images, by their places here, and the place of each."""
         begin = self.first.take(images)
-        num_pairs = np.append(self.first, self.num_pairs).take(images + 1) - begin
+        num_pairs = self._bounds.take(images + 1) - begin
         last = np.cumsum(num_pairs)
         index = np.arange(last[-1] if len(last) else 0)
         index += np.repeat(begin - (last - num_pairs), num_pairs)
         found = np.flatnonzero(marked.take(index))
         return index.take(found), np.repeat(images, num_pairs).take(found)
+
+    @cached_property
+    def _bounds(self) -> Int[np.ndarray, " bound"]:
+        return np.append(self.first, self.num_pairs)
 
     @cached_property
     def _places(self) -> tuple[Int[np.ndarray, " image"], UInt8[np.ndarray, " image"]]:
@@ -60,8 +64,7 @@ class Pairs:
 
     def part(self, first: int, last: int) -> tuple[slice, "Pairs"]:
         """Give some consecutive images, and where their pairs are."""
-        bounds = np.append(self.first, self.num_pairs)
-        begin, end = int(bounds[first]), int(bounds[last])
+        begin, end = (int(self._bounds[at]) for at in (first, last))
         return slice(begin, end), Pairs(
             images=self.images[first:last],
             first=self.first[first:last] - begin,

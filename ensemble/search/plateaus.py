@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
-from ensemble.search.sweep import matters, transitions
+from ensemble.search.sweep import transitions
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +104,20 @@ class Line:
         if high is not None:
             end = self.start + self.slope * float(high - self.low)
         index = np.flatnonzero(outranks != (end > 0))
-        down = np.bincount(self.images[index[outranks[index]]], minlength=len(self.image_counts))
-        if self.image_counts[self.num_outranking - down >= self.k].sum() > at_most:
+        changes = self._count(index)
+        least = self.num_outranking - self._count(index[outranks[index]])
+        if self.image_counts[least >= self.k].sum() > at_most:
             return None
         errors = int(self.image_counts[self.num_outranking >= self.k].sum())
-        index = index[matters(self.images[index], ~outranks[index], self.num_outranking, self.k)]
+        # Most images stay on one side of k whatever the order of their changes.
+        can_pass = (least < self.k) & (least + changes >= self.k)
+        index = index[can_pass[self.images[index]]]
         if not len(index):
             return Plateaus(np.array([self.low]), np.array([last]), np.array([errors]))
         return self._between_changes(index, ~outranks[index], errors, last)
+
+    def _count(self, index: Int[np.ndarray, " change"]) -> Int[np.ndarray, " image"]:
+        return np.bincount(self.images[index], minlength=len(self.image_counts))
 
     def _between_changes(
         self,

@@ -134,31 +134,6 @@ def _changes(
     return changes
 
 
-def matters(
-    images: Int[np.ndarray, " change"],
-    upwards: Bool[np.ndarray, " change"],
-    num_outranking: Int[np.ndarray, " image"],
-    k: int,
-) -> Bool[np.ndarray, " change"]:
-    """Mark changes of images that can pass k; most stay on one side whatever the order of theirs.
-
-    Args:
-        images: Image of each change, ascending.
-        upwards: Whether a class begins to outrank the label.
-        num_outranking: Classes that do before all changes.
-        k: The error is top-k.
-    """
-    # Takes and running sums: the loops of reduceat and repeat cost more where runs are short.
-    starts = _starts(images)
-    first, run = np.flatnonzero(starts), np.cumsum(starts, dtype=np.int32)
-    length = np.diff(first, append=len(images))
-    most = np.cumsum(upwards, dtype=np.int32).take(first + (length - 1))
-    most[1:] -= most[:-1].copy()
-    most += num_outranking.take(images.take(first))
-    can_pass: Bool[np.ndarray, " change"] = ((most >= k) & (most - length < k)).take(run - 1)
-    return can_pass
-
-
 def transitions(
     keys: Int[np.ndarray, " change"], bits: int, num_outranking: Int[np.ndarray, " image"], k: int
 ) -> tuple[
