@@ -7,12 +7,18 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from ensemble.errors import EmptySplitError, TableError
-from ensemble.search.contested import Columns, ContestedBlock, check_window, contested_pairs
+from ensemble.search.contested import (
+    Columns,
+    ContestedBlock,
+    Window,
+    check_window,
+    contested_pairs,
+)
 from ensemble.search.fixed_point import fraction_bits
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.pairs import bounds
 
-_BLOCK_VALUES = 1 << 18  # of one member: 262 images of 1000 classes; smaller keep threads waiting
+_BLOCK_VALUES = 1 << 19  # of one member: 524 images of 1000 classes; smaller keep threads waiting
 
 
 class OutrankingBuilder:
@@ -29,6 +35,7 @@ class OutrankingBuilder:
         self._bits = fraction_bits(len(self._member_names))
         self._labels: list[Int[np.ndarray, " image"]] = []
         self._blocks: list[ContestedBlock] = []
+        self._windows: list[Window] = []  # those that no thread is using
         self._num_classes = 0
 
     def add(self, log_probabilities: Columns, labels: Shaped[np.ndarray, " label"]) -> None:
@@ -46,15 +53,27 @@ class OutrankingBuilder:
         columns = list(log_probabilities)
         self._num_classes = check_window(columns, labels, self._member_names, self._num_classes)
         labels = labels.astype(np.int64)
-        num_images = max(1, _BLOCK_VALUES // self._num_classes)
+        share = -(-len(labels) // self._threads)
+        num_images = max(1, min(share, _BLOCK_VALUES // self._num_classes))
+        starts = iter(range(0, len(labels), num_images))  # each thread takes the next from it
+        found: dict[int, ContestedBlock] = {}
 
-        def read(first: int) -> ContestedBlock:
-            part = slice(first, first + num_images)
-            return contested_pairs([column[part] for column in columns], labels[part], self._bits)
+        def read() -> None:
+            window = self._windows.pop() if self._windows else Window.of(columns)
+            if not window.is_for(columns):
+                window = Window.of(columns)
+            for first in starts:
+                part = slice(first, first + num_images)
+                block = [column[part] for column in columns]
+                found[first] = contested_pairs(block, labels[part], self._bits, window)
+            self._windows.append(window)
 
-        starts = range(0, len(labels), num_images)
-        with ThreadPoolExecutor(self._threads) as pool:
-            self._blocks += pool.map(read, starts)
+        with ThreadPoolExecutor(max(1, self._threads - 1)) as pool:
+            others = [pool.submit(read) for _ in range(self._threads - 1)]
+            read()
+            for other in others:
+                other.result()
+        self._blocks += [found[first] for first in sorted(found)]
         self._labels.append(labels)
 
     def finish(self) -> OutrankingTable:

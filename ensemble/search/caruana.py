@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, Num
+from jaxtyping import Float, Int, Int32
 
 from ensemble.search.config import SearchConfig
 from ensemble.search.fixed_point import WEIGHT_UNITS
@@ -24,11 +24,15 @@ from ensemble.search.limits import Limits
 from ensemble.search.one_weight import as_counted, mean_loss
 from ensemble.search.order import by_objective
 from ensemble.search.outranking import OutrankingTable
+from ensemble.search.pairs import Pairs
 from ensemble.search.result import Ensemble, SearchStep
 from ensemble.search.state import Loss, finish, late_note, loss
+from ensemble.search.sweep import outranks_at
 
 _FAR = 7  # what this many times the votes so far can turn is picked out of the whole table,
 _NEAR = 3  # and out of that what this part of the votes so far can turn
+_BLOCK_PAIRS = 1 << 15  # so that all members' stay in cache
+_LARGEST = np.iinfo(np.int32).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +42,8 @@ class _Problem:
     table: OutrankingTable
     config: SearchConfig
     limits: Limits
-    highest: Int32[np.ndarray, " pair"]
-    lowest: Int32[np.ndarray, " pair"]
+    highest: Float[np.ndarray, " pair"]
+    lowest: Float[np.ndarray, " pair"]
     counts: Int[np.ndarray, " image"]
 
 
@@ -51,92 +55,85 @@ class _Open:
         differences: Of these pairs.
         highest: The largest of them over members.
         lowest: The smallest.
-        scores: Of these pairs, kept up to date with the votes.
-        images: Images that have such pairs, ascending.
-        num_pairs: Pairs of each image.
-        first: The first pair of each image.
-        least: Classes that outrank the label whatever comes, of each image.
+        scores: Of these pairs.
+        votes: The votes that are in the scores.
+        pairs: Whose they are, and how many classes outrank the label whatever comes.
         counts: How often each image counts.
         errors: Images that are errors whatever comes.
-        votes_left: After so many votes all this is out of date.
+        until: When there are so many votes, all this is out of date.
     """
 
-    differences: Num[np.ndarray, "member pair"]
-    highest: Int32[np.ndarray, " pair"]
-    lowest: Int32[np.ndarray, " pair"]
+    differences: Int32[np.ndarray, "member pair"]
+    highest: Float[np.ndarray, " pair"]
+    lowest: Float[np.ndarray, " pair"]
     scores: Float[np.ndarray, " pair"]
-    images: Int[np.ndarray, " image"]
-    num_pairs: Int[np.ndarray, " image"]
-    first: Int[np.ndarray, " image"]
-    least: Int[np.ndarray, " image"]
+    votes: Int[np.ndarray, " member"]
+    pairs: Pairs
     counts: Int[np.ndarray, " image"]
     errors: int
-    votes_left: float
+    until: float
 
     @classmethod
     def whole(cls, problem: "_Problem") -> "_Open":
         """Leave everything open, whatever comes; nobody has a vote."""
         table = problem.table
-        num_pairs = np.diff(table.indptr)
-        images = np.flatnonzero(num_pairs)
-        closed = (num_pairs == 0) & (table.num_certain >= problem.config.error_k)
+        pairs = Pairs.of(table.indptr, table.num_certain)
+        closed = (np.diff(table.indptr) == 0) & (table.num_certain >= problem.config.error_k)
         return cls(
             differences=table.differences,
             highest=problem.highest,
             lowest=problem.lowest,
             scores=np.array(table.bias),
-            images=images,
-            num_pairs=num_pairs[images],
-            first=table.indptr[images],
-            least=table.num_certain[images],
-            counts=problem.counts[images],
+            votes=np.zeros(table.num_members, dtype=np.int64),
+            pairs=pairs,
+            counts=problem.counts[pairs.images],
             errors=int(problem.counts[closed].sum()),
-            votes_left=np.inf,
+            until=np.inf,
         )
 
-    def add(self, member: int, votes: int = 1) -> None:
-        self.votes_left -= votes
-        if self.votes_left > 0:
+    def update(self, votes: Int[np.ndarray, " member"]) -> None:
+        """Bring the scores up to date with the votes."""
+        more = votes - self.votes
+        for member in np.flatnonzero(more).tolist():
             change = self.differences[member]
-            self.scores += change if votes == 1 else change * float(votes)
+            self.scores += change if more[member] == 1 else change * float(more[member])
+        self.votes = votes.copy()
 
-    def narrow(self, num_votes: float, k: int, dtype: type[np.generic]) -> "_Open":
+    def narrow(self, num_votes: float, k: int) -> "_Open":
         """Pick out what so many votes can turn."""
-        always = self.scores > self.lowest * -num_votes
-        undecided = self.scores > self.highest * -num_votes
+        always = outranks_at(num_votes, self.scores, self.lowest)
+        undecided = outranks_at(num_votes, self.scores, self.highest)
         undecided &= ~always
-        least, num_pairs = self.least + self.count(always), self.count(undecided)
+        least = self.pairs.num_certain + self.pairs.count(always)
+        num_pairs = self.pairs.count(undecided)
         is_open = (least < k) & (least + num_pairs >= k)
-        undecided &= np.repeat(is_open, self.num_pairs)
-        pairs, num_pairs = np.flatnonzero(undecided), num_pairs[is_open]
+        undecided &= np.repeat(is_open, np.diff(self.pairs.bounds))
+        kept, ends = np.flatnonzero(undecided), np.cumsum(num_pairs[is_open])
         return _Open(
-            differences=self.differences.take(pairs, axis=1).astype(dtype, copy=False),
-            highest=self.highest[pairs],
-            lowest=self.lowest[pairs],
-            scores=self.scores[pairs],
-            images=self.images[is_open],
-            num_pairs=num_pairs,
-            first=np.cumsum(num_pairs) - num_pairs,
-            least=least[is_open],
+            differences=self.differences.take(kept, axis=1),
+            highest=self.highest[kept],
+            lowest=self.lowest[kept],
+            scores=self.scores[kept],
+            votes=self.votes,
+            pairs=Pairs(
+                images=self.pairs.images[is_open],
+                first=ends - num_pairs[is_open],
+                num_certain=least[is_open],
+                num_pairs=len(kept),
+            ),
             counts=self.counts[is_open],
             errors=self.errors + int(self.counts[least >= k].sum()),
-            votes_left=num_votes,
+            until=float(self.votes.sum()) + num_votes,
         )
-
-    def count(self, marked: Bool[np.ndarray, "*member pair"]) -> Int32[np.ndarray, "*member image"]:
-        """Count the marked pairs of each image, none of which is without pairs."""
-        if not len(self.first):
-            return np.zeros((*marked.shape[:-1], 0), dtype=np.int32)
-        counts: Int32[np.ndarray, "*member image"] = np.add.reduceat(
-            marked.view(np.int8), self.first, axis=-1, dtype=np.int32
-        )
-        return counts
 
     def errors_with_each(self, k: int) -> Int[np.ndarray, " member"]:
         """Count the errors with one more vote for each member."""
-        more = self.count(self.differences > -self.scores)
-        errors: Int[np.ndarray, " member"] = (more >= k - self.least) @ self.counts + self.errors
-        return errors
+        # D + score > 0 in int32: no score here is an integer, and no D is beyond these bounds.
+        bars = np.floor(-self.scores)
+        np.clip(bars, -_LARGEST, _LARGEST, out=bars)
+        more = self.pairs.count(self.differences > bars.astype(np.int32))
+        errors: Int[np.ndarray, " member"] = (more >= k - self.pairs.num_certain) @ self.counts
+        return errors + self.errors
 
 
 class _Votes:
@@ -149,7 +146,6 @@ class _Votes:
         self.true_sum = np.zeros(self.table.num_counted)
         self.is_broken = np.zeros(self.table.num_images, dtype=np.bool_)
         self._whole = _Open.whole(problem)
-        self._in_whole = np.zeros_like(self.votes)  # the votes that are in its scores
         self._far: _Open | None = None
         self._near: _Open | None = None
 
@@ -158,30 +154,27 @@ class _Votes:
         self.true_sum += self.table.label_columns[member]
         if self.table.num_broken[member]:
             self.is_broken |= self.table.broken[:, member]
-        for opened in (self._far, self._near):
-            if opened:
-                opened.add(member)
 
     def errors(self) -> Int[np.ndarray, " member"]:
         """Count the errors with one more vote for each member."""
         if not self.votes.any():
             return self.table.member_errors(self.problem.config.error_k)
         if self.table.num_broken.any():
-            self._update_whole()
+            self._whole.update(self.votes)
             return np.array([self._exact(member) for member in range(self.table.num_members)])
         return self._opened().errors_with_each(self.problem.config.error_k)
 
     def _opened(self) -> _Open:
         """Give what the next vote can turn. The more votes there are, the less can one more turn."""
         num_votes, k = int(self.votes.sum()), self.problem.config.error_k
-        if self._far is None or self._far.votes_left <= 0:
-            self._update_whole()
-            self._far = self._whole.narrow(float(_FAR * num_votes), k, np.int32)
-            self._near = None
-        if self._near is None or self._near.votes_left <= 0:
-            near = min(2.0 + num_votes // _NEAR, self._far.votes_left)
-            # As float64, which every round would make of them otherwise.
-            self._near = self._far.narrow(near, k, np.float64)
+        if self._near is None or num_votes >= self._near.until:
+            if self._far is None or num_votes >= self._far.until:
+                self._whole.update(self.votes)
+                self._far = self._whole.narrow(float(_FAR * num_votes), k)
+            self._far.update(self.votes)
+            near = min(2.0 + num_votes // _NEAR, self._far.until - num_votes)
+            self._near = self._far.narrow(near, k)
+        self._near.update(self.votes)
         return self._near
 
     def nll(self, members: Sequence[int]) -> list[float]:
@@ -195,11 +188,6 @@ class _Votes:
             nlls.append(mean_loss(averages))
         return nlls
 
-    def _update_whole(self) -> None:
-        for member in np.flatnonzero(self.votes - self._in_whole).tolist():
-            self._whole.add(member, int(self.votes[member] - self._in_whole[member]))
-        self._in_whole = self.votes.copy()
-
     def _exact(self, member: int) -> int:
         table, k = self.table, self.problem.config.error_k
         outranks = self._whole.scores + table.differences[member] > 0
@@ -210,12 +198,13 @@ class _Votes:
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     """Vote for `rounds` rounds in every bag."""
     counts = table.image_counts
+    highest, lowest = _extremes(table)
     problem = _Problem(
         table,
         config,
         Limits.of(table, config),
-        highest=_over_members(np.maximum, table),
-        lowest=_over_members(np.minimum, table),
+        highest=highest,
+        lowest=lowest,
         counts=np.ones(table.num_images, np.int64) if counts is None else counts,
     )
     votes, steps = np.zeros(table.num_members, dtype=np.int64), []
@@ -234,12 +223,14 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     return finish(table, config, "caruana", units, tuple(steps), notes, steps[-1].errors)
 
 
-def _over_members(extreme: np.ufunc, table: OutrankingTable) -> Int32[np.ndarray, " pair"]:
-    """Reduce over the axis of members: row by row is several times faster than `ufunc.reduce`."""
-    found = table.differences[0].copy()
-    for row in table.differences[1:]:
-        extreme(found, row, out=found)
-    return found
+def _extremes(table: OutrankingTable) -> Float[np.ndarray, "extreme pair"]:
+    """Give each pair's largest and smallest difference, in float64, as which each use takes them."""
+    extremes = np.empty((2, table.num_pairs))
+    for first in range(0, table.num_pairs, _BLOCK_PAIRS):
+        part = slice(first, first + _BLOCK_PAIRS)
+        block = table.differences[:, part]
+        extremes[0, part], extremes[1, part] = block.max(axis=0), block.min(axis=0)
+    return extremes
 
 
 def _bags(table: OutrankingTable, config: SearchConfig) -> list[list[int]]:
@@ -259,7 +250,9 @@ def _vote(
     state, steps = _Votes(problem), []
     best: tuple[Loss, int] | None = None
     best_votes = np.zeros(table.num_members, dtype=np.int64)
-    start = [int(m) for m in by_objective(table, config) if m in pool][: config.initial]
+    start: list[int] = []
+    if config.initial:
+        start = [int(m) for m in by_objective(table, config) if m in pool][: config.initial]
     for number in range(config.rounds):
         if limits.is_late and number:
             break

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, Shaped, UInt16
+from jaxtyping import Bool, Float, Float16, Int, Int32, Shaped, UInt16
 
 from ensemble.errors import ShapeError, TableError
 from ensemble.search.fixed_point import LOG_TOLERANCE, quantise
 
 Columns = Float[np.ndarray, "member image class"] | Sequence[Float[np.ndarray, "image class"]]
 
+_WINDOW_VALUES = 1 << 16  # of one member: 65 images of 1000 classes
 _FEW_CLASSES = 256
 _BUFFER, _SMALLEST_BUFFER = 4096, 16  # elements
 _HALF_MINUS_ZERO = 0x8000
@@ -93,67 +94,90 @@ def check_window(
     return num_classes
 
 
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Memory that a few images at a time are compared in: new memory for each costs more.
+
+    Attributes:
+        rows: Log-probabilities of these images, member after member.
+        is_below: Which of them are below their threshold.
+    """
+
+    rows: Float[np.ndarray, "row class"]
+    is_below: Bool[np.ndarray, "member image class"]
+
+    @classmethod
+    def of(cls, columns: Sequence[Float[np.ndarray, "image class"]]) -> "Window":
+        """Make one for some members' columns."""
+        num_classes = columns[0].shape[1]
+        few = max(1, _WINDOW_VALUES // num_classes)
+        return cls(
+            rows=np.empty((len(columns) * few, num_classes), np.result_type(*columns)),
+            is_below=np.empty((len(columns), few, num_classes), dtype=np.bool_),
+        )
+
+    def is_for(self, columns: Sequence[Float[np.ndarray, "image class"]]) -> bool:
+        """Tell whether no number of these columns would be rounded in it."""
+        return self.rows.dtype == np.result_type(*columns)
+
+
 def contested_pairs(
     log_probabilities: Sequence[Float[np.ndarray, "image class"]],
     labels: Int[np.ndarray, " image"],
     bits: int,
+    window: Window,
 ) -> ContestedBlock:
     """Find the pairs that a non-negative weighting could place at or above the label.
 
     Args:
-        log_probabilities: One array for each member; few images, so that the block stays in cache.
+        log_probabilities: One array for each member.
         labels: Class index of each image.
         bits: Fraction bits of a fixed-point probability.
+        window: Of columns like these.
 
     Raises:
         TableError: A value is too far above 0 for a log-probability.
     """
-    blocks = [np.ascontiguousarray(block) for block in log_probabilities]
-    num_images, num_classes = blocks[0].shape
-    own = np.arange(num_images) * num_classes + labels
-    label_logs = _gather(blocks, own)
+    num_images, num_classes = log_probabilities[0].shape
+    each = np.arange(num_images)
+    label_logs = np.array([block[each, labels] for block in log_probabilities], np.float64)
     broken = _broken(label_logs)
     label_scores = quantise(np.where(broken, -np.inf, label_logs), bits)
-    candidates = _candidates(blocks, own, _thresholds(label_scores, broken, bits))
+    thresholds = _thresholds(label_scores, broken, bits)
+    candidates, logs = _candidates(log_probabilities, labels, thresholds, window)
     bounds = np.searchsorted(candidates, np.arange(num_images + 1) * num_classes)
     num_pairs = np.diff(bounds)
     image = np.repeat(np.arange(num_images), num_pairs)
-    logs = _gather(blocks, candidates)
     # One pass finds out that all is well, as it nearly always is: max carries a NaN on.
-    if logs.size and not logs.max() <= LOG_TOLERANCE:
-        member, pair = np.nonzero(_broken(logs))
+    if logs.size and not float(logs.max()) <= LOG_TOLERANCE:
+        member, pair = np.nonzero(_broken(logs.astype(np.float64)))
         broken[member, image[pair]] = True
     label_scores[broken] = 0
-    differences = quantise(logs, bits)
-    differences -= np.repeat(label_scores, num_pairs, axis=1)
-    if broken.any():
-        differences[broken[:, image]] = -np.inf  # makes no pair contested
+    is_broken = broken[:, image] if broken.any() else None
+    if is_broken is not None:
+        logs[is_broken] = -np.inf
+    differences = quantise(logs, bits).astype(np.int32)
+    differences -= np.repeat(label_scores.astype(np.int32), num_pairs, axis=1)
+    if is_broken is not None:
+        differences[is_broken] = -1  # makes no pair contested
     kept = np.flatnonzero(differences.max(axis=0) >= 0)
     if len(kept) < len(image):  # hardly ever: the threshold is just below the label
         differences, image, candidates = differences[:, kept], image[kept], candidates[kept]
         num_pairs = np.bincount(image, minlength=num_images)
-    if broken.any():
-        differences[np.isneginf(differences)] = 0  # and adds nothing to a sum
+    if is_broken is not None:
+        differences[broken[:, image]] = 0  # and adds nothing to a sum
     classes = candidates - image * num_classes
-    ranks = _ranks(differences, np.where(classes < labels[image], -0.5, 0.5), num_pairs)
+    bars = np.where(classes < labels[image], np.int32(-1), np.int32(0))
+    ranks = _ranks(differences, bars, num_pairs)
     ranks[broken] = num_classes
     return ContestedBlock(
         num_pairs=num_pairs,
         classes=classes.astype(np.int32),
-        differences=differences.astype(np.int32),
+        differences=differences,
         label_scores=label_scores,
         broken=broken,
         ranks=ranks,
     )
-
-
-def _gather(
-    blocks: Sequence[Float[np.ndarray, "image class"]], flat_index: Int[np.ndarray, " item"]
-) -> Float[np.ndarray, "member item"]:
-    gathered = np.empty((len(blocks), len(flat_index)), dtype=np.result_type(*blocks))
-    for row, block in zip(gathered, blocks, strict=True):
-        row[:] = block.reshape(-1).take(flat_index)
-    return gathered.astype(np.float64)
 
 
 def _broken(logs: Float[np.ndarray, "member item"]) -> Bool[np.ndarray, "member item"]:
@@ -186,58 +210,81 @@ def _thresholds(
 
 def _candidates(
     blocks: Sequence[Float[np.ndarray, "image class"]],
-    own: Int[np.ndarray, " image"],
+    labels: Int[np.ndarray, " image"],
     thresholds: Float[np.ndarray, "member image"],
-) -> Int[np.ndarray, " pair"]:
-    """List flat (image, class) indices, but the labels' own, not below it in every member."""
-    is_below = np.empty(blocks[0].shape, dtype=np.bool_)
-    below_in_all = np.ones_like(is_below)
+    window: Window,
+) -> tuple[Int[np.ndarray, " pair"], Float[np.ndarray, "member pair"]]:
+    """List the pairs, but the labels' own, not below the threshold in every member.
+
+    A few images of all members at a time are put side by side: there they are compared by one call,
+    and are still in cache when the logarithms of what was found are taken.
+
+    Returns:
+        Flat (image, class) indices, and their log-probabilities.
+    """
+    num_images, num_classes = blocks[0].shape
+    few = window.is_below.shape[1]
+    lowest = _rounded_down(thresholds, window.rows.dtype)[:, :, None]
+    indices, logs = [], []
     with np.errstate():  # puts the buffer's size back, too
         # NumPy would spread each image's threshold over a buffer, and take twice as long; but row by
         # row it takes ten times as long where rows are short.
-        few = blocks[0].shape[1] < _FEW_CLASSES
-        np.setbufsize(_BUFFER if few else _SMALLEST_BUFFER)
-        for block, lowest in zip(blocks, thresholds, strict=True):
-            _is_below(block, lowest, is_below)
-            np.logical_and(below_in_all, is_below, out=below_in_all)
-    flat = below_in_all.reshape(-1)
-    flat[own] = True
-    return np.flatnonzero(np.logical_not(flat, out=flat))
+        np.setbufsize(_BUFFER if num_classes < _FEW_CLASSES else _SMALLEST_BUFFER)
+        for first in range(0, num_images, few):
+            part = slice(first, min(first + few, num_images))
+            size = part.stop - first
+            rows = window.rows[: len(blocks) * size]
+            np.concatenate([block[part] for block in blocks], out=rows)
+            of_members, is_below = rows.reshape(len(blocks), size, -1), window.is_below[:, :size]
+            _is_below(of_members, lowest[:, part], is_below)
+            below_in_all = np.logical_and.reduce(is_below, axis=0).reshape(-1)
+            below_in_all[np.arange(size) * num_classes + labels[part]] = True
+            found = np.flatnonzero(np.logical_not(below_in_all, out=below_in_all))
+            logs.append(rows.reshape(len(blocks), -1).take(found, axis=1))
+            indices.append(found + first * num_classes)
+    return np.concatenate(indices), np.concatenate(logs, axis=1)
+
+
+def _rounded_down(
+    thresholds: Float[np.ndarray, "member image"], dtype: np.dtype
+) -> Float[np.ndarray, "member image"]:
+    """Round to the next lower number of a type; +inf, which puts all numbers aside, stays."""
+    lower = np.nextafter(thresholds.astype(dtype), dtype.type(-np.inf))
+    lower[np.isposinf(thresholds)] = np.inf
+    return lower
 
 
 def _is_below(
-    block: Float[np.ndarray, "image class"],
-    lowest: Float[np.ndarray, " image"],
-    out: Bool[np.ndarray, "image class"],
+    rows: Float[np.ndarray, "member image class"],
+    lowest: Float[np.ndarray, "member image 1"],
+    out: Bool[np.ndarray, "member image class"],
 ) -> None:
-    """Compare with a threshold of each image, rounded down; +inf puts all numbers aside."""
-    if block.dtype == np.float16:
-        return _half_is_below(block.view(np.uint16), lowest, out)
-    rounded_down = np.nextafter(lowest.astype(block.dtype), block.dtype.type(-np.inf))
-    rounded_down[np.isposinf(lowest)] = np.inf
-    np.less(block, rounded_down[:, None], out=out)
+    """Compare with a threshold of each row."""
+    if rows.dtype == np.float16:
+        _half_is_below(rows.view(np.uint16), lowest, out)
+    else:
+        np.less(rows, lowest, out=out)
 
 
 def _half_is_below(
-    block: UInt16[np.ndarray, "image class"],
-    lowest: Float[np.ndarray, " image"],
-    out: Bool[np.ndarray, "image class"],
+    rows: UInt16[np.ndarray, "member image class"],
+    lowest: Float16[np.ndarray, "member image 1"],
+    out: Bool[np.ndarray, "member image class"],
 ) -> None:
     """Compare float16 by their bits: for x <= 0 they grow as x falls, to -inf, and then NaN.
 
     x is below t iff bits(t) < bits(x) <= bits(-inf): one comparison after an unsigned subtraction,
     several times faster than NumPy's own comparison of float16.
     """
-    half = np.nextafter(lowest.astype(np.float16), np.float16(-np.inf))
-    bits = np.maximum(half.view(np.uint16), np.uint16(_HALF_MINUS_ZERO))
+    bits = np.maximum(lowest.view(np.uint16), np.uint16(_HALF_MINUS_ZERO))
     bits[np.isposinf(lowest)] = _HALF_MINUS_ZERO
-    shifted = np.subtract(block, (bits + np.uint16(1))[:, None])
-    np.less(shifted, (np.uint16(_HALF_MINUS_INFINITY) - bits)[:, None], out=out)
+    shifted = np.subtract(rows, bits + np.uint16(1))
+    np.less(shifted, np.uint16(_HALF_MINUS_INFINITY) - bits, out=out)
 
 
 def _ranks(
-    differences: Float[np.ndarray, "member pair"],
-    bars: Float[np.ndarray, " pair"],
+    differences: Int32[np.ndarray, "member pair"],
+    bars: Int32[np.ndarray, " pair"],
     num_pairs: Int[np.ndarray, " image"],
 ) -> Int32[np.ndarray, "member image"]:
     """Count the classes that outrank the label in each single member: those beyond their bar."""

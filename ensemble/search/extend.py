@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int32
 
 from ensemble.errors import ConfigError, ShapeError, TableError
-from ensemble.search.contested import ContestedBlock, check_window, contested_pairs
+from ensemble.search.contested import ContestedBlock, Window, check_window, contested_pairs
 from ensemble.search.fixed_point import fraction_bits, quantise
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.pairs import bounds
@@ -107,7 +107,7 @@ def _extended(
 ) -> ContestedBlock:
     """Give some images' block of the extended table."""
     labels, rows = table.labels[part], column[part]
-    new = contested_pairs([rows], labels, table.bits)
+    new = contested_pairs([rows], labels, table.bits, Window.of([rows]))
     begin, end = table.indptr[part.start], table.indptr[min(part.stop, table.num_images)]
     old_keys = _keys(np.diff(table.indptr)[part], table.classes[begin:end], table.num_classes)
     new_keys = _keys(new.num_pairs, new.classes, table.num_classes)

@@ -136,7 +136,7 @@ class OutrankingTable:
     @cached_property
     def bias(self) -> Float[np.ndarray, " pair"]:
         """Give one half, signed by who wins a tie: +1/2 the class, -1/2 the label."""
-        return np.where(self.classes < self.labels[self.images], 0.5, -0.5)
+        return (self.classes < np.repeat(self.labels.astype(np.int32), np.diff(self.indptr))) - 0.5
 
     def reweighted(self, image_counts: Int[np.ndarray, " item"]) -> "OutrankingTable":
         """Let each image count as often as said; shares everything else, boxes included.

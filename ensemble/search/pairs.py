@@ -1,6 +1,6 @@
 """Which pairs (image, class) are of which image, and how many of them are marked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,9 @@ class Pairs:
     first: Int[np.ndarray, " image"]
     num_certain: Int32[np.ndarray, " image"]
     num_pairs: int
+    _places: dict[int, tuple[Int[np.ndarray, " run"], UInt8[np.ndarray, " run"]]] = field(
+        default_factory=dict, repr=False
+    )
 
     @classmethod
     def of(
@@ -31,22 +34,28 @@ class Pairs:
         images = np.flatnonzero(np.diff(indptr))
         return cls(images, indptr[images], num_certain[images], int(indptr[-1]))
 
-    def count(self, marked: Bool[np.ndarray, " pair"]) -> Int32[np.ndarray, " image"]:
-        """Count the marked pairs of each image: by bits, in a third of the time that reduceat takes."""
-        byte, mask = self._places
-        packed = np.packbits(marked)
+    def count(self, marked: Bool[np.ndarray, "*member pair"]) -> Int32[np.ndarray, "*member image"]:
+        """Count the marked pairs of each image: by bits, several times faster than by reduceat."""
+        if not marked.size:
+            return np.zeros((*marked.shape[:-1], len(self.first)), dtype=np.int32)
+        num_rows = marked.size // self.num_pairs
+        if num_rows not in self._places:
+            self._places[num_rows] = self._places_in(num_rows)
+        byte, mask = self._places[num_rows]
+        packed = np.packbits(marked.reshape(-1))
         total = np.zeros(len(packed) + 1, dtype=np.int32)
         np.cumsum(np.bitwise_count(packed), dtype=np.int32, out=total[1:])
         before = total.take(byte)
-        before += np.bitwise_count(packed.take(byte) & mask)
-        return np.diff(before, append=total[-1])
+        before += np.bitwise_count(packed.take(byte, mode="clip") & mask)  # behind all: masked
+        counts = before[1:] - before[:-1]
+        return counts.reshape(*marked.shape[:-1], len(self.first))
 
     def marked(
         self, images: Int[np.ndarray, " wanted"], marked: Bool[np.ndarray, " pair"]
     ) -> tuple[Int[np.ndarray, " item"], Int[np.ndarray, " item"]]:
         """List the marked pairs of some images, by their places here, and the place of each."""
         begin = self.first.take(images)
-        num_pairs = self._bounds.take(images + 1) - begin
+        num_pairs = self.bounds.take(images + 1) - begin
         last = np.cumsum(num_pairs)
         index = np.arange(last[-1] if len(last) else 0)
         index += np.repeat(begin - (last - num_pairs), num_pairs)
@@ -54,17 +63,21 @@ class Pairs:
         return index.take(found), np.repeat(images, num_pairs).take(found)
 
     @cached_property
-    def _bounds(self) -> Int[np.ndarray, " bound"]:
+    def bounds(self) -> Int[np.ndarray, " bound"]:
+        """Give where the pairs of each image begin, and where the last ones end."""
         return np.append(self.first, self.num_pairs)
 
-    @cached_property
-    def _places(self) -> tuple[Int[np.ndarray, " image"], UInt8[np.ndarray, " image"]]:
-        """Give the byte in which each image begins, and the bits in it that are of earlier ones."""
-        return self.first >> 3, (0xFF00 >> (self.first & 7)).astype(np.uint8)
+    def _places_in(
+        self, num_rows: int
+    ) -> tuple[Int[np.ndarray, " run"], UInt8[np.ndarray, " run"]]:
+        """Give the byte in which each image of each row begins, and the bits in it before that."""
+        starts = (np.arange(num_rows)[:, None] * self.num_pairs + self.first).reshape(-1)
+        starts = np.append(starts, num_rows * self.num_pairs)
+        return starts >> 3, (0xFF00 >> (starts & 7)).astype(np.uint8)
 
     def part(self, first: int, last: int) -> tuple[slice, "Pairs"]:
         """Give some consecutive images, and where their pairs are."""
-        begin, end = (int(self._bounds[at]) for at in (first, last))
+        begin, end = (int(self.bounds[at]) for at in (first, last))
         return slice(begin, end), Pairs(
             images=self.images[first:last],
             first=self.first[first:last] - begin,

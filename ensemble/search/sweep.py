@@ -73,7 +73,8 @@ def _curve(
 ) -> Int[np.ndarray, " weight"]:
     curve = np.zeros(num_steps + 1, dtype=np.int64)
     outranks = start > 0
-    changes = _changes(start, slope, outranks)
+    changes = outranks_at(float(WEIGHT_UNITS), start, slope)
+    changes ^= outranks  # outranks at one end of the weights only
     num_outranking = pairs.count(outranks)
     num_outranking += pairs.num_certain
     num_down, num_changes = pairs.count(changes & outranks), pairs.count(changes)
@@ -118,20 +119,19 @@ def _keys(
     return keys
 
 
-def _changes(
+def outranks_at(
+    weight: float,
     start: Float[np.ndarray, " pair"],
-    slope: Int32[np.ndarray, " pair"],
-    outranks: Bool[np.ndarray, " pair"],
+    slope: Int32[np.ndarray, " pair"] | Float[np.ndarray, " pair"],
 ) -> Bool[np.ndarray, " pair"]:
-    """Mark the pairs that outrank at one end of the weights only."""
-    changes, bar = np.empty(len(start), dtype=np.bool_), np.empty(min(_BLOCK_PAIRS, len(start)))
+    """Mark the pairs that outrank at a weight: start + weight · slope > 0."""
+    outranks, bar = np.empty(len(start), dtype=np.bool_), np.empty(min(_BLOCK_PAIRS, len(start)))
     for first in range(0, len(start), _BLOCK_PAIRS):
         part = slice(first, first + _BLOCK_PAIRS)
         block = slope[part]
-        np.multiply(block, -float(WEIGHT_UNITS), out=bar[: len(block)])
-        np.greater(start[part], bar[: len(block)], out=changes[part])  # outranks at 1.00
-    changes ^= outranks
-    return changes
+        np.multiply(block, -weight, out=bar[: len(block)])
+        np.greater(start[part], bar[: len(block)], out=outranks[part])
+    return outranks
 
 
 def transitions(

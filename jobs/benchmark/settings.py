@@ -27,7 +27,7 @@ class SearchBenchmarkConfig(Config):
     """Of the build, of the read and of torch."""
     topk_images: PositiveInt = 10_000
     """Images that torch.topk is timed on, for one weight; scaled to all images and 101 weights."""
-    caruana_images: PositiveInt = 2000
+    caruana_images: PositiveInt = 10_000
     """Images that the 50 rounds of ensemble selection are compared on."""
     replicates: NonNegativeInt = 200
     """Bootstrap samples of the paper's search."""

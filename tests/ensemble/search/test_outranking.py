@@ -1,3 +1,4 @@
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from ensemble import metrics
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError, TableError
 from ensemble.search.builder import OutrankingBuilder
+from ensemble.search.extend import append_images
 from ensemble.search.fixed_point import MAX_BITS, WEIGHT_UNITS
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.pairs import Pairs, bounds
@@ -146,6 +148,36 @@ def test_windows_give_the_table_of_one_shot(make_pool, kind, seed, shape, cuts, 
     for first, last in pairwise(bounds):
         builder.add(logs[:, first:last], labels[first:last])
     _assert_same(builder.finish(), _table(logs, labels))
+
+
+def test_windows_of_another_dtype_are_not_rounded_to_that_of_the_first(make_pool):
+    logs, labels = make_pool("double", 0, (3, 300, 7))
+    builder = OutrankingBuilder(["m0", "m1", "m2"])
+    parts = {np.float16: slice(0, 100), np.float64: slice(100, 200), np.float32: slice(200, 300)}
+    tables = []
+    for dtype, part in parts.items():
+        builder.add(logs[:, part].astype(dtype), labels[part])
+        tables.append(_table(logs[:, part].astype(dtype), labels[part]))
+    _assert_same(builder.finish(), reduce(append_images, tables))
+
+
+def test_members_of_different_dtypes_are_compared_without_rounding(make_pool, brute_force):
+    logs, labels = make_pool("double", 1, (3, 300, 7))
+    columns = [logs[0].astype(np.float16), logs[1].astype(np.float32), logs[2]]
+    builder = OutrankingBuilder(["m0", "m1", "m2"])
+    builder.add(columns, labels)
+    weights = np.array([100_000, 37_000, 50_000])
+    expected = brute_force(np.stack([c.astype(np.float64) for c in columns]), labels, weights, 2)
+    np.testing.assert_array_equal(builder.finish().is_error(weights, 2), expected)
+
+
+@given(st.lists(st.integers(0, 5), max_size=30), st.integers(0, 4), st.integers(0, 2**32))
+def test_marked_pairs_are_counted_in_every_row(num_pairs, num_rows, seed):
+    marked = np.random.default_rng(seed).random((num_rows, sum(num_pairs))) < 0.5
+    pairs = Pairs.of(bounds(np.array(num_pairs, int)), np.zeros(len(num_pairs), np.int32))
+    images = np.repeat(np.arange(len(num_pairs)), num_pairs)
+    expected = [np.bincount(images[row], minlength=len(num_pairs))[pairs.images] for row in marked]
+    assert pairs.count(marked).tolist() == [row.tolist() for row in expected]
 
 
 @given(**CASES)
