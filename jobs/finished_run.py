@@ -109,9 +109,8 @@ def open_finished_run(place: Path | str, words: Sequence[str] = ()) -> FinishedR
     return FinishedRun(run.name, run.files, config, splits, index.sha256, table, columns)
 
 
-def fit_temperatures(run: FinishedRun, seed: int) -> dict[str, Temperature]:
-    """Calibrate every member on the search split, one at a time."""
-    images = run.splits.search
+def fit_temperatures(run: FinishedRun, images: ImageIndex, seed: int) -> dict[str, Temperature]:
+    """Calibrate every member on some images, one at a time."""
     return {
         column.member: calibrate(run.table.read(column.key, images.image_ids), images.labels, seed)
         for column in run.columns

@@ -16,6 +16,7 @@ from ensemble.members import fingerprint
 from ensemble.report import search_document as document
 from ensemble.report.search_page import render
 from ensemble.report.weights import frontier_lines, member_lines, stability_summary
+from ensemble.search.crossfit import stratified_folds
 from ensemble.search.fit import fit
 from ensemble.search.frontier import FrontierPoint, cost_frontier
 from ensemble.search.honesty import (
@@ -101,20 +102,38 @@ def _check_k(config: SearchJobConfig, run: FinishedRun) -> None:
 
 
 def _find(run: FinishedRun, config: SearchJobConfig) -> Found:
-    search_images, test_images = run.splits.search, run.splits.test
-    temperatures = fit_temperatures(run, config.search.seed) if config.temperature else {}
+    images = run.splits.search
     if config.cross_fit:
-        fitted = read_outranking(run, _joined(search_images, test_images), temperatures)
-        judged, ensemble = fitted, fit(fitted, config.search)
-        rows = judge_cross_fitted(fitted, config.search, config.resamples)
+        images = _joined(images, run.splits.test)
+    temperatures = _temperatures(run, images, config)
+    fitted = read_outranking(run, images, temperatures)
+    ensemble = fit(fitted, config.search)
+    if config.cross_fit:
+        judged, rows = fitted, _cross_fitted(run, images, fitted, config)
     else:
-        fitted = read_outranking(run, search_images, temperatures)
-        judged = read_outranking(run, test_images, temperatures)
-        ensemble = fit(fitted, config.search)
+        judged = read_outranking(run, run.splits.test, temperatures)
         rows = judge(judged, predictors(fitted, config.search, ensemble), config.resamples)
-    logs = average_logs(run, search_images, temperatures, ensemble.normalised)
-    average = calibrate(logs, search_images.labels, config.search.seed)
+    logs = average_logs(run, images, temperatures, ensemble.normalised)
+    average = calibrate(logs, images.labels, config.search.seed)
     return Found(fitted, judged, ensemble, rows, temperatures, average)
+
+
+def _cross_fitted(
+    run: FinishedRun, images: ImageIndex, table: OutrankingTable, config: SearchJobConfig
+) -> tuple[Judged, ...]:
+    """Judge on each half what was fitted on the other, temperatures included."""
+    folds = stratified_folds(images.labels, 2, config.search.seed)
+    tables = [table, table]
+    if config.temperature:
+        seen = [images.take(np.flatnonzero(folds != fold)) for fold in (0, 1)]
+        tables = [read_outranking(run, images, _temperatures(run, part, config)) for part in seen]
+    return judge_cross_fitted(tables, folds, config.search, config.resamples)
+
+
+def _temperatures(
+    run: FinishedRun, images: ImageIndex, config: SearchJobConfig
+) -> dict[str, Temperature]:
+    return fit_temperatures(run, images, config.search.seed) if config.temperature else {}
 
 
 def _joined(first: ImageIndex, second: ImageIndex) -> ImageIndex:

@@ -69,16 +69,19 @@ def cross_fit(
     ensembles = [
         fit(table.reweighted(np.where(folds == fold, 0, counts))) for fold in np.unique(folds)
     ]
-    return judge_folds(table, ensembles, folds, k)
+    return judge_folds([table] * len(ensembles), ensembles, folds, k)
 
 
 def judge_folds(
-    table: OutrankingTable, ensembles: Sequence[Ensemble], folds: Int[np.ndarray, " image"], k: int
+    tables: Sequence[OutrankingTable],
+    ensembles: Sequence[Ensemble],
+    folds: Int[np.ndarray, " image"],
+    k: int,
 ) -> HeldOut:
-    """Judge on each fold, by rising number, the ensemble that was fitted without it."""
-    is_error = np.zeros(table.num_images, dtype=np.bool_)
-    losses = np.zeros(table.num_images)
-    for fold, ensemble in zip(np.unique(folds), ensembles, strict=True):
+    """Judge on each fold, by rising number, the ensemble that was fitted without it, on its table."""
+    is_error = np.zeros(len(folds), dtype=np.bool_)
+    losses = np.zeros(len(folds))
+    for fold, table, ensemble in zip(np.unique(folds), tables, ensembles, strict=True):
         held_out = folds == fold
         average = np.maximum(table.true_average(ensemble.units), PROBABILITY_FLOOR)
         is_error[held_out] = table.is_error(ensemble.units, k)[held_out]

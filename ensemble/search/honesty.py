@@ -1,13 +1,14 @@
 """The comparison that every report shows: best, uniform, paper and chosen, on images none of them saw."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from ensemble import statistics
 from ensemble.search.config import SearchConfig, SearchKind
-from ensemble.search.crossfit import judge_folds, stratified_folds
+from ensemble.search.crossfit import judge_folds
 from ensemble.search.fit import fit
 from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.outranking import OutrankingTable
@@ -98,15 +99,26 @@ def judge(
 
 
 def judge_cross_fitted(
-    table: OutrankingTable, config: SearchConfig, resamples: int = 10_000
+    tables: Sequence[OutrankingTable],
+    folds: Int[np.ndarray, " image"],
+    config: SearchConfig,
+    resamples: int = 10_000,
 ) -> tuple[Judged, ...]:
-    """Judge where there is one labelled set only: fit on one half, judge on the other, and reverse."""
-    folds = stratified_folds(table.labels, 2, config.seed)
+    """Judge where there is one labelled set only: fit on one half, judge on the other, and reverse.
+
+    Args:
+        tables: Of all images, one for each fold: of the members as they are without that fold. They
+            differ only where the members were calibrated.
+        folds: 0 or 1 for each image.
+        config: What the chosen one is fitted with.
+        resamples: Of each paired bootstrap interval.
+    """
     halves = [
-        predictors(table.reweighted((folds != fold).astype(np.int64)), config) for fold in (0, 1)
+        predictors(table.reweighted((folds != fold).astype(np.int64)), config)
+        for fold, table in enumerate(tables)
     ]
     held_out = {
-        key: judge_folds(table, [half[key] for half in halves], folds, config.error_k)
+        key: judge_folds(tables, [half[key] for half in halves], folds, config.error_k)
         for key in KEYS
     }
     wrong = {key: judged.is_error for key, judged in held_out.items()}

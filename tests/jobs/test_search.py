@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from ensemble.calibration import apply_temperature, calibrate
 from ensemble.errors import ConfigError
 from ensemble.images.settings import DigitsConfig, SplitConfig
 from ensemble.images.sources import open_source
@@ -16,6 +17,7 @@ from ensemble.images.split import split
 from ensemble.members import Member, Preprocessing
 from ensemble.report.search_document import SearchReport
 from ensemble.search.config import SearchConfig
+from ensemble.search.crossfit import stratified_folds
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 from ensemble.view_settings import CenterView
@@ -141,6 +143,25 @@ def test_one_labelled_set_is_cross_fitted(make_run: Callable[..., Path]) -> None
     assert report.is_cross_fitted
     assert {row.n for row in report.results} == {350}
     assert report.stability is None
+
+
+def test_temperatures_are_cross_fitted_too(make_run: Callable[..., Path]) -> None:
+    folder = make_run()
+    report, _ = search(folder, ["kind=best", "temperature=true", "cross_fit=true", "stability=0"])
+    run = open_finished_run(folder)
+    ids = np.concatenate([run.splits.search.image_ids, run.splits.test.image_ids])
+    labels = np.concatenate([run.splits.search.labels, run.splits.test.labels])
+    folds = stratified_folds(labels, 2, 0)
+    losses = np.zeros(len(labels))
+    for fold in (0, 1):
+        seen, unseen = folds != fold, folds == fold
+        logs = {column.member: run.table.read(column.key, ids) for column in run.columns}
+        best = min(logs, key=lambda name: (logs[name][seen].argmax(1) != labels[seen]).sum())
+        fitted = calibrate(logs[best][seen], labels[seen], 0)
+        at = apply_temperature(logs[best], fitted.value)
+        losses[unseen] = -at[np.arange(len(labels)), labels][unseen]
+    chosen = next(row for row in report.results if row.key == "chosen")
+    assert chosen.nll == pytest.approx(losses.mean(), rel=1e-6)
 
 
 def test_a_cost_bound_is_kept(make_run: Callable[..., Path]) -> None:

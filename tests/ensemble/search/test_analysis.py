@@ -164,9 +164,9 @@ def test_what_is_compared_is_judged_on_images_it_was_not_fitted_on(table, held_o
 
 def test_one_labelled_set_is_cross_fitted(table):
     config = SearchConfig(kind="line", seed=4)
-    rows = judge_cross_fitted(table, config)
-    assert {row.n for row in rows} == {table.num_images}
     folds = stratified_folds(table.labels, 2, 4)
+    rows = judge_cross_fitted([table, table], folds, config)
+    assert {row.n for row in rows} == {table.num_images}
     expected = cross_fit(table, lambda part: fit(part, config), folds, 1).is_error.sum()
     assert rows[-1].errors == expected
     by_hand = 0
