@@ -92,7 +92,8 @@ def _bars_table(
     images = min(config.topk_images, config.images)
     table.caption = (
         f"torch.topk: one weight on {images:,} of {config.images:,} images, scaled by "
-        f"{config.images / images:g} x {speed.GRID_WEIGHTS}; {config.threads} threads"
+        f"{config.images / images:g} x {speed.GRID_WEIGHTS}; Caruana: all rounds on "
+        f"{min(config.caruana_images, config.images):,}; {config.threads} threads"
     )
     return table
 
