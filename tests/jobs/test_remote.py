@@ -182,7 +182,8 @@ def test_a_driver_that_fails_ends_the_waiting_command_with_its_own_code(
 
 @pytest.mark.nightly
 def test_a_follower_who_leaves_lets_the_run_go_on(user: dict[str, str], tiny_config: Path) -> None:
-    assert _call(user, "submit", str(tiny_config), *LONG, "--name", "left").returncode == 0
+    endless = (*LONG, "cluster.shard_images=1")
+    assert _call(user, "submit", str(tiny_config), *endless, "--name", "left").returncode == 0
     following = subprocess.Popen(
         [sys.executable, "-u", "-m", "jobs", "logs", "left", "-f"],
         stdout=subprocess.PIPE,
