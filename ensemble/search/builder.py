@@ -10,7 +10,7 @@ from ensemble.errors import EmptySplitError, TableError
 from ensemble.search.contested import (
     Columns,
     ContestedBlock,
-    Window,
+    Workspace,
     check_window,
     contested_pairs,
 )
@@ -35,7 +35,7 @@ class OutrankingBuilder:
         self._bits = fraction_bits(len(self._member_names))
         self._labels: list[Int[np.ndarray, " image"]] = []
         self._blocks: list[ContestedBlock] = []
-        self._windows: list[Window] = []  # those that no thread is using
+        self._workspaces: list[Workspace] = []  # those that no thread is using
         self._num_classes = 0
 
     def add(self, log_probabilities: Columns, labels: Shaped[np.ndarray, " label"]) -> None:
@@ -59,14 +59,14 @@ class OutrankingBuilder:
         found: dict[int, ContestedBlock] = {}
 
         def read() -> None:
-            window = self._windows.pop() if self._windows else Window.of(columns)
-            if not window.is_for(columns):
-                window = Window.of(columns)
+            workspace = self._workspaces.pop() if self._workspaces else Workspace.of(columns)
+            if not workspace.is_for(columns):
+                workspace = Workspace.of(columns)
             for first in starts:
                 part = slice(first, first + num_images)
                 block = [column[part] for column in columns]
-                found[first] = contested_pairs(block, labels[part], self._bits, window)
-            self._windows.append(window)
+                found[first] = contested_pairs(block, labels[part], self._bits, workspace)
+            self._workspaces.append(workspace)
 
         with ThreadPoolExecutor(max(1, self._threads - 1)) as pool:
             others = [pool.submit(read) for _ in range(self._threads - 1)]

@@ -18,7 +18,7 @@ from ensemble.search.fixed_point import LOG_TOLERANCE, quantise
 
 Columns = Float[np.ndarray, "member image class"] | Sequence[Float[np.ndarray, "image class"]]
 
-_WINDOW_VALUES = 1 << 16  # of one member: 65 images of 1000 classes
+_WORKSPACE_VALUES = 1 << 16  # of one member: 65 images of 1000 classes
 _FEW_CLASSES = 256
 _BUFFER, _SMALLEST_BUFFER = 4096, 16  # elements
 _HALF_MINUS_ZERO = 0x8000
@@ -95,8 +95,8 @@ def check_window(
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
-    """Memory that a few images at a time are compared in: new memory for each costs more.
+class Workspace:
+    """Memory that a few images at a time are compared in: new memory for each would take longer.
 
     Attributes:
         rows: Log-probabilities of these images, member after member.
@@ -107,10 +107,10 @@ class Window:
     is_below: Bool[np.ndarray, "member image class"]
 
     @classmethod
-    def of(cls, columns: Sequence[Float[np.ndarray, "image class"]]) -> "Window":
+    def of(cls, columns: Sequence[Float[np.ndarray, "image class"]]) -> "Workspace":
         """Make one for some members' columns."""
         num_classes = columns[0].shape[1]
-        few = max(1, _WINDOW_VALUES // num_classes)
+        few = max(1, _WORKSPACE_VALUES // num_classes)
         return cls(
             rows=np.empty((len(columns) * few, num_classes), np.result_type(*columns)),
             is_below=np.empty((len(columns), few, num_classes), dtype=np.bool_),
@@ -125,7 +125,7 @@ def contested_pairs(
     log_probabilities: Sequence[Float[np.ndarray, "image class"]],
     labels: Int[np.ndarray, " image"],
     bits: int,
-    window: Window,
+    workspace: Workspace,
 ) -> ContestedBlock:
     """Find the pairs that a non-negative weighting could place at or above the label.
 
@@ -133,7 +133,7 @@ def contested_pairs(
         log_probabilities: One array for each member.
         labels: Class index of each image.
         bits: Fraction bits of a fixed-point probability.
-        window: Of columns like these.
+        workspace: Made for columns of these types; overwritten.
 
     Raises:
         TableError: A value is too far above 0 for a log-probability.
@@ -144,7 +144,7 @@ def contested_pairs(
     broken = _broken(label_logs)
     label_scores = quantise(np.where(broken, -np.inf, label_logs), bits)
     thresholds = _thresholds(label_scores, broken, bits)
-    candidates, logs = _candidates(log_probabilities, labels, thresholds, window)
+    candidates, logs = _candidates(log_probabilities, labels, thresholds, workspace)
     bounds = np.searchsorted(candidates, np.arange(num_images + 1) * num_classes)
     num_pairs = np.diff(bounds)
     image = np.repeat(np.arange(num_images), num_pairs)
@@ -153,19 +153,16 @@ def contested_pairs(
         member, pair = np.nonzero(_broken(logs.astype(np.float64)))
         broken[member, image[pair]] = True
     label_scores[broken] = 0
-    is_broken = broken[:, image] if broken.any() else None
-    if is_broken is not None:
-        logs[is_broken] = -np.inf
+    if broken.any():
+        logs[broken[:, image]] = -np.inf  # as much as the label has: it adds nothing to a sum,
     differences = quantise(logs, bits).astype(np.int32)
     differences -= np.repeat(label_scores.astype(np.int32), num_pairs, axis=1)
-    if is_broken is not None:
-        differences[is_broken] = -1  # makes no pair contested
-    kept = np.flatnonzero(differences.max(axis=0) >= 0)
+    # and makes no pair contested.
+    contests = np.where(broken[:, image], -1, differences) if broken.any() else differences
+    kept = np.flatnonzero(contests.max(axis=0) >= 0)
     if len(kept) < len(image):  # hardly ever: the threshold is just below the label
         differences, image, candidates = differences[:, kept], image[kept], candidates[kept]
         num_pairs = np.bincount(image, minlength=num_images)
-    if is_broken is not None:
-        differences[broken[:, image]] = 0  # and adds nothing to a sum
     classes = candidates - image * num_classes
     bars = np.where(classes < labels[image], np.int32(-1), np.int32(0))
     ranks = _ranks(differences, bars, num_pairs)
@@ -212,7 +209,7 @@ def _candidates(
     blocks: Sequence[Float[np.ndarray, "image class"]],
     labels: Int[np.ndarray, " image"],
     thresholds: Float[np.ndarray, "member image"],
-    window: Window,
+    workspace: Workspace,
 ) -> tuple[Int[np.ndarray, " pair"], Float[np.ndarray, "member pair"]]:
     """List the pairs, but the labels' own, not below the threshold in every member.
 
@@ -223,8 +220,8 @@ def _candidates(
         Flat (image, class) indices, and their log-probabilities.
     """
     num_images, num_classes = blocks[0].shape
-    few = window.is_below.shape[1]
-    lowest = _rounded_down(thresholds, window.rows.dtype)[:, :, None]
+    few = workspace.is_below.shape[1]
+    lowest = _rounded_down(thresholds, workspace.rows.dtype)[:, :, None]
     indices, logs = [], []
     with np.errstate():  # puts the buffer's size back, too
         # NumPy would spread each image's threshold over a buffer, and take twice as long; but row by
@@ -233,9 +230,9 @@ def _candidates(
         for first in range(0, num_images, few):
             part = slice(first, min(first + few, num_images))
             size = part.stop - first
-            rows = window.rows[: len(blocks) * size]
+            rows = workspace.rows[: len(blocks) * size]
             np.concatenate([block[part] for block in blocks], out=rows)
-            of_members, is_below = rows.reshape(len(blocks), size, -1), window.is_below[:, :size]
+            of_members, is_below = rows.reshape(len(blocks), size, -1), workspace.is_below[:, :size]
             _is_below(of_members, lowest[:, part], is_below)
             below_in_all = np.logical_and.reduce(is_below, axis=0).reshape(-1)
             below_in_all[np.arange(size) * num_classes + labels[part]] = True
@@ -292,6 +289,7 @@ def _ranks(
     images = np.flatnonzero(num_pairs)
     if len(images):
         first = (np.cumsum(num_pairs) - num_pairs)[images]
+        # Not as `Pairs.count`: the places that it looks up would serve this once only.
         outranks = (differences > bars).view(np.int8)
         ranks[:, images] = np.add.reduceat(outranks, first, axis=1, dtype=np.int32)
     return ranks

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int32
 
 from ensemble.errors import ConfigError, ShapeError, TableError
-from ensemble.search.contested import ContestedBlock, Window, check_window, contested_pairs
+from ensemble.search.contested import ContestedBlock, Workspace, check_window, contested_pairs
 from ensemble.search.fixed_point import fraction_bits, quantise
 from ensemble.search.outranking import OutrankingTable
 from ensemble.search.pairs import bounds
@@ -81,8 +81,9 @@ def add_member(
         )
     check_window([column], table.labels, [name], table.num_classes)
     num_images = max(1, _BLOCK_VALUES // table.num_classes)
+    workspace = Workspace.of([column])
     blocks = [
-        _extended(table, slice(first, first + num_images), column, read_old)
+        _extended(table, slice(first, first + num_images), column, read_old, workspace)
         for first in range(0, table.num_images, num_images)
     ]
     whole = ContestedBlock.concatenate(blocks)
@@ -104,10 +105,11 @@ def _extended(
     part: slice,
     column: Float[np.ndarray, "image class"],
     read_old: ReadOld,
+    workspace: Workspace,
 ) -> ContestedBlock:
     """Give some images' block of the extended table."""
     labels, rows = table.labels[part], column[part]
-    new = contested_pairs([rows], labels, table.bits, Window.of([rows]))
+    new = contested_pairs([rows], labels, table.bits, workspace)
     begin, end = table.indptr[part.start], table.indptr[min(part.stop, table.num_images)]
     old_keys = _keys(np.diff(table.indptr)[part], table.classes[begin:end], table.num_classes)
     new_keys = _keys(new.num_pairs, new.classes, table.num_classes)

@@ -239,6 +239,16 @@ def test_a_broken_row_is_a_miss_only_where_its_member_has_a_weight():
     assert table.ranks.tolist() == [[0, 3], [0, 0]]
 
 
+def test_a_broken_row_contests_no_pair_and_adds_nothing_to_one():
+    logs = np.log(np.full((2, 2, 3), [0.6, 0.3, 0.1]))
+    logs[1, 1] = np.log([0.3, 0.6, 0.1])
+    logs[0, :, 2] = np.nan
+    table = _table(logs, np.array([0, 0]))
+    assert table.indptr.tolist() == [0, 0, 1]
+    assert table.differences[0].tolist() == [0]
+    assert table.differences[1, 0] > 0
+
+
 def test_minus_infinity_is_a_probability_of_zero_and_not_a_broken_row():
     logs = np.array([[[0.0, -np.inf, -np.inf]]], dtype=np.float32)
     table = _table(logs, np.array([1]))
