@@ -95,6 +95,11 @@ def _bars_table(
         f"{config.images / images:g} x {speed.GRID_WEIGHTS}; Caruana: all rounds on "
         f"{min(config.caruana_images, config.images):,}; {config.threads} threads"
     )
+    if any(name.endswith("x plain") for name, *_ in bars):
+        table.caption += (
+            ". AutoGluon, whose the bar of Caruana is, is not installed: the algorithm as published "
+            "stands for it. Install it with pip install -e '.\\[benchmark]'"
+        )
     return table
 
 

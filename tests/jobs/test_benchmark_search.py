@@ -58,6 +58,9 @@ def test_the_benchmark_prints_and_writes_every_bar(tmp_path: Path, predictions: 
     assert document["figures"]["exact_mismatches"] == 0
     assert set(document["real"]["results"]) == {"top_1", "top_5"}
     printed = console.export_text()
+    is_there = rivals.autogluon_selection() is not None
+    assert ("AutoGluon, whose" in printed) != is_there
+    assert (".[benchmark]" in printed) != is_there
     assert all(name.split(",")[0] in printed for name in names)
     assert "scaled by 3 x 101" in printed
 
