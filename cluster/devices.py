@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cluster.head import list_nodes
-from cluster.placement import Device
+from cluster.scheduling.placement import Device
 from cluster.settings import ClusterConfig, GpuConfig
+from cluster.submission.head import list_nodes
 from ensemble.errors import ClusterError, ConfigError
 
 _GPU_TYPE, _MARKET = "ray.io/accelerator-type", "ray.io/market-type"

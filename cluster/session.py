@@ -12,8 +12,8 @@ from pathlib import Path
 
 import ray
 
-from cluster.authentication import tighten, token_file
 from cluster.settings import ClusterConfig
+from cluster.submission.token import tighten, token_file
 from ensemble.errors import ClusterError
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from ensemble.config import Config
-from ensemble.figures import Figure
+from ensemble.inference.costs import Figure
 
 
 class GpuConfig(Config):

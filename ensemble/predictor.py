@@ -4,9 +4,6 @@
 Nothing in it is pickled.
 """
 
-import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -15,32 +12,18 @@ from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
-from pydantic import ValidationError
 
-from ensemble import metrics
-from ensemble.artifact import (
-    ArtifactDocument,
-    FallbackEntry,
-    MemberEntry,
-    RoutingEntry,
-    SubclassifierEntry,
-    document_without,
-    weights_without,
-)
-from ensemble.calibration import apply_temperature, at_temperature
+from ensemble.artifact.document import weights_without
+from ensemble.artifact.read import _DOCUMENT, _load_member, _load_routing, _read_document
 from ensemble.config import S3_SCHEME
-from ensemble.errors import CheckpointError, ShapeError
-from ensemble.evaluation import FittedRouting
-from ensemble.fetch import FetchedFolder
+from ensemble.errors import ShapeError
+from ensemble.evaluation import metrics
+from ensemble.evaluation.calibration import apply_temperature, at_temperature
 from ensemble.images.shard import ImageShard
-from ensemble.members import Member, in_precision, load_member
-from ensemble.search.fixed_point import to_units
-from ensemble.search.missing import WithoutMember
-from ensemble.subclassifiers.gates import Gate
-from ensemble.subclassifiers.route import Routing, answer, is_asked, is_routed, rank_scores
-from ensemble.table.storage import S3Config
-
-_DOCUMENT = "ensemble.json"
+from ensemble.members.member import Member
+from ensemble.storage.fetch import FetchedFolder
+from ensemble.storage.settings import S3Config
+from ensemble.subclassifiers.route import FittedRouting, answer, is_asked, is_routed, rank_scores
 
 
 @dataclass(frozen=True)
@@ -56,61 +39,6 @@ class Prediction:
     probabilities: Float[np.ndarray, "image class"]
     answers: Int[np.ndarray, "image"]
     routed: Bool[np.ndarray, "image"]
-
-
-def save(
-    folder: Path,
-    members: Sequence[Member],
-    units: Int[np.ndarray, "member"],
-    classes: Sequence[str],
-    search: str,
-    routing: FittedRouting | None = None,
-    fallbacks: Sequence[WithoutMember] = (),
-    temperature: float = 1.0,
-) -> None:
-    """Write the artifact; members without weight are left out.
-
-    Args:
-        folder: Replaced if it is there.
-        members: The pool.
-        units: Weight of each member, in units of 0.00001.
-        classes: Class names.
-        search: What found the weights.
-        routing: The gate and its sub-classifiers; left out if the gate never opens.
-        fallbacks: Weights for the loss of a member, over others that have a weight.
-        temperature: Of the probabilities that it answers with (`calibration`).
-    """
-    building = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(building, ignore_errors=True)
-    for part in ("members", "subclassifiers"):
-        (building / part).mkdir(parents=True)
-    entries = [
-        MemberEntry(
-            name=member.name,
-            file=_copy(member, building, f"members/{member.pool_name}.safetensors"),
-            sha256=member.weights_sha256,
-            weight_units=int(weight),
-            views=member.views,
-            precision=member.precision,
-            temperature=member.temperature,
-        )
-        for member, weight in zip(members, units, strict=True)
-        if weight
-    ]
-    opens = routing is not None and routing.routing.is_open
-    document = ArtifactDocument(
-        classes=tuple(classes),
-        data_sha256=members[0].data_sha256,
-        search=search,
-        members=tuple(entries),
-        routing=_save_routing(building, routing) if routing and opens else None,
-        fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
-        temperature=temperature,
-    )
-    text = json.dumps(document.model_dump(mode="json"), indent=2) + "\n"
-    (building / _DOCUMENT).write_text(text, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(building, folder)
 
 
 def load(
@@ -146,19 +74,6 @@ def load(
     return predictor
 
 
-def _read_document(folder: Path, without: str | None) -> ArtifactDocument:
-    try:
-        document = ArtifactDocument.model_validate_json((folder / _DOCUMENT).read_bytes())
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot read {folder / _DOCUMENT}: {error.strerror}. Expected the `ensemble` folder of "
-            "a run."
-        ) from error
-    except ValidationError as error:
-        raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
-    return document if without is None else document_without(document, without)
-
-
 def _load(folder: Path, trust_code: bool, without: str | None) -> "Predictor":
     document = _read_document(folder, without)
     outputs = tuple(range(len(document.classes)))
@@ -188,8 +103,8 @@ class Predictor:
         fallbacks: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
         temperature: float = 1.0,
     ) -> None:
-        from ensemble.forward import Forward
-        from ensemble.training.member import load_network
+        from ensemble.checkpoints.load import load_network
+        from ensemble.inference.forward import Forward
 
         self.classes = classes
         self.members = members
@@ -274,8 +189,8 @@ class Predictor:
         """What members say of images that are resized once for all of them."""
         import torch
 
-        from ensemble.predict import predict
-        from ensemble.resized import ResizedShard
+        from ensemble.inference.predict import predict
+        from ensemble.inference.resized import ResizedShard
 
         cpu = torch.device("cpu")
         shard = ImageShard.pack([str(i) for i in range(len(images))], list(images))
@@ -289,95 +204,3 @@ class Predictor:
             apply_temperature(block.log_probabilities, member.temperature)
             for block, member in zip(blocks, members, strict=True)
         ]
-
-
-def _copy(member: Member, folder: Path, file: str) -> str:
-    if not (folder / file).exists():  # another view's member may have brought it
-        shutil.copyfile(member.checkpoint, folder / file)
-    return file
-
-
-def _save_routing(folder: Path, fitted: FittedRouting) -> RoutingEntry:
-    routing = fitted.routing
-    members = [fitted.subclassifiers[number] for number in routing.used]
-    return RoutingEntry(
-        threshold=routing.threshold,
-        gate=routing.gate.kind,
-        coefficients=routing.gate.coefficients,
-        kind=routing.kind,
-        clusters=routing.clusters,
-        subclassifiers=tuple(
-            SubclassifierEntry(
-                classes=member.classes,
-                file=_copy(member, folder, f"subclassifiers/{number}.safetensors"),
-                sha256=member.weights_sha256,
-                views=member.views,
-                precision=member.precision,
-            )
-            for number, member in enumerate(members)
-        ),
-    )
-
-
-def _load_routing(
-    folder: Path, document: ArtifactDocument, units: Int[np.ndarray, "member"], trust_code: bool
-) -> FittedRouting:
-    entry = document.routing
-    assert entry is not None
-    clusters = entry.clusters or tuple(sub.classes for sub in entry.subclassifiers)
-    labels = sorted(label for group in clusters for label in group)
-    if labels != list(range(len(document.classes))):
-        raise CheckpointError(
-            f"{folder / _DOCUMENT} has label clusters over the classes {labels}; expected each of "
-            f"{len(document.classes)} once."
-        )
-    members = {
-        _index_of(folder, clusters, sub.classes): _load_member(
-            folder, sub.file, sub, sub.classes, document.data_sha256, trust_code
-        )
-        for sub in entry.subclassifiers
-    }
-    gate = Gate(entry.gate, entry.coefficients)
-    routing = Routing(clusters, tuple(sorted(members)), entry.threshold, gate, entry.kind)
-    return FittedRouting(routing, members, units)
-
-
-def _index_of(folder: Path, clusters: tuple[tuple[int, ...], ...], classes: tuple[int, ...]) -> int:
-    if classes not in clusters:
-        raise CheckpointError(
-            f"{folder / _DOCUMENT} has a sub-classifier of the classes {list(classes)}, which are "
-            "not one of its label clusters."
-        )
-    return clusters.index(classes)
-
-
-def _save_fallback(fallback: WithoutMember) -> FallbackEntry:
-    units = to_units(np.array(list(fallback.weights.values()))).tolist()
-    return FallbackEntry(
-        missing=fallback.member, weight_units=dict(zip(fallback.weights, units, strict=True))
-    )
-
-
-def _load_member(
-    folder: Path,
-    name: str,
-    entry: MemberEntry | SubclassifierEntry,
-    classes: tuple[int, ...],
-    data_sha256: str,
-    trust_code: bool,
-) -> Member:
-    path = folder / entry.file
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise CheckpointError(f"{folder / _DOCUMENT} names {entry.file!r}, outside its folder.")
-    member = load_member(name, path, entry.views, data_sha256, trust_code=trust_code)
-    if member.weights_sha256 != entry.sha256:
-        raise CheckpointError(
-            f"{path} is not the file that was saved: its sha256 is {member.weights_sha256[:16]}…, "
-            f"expected {entry.sha256[:16]}…. Copy the artifact again."
-        )
-    if member.classes != classes:
-        raise CheckpointError(
-            f"{path} is about the classes {list(member.classes)}, and {folder / _DOCUMENT} says "
-            f"{list(classes)}. Copy the artifact again."
-        )
-    return in_precision(member, entry.precision)

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ensemble.config import check
-from ensemble.table.probe import probe
-from ensemble.table.storage import StorageConfig, open_store
+from ensemble.storage.open import open_store
+from ensemble.storage.probe import probe
+from ensemble.storage.settings import StorageConfig
 from jobs.search_settings import read_settings
 
 
@@ -51,7 +52,7 @@ def examine_head(address: str | None) -> dict[str, Any]:
         ConfigError: It is not an address.
         ClusterError: Nothing answers there.
     """
-    from cluster.head import examine as examine_address
+    from cluster.submission.head import examine as examine_address
 
     began = time.perf_counter()
     findings = examine_address(address)

@@ -11,17 +11,18 @@ import numpy as np
 
 from ensemble.config import S3_SCHEME, check
 from ensemble.errors import ConfigError, DataError
-from ensemble.images import listed
 from ensemble.images.index import ImageIndex
+from ensemble.images.sources import listed
 from ensemble.images.split import split
-from ensemble.table.foreign import Foreign, Form, add_to_table, read_file
+from ensemble.storage.open import open_store
+from ensemble.storage.settings import StorageConfig
+from ensemble.storage.store import read_if_there
+from ensemble.table.imported import Foreign, Form, add_to_table, read_file
 from ensemble.table.logit_table import LogitTable
-from ensemble.table.storage import StorageConfig, open_store
-from ensemble.table.store import read_if_there
-from jobs.run_folder import check_same
 from jobs.settings import RunConfig
-from jobs.stored_run import table_of
-from jobs.tables import hold_if_shared
+from jobs.stored_runs.layout import check_same
+from jobs.stored_runs.open import table_of
+from jobs.stored_runs.tables import hold_if_shared
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ensemble.config import Config, check
-from ensemble.sources.settings import WeightsConfig
+from ensemble.members.source_settings import WeightsConfig
 from jobs.pools import load_pool
 from jobs.search_settings import read_settings
 
 if TYPE_CHECKING:
-    from ensemble.sources.card import Card
+    from ensemble.pretrained.card import Card
 
 
 class MembersConfig(Config):
@@ -37,7 +37,7 @@ def describe_pool(pool: str, words: Sequence[str]) -> list["Card"]:
     """
     config = check(MembersConfig, read_settings(words), "the command")
     members = load_pool(pool)
-    from ensemble.sources.card import card  # torch, after parsing
+    from ensemble.pretrained.card import card  # torch, after parsing
 
     return [card(member, config.weights) for member in members]
 

@@ -7,13 +7,13 @@ from pydantic import Field
 
 from ensemble.config import Config, load
 from ensemble.errors import UnknownNameError
-from ensemble.fetch import fetch
-from ensemble.members import MemberConfig
-from ensemble.sources.settings import CheckpointSource
-from ensemble.table.storage import S3Config
-from ensemble.view_settings import Views
+from ensemble.members.settings import MemberConfig
+from ensemble.members.source_settings import CheckpointSource
+from ensemble.storage.fetch import fetch
+from ensemble.storage.settings import S3Config
+from ensemble.views.settings import Views
 
-_SHIPPED = Path(__file__).parent / "pools"
+_SHIPPED = Path(__file__).parent / "configs" / "pools"
 
 
 class PoolConfig(Config):

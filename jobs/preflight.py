@@ -12,12 +12,12 @@ from rich.console import Console
 
 from ensemble.config import Config, check
 from ensemble.errors import ConfigError, DataError
+from ensemble.evaluation.preflight import ALPHA, Verdict, judge, probe
 from ensemble.images.settings import SourceConfig, reached_by
-from ensemble.members import MemberConfig
-from ensemble.preflight import ALPHA, Verdict, judge, probe
-from ensemble.sources.settings import RecipeSource, WeightsConfig
-from ensemble.table.storage import S3Config
-from ensemble.view_settings import CenterView
+from ensemble.members.settings import MemberConfig
+from ensemble.members.source_settings import RecipeSource, WeightsConfig
+from ensemble.storage.settings import S3Config
+from ensemble.views.settings import CenterView
 from jobs.pools import fetched, load_pool
 from jobs.search_settings import read_settings
 
@@ -112,13 +112,12 @@ def _examine(
     # Here, because parsing must not pay for torch.
     import torch
 
+    from ensemble.checkpoints.load import load_member, load_network
+    from ensemble.images.open import decode_shard, open_source
     from ensemble.images.shard import plan_shards
-    from ensemble.images.sources import decode_shard, open_source
     from ensemble.images.split import stratified_sample
-    from ensemble.members import load_member
-    from ensemble.sources.open import describe as describe_source
-    from ensemble.sources.open import import_member
-    from ensemble.training.member import load_network
+    from ensemble.pretrained.import_member import describe as describe_source
+    from ensemble.pretrained.import_member import import_member
 
     if trained := [each.name for each in members if isinstance(each.source, RecipeSource)]:
         raise ConfigError(

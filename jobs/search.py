@@ -9,17 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.calibration import Temperature, calibrate
 from ensemble.errors import ConfigError
+from ensemble.evaluation.calibration import Temperature, calibrate
 from ensemble.images.index import ImageIndex
-from ensemble.members import fingerprint
-from ensemble.report import search_document as document
-from ensemble.report.search_page import render
-from ensemble.report.weights import frontier_lines, member_lines, stability_summary
-from ensemble.search.crossfit import stratified_folds
-from ensemble.search.fit import fit
-from ensemble.search.frontier import FrontierPoint, cost_frontier
-from ensemble.search.honesty import (
+from ensemble.members.identity import fingerprint
+from ensemble.outranking.table import OutrankingTable
+from ensemble.report.build.weights import frontier_lines, member_lines, stability_summary
+from ensemble.report.documents import search as document
+from ensemble.report.pages.search import render
+from ensemble.search.comparison import (
     Comparison,
     Judged,
     judge,
@@ -27,20 +25,22 @@ from ensemble.search.honesty import (
     predictors,
     warnings,
 )
-from ensemble.search.missing import weights_without_each
-from ensemble.search.outranking import OutrankingTable
+from ensemble.search.crossfit import stratified_folds
+from ensemble.search.explain import explain
+from ensemble.search.fallbacks import weights_without_each
+from ensemble.search.fit import fit
+from ensemble.search.frontier import FrontierPoint, cost_frontier
 from ensemble.search.result import Ensemble
 from ensemble.search.stability import bootstrap
-from ensemble.search.why import explain
-from jobs.finished_run import (
+from jobs.search_settings import SearchJobConfig, search_settings
+from jobs.stored_runs.finished import (
     FinishedRun,
     average_logs,
     fit_temperatures,
     open_finished_run,
     read_outranking,
 )
-from jobs.search_settings import SearchJobConfig, search_settings
-from jobs.stored_run import split_words
+from jobs.stored_runs.open import split_words
 
 
 @dataclass(frozen=True)

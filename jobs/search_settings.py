@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from ensemble.config import Config, check
 from ensemble.errors import ConfigError
-from ensemble.search.config import SearchConfig
+from ensemble.search.settings import SearchConfig
 
 
 class SearchJobConfig(Config):

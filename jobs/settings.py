@@ -10,13 +10,16 @@ from cluster.settings import ClusterConfig
 from ensemble.config import Config, check, load
 from ensemble.errors import UnknownNameError
 from ensemble.images.settings import SourceConfig, SplitConfig, reached_by
-from ensemble.members import VIEW_MARK, MemberConfig, Precision, fingerprint
-from ensemble.search.config import SearchConfig
-from ensemble.sources.settings import RecipeSource, WeightsConfig
+from ensemble.members.identity import fingerprint
+from ensemble.members.member import VIEW_MARK
+from ensemble.members.settings import MemberConfig, Precision
+from ensemble.members.source_settings import RecipeSource, WeightsConfig
+from ensemble.search.settings import SearchConfig
+from ensemble.storage.settings import StorageConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
-from ensemble.table.storage import StorageConfig, TableConfig
+from ensemble.table.settings import TableConfig
 from ensemble.training.recipe import RecipeConfig
-from ensemble.view_settings import CenterView, Views
+from ensemble.views.settings import CenterView, Views
 from jobs.pools import load_pool
 
 # What changes how a run goes, and nothing of what it finds.

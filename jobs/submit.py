@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cluster import remote_jobs
-from cluster.remote_jobs import Attempt
+from cluster.submission import ray_jobs as remote_jobs
+from cluster.submission.ray_jobs import Attempt
 from ensemble.errors import ConfigError
-from jobs.progress_record import last
-from jobs.revision import FILE_NAME, PACKAGES, read_revision
-from jobs.run_folder import run_name, write
+from jobs.progress.record import last
 from jobs.settings import RunConfig
+from jobs.stored_runs.layout import run_name, write
+from jobs.stored_runs.revision import FILE_NAME, PACKAGES, read_revision
 
 # What a job is told of its run, and whoever lists jobs may read: the folder that holds its folder.
 _RUNS = "ensemble.runs"

@@ -11,7 +11,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from .ensemble.table.fault_proxy import FaultProxy
+from .ensemble.storage.fault_proxy import FaultProxy
 
 # Its tests start Ray, or commands that do: several of them at once would be in each other's way.
 _ON_RAY = ("tests/cluster/", "tests/jobs/")

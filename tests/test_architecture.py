@@ -49,7 +49,14 @@ def test_weights_are_never_unpickled() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["jobs.__main__", "jobs.settings", "jobs.run_folder", "ensemble", "ensemble.members"]
+    "module",
+    [
+        "jobs.__main__",
+        "jobs.settings",
+        "jobs.stored_runs.layout",
+        "ensemble",
+        "ensemble.members.member",
+    ],
 )
 def test_parsing_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'ray', 'sklearn', 'timm'}} & sys.modules.keys()))"

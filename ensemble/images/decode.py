@@ -39,3 +39,6 @@ def _decode(file: Path | BytesIO, max_pixels: int) -> UInt8[np.ndarray, "height 
         if width * height > max_pixels:
             raise DecodeError(f"{width} x {height} pixels, over max_pixels = {max_pixels}")
         return np.asarray(image.convert("RGB"))
+
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})

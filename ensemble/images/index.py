@@ -8,7 +8,8 @@ from hashlib import sha256
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from ensemble.errors import DataError
+from ensemble.errors import ConfigError, DataError
+from ensemble.images.decode import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,11 @@ class ImageIndex:
             digest.update(b"\1" + part.encode())
         digest.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
         return digest.hexdigest()
+
+
+def without_image(name: str, folder: str) -> ConfigError:
+    """What to say of a class without an image."""
+    return ConfigError(
+        f"the class {name!r} has no image in {folder!r}; expected files ending in "
+        f"{', '.join(sorted(SUFFIXES))}. Add some, or remove the folder."
+    )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ensemble.config import AbsolutePath, Config, Place
-from ensemble.table.storage import S3Config
+from ensemble.storage.settings import S3Config
 
 
 class DigitsConfig(Config):

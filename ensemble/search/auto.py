@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search import best, caruana, forward, likelihood, line, paper, refine, uniform
-from ensemble.search.config import SearchConfig
 from ensemble.search.crossfit import cross_fit, stratified_folds
 from ensemble.search.limits import Limits
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
-from ensemble.search.state import Loss, late_note, loss
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import Loss, late_note, loss
 
 CANDIDATES: dict[str, Callable[[OutrankingTable, SearchConfig], Ensemble]] = {
     "best": best.fit,

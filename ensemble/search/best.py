@@ -1,11 +1,10 @@
 """The best single member: what an ensemble has to beat."""
 
-from ensemble.search.config import SearchConfig
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
-from ensemble.search.order import by_objective
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
-from ensemble.search.state import anchor_step, anchor_units, finish
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import anchor_step, anchor_units, by_objective, finish
 
 
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:

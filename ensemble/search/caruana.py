@@ -18,16 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Int32
 
-from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.one_weight import as_counted, mean_loss
+from ensemble.outranking.pairs import Pairs
+from ensemble.outranking.sweep import outranks_at
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
-from ensemble.search.one_weight import as_counted, mean_loss
-from ensemble.search.order import by_objective
-from ensemble.search.outranking import OutrankingTable
-from ensemble.search.pairs import Pairs
 from ensemble.search.result import Ensemble, SearchStep
-from ensemble.search.state import Loss, finish, late_note, loss
-from ensemble.search.sweep import outranks_at
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import Loss, by_objective, finish, late_note, loss
 
 _FAR = 7  # what this many times the votes so far can turn is picked out of the whole table,
 _NEAR = 3  # and out of that what this part of the votes so far can turn

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ensemble.errors import ConfigError
-from ensemble.search.fixed_point import PROBABILITY_FLOOR
-from ensemble.search.outranking import OutrankingTable
+from ensemble.outranking.fixed_point import PROBABILITY_FLOOR
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.result import Ensemble
 
 Fit = Callable[[OutrankingTable], Ensemble]

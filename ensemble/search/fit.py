@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from ensemble.errors import UnknownNameError
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search import auto
-from ensemble.search.config import SearchConfig
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
+from ensemble.search.settings import SearchConfig
 
 Search = Callable[[OutrankingTable, SearchConfig], Ensemble]
 

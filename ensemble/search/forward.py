@@ -4,16 +4,16 @@ Weights are multiples of 0.00001 up to 1.00. It ends when no member helps: lower
 NLL at as many errors. Ties between members: the lower NLL, then the cheaper one, then pool order.
 """
 
-from ensemble.search.config import SearchConfig
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
-from ensemble.search.order import by_objective
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
-from ensemble.search.state import (
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import (
     Choice,
     WeightState,
     anchor_step,
     anchor_units,
+    by_objective,
     finish,
     late_note,
     step,

@@ -11,11 +11,11 @@ import numpy as np
 
 from ensemble import statistics
 from ensemble.errors import ConfigError
-from ensemble.search.config import SearchConfig
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import fit
 from ensemble.search.limits import Limits, member_costs
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
+from ensemble.search.settings import SearchConfig
 
 _NUM_BOUNDS = 12
 

@@ -14,12 +14,12 @@ Source: Dempster et al. 1977 (EM of mixture weights); Varadhan and Roland 2008 (
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import PROBABILITY_FLOOR
+from ensemble.outranking.fixed_point import PROBABILITY_FLOOR
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
-from ensemble.search.state import finish, late_note, to_scale
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import finish, late_note, to_scale
 
 _TOLERANCE = 1e-6  # nats
 _MAX_STEPS = 2000

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ensemble.errors import ConfigError, UnknownNameError
-from ensemble.search.config import SearchConfig
-from ensemble.search.outranking import OutrankingTable
+from ensemble.outranking.table import OutrankingTable
+from ensemble.search.settings import SearchConfig
 
 
 @dataclass(frozen=True, eq=False)

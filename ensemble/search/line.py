@@ -14,18 +14,18 @@ Source: Och 2003 for the line search.
 
 import numpy as np
 
-from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import GRID_STEPS, WEIGHT_UNITS, largest_total
+from ensemble.outranking.fixed_point import GRID_STEPS, WEIGHT_UNITS, largest_total
+from ensemble.outranking.one_weight import nlls, plateaus
+from ensemble.outranking.plateaus import Plateaus
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
-from ensemble.search.one_weight import nlls, plateaus
-from ensemble.search.order import by_objective
-from ensemble.search.outranking import OutrankingTable
-from ensemble.search.plateaus import Plateaus
 from ensemble.search.result import Ensemble
-from ensemble.search.state import (
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import (
     Choice,
     anchor_step,
     anchor_units,
+    by_objective,
     finish,
     late_note,
     loss,

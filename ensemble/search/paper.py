@@ -10,14 +10,13 @@ pool. Caps are ours: a member that they forbid gets 0.00.
 import numpy as np
 from jaxtyping import Float, Int
 
-from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import GRID_STEPS, WEIGHT_UNITS
+from ensemble.outranking.fixed_point import GRID_STEPS, WEIGHT_UNITS
+from ensemble.outranking.one_weight import nlls
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
-from ensemble.search.one_weight import nlls
-from ensemble.search.order import by_objective
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
-from ensemble.search.state import anchor_step, anchor_units, finish, late_note
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import anchor_step, anchor_units, by_objective, finish, late_note
 
 _STEP_UNITS = WEIGHT_UNITS // GRID_STEPS
 

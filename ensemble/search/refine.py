@@ -10,14 +10,13 @@ import numpy as np
 from jaxtyping import Int
 
 from ensemble.errors import ConfigError
+from ensemble.outranking.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search import paper
-from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import WEIGHT_UNITS
 from ensemble.search.limits import Limits, check_names
-from ensemble.search.order import by_objective
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
-from ensemble.search.state import WeightState, finish, late_note, step, to_scale
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import WeightState, by_objective, finish, late_note, step, to_scale
 
 _MAX_PASSES = 20
 

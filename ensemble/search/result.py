@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ensemble.errors import ShapeError
-from ensemble.search.fixed_point import to_units
+from ensemble.outranking.fixed_point import to_units
 
 
 @dataclass(frozen=True, eq=False)

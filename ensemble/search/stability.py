@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.search.config import SearchConfig
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import fit
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
+from ensemble.search.settings import SearchConfig
 
 
 @dataclass(frozen=True)

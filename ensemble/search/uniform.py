@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from ensemble.search.config import SearchConfig
-from ensemble.search.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
-from ensemble.search.order import by_objective
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
-from ensemble.search.state import finish
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import by_objective, finish
 
 
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:

@@ -10,18 +10,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ensemble import metrics
+from ensemble.evaluation import metrics
 from ensemble.search.crossfit import stratified_folds
 from ensemble.subclassifiers.gates import Gate, cluster_masses, fit_logistic, score
 from ensemble.subclassifiers.label_clusters import LabelClusters
-from ensemble.subclassifiers.route import (
-    Routing,
-    Subs,
-    is_asked,
-    is_routed,
-    may_route,
-    rank_scores,
-)
+from ensemble.subclassifiers.route import Routing, Subs, is_asked, is_routed, may_route, rank_scores
 from ensemble.subclassifiers.settings import GateKind, RoutingKind
 
 NUM_FOLDS = 5

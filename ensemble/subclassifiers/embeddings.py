@@ -9,7 +9,7 @@ import safetensors
 from jaxtyping import Float
 
 from ensemble.errors import ConfigError
-from ensemble.members import Member
+from ensemble.members.member import Member
 
 
 def label_embeddings(member: Member) -> Float[np.ndarray, "class feature"]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
+from ensemble.members.member import Member
 from ensemble.subclassifiers.gates import Gate, cluster_masses, score
 from ensemble.subclassifiers.label_clusters import LabelClusters
 from ensemble.subclassifiers.settings import RoutingKind
@@ -125,3 +126,18 @@ def rank_scores(
         # Probabilities end at 1, so 2 puts the whole label cluster in front.
         out[np.ix_(np.flatnonzero(ahead[:, number]), np.array(group))] += 2
     return out
+
+
+@dataclass(frozen=True)
+class FittedRouting:
+    """A gate, the sub-classifiers behind it, and the weights of what answers first.
+
+    Attributes:
+        routing: Label clusters, gate and threshold.
+        subclassifiers: One member for each label cluster that has one, by the label cluster's index.
+        units: Weights of the pool whose average the gate looks at.
+    """
+
+    routing: Routing
+    subclassifiers: Mapping[int, Member]
+    units: Int[np.ndarray, "member"]

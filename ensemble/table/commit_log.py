@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from ensemble.config import Config
 from ensemble.errors import DamagedTableError, TableBusyError
-from ensemble.table.store import Store
+from ensemble.storage.store import Store
 
 FOLDER = "log"
 

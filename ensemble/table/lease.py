@@ -20,7 +20,7 @@ from pydantic import NonNegativeFloat, ValidationError
 
 from ensemble.config import Config
 from ensemble.errors import TableBusyError, TableError
-from ensemble.table.store import Store
+from ensemble.storage.store import Store
 
 FOLDER = "lease"
 DURATION_S = 60.0

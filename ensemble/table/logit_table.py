@@ -14,12 +14,12 @@ from jaxtyping import Float, Float32, Int, Shaped
 
 from ensemble.errors import DamagedTableError, IncompleteTableError
 from ensemble.images.shard import BadImage
+from ensemble.storage.store import LocalStore, Staged, Store
 from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog, Dtype
 from ensemble.table.lease import Lease
 from ensemble.table.shard_file import PIECE_BYTES
-from ensemble.table.store import LocalStore, Staged, Store
 
 MAX_SHARDS_HELD = 16
 _REMOTE_ATTEMPTS = 3

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ensemble.errors import DamagedTableError
+from ensemble.storage.store import Store
 from ensemble.table import commit_log
 from ensemble.table.commit_log import FOLDER, Commit, CommitLog, Removal
 from ensemble.table.lease import Lease
 from ensemble.table.logit_table import load_shard
-from ensemble.table.store import Store
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,23 @@ from jaxtyping import Float, Int64
 from torch import nn
 from torch.nn import functional
 
-from ensemble import models
-from ensemble.errors import CheckpointError, EmptySplitError
+from ensemble.checkpoints import file as checkpoint
+from ensemble.checkpoints.load import load_network
+from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import ImageShard
-from ensemble.members import Member, Preprocessing
+from ensemble.inference.transforms import normalise_, to_input
+from ensemble.members.member import Member
+from ensemble.members.settings import Preprocessing
+from ensemble.models import registry as models
 from ensemble.models.heads import find_head, restrict_head
-from ensemble.training import checkpoint
-from ensemble.training.header import file_sha256
-from ensemble.training.keeper import EpochKeeper
+from ensemble.training.epoch_checkpoint import EpochKeeper
 from ensemble.training.loop import train
 from ensemble.training.task import TrainTask
-from ensemble.views import normalise_, to_input
 
 _SMALLEST_STD = 1e-3
+
+
 JUDGED_TOGETHER = 256
 
 
@@ -77,27 +80,6 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
     checkpoint.save(network, task.checkpoint, metadata)
     keeper.forget()
     return task.checkpoint
-
-
-def load_network(member: Member) -> nn.Module:
-    """A member's network with its weights, in evaluation mode.
-
-    Raises:
-        CheckpointError: The weights cannot be loaded, or are not those that the member names.
-    """
-    try:
-        found = file_sha256(member.checkpoint)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot read {member.checkpoint} ({error.strerror}). Every machine must see the folder "
-            "that `runs` names."
-        ) from error
-    if found != member.weights_sha256:
-        raise CheckpointError(
-            f"{member.checkpoint} of member {member.name!r} has sha256 {found[:16]}…, expected "
-            f"{member.weights_sha256[:16]}…. It was replaced or damaged since the run began: run again."
-        )
-    return checkpoint.load_network(member.checkpoint, member.architecture, len(member.classes))
 
 
 def _select(

@@ -1,17 +1,18 @@
 """One network to train: everything that decides its weights, and the file they are kept in. No torch."""
 
-import re
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 
+from ensemble.checkpoints.header import checkpoint_name
 from ensemble.images.index import ImageIndex
-from ensemble.members import Member, fingerprint, library_versions
+from ensemble.members.identity import fingerprint, library_versions
+from ensemble.members.member import Member
 from ensemble.training.recipe import RecipeConfig
 
 # Code that decides weights: a change here trains anew, a change elsewhere does not.
-_CODE = ("models", "training", "views.py")
+_CODE = ("models", "training", "inference/transforms.py")
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,6 @@ class TrainTask:
             base=base,
             stopping=stopping and replace(stopping, images=stopping.images.of_classes(classes)),
         )
-
-
-def checkpoint_name(architecture: str, key: str) -> str:
-    """File name of weights that are kept by content."""
-    return f"{re.sub('[/:]', '-', architecture)}-{key[:24]}.safetensors"
 
 
 @cache

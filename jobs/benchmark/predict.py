@@ -22,19 +22,21 @@ from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.text import Text
 
-from cluster.host import Host
-from cluster.pool import Pool, open_pool
+from cluster.pool.host import Host
+from cluster.pool.pool import Pool, open_pool
 from cluster.settings import ClusterConfig
+from ensemble.checkpoints.load import load_member
 from ensemble.config import Config, check
-from ensemble.figures import FigureCache
+from ensemble.images.open import decode_shard, open_source
 from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import ImageShard, ShardSpec, plan_shards
-from ensemble.images.sources import decode_shard, open_source
-from ensemble.members import Member, Preprocessing, in_precision, load_member
-from ensemble.sources.settings import Architecture
-from ensemble.view_settings import CenterView
-from jobs.run_folder import write
+from ensemble.inference.costs import FigureCache
+from ensemble.members.member import Member, in_precision
+from ensemble.members.settings import Preprocessing
+from ensemble.members.source_settings import Architecture
+from ensemble.views.settings import CenterView
 from jobs.search_settings import read_settings
+from jobs.stored_runs.layout import write
 
 if TYPE_CHECKING:
     import torch
@@ -142,7 +144,7 @@ class _Rate:
 
 
 def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
-    from ensemble.predict import BATCH_IMAGES
+    from ensemble.inference.predict import BATCH_IMAGES
 
     rounds = config.repeats + 1  # one to warm up
     # Two more for the count of decodings; every round has images of its own, not decoded before.
@@ -221,8 +223,8 @@ def _decoded(pool: Pool, specs: Sequence[ShardSpec], members: Sequence[Member]) 
 def _bare(member: Member, device: str) -> tuple["torch.nn.Module", "torch.Tensor"]:
     import torch
 
-    from ensemble.predict import BATCH_IMAGES
-    from ensemble.training.member import load_network
+    from ensemble.checkpoints.load import load_network
+    from ensemble.inference.predict import BATCH_IMAGES
 
     torch.set_num_threads(1)  # as a host has
     size = member.preprocessing.size
@@ -248,9 +250,9 @@ def _loop(network: "torch.nn.Module", batch: "torch.Tensor", batches: int) -> _R
 
 
 def _make_member(config: PredictBenchmarkConfig, path: Path, size: int) -> Member:
-    from ensemble import models
+    from ensemble.checkpoints import file as checkpoint
+    from ensemble.models import registry as models
     from ensemble.models.heads import find_head
-    from ensemble.training import checkpoint
 
     network = models.build(config.architecture, _CLASSES)
     to = Preprocessing(

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cluster.pool import open_pool
-from cluster.rehearsal import RehearsalHost
-from cluster.rival import predict_all_with_ray_data
+from cluster.pool.pool import open_pool
+from cluster.pool.synthetic_host import RehearsalHost
+from cluster.ray_data_baseline import predict_all_with_ray_data
 from cluster.settings import ClusterConfig
-from ensemble.figures import FigureCache
+from ensemble.images.open import open_source
 from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import plan_shards
-from ensemble.images.sources import open_source
-from ensemble.members import Member
-from jobs.benchmark.cpu import cpu_seconds
-from jobs.benchmark.made_up import COSTS_MS, made_up_member
+from ensemble.inference.costs import FigureCache
+from ensemble.members.member import Member
+from jobs.benchmark.process_cpu import cpu_seconds
+from jobs.benchmark.synthetic_members import COSTS_MS, made_up_member
 
 _Rows = dict[str, dict[str, np.ndarray]]
 

@@ -14,12 +14,17 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
-from cluster.rival import require_ray_data
+from cluster.ray_data_baseline import require_ray_data
 from ensemble.config import Config, check
-from jobs.benchmark.made_up import COSTS_MS, Outcome, on_a_virtual_clock, with_real_processes
 from jobs.benchmark.ray_data import compare
-from jobs.run_folder import write
+from jobs.benchmark.synthetic_members import (
+    COSTS_MS,
+    Outcome,
+    on_a_virtual_clock,
+    with_real_processes,
+)
 from jobs.search_settings import read_settings
+from jobs.stored_runs.layout import write
 
 # The bars: hosts are busy nine tenths of the time, plans are right within 15 %, Ray Data takes four
 # times the CPU.

@@ -13,23 +13,23 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 from rich.console import Console
 
-from cluster.pool import Pool, open_pool
-from cluster.search import start_search
+from cluster.pool.pool import Pool, open_pool
+from cluster.search_task import start_search
 from cluster.settings import ClusterConfig
+from ensemble.checkpoints.load import load_member
 from ensemble.config import Config, check
-from ensemble.figures import FigureCache
+from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig, SplitConfig
 from ensemble.images.shard import plan_shards
-from ensemble.images.sources import open_source
 from ensemble.images.split import split
-from ensemble.members import load_member
-from ensemble.search.builder import OutrankingBuilder
-from ensemble.search.config import SearchConfig
-from ensemble.search.outranking import OutrankingTable
-from ensemble.search.synthetic import SyntheticPool
+from ensemble.inference.costs import FigureCache
+from ensemble.outranking.builder import OutrankingBuilder
+from ensemble.outranking.synthetic import SyntheticPool
+from ensemble.outranking.table import OutrankingTable
+from ensemble.search.settings import SearchConfig
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
-from ensemble.view_settings import CenterView
+from ensemble.views.settings import CenterView
 from jobs.search_settings import read_settings
 
 

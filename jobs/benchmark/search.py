@@ -13,10 +13,11 @@ from rich.table import Table
 
 from ensemble.config import check
 from ensemble.statistics import MeanSd
-from jobs.benchmark import real, speed
-from jobs.benchmark.settings import SearchBenchmarkConfig
-from jobs.run_folder import write
+from jobs.benchmark import search_quality as real
+from jobs.benchmark import search_speed as speed
+from jobs.benchmark.search_settings import SearchBenchmarkConfig
 from jobs.search_settings import read_settings
+from jobs.stored_runs.layout import write
 
 
 def benchmark_search(words: Sequence[str], console: Console) -> dict[str, Any]:

@@ -24,14 +24,15 @@ from rich.console import Console
 from rich.text import Text
 
 from ensemble.config import Config, check
+from ensemble.storage.open import open_store
+from ensemble.storage.settings import StorageConfig
+from ensemble.storage.store import LocalStore, Store
 from ensemble.table.block import LogitBlock
-from ensemble.table.foreign import ForeignMember
+from ensemble.table.imported import ForeignMember
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.shard_file import piece_digests
-from ensemble.table.storage import StorageConfig, open_store
-from ensemble.table.store import LocalStore, Store
-from jobs.run_folder import write
 from jobs.search_settings import read_settings
+from jobs.stored_runs.layout import write
 
 _SAVED, _PUBLISHED = "np.save, synced", "np.save, synced, renamed, folder synced"
 _LOADED, _CHECKED = "np.load, shard by shard", "np.load and sha256"

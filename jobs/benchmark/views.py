@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ensemble.config import Config, check
-from jobs.run_folder import write
 from jobs.search_settings import read_settings
+from jobs.stored_runs.layout import write
 
 # What dense must gain over the crops at its positions.
 SPEED_BAR = 5.0
@@ -78,7 +78,7 @@ def _measure(config: ViewsBenchmarkConfig, name: str) -> dict[str, Any]:
     import torch
     import torchvision
 
-    from ensemble.dense import to_dense
+    from ensemble.inference.dense import to_dense
 
     torch.manual_seed(0)
     network = torchvision.models.get_model(name, weights=None).eval()

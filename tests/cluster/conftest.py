@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.pool import Pool, open_pool
+from cluster.pool.pool import Pool, open_pool
 from cluster.settings import ClusterConfig
-from ensemble.figures import FigureCache
+from ensemble.checkpoints.load import load_member
 from ensemble.images.index import ImageIndex
+from ensemble.images.open import decode_shard, open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import ImageShard, ShardSpec, plan_shards
-from ensemble.images.sources import decode_shard, open_source
-from ensemble.members import Member, load_member
+from ensemble.inference.costs import FigureCache
+from ensemble.members.member import Member
 from ensemble.training.member import train_member
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
-from ensemble.view_settings import CenterView
+from ensemble.views.settings import CenterView
 
 
 def kill_hosts() -> int:

@@ -1,5 +1,8 @@
-"""Members that are values only, blocks made of their ids, and one tiny pool that was really trained."""
+"""Stores on S3; members that are values only, blocks made of their ids; a tiny pool really trained;
+and pools that provoke ties, underflow and broken rows, with the brute force they are judged by.
+"""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -10,19 +13,23 @@ import numpy as np
 import pytest
 import torch
 
-from ensemble.images.digits import open_source
+from ensemble.checkpoints.load import load_member, load_network
+from ensemble.images.open import decode_shard
 from ensemble.images.settings import DigitsConfig, SplitConfig
 from ensemble.images.shard import BadImage, ImageShard, plan_shards
-from ensemble.images.sources import decode_shard
+from ensemble.images.sources.digits import open_source
 from ensemble.images.split import Splits, split
-from ensemble.members import Member, Preprocessing, load_member
-from ensemble.predict import predict
+from ensemble.inference.predict import predict
+from ensemble.members.member import Member
+from ensemble.members.settings import Preprocessing
+from ensemble.storage.s3_store import S3Store
+from ensemble.storage.settings import StorageConfig
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
-from ensemble.training.member import load_network, train_member
+from ensemble.training.member import train_member
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
-from ensemble.view_settings import CenterView, ShiftsAndScales, Views
+from ensemble.views.settings import CenterView, ShiftsAndScales, Views
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
@@ -139,3 +146,77 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
         for one in (*members, *subclassifiers):
             table.commit(one, predict(load_network(one), one, shard, CPU))
     return TinyRun(splits, shards, members, subclassifiers, table, source.decode)
+
+
+MakeStore = Callable[..., S3Store]
+
+
+@pytest.fixture
+def make_store(request: pytest.FixtureRequest, aws_keys: None) -> Iterator[MakeStore]:
+    """A store below a prefix of the test's own."""
+    prefix = request.node.name.translate({ord(c): "-" for c in "[]() /"})
+
+    def make(port: int, **settings: object) -> S3Store:
+        config = StorageConfig.model_validate({"endpoint": f"http://127.0.0.1:{port}"} | settings)
+        return S3Store(f"s3://tables/{prefix}", config)
+
+    yield make
+    # s3fs closes its connections in a finaliser: here, and not in the middle of another test.
+    gc.collect()
+
+
+Pool = tuple[np.ndarray, np.ndarray]  # log-probabilities [member, image, class], labels [image]
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+
+
+def _logs(kind: str, rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:
+    members, images, classes = shape
+    random = _log_softmax(rng.normal(scale=2, size=shape))
+    with np.errstate(divide="ignore"):
+        if kind == "eighths":
+            return np.log(rng.integers(0, 3, size=shape) / 8)
+        if kind == "one_hot":
+            return np.log(np.eye(classes)[rng.integers(0, classes, size=(members, images))])
+        if kind == "constant":
+            return np.full(shape, -np.log(classes))
+        if kind == "duplicates":
+            return np.repeat(random[:1], members, axis=0)
+        if kind == "tiny":
+            return np.log(rng.integers(0, 4, size=shape) * 2.0**-31)
+    if kind in ("broken", "half_broken"):
+        for value in (np.nan, -np.nan, np.inf, -np.inf):
+            where = tuple(rng.integers(0, size, size=2) for size in shape)
+            random[where] = value
+    return random
+
+
+@pytest.fixture(scope="session")
+def make_pool() -> Callable[..., Pool]:
+    def make(kind: str, seed: int, shape: tuple[int, int, int]) -> Pool:
+        rng = np.random.default_rng(seed)
+        dtypes = {"half": np.float16, "half_broken": np.float16, "double": np.float64}
+        logs = _logs(kind, rng, shape).astype(dtypes.get(kind, np.float32))
+        return logs, rng.integers(0, shape[2], size=shape[1])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def brute_force() -> Callable[..., np.ndarray]:
+    """Tell which images are top-k errors, in int64 and with every class of every image."""
+
+    def is_error(logs: np.ndarray, labels: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
+        logs = logs.astype(np.float64)[weights > 0]
+        broken = (np.isnan(logs) | np.isposinf(logs)).any(axis=(0, 2))
+        logs[~(logs < np.inf)] = 0
+        integers = np.rint(np.exp(logs) * 2**30).astype(np.int64)
+        scores = np.tensordot(weights[weights > 0], integers, axes=1)
+        order = np.argsort(-scores, axis=1, kind="stable")
+        position = (order == labels[:, None]).argmax(axis=1)
+        return (position >= k) | broken
+
+    return is_error

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ensemble.config import MAX_CONFIG_BYTES, Config, check, load
 from ensemble.errors import ConfigError
-from ensemble.view_settings import ShiftsAndScales
+from ensemble.views.settings import ShiftsAndScales
 from jobs.settings import RunConfig
 
 SMALLEST = """

@@ -13,20 +13,25 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ensemble import metrics, predictor
+from ensemble import predictor
+from ensemble.artifact import write
+from ensemble.checkpoints.load import load_network
 from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
-from ensemble.evaluation import FittedRouting, Outcome, evaluate_routed, said
-from ensemble.forward import Forward
+from ensemble.evaluation import metrics
+from ensemble.evaluation.outcome import Outcome
+from ensemble.evaluation.reading import said
 from ensemble.images.shard import ImageShard, plan_shards
-from ensemble.members import in_precision
-from ensemble.predict import predict
+from ensemble.inference.forward import Forward
+from ensemble.inference.predict import predict
+from ensemble.members.member import in_precision
 from ensemble.predictor import Predictor
-from ensemble.search.missing import WithoutMember
+from ensemble.search.fallbacks import WithoutMember
+from ensemble.storage.open import open_store
+from ensemble.storage.settings import S3Config
+from ensemble.subclassifiers.answers import evaluate_routed
 from ensemble.subclassifiers.gates import Gate, choose_cluster, entropy, score
-from ensemble.subclassifiers.route import Routing, is_asked
+from ensemble.subclassifiers.route import FittedRouting, Routing, is_asked
 from ensemble.subclassifiers.settings import RoutingKind
-from ensemble.table.storage import S3Config, open_store
-from ensemble.training.member import load_network
 
 CPU = torch.device("cpu")
 WEIGHTS = np.array([60, 40])
@@ -51,7 +56,7 @@ def saved(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     routing = Routing(clusters, (0, 1), float(np.quantile(entropy(base), 0.4)))
     fitted = FittedRouting(routing, dict(enumerate(tiny_run.subclassifiers)), WEIGHTS)
     folder = tmp_path_factory.mktemp("run") / "ensemble"
-    predictor.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", fitted)
+    write.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", fitted)
     return Saved(folder, fitted, base)
 
 
@@ -88,7 +93,7 @@ def counted_images() -> Iterator[Counter[int]]:
 def test_saved_ensemble_says_what_the_table_says_to_the_bit(
     tiny_run: Any, saved: Saved, tmp_path: Path
 ) -> None:
-    predictor.save(tmp_path / "plain", tiny_run.members, WEIGHTS, CLASSES, "paper")
+    write.save(tmp_path / "plain", tiny_run.members, WEIGHTS, CLASSES, "paper")
     loaded = predictor.load(tmp_path / "plain")
     prediction = loaded.predict(tiny_run.pixels(tiny_run.splits.test.image_ids.tolist()))
     assert prediction.probabilities.tobytes() == saved.base.tobytes()
@@ -103,7 +108,7 @@ def test_probabilities_are_at_the_temperature_of_the_artifact_and_answers_are_no
 ) -> None:
     pixels = tiny_run.pixels(tiny_run.splits.test.image_ids.tolist())
     without = predictor.load(saved.folder).predict(pixels)
-    predictor.save(
+    write.save(
         tmp_path / "hot",
         tiny_run.members,
         WEIGHTS,
@@ -130,7 +135,7 @@ def test_members_answer_at_the_temperatures_that_they_had_in_the_run(
     ids = tiny_run.splits.test.image_ids
     expected = metrics.average([said(tiny_run.table, m, ids) for m in members], WEIGHTS)
     assert not np.array_equal(expected, saved.base)
-    predictor.save(tmp_path / "members", members, WEIGHTS, CLASSES, "paper")
+    write.save(tmp_path / "members", members, WEIGHTS, CLASSES, "paper")
     loaded = predictor.load(tmp_path / "members")
     found = loaded.predict(tiny_run.pixels(ids.tolist()))
     assert found.probabilities.tobytes() == expected.tobytes()
@@ -164,7 +169,7 @@ def test_members_keep_the_precision_that_they_had_in_the_run(
     ]
     expected = metrics.average(rows, WEIGHTS)
     assert not np.array_equal(expected, saved.base)
-    predictor.save(tmp_path / "halved", (halved, second), WEIGHTS, CLASSES, "paper")
+    write.save(tmp_path / "halved", (halved, second), WEIGHTS, CLASSES, "paper")
     loaded = predictor.load(tmp_path / "halved")
     found = loaded.predict(tiny_run.pixels(spec.image_ids)).probabilities
     assert found.tobytes() == expected.tobytes()
@@ -225,7 +230,7 @@ def test_every_gate_and_routing_is_loaded_as_it_was_evaluated(
     threshold = float(np.quantile(score(gate, saved.base, clusters), 0.7))
     routing = Routing(clusters, used, threshold, gate, kind)
     fitted = replace(saved.fitted, routing=routing)
-    predictor.save(tmp_path / "kinds", tiny_run.members, WEIGHTS, CLASSES, "paper", fitted)
+    write.save(tmp_path / "kinds", tiny_run.members, WEIGHTS, CLASSES, "paper", fitted)
     test = tiny_run.splits.test
     loaded = predictor.load(tmp_path / "kinds")
     with counted_images() as seen:
@@ -291,10 +296,10 @@ def test_the_loss_of_a_member_has_weights_of_its_own(
     first, second = (member.name for member in tiny_run.members)
     fallbacks = [WithoutMember(first, {second: 1.0}, 3, 3)]
     folder = tmp_path / "ensemble"
-    predictor.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", saved.fitted, fallbacks)
+    write.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", saved.fitted, fallbacks)
     loaded = predictor.load(folder)
     alone = tmp_path / "alone"
-    predictor.save(alone, tiny_run.members, np.array([0, 100]), CLASSES, "paper", saved.fitted)
+    write.save(alone, tiny_run.members, np.array([0, 100]), CLASSES, "paper", saved.fitted)
     pixels = tiny_run.pixels(tiny_run.splits.test.image_ids.tolist())
     left, expected = loaded.without(first), predictor.load(alone)
     next(folder.rglob(f"{first}.safetensors")).unlink()
@@ -316,7 +321,7 @@ def test_the_loss_of_a_member_has_weights_of_its_own(
 
 
 def test_members_without_weight_are_left_out(tiny_run: Any, tmp_path: Path) -> None:
-    predictor.save(tmp_path / "one", tiny_run.members, np.array([0, 100]), CLASSES, "best")
+    write.save(tmp_path / "one", tiny_run.members, np.array([0, 100]), CLASSES, "best")
     loaded = predictor.load(tmp_path / "one")
     assert [member.name for member in loaded.members] == [tiny_run.members[1].name]
     assert len(list((tmp_path / "one").rglob("*.safetensors"))) == 1
@@ -324,7 +329,7 @@ def test_members_without_weight_are_left_out(tiny_run: Any, tmp_path: Path) -> N
 
 def test_gate_that_never_opens_is_left_out(tiny_run: Any, saved: Saved, tmp_path: Path) -> None:
     shut = replace(saved.fitted, routing=replace(saved.fitted.routing, threshold=np.inf))
-    predictor.save(tmp_path / "shut", tiny_run.members, WEIGHTS, CLASSES, "paper", shut)
+    write.save(tmp_path / "shut", tiny_run.members, WEIGHTS, CLASSES, "paper", shut)
     assert json.loads((tmp_path / "shut" / "ensemble.json").read_text())["routing"] is None
     assert len(list((tmp_path / "shut").rglob("*.safetensors"))) == 2
 
@@ -334,7 +339,7 @@ def test_member_may_be_called_like_a_sub_classifiers_file(
 ) -> None:
     names = ("subclassifier-0", "0")
     members = [replace(m, name=n) for m, n in zip(tiny_run.members, names, strict=True)]
-    predictor.save(tmp_path / "named", members, WEIGHTS, CLASSES, "paper", saved.fitted)
+    write.save(tmp_path / "named", members, WEIGHTS, CLASSES, "paper", saved.fitted)
     assert [member.name for member in predictor.load(tmp_path / "named").members] == list(names)
 
 
@@ -342,7 +347,7 @@ def test_saving_again_replaces_the_whole_folder_and_gives_the_same_bytes(
     tiny_run: Any, saved: Saved, copy: Path
 ) -> None:
     (copy / "left-over").write_text("of an earlier run")
-    predictor.save(copy, tiny_run.members, WEIGHTS, CLASSES, "paper", saved.fitted)
+    write.save(copy, tiny_run.members, WEIGHTS, CLASSES, "paper", saved.fitted)
 
     def content(folder: Path) -> dict[str, bytes]:
         return {

@@ -22,8 +22,8 @@ from ray.autoscaler._private.fake_multi_node.node_provider import (
     FakeMultiNodeProvider,
 )
 
-from cluster.authentication import Token
-from cluster.head import ask
+from cluster.submission.head import ask
+from cluster.submission.token import Token
 from ensemble.errors import ClusterError
 
 from .killing import marked

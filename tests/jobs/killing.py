@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ensemble.storage.store import LocalStore
 from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.repair import collect, unreferenced
-from ensemble.table.store import LocalStore
 
 LIMIT_S = 600
 

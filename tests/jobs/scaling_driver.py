@@ -11,14 +11,14 @@ from typing import Any
 import ray
 from ray.autoscaler.v2.sdk import get_cluster_status
 
-from cluster.pool import open_pool
-from cluster.rehearsal import RehearsalHost
+from cluster.pool.pool import open_pool
+from cluster.pool.synthetic_host import RehearsalHost
 from cluster.settings import ClusterConfig
-from ensemble.figures import FigureCache
+from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import plan_shards
-from ensemble.images.sources import open_source
-from jobs.benchmark.made_up import made_up_member
+from ensemble.inference.costs import FigureCache
+from jobs.benchmark.synthetic_members import made_up_member
 
 ADDRESS = os.environ["RAY_ADDRESS"]
 LIMIT_S = 90

@@ -12,9 +12,10 @@ import torchvision
 from PIL import Image
 from rich.console import Console
 
-from ensemble import models
 from ensemble.errors import CheckpointError, ConfigError
-from ensemble.table.storage import S3Config, open_store
+from ensemble.models import registry as models
+from ensemble.storage.open import open_store
+from ensemble.storage.settings import S3Config
 from jobs.members import describe_pool
 from jobs.pools import load_pool
 from jobs.preflight import preflight

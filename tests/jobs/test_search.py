@@ -9,22 +9,23 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from ensemble.calibration import apply_temperature, calibrate
 from ensemble.errors import ConfigError
+from ensemble.evaluation.calibration import apply_temperature, calibrate
+from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig, SplitConfig
-from ensemble.images.sources import open_source
 from ensemble.images.split import split
-from ensemble.members import Member, Preprocessing
-from ensemble.report.search_document import SearchReport
-from ensemble.search.config import SearchConfig
+from ensemble.members.member import Member
+from ensemble.members.settings import Preprocessing
+from ensemble.report.documents.search import SearchReport
 from ensemble.search.crossfit import stratified_folds
+from ensemble.search.settings import SearchConfig
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
-from ensemble.view_settings import CenterView
-from jobs.finished_run import open_finished_run
-from jobs.flow import Job, search_config
+from ensemble.views.settings import CenterView
+from jobs.run.job import Job, search_config
 from jobs.search import search
 from jobs.settings import RunConfig
+from jobs.stored_runs.finished import open_finished_run
 
 from .conftest import Command
 

@@ -11,7 +11,7 @@ import pytest
 
 from ensemble.errors import ConfigError
 from jobs import submit
-from jobs.progress_record import ProgressRecord
+from jobs.progress.record import ProgressRecord
 from jobs.settings import RunConfig, load_run_config
 
 SECRET = "hunter2-must-stay-here"
@@ -69,8 +69,12 @@ def test_code_and_resolved_config_are_shipped(config: RunConfig) -> None:
     attempt = submit.submit(head, config, "tiny")
     assert (attempt.run, attempt.number, attempt.job) == ("tonight", 1, "tonight")
     assert RunConfig.model_validate_json(head.files["run.json"]) == config
-    assert {"ensemble/members.py", "cluster/pool.py", "jobs/__main__.py"} <= head.files.keys()
-    assert "ensemble/report/templates/style.css" in head.files
+    assert {
+        "ensemble/members/member.py",
+        "cluster/pool/pool.py",
+        "jobs/__main__.py",
+    } <= head.files.keys()
+    assert "ensemble/report/pages/templates/style.css" in head.files
     assert not any(".git" in name or "__pycache__" in name for name in head.files)
     assert {name.split("/")[0] for name in head.files} == {
         *("ensemble", "cluster", "jobs"),
@@ -121,7 +125,7 @@ def test_no_secret_of_this_machine_travels(
 
 
 def test_the_revision_of_this_checkout_travels(config: RunConfig) -> None:
-    from jobs.revision import Revision, read_revision
+    from jobs.stored_runs.revision import Revision, read_revision
 
     head = Head()
     submit.submit(head, config, "tiny")

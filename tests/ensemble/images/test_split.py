@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.errors import EmptySplitError
-from ensemble.images.digits import open_source
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import DigitsConfig, SplitConfig
+from ensemble.images.sources.digits import open_source
 from ensemble.images.split import Splits, split, stratified_sample
 
 

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from ensemble import models
+from ensemble.models import registry as models
 
 META = torch.device("meta")
 

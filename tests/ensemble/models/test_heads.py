@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from ensemble import models
 from ensemble.errors import CheckpointError
+from ensemble.models import registry as models
 from ensemble.models.heads import find_head, restrict_head
 
 

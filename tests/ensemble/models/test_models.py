@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from ensemble import models
 from ensemble.errors import ConfigError, UnknownNameError
+from ensemble.models import registry as models
 from ensemble.models.pyramidnet import PyramidUnit, pyramidnet
 from ensemble.models.wide_resnet import wide_resnet
 
@@ -71,9 +71,7 @@ def test_network_without_classes_is_refused() -> None:
 
 
 def test_names_are_known_without_torch() -> None:
-    code = (
-        "import sys; from ensemble import models; models.check('vgg11_small'); print(*sys.modules)"
-    )
+    code = "import sys; from ensemble.models import registry; registry.check('vgg11_small'); print(*sys.modules)"
     listed = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()

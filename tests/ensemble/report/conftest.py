@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
-from ensemble.report.document import (
+from ensemble.report.documents.run import (
     BadImage,
     Calibration,
     Data,
@@ -25,7 +25,7 @@ from ensemble.report.document import (
     Split,
     Stage,
 )
-from ensemble.report.subclassifiers_document import (
+from ensemble.report.documents.subclassifiers import (
     Bar,
     ClusteredLabels,
     ImagePart,
@@ -36,7 +36,7 @@ from ensemble.report.subclassifiers_document import (
     RoutingTrial,
     Subclassifiers,
 )
-from ensemble.report.weights_document import Search, SearchStep
+from ensemble.report.documents.weights import Search, SearchStep
 
 MakeReport = Callable[..., Report]
 

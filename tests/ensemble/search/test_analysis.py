@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
-from ensemble.search.config import SearchConfig
+from ensemble.outranking.table import OutrankingTable
+from ensemble.search.comparison import KEYS, judge, judge_cross_fitted, predictors, warnings
 from ensemble.search.crossfit import cross_fit, stratified_folds
+from ensemble.search.explain import explain
+from ensemble.search.fallbacks import weights_among_selected, weights_without_each
 from ensemble.search.fit import fit
 from ensemble.search.frontier import cheapest_tied, cost_frontier
-from ensemble.search.honesty import KEYS, judge, judge_cross_fitted, predictors, warnings
-from ensemble.search.missing import weights_among_selected, weights_without_each
-from ensemble.search.outranking import OutrankingTable
+from ensemble.search.settings import SearchConfig
 from ensemble.search.stability import bootstrap
-from ensemble.search.why import explain
 
 
 def _table(logs, labels):

@@ -5,11 +5,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ensemble.errors import ConfigError, ShapeError, UnknownNameError
-from ensemble.search.config import SearchConfig
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import SEARCHES, fit
-from ensemble.search.order import best_first
-from ensemble.search.outranking import OutrankingTable
 from ensemble.search.result import Ensemble
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import best_first
 
 KINDS = ["random", "eighths", "one_hot", "constant", "duplicates", "tiny", "half", "broken"]
 CASES = {

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.errors import ConfigError, UnknownNameError
-from ensemble.search.config import SearchConfig
+from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import SEARCHES, fit
 from ensemble.search.likelihood import mixture_weights
-from ensemble.search.outranking import OutrankingTable
+from ensemble.search.settings import SearchConfig
 
 KINDS = ["random", "eighths", "one_hot", "constant", "duplicates", "half", "broken"]
 CASES = {

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ensemble import models
+from ensemble.checkpoints import file as checkpoint
 from ensemble.errors import ConfigError
-from ensemble.members import Member
+from ensemble.members.member import Member
+from ensemble.models import registry as models
 from ensemble.models.heads import find_head
 from ensemble.subclassifiers.embeddings import cosine_similarity, label_embeddings
-from ensemble.training import checkpoint
 
 MakeMember = Callable[..., Member]
 

@@ -6,18 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble import metrics
+from ensemble.evaluation import metrics
 from ensemble.subclassifiers.choose import Evidence, fit_paper, routing_curve
 from ensemble.subclassifiers.gates import Gate, choose_cluster, entropy, score
 from ensemble.subclassifiers.label_clusters import LabelClusters
-from ensemble.subclassifiers.route import (
-    Routing,
-    answer,
-    front,
-    is_asked,
-    is_routed,
-    rank_scores,
-)
+from ensemble.subclassifiers.route import Routing, answer, front, is_asked, is_routed, rank_scores
 from ensemble.subclassifiers.settings import RoutingKind
 
 CLUSTERS: LabelClusters = ((0, 3, 4), (2, 5), (1,))

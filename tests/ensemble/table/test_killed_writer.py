@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from ensemble.members import Member
+from ensemble.members.member import Member
+from ensemble.storage.store import LocalStore
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.repair import collect, find_faults, unreferenced
-from ensemble.table.store import LocalStore
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]

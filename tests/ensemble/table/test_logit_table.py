@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from ensemble.errors import DamagedTableError, IncompleteTableError, TableBusyError, TableError
 from ensemble.images.shard import BadImage
-from ensemble.members import Member
+from ensemble.members.member import Member
+from ensemble.storage.store import LocalStore
 from ensemble.table import commit_log, shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import Lease, hold
 from ensemble.table.logit_table import MAX_SHARDS_HELD, LogitTable
-from ensemble.table.store import LocalStore
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ensemble.errors import DamagedTableError, TableError
-from ensemble.members import Member
+from ensemble.members.member import Member
+from ensemble.storage.store import LocalStore
 from ensemble.table import commit_log
 from ensemble.table.block import LogitBlock
 from ensemble.table.export import export_table
@@ -14,7 +15,6 @@ from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.overview import compare, summarise
 from ensemble.table.repair import collect, find_faults, repair, unreferenced
-from ensemble.table.store import LocalStore
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]

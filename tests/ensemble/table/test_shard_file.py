@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from ensemble.errors import ShapeError, TableError
-from ensemble.members import Member
+from ensemble.members.member import Member
 from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.shard_file import PIECE_BYTES

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from ensemble import models
 from ensemble.errors import DataError
+from ensemble.models import registry as models
 from ensemble.training.loop import DivergedError, EpochLog, TrainingLog, train
 from ensemble.training.recipe import AdamWConfig, RecipeConfig, SgdConfig
 

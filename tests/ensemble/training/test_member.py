@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
+from ensemble.checkpoints.header import read_bad_images, read_metadata
+from ensemble.checkpoints.load import load_member, load_network
 from ensemble.errors import CheckpointError, EmptySplitError
-from ensemble.images.digits import open_source
 from ensemble.images.index import ImageIndex
+from ensemble.images.open import decode_shard
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import BadImage, ImageShard, plan_shards
-from ensemble.images.sources import decode_shard
-from ensemble.members import load_member
+from ensemble.images.sources.digits import open_source
+from ensemble.inference.predict import predict
 from ensemble.models.heads import find_head
-from ensemble.predict import predict
-from ensemble.training.header import read_bad_images, read_metadata
-from ensemble.training.member import load_network, train_member
+from ensemble.training.member import train_member
 from ensemble.training.recipe import AugmentationConfig, RecipeConfig
 from ensemble.training.task import Stopping, TrainTask
-from ensemble.view_settings import CenterView
+from ensemble.views.settings import CenterView
 
 CPU = torch.device("cpu")
 SOURCE = open_source(DigitsConfig())

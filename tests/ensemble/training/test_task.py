@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble.images.index import ImageIndex
-from ensemble.members import Member
+from ensemble.members.member import Member
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
 

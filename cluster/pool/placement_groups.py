@@ -1,0 +1,126 @@
+"""Room on the cluster for planned devices: labels, placement groups of shared GPUs, requests to scale."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.autoscaler.sdk import request_resources
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from cluster.scheduling.placement import Device, HostPlan
+
+log = logging.getLogger(__name__)
+
+# A node of the preferred market is waited for this long, a start included.
+FALLBACK_AFTER_S = 180.0
+
+
+class _Group:
+    """One shared GPU: a placement group, because shares of one GPU must meet on it."""
+
+    def __init__(self, device: Device) -> None:
+        self._bundle = {"GPU": 1.0, "CPU": device.cpus}
+        self._selectors = list(device.selectors) or [{}]
+        self._open()
+
+    @property
+    def strategy(self) -> PlacementGroupSchedulingStrategy:
+        return PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=0)
+
+    def waits_too_long(self) -> bool:
+        """Whether there is a less preferred label, and it is time for it."""
+        if len(self._selectors) == 1 or time.monotonic() - self._since < FALLBACK_AFTER_S:
+            return False
+        return not ray.wait([self._ready], timeout=0)[0]
+
+    def relax(self) -> Mapping[str, str]:
+        """Ask for the next label."""
+        remove_placement_group(self._group)
+        self._selectors.pop(0)
+        self._open()
+        return self._selectors[0]
+
+    def renew(self) -> None:
+        """Ask for room elsewhere."""
+        remove_placement_group(self._group)
+        self._open()
+
+    def close(self) -> None:
+        remove_placement_group(self._group)
+
+    def _open(self) -> None:
+        selector = dict(self._selectors[0])
+        self._group = placement_group(
+            [self._bundle], bundle_label_selector=[selector] if selector else None
+        )
+        self._ready = self._group.ready()
+        self._since = time.monotonic()
+
+
+class Slots:
+    """Where the hosts of each device go.
+
+    Args:
+        devices: Of the run.
+        scales: Whether the cluster should be told what the run wants, so that it can grow.
+    """
+
+    def __init__(self, devices: Sequence[Device], scales: bool) -> None:
+        self._devices = tuple(devices)
+        self._groups: dict[int, _Group] = {}
+        self._scales = scales
+        if scales:
+            bundles: list[dict[str, float]] = [
+                {"GPU": 1.0, "CPU": device.cpus} if device.is_gpu else {"CPU": device.cpus}
+                for device in devices
+            ]
+            labels = [dict(device.selectors[0]) if device.selectors else {} for device in devices]
+            request_resources(bundles=bundles, bundle_label_selectors=labels)
+
+    def options(self, plan: HostPlan) -> dict[str, Any]:
+        """Ray's options for the actor of a host."""
+        options: dict[str, Any] = {"num_cpus": plan.cpu_share, "num_gpus": plan.gpu_share}
+        device = self._devices[plan.device]
+        if 0 < plan.gpu_share < 1:
+            if plan.device not in self._groups:
+                self._groups[plan.device] = _Group(device)
+            return options | {"scheduling_strategy": self._groups[plan.device].strategy}
+        first, *others = device.selectors or ({},)
+        if first:
+            options["label_selector"] = dict(first)
+        if others:
+            options["fallback_strategy"] = [{"label_selector": dict(other)} for other in others]
+        return options
+
+    def give_up(self, device: int) -> None:
+        """End the placement group of a device whose hosts are gone, if it has one."""
+        if group := self._groups.pop(device, None):
+            group.close()
+
+    def renew(self, device: int) -> None:
+        """Ask for room on another node."""
+        if group := self._groups.get(device):
+            group.renew()
+
+    def relax(self) -> list[int]:
+        """Devices that found no node of their preferred market in time and now take any."""
+        late = [index for index, group in self._groups.items() if group.waits_too_long()]
+        for index in late:
+            log.warning(
+                "device %d: no node with %s within %.0f s; now with %s",
+                index,
+                dict(self._devices[index].selectors[0]),
+                FALLBACK_AFTER_S,
+                dict(self._groups[index].relax()) or "any labels",
+            )
+        return late
+
+    def close(self) -> None:
+        """Give everything back, and stop asking for nodes."""
+        for group in self._groups.values():
+            group.close()
+        if self._scales:
+            request_resources(bundles=[])

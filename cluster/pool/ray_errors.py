@@ -1,0 +1,73 @@
+"""The one place where Ray's exceptions become ours."""
+
+from ray import exceptions as ray_errors
+
+from cluster.scheduling.failures import Cause
+from ensemble.errors import ProjectError
+
+# The nearest ancestor that is listed counts.
+CAUSES: dict[type[BaseException], Cause] = {
+    ray_errors.RayError: Cause.UNKNOWN,
+    ray_errors.RayTaskError: Cause.OWN_CODE,
+    ray_errors.UserCodeException: Cause.OWN_CODE,
+    ray_errors.RuntimeEnvSetupError: Cause.START_FAILED,
+    ray_errors.RayActorError: Cause.HOST_LOST,
+    ray_errors.ActorUnavailableError: Cause.UNREACHABLE,
+    ray_errors.WorkerCrashedError: Cause.HOST_LOST,
+    ray_errors.OutOfMemoryError: Cause.HOST_OOM,
+    ray_errors.LocalRayletDiedError: Cause.NODE_LOST,
+    ray_errors.NodeDiedError: Cause.NODE_LOST,
+    ray_errors.ActorPlacementGroupRemoved: Cause.NODE_LOST,
+    ray_errors.TaskPlacementGroupRemoved: Cause.NODE_LOST,
+    ray_errors.RpcError: Cause.UNREACHABLE,
+    ray_errors.GetTimeoutError: Cause.UNREACHABLE,
+    ray_errors.ObjectLostError: Cause.OBJECT_LOST,
+    ray_errors.ObjectStoreFullError: Cause.OBJECT_LOST,
+    ray_errors.OutOfDiskError: Cause.OBJECT_LOST,
+    ray_errors.PlasmaObjectNotAvailable: Cause.OBJECT_LOST,
+}
+
+
+def translate(error: ray_errors.RayError) -> tuple[Cause, str]:
+    """What ended a call, and one sentence that says why."""
+    if isinstance(error, ray_errors.RayTaskError):
+        if isinstance(error.cause, ray_errors.RayError):
+            return translate(error.cause)  # of an argument that could not be made
+        return Cause.OWN_CODE, _sentence(_explain(error.cause))
+    if isinstance(error, ray_errors.ActorDiedError):
+        return _why_the_actor_died(error), _sentence(_reason(error))
+    cause = next(CAUSES[kind] for kind in type(error).__mro__ if kind in CAUSES)
+    if cause is Cause.OBJECT_LOST:
+        return cause, _sentence(type(error).__name__)
+    return cause, _sentence(_reason(error))
+
+
+def _why_the_actor_died(error: ray_errors.ActorDiedError) -> Cause:
+    text = str(error)
+    if error.preempted:
+        return Cause.NODE_DRAINED
+    if error.actor_init_failed:
+        return Cause.START_FAILED
+    # Ray tells these apart in words only; a test with a real node and a real kill holds them.
+    if "node has died" in text or "node was terminated" in text or "node died" in text.lower():
+        return Cause.NODE_LOST
+    # Ray's general advice names the OOM killer after every death; its own killer says this.
+    if "running low on memory" in text:
+        return Cause.HOST_OOM
+    return Cause.HOST_LOST
+
+
+def _explain(cause: BaseException) -> str:
+    return str(cause) if isinstance(cause, ProjectError) else f"{type(cause).__name__}: {cause}"
+
+
+def _reason(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    # Ray begins with a general line and names of things; what happened comes after them.
+    told = [line for line in lines[1:] if not line.startswith("\t")]
+    what = (told or lines or [type(error).__name__])[0].strip()
+    return what.partition(" Some common causes include")[0]
+
+
+def _sentence(text: str) -> str:
+    return f"{text.rstrip('.')}."

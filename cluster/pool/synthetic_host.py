@@ -1,0 +1,64 @@
+"""A host that computes no network but a fixed amount of arithmetic: for rehearsing plans and failures.
+
+It shares the verbs of `Host`, so that the pool and its failures are rehearsed with real processes, on
+fake GPUs and without torch, and a block still follows from member and shard alone. Its clock is that
+of its own thread, which other programs hardly change.
+"""
+
+import time
+from collections.abc import Collection
+from hashlib import sha256
+
+import numpy as np
+
+from cluster.pool.host import Host, HostSettings
+from ensemble.images.shard import ImageShard
+from ensemble.inference.costs import Figure
+from ensemble.members.member import Member
+from ensemble.table.block import LogitBlock
+
+_ROUND = bytes(1 << 14)
+
+
+class RehearsalHost(Host):
+    """Predicts numbers made of hashes; a member's `parameters` are rounds of arithmetic an image."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self._settings = settings
+
+    def keep(self, columns: Collection[str]) -> None:
+        """There is nothing to keep."""
+
+    def predict(
+        self, member: Member, largest_batch: int | None, shard: ImageShard
+    ) -> tuple[LogitBlock, int | None]:
+        """A block that follows from the member's column and the pixels."""
+        started = time.thread_time()
+        rows = [_row(member, pixels.tobytes()) for pixels in shard.images()]
+        spread = np.array(rows, np.float64).reshape(len(shard), len(member.classes))
+        logs = spread - np.log(np.exp(spread).sum(axis=1, keepdims=True))
+        block = LogitBlock(
+            column=member.column,
+            image_ids=shard.image_ids,
+            log_probabilities=logs.astype(np.float32),
+            bad=shard.bad,
+            seconds=max(time.thread_time() - started, 1e-9),
+            forward_passes=len(shard),
+        )
+        return block, largest_batch
+
+    def measure(
+        self, member: Member, largest_batch: int | None, shard: ImageShard
+    ) -> tuple[LogitBlock, Figure]:
+        """The block, and what it cost."""
+        self.predict(member, largest_batch, shard)  # warm, as `Host` is when it is timed
+        block, _ = self.predict(member, largest_batch, shard)
+        return block, Figure(images_per_s=max(len(shard), 1) / block.seconds, memory_mb=1000)
+
+
+def _row(member: Member, pixels: bytes) -> list[float]:
+    digest = sha256(member.column.encode() + pixels)
+    for _ in range(member.parameters):
+        digest.update(_ROUND)
+    seed = int.from_bytes(digest.digest()[:8], "big")
+    return np.random.default_rng(seed).normal(size=len(member.classes)).tolist()

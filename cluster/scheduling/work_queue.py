@@ -1,0 +1,180 @@
+"""Calls that wait, and which of them a host may take next. Pure: the pool and a virtual clock run the same."""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cluster.scheduling.failures import Cause
+from cluster.scheduling.placement import HostPlan
+from ensemble.images.shard import ShardSpec
+from ensemble.members.member import Member
+from ensemble.training.task import TrainTask
+
+Verb = Literal["train", "measure", "predict"]
+
+# One block computes while the next one's shard travels; a training waits for the first free host.
+CALLS_IN_FLIGHT: dict[Verb, int] = {"train": 1, "measure": 1, "predict": 2}
+_MB = 1 << 20
+
+
+@dataclass(eq=False)
+class Call:
+    """One piece of work: a verb of `Host`, what it is about, and the shards that it needs.
+
+    Attributes:
+        verb: Of `Host`.
+        about: What is trained, or who predicts.
+        shards: Decoded images that it needs.
+        order: Place in the work: all members of a shard before the next shard.
+        failures: How often it ended without a value, by cause.
+        pixels: References to its shards, while it is under way.
+        kind: Of the device that it went to last.
+        batch_images: The batch that is known to fit into memory; the usual one if none.
+    """
+
+    verb: Verb
+    about: TrainTask | Member
+    shards: tuple[ShardSpec, ...]
+    order: int = 0
+    failures: Counter[Cause] = field(default_factory=Counter)
+    pixels: tuple[Any, ...] = ()
+    kind: str = ""
+    batch_images: int | None = None
+
+    @property
+    def owner(self) -> str | None:
+        """The member whose hosts alone may do it; none if any host may."""
+        return self.about.name if self.verb == "predict" else None
+
+    @property
+    def member(self) -> Member:
+        """Who predicts."""
+        if not isinstance(self.about, Member):
+            raise TypeError(f"{self} is not about a member.")
+        return self.about
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What the verb takes before its shards."""
+        return (self.about,) if self.verb == "train" else (self.about, self.batch_images)
+
+    def __str__(self) -> str:
+        return f"{self.verb} of {self.about.name!r}{self._where()}"
+
+    def _where(self) -> str:
+        if self.verb == "train":
+            return ""
+        ids = self.shards[0].image_ids
+        return f" on {len(ids)} images from {ids[0]!r}"
+
+
+class Queue:
+    """Calls that wait, in the order of the work; replicas take their planned part of a member's.
+
+    A replica that took more would be ahead with one member and late with those it shares its GPU
+    with, and all hosts wait for the latest.
+
+    Args:
+        calls: In any order; `order` decides.
+    """
+
+    def __init__(self, calls: Iterable[Call]) -> None:
+        self._by_owner: dict[str | None, deque[Call]] = {}
+        for call in sorted(calls, key=lambda call: call.order):
+            self._by_owner.setdefault(call.owner, deque()).append(call)
+        self._taken: Counter[str | None] = Counter()
+        self._taken_by: Counter[tuple[str | None, int]] = Counter()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_owner.values()))
+
+    def peek(self, host: HostPlan, is_alone: bool = True) -> Call | None:
+        """The first call that a host may do.
+
+        Args:
+            host: Its members and fractions.
+            is_alone: Whether no other host computes on its device, so that it may take more than
+                its part: nobody is made late.
+        """
+        fractions = host.fractions or (1.0,) * len(host.members)
+        owners = [None, *(m for m, f in zip(host.members, fractions, strict=True) if f >= 1)]
+        parts = [(m, f) for m, f in zip(host.members, fractions, strict=True) if f < 1]
+        owners += [m for m, f in parts if is_alone or self._has_part(m, host.device, f)]
+        heads = [queue[0] for owner in owners if (queue := self._by_owner.get(owner))]
+        return min(heads, key=lambda call: call.order, default=None)
+
+    def take(self, call: Call, device: int = 0) -> None:
+        """Remove a call that `peek` gave to a host on a device."""
+        self._by_owner[call.owner].popleft()
+        self._taken[call.owner] += 1
+        self._taken_by[call.owner, device] += 1
+
+    def _has_part(self, owner: str, device: int, fraction: float) -> bool:
+        return self._taken_by[owner, device] <= fraction * (self._taken[owner] + 1)
+
+    def put_back(self, call: Call) -> None:
+        """Queue a call again, in its place."""
+        queue = self._by_owner.setdefault(call.owner, deque())
+        later = [c for c in queue if c.order > call.order]
+        earlier = [c for c in queue if c.order <= call.order]
+        self._by_owner[call.owner] = deque([*earlier, call, *later])
+
+    def drop(self, spec: ShardSpec) -> list[Call]:
+        """Take out every call that needs a shard."""
+        dropped = []
+        for owner, queue in self._by_owner.items():
+            dropped += [call for call in queue if spec in call.shards]
+            self._by_owner[owner] = deque(call for call in queue if spec not in call.shards)
+        return sorted(dropped, key=lambda call: call.order)
+
+
+class Window:
+    """Which shards may be open: two always, more while the bytes allow.
+
+    A shard is open from its decode until no call waits for it, so that a fast host does not run
+    ahead of a slow one by more than the window.
+
+    Args:
+        window_mb: Bytes of decoded shards to keep; what is in use is kept beyond it.
+    """
+
+    def __init__(self, window_mb: int) -> None:
+        self._window_bytes = window_mb * _MB
+        self._waiting: Counter[ShardSpec] = Counter()
+        self._held: dict[ShardSpec, int] = {}  # size in bytes, 0 while unknown; oldest use first
+
+    def expect(self, calls: Iterable[Call]) -> None:
+        """Begin anew with the calls that will wait for shards."""
+        self._waiting = Counter(spec for call in calls for spec in call.shards)
+
+    def has_room(self, spec: ShardSpec) -> bool:
+        """Whether a shard may be used now."""
+        is_open = {held for held in self._held if self._waiting[held] > 0}
+        if spec in is_open or len(is_open) < 2:
+            return True
+        largest = max(self._held.values())
+        return 0 < (len(is_open) + 1) * largest <= self._window_bytes
+
+    def use(self, spec: ShardSpec) -> None:
+        """Note that a shard is held, and used last."""
+        self._held[spec] = self._held.pop(spec, 0)
+
+    def forget(self, spec: ShardSpec) -> None:
+        """Note that a shard is held no more."""
+        self._held.pop(spec, None)
+
+    def settle(self, call: Call, size_bytes: dict[ShardSpec, int]) -> list[ShardSpec]:
+        """Note that a call waits no more; return the idle shards to drop, the oldest first."""
+        self._waiting.subtract(call.shards)
+        for spec, size in size_bytes.items():
+            if spec in self._held:
+                self._held[spec] = size
+        total, idle = sum(self._held.values()), []
+        for spec in list(self._held):
+            if total <= self._window_bytes:
+                break
+            if self._waiting[spec] <= 0:
+                total -= self._held.pop(spec)
+                idle.append(spec)
+        return idle

@@ -1,0 +1,115 @@
+"""ensemble / artifact / write: say here what this file is responsible for."""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from ensemble.artifact.document import (
+    ArtifactDocument,
+    FallbackEntry,
+    MemberEntry,
+    RoutingEntry,
+    SubclassifierEntry,
+)
+from ensemble.artifact.read import _DOCUMENT
+from ensemble.members.member import Member
+from ensemble.outranking.fixed_point import to_units
+from ensemble.search.fallbacks import WithoutMember
+from ensemble.subclassifiers.route import (
+    FittedRouting,
+)
+
+
+def save(
+    folder: Path,
+    members: Sequence[Member],
+    units: Int[np.ndarray, "member"],
+    classes: Sequence[str],
+    search: str,
+    routing: FittedRouting | None = None,
+    fallbacks: Sequence[WithoutMember] = (),
+    temperature: float = 1.0,
+) -> None:
+    """Write the artifact; members without weight are left out.
+
+    Args:
+        folder: Replaced if it is there.
+        members: The pool.
+        units: Weight of each member, in units of 0.00001.
+        classes: Class names.
+        search: What found the weights.
+        routing: The gate and its sub-classifiers; left out if the gate never opens.
+        fallbacks: Weights for the loss of a member, over others that have a weight.
+        temperature: Of the probabilities that it answers with (`calibration`).
+    """
+    building = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(building, ignore_errors=True)
+    for part in ("members", "subclassifiers"):
+        (building / part).mkdir(parents=True)
+    entries = [
+        MemberEntry(
+            name=member.name,
+            file=_copy(member, building, f"members/{member.pool_name}.safetensors"),
+            sha256=member.weights_sha256,
+            weight_units=int(weight),
+            views=member.views,
+            precision=member.precision,
+            temperature=member.temperature,
+        )
+        for member, weight in zip(members, units, strict=True)
+        if weight
+    ]
+    opens = routing is not None and routing.routing.is_open
+    document = ArtifactDocument(
+        classes=tuple(classes),
+        data_sha256=members[0].data_sha256,
+        search=search,
+        members=tuple(entries),
+        routing=_save_routing(building, routing) if routing and opens else None,
+        fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
+        temperature=temperature,
+    )
+    text = json.dumps(document.model_dump(mode="json"), indent=2) + "\n"
+    (building / _DOCUMENT).write_text(text, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(building, folder)
+
+
+def _copy(member: Member, folder: Path, file: str) -> str:
+    if not (folder / file).exists():  # another view's member may have brought it
+        shutil.copyfile(member.checkpoint, folder / file)
+    return file
+
+
+def _save_routing(folder: Path, fitted: FittedRouting) -> RoutingEntry:
+    routing = fitted.routing
+    members = [fitted.subclassifiers[number] for number in routing.used]
+    return RoutingEntry(
+        threshold=routing.threshold,
+        gate=routing.gate.kind,
+        coefficients=routing.gate.coefficients,
+        kind=routing.kind,
+        clusters=routing.clusters,
+        subclassifiers=tuple(
+            SubclassifierEntry(
+                classes=member.classes,
+                file=_copy(member, folder, f"subclassifiers/{number}.safetensors"),
+                sha256=member.weights_sha256,
+                views=member.views,
+                precision=member.precision,
+            )
+            for number, member in enumerate(members)
+        ),
+    )
+
+
+def _save_fallback(fallback: WithoutMember) -> FallbackEntry:
+    units = to_units(np.array(list(fallback.weights.values()))).tolist()
+    return FallbackEntry(
+        missing=fallback.member, weight_units=dict(zip(fallback.weights, units, strict=True))
+    )

@@ -1,0 +1,143 @@
+"""Weights on disk: one safetensors file, published whole or not at all, and read with suspicion."""
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from ensemble.checkpoints import programs
+from ensemble.checkpoints.header import FORMAT_VERSION, HEADER_KEY, parse
+from ensemble.errors import CheckpointError
+from ensemble.models import registry as models
+
+Weights = dict[str, torch.Tensor]
+
+
+def save(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
+    """Publish the weights of a network; equal weights and metadata give equal bytes.
+
+    Args:
+        network: Its parameters and buffers are written, from whatever device.
+        path: Where the file appears, complete; its folder is made where there is none.
+        metadata: Goes into the header: architecture, num_classes, head, seed and so on.
+    """
+    save_weights(network.state_dict(), path, metadata)
+
+
+def save_weights(weights: Weights, path: Path, metadata: Mapping[str, str]) -> None:
+    """Publish tensors by name, as `save` does."""
+    weights = {
+        # clone: safetensors refuses tensors that share memory.
+        name: tensor.detach().cpu().clone().contiguous()
+        for name, tensor in weights.items()
+    }
+    # One key with sorted JSON, because safetensors does not fix the order of header keys.
+    header = json.dumps(
+        {"format_version": FORMAT_VERSION, "metadata": dict(metadata)}, sort_keys=True
+    )
+    _publish(path, safetensors.torch.save(weights, {HEADER_KEY: header}))
+
+
+def load(path: Path) -> tuple[Weights, dict[str, str]]:
+    """Read weights and metadata onto the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or not one of ours.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror or error}). "
+            "Check the path, or train the member again."
+        ) from error
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: {_size(path)} that are not a whole safetensors file ({error}). "
+            "The file is truncated or of another format: copy it again or train the member again."
+        ) from error
+    return weights, parse(path, header)
+
+
+def load_network(path: Path, architecture: str, num_classes: int) -> nn.Module:
+    """Build a network, load its weights and set it to eval mode.
+
+    Args:
+        path: A checkpoint written by `save`.
+        architecture: A name for `models.build`, or the kind of a program.
+        num_classes: Number of logits.
+
+    Raises:
+        CheckpointError: The file is unreadable, or belongs to another network.
+        UnknownNameError: There is no such architecture.
+    """
+    is_program = architecture in programs.KINDS
+    if not is_program:
+        models.check(architecture)
+    weights, metadata = load(path)
+    trained_as = metadata.get("architecture", architecture)
+    if trained_as != architecture:
+        raise CheckpointError(
+            f"{path}: the weights are of {trained_as!r}, but {architecture!r} was asked for. "
+            "Correct the member's architecture or its checkpoint."
+        )
+    if is_program:
+        return programs.from_checkpoint(architecture, weights, metadata, path)
+    network = models.build(architecture, num_classes)
+    check_fit(path, weights, network.state_dict(), f"{architecture} with {num_classes} classes")
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def _publish(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, because a rename is atomic only within one file system.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_fit(path: Path, weights: Weights, expected: Weights, what: str) -> None:
+    """Refuse weights that do not fit a network, tensor by tensor.
+
+    Raises:
+        CheckpointError: One is missing, too many, or of another shape.
+    """
+    missing, surplus = expected.keys() - weights.keys(), weights.keys() - expected.keys()
+    if missing or surplus:
+        raise CheckpointError(
+            f"{path}: {len(weights)} tensors do not fit {what} ({len(expected)} tensors): "
+            f"missing {_some(missing)}; not expected {_some(surplus)}. "
+            "Give the architecture that the weights were trained with."
+        )
+    for name, tensor in expected.items():
+        if weights[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{path}: {name} has shape {list(weights[name].shape)}, but {what} needs "
+                f"{list(tensor.shape)}. Give the number of classes and the architecture that the "
+                "weights were trained with."
+            )
+
+
+def _some(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
+    return (", ".join(ordered[:3]) or "none") + more
+
+
+def _size(path: Path) -> str:
+    return f"{path.stat().st_size} bytes"

@@ -1,0 +1,63 @@
+"""How a network is run: precision, memory layout, compilation, and as many images as fit into memory."""
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from ensemble.members.settings import Precision
+
+
+class Forward(nn.Module):
+    """A network in a precision and a memory layout of its own; float32 comes in and goes out.
+
+    Where a batch does not fit into the GPU's memory it is halved, and that is remembered.
+
+    Args:
+        network: In evaluation mode; it is changed in place.
+        precision: Of weights and activations.
+        channels_last: Lay pixels out channel by channel last.
+        compiled: Compile it with torch.compile at its first batch.
+        largest_batch: Images that are known to fit; as many as come if none.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        precision: Precision = "float32",
+        channels_last: bool = False,
+        compiled: bool = False,
+        largest_batch: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._dtype = getattr(torch, precision)
+        self._layout = torch.channels_last if channels_last else torch.preserve_format
+        network = network.to(dtype=self._dtype)
+        if channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        self._network = torch.compile(network) if compiled else network
+        self.largest_batch = largest_batch
+
+    def forward(
+        self, images: Float[torch.Tensor, "image 3 height width"]
+    ) -> Float[torch.Tensor, "image class"]:
+        """Logits of a batch, in float32.
+
+        Raises:
+            torch.OutOfMemoryError: Not even one image fits.
+        """
+        if self.largest_batch is None or len(images) <= self.largest_batch:
+            try:
+                return self._logits(images)
+            except torch.OutOfMemoryError:
+                if len(images) == 1:
+                    raise
+                self.largest_batch = len(images) // 2
+            # Outside the handler, whose traceback would keep the tensors alive.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+        parts = torch.split(images, self.largest_batch)
+        return torch.cat([self.forward(part) for part in parts])
+
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self._network(images.to(self._dtype, memory_format=self._layout))
+        return logits.to(torch.float32)

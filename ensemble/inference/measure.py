@@ -1,0 +1,57 @@
+"""Measuring a member on a device: memory at its peak, and nothing timed while it is cold."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from ensemble.images.shard import ImageShard
+from ensemble.inference.predict import predict
+from ensemble.members.member import Member
+
+_MB = 1 << 20
+
+
+@dataclass
+class Peak:
+    """What was measured, once it is done."""
+
+    mb: float = 0.0
+    device_mb: float | None = None
+
+
+def warm_up(network: nn.Module, member: Member, shard: ImageShard, device: torch.device) -> None:
+    """Predict one image under each view: kernels are chosen, memory is taken, code is compiled.
+
+    On GPUs only: on a CPU a batch costs as much cold as warm, and 144 views of it cost minutes.
+    """
+    if device.type != "cuda":
+        return
+    first = list(shard.images())[:1]
+    if first:
+        ids = [str(image_id) for image_id in shard.image_ids[:1]]
+        predict(network, member, ImageShard.pack(ids, [np.array(first[0])]), device)
+
+
+@contextmanager
+def peak_memory(network: nn.Module, device: torch.device) -> Iterator[Peak]:
+    """What torch reserves on a GPU meanwhile; on CPUs, where it cannot be told, the weights alone."""
+    peak = Peak()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        others = torch.cuda.memory_allocated() - _weights_bytes(network)
+        yield peak
+        peak.device_mb = torch.cuda.mem_get_info()[1] / _MB
+        peak.mb = max(0, torch.cuda.max_memory_reserved() - others) / _MB
+    else:
+        yield peak
+        peak.mb = _weights_bytes(network) / _MB
+
+
+def _weights_bytes(network: nn.Module) -> int:
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,200 @@
+"""The one inference loop: a network, a member's views, a shard; out comes a block.
+
+Every network call has a batch of a size that follows from the view and the image's size alone; what
+is missing is filled up with black. A kernel chosen by the batch's size may round differently, and
+what is said of an image must not depend on the images beside it.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import nn
+
+from ensemble.errors import ShapeError
+from ensemble.images.shard import ImageShard
+from ensemble.inference.dense import to_dense
+from ensemble.inference.resized import ResizedShard
+from ensemble.inference.staging import index_of
+from ensemble.inference.transforms import Scale, join_normalised, show, square_scale
+from ensemble.members.member import Member
+from ensemble.members.settings import Preprocessing
+from ensemble.table.block import LogitBlock
+from ensemble.views.policies import relative_cost, weigh_views
+from ensemble.views.settings import Average, Crop, Square, View, Whole, average_of
+
+Weighted = tuple[tuple[View, float], ...]
+Answer = tuple[Sequence[int], float, torch.Tensor]
+
+BATCH_IMAGES = 64
+
+# Pixels of a batch of whole images. On a CPU one large image keeps the cores busy as well as sixteen
+# do, and a batch that is not full wastes less than one image of 224 x 224.
+_BATCH_PIXELS = {"cpu": 224 * 224, "cuda": BATCH_IMAGES * 224 * 224}
+
+
+def predict(
+    network: nn.Module,
+    member: Member,
+    shard: ImageShard,
+    device: torch.device,
+    images: ResizedShard | None = None,
+    flops_per_image: int | None = None,
+) -> LogitBlock:
+    """Predict the images of a shard under every view of the member.
+
+    Args:
+        network: The member's network, in evaluation mode.
+        member: Whose preprocessing and views to use.
+        shard: Decoded images.
+        device: Where the network is.
+        images: The shard on the device, with what other members had resized of it.
+        flops_per_image: As counted by `count_flops`, for the block.
+
+    Raises:
+        ConfigError: A view does not fit the network or its input.
+        ShapeError: The network does not give one number a class.
+    """
+    held = _begin_gpu_peak(device)
+    started = time.perf_counter()
+    images = images or ResizedShard(shard, device)
+    to = member.preprocessing
+    views = weigh_views(member.views, to.size)
+    mean = _Mean(len(shard), len(member.classes), average_of(member.views), device)
+    with torch.inference_mode():
+        for rows, weight, logits in chain(
+            _fixed(network, to, images, views), _dense(network, to, images, views)
+        ):
+            mean.add(rows, weight, logits)
+    return LogitBlock(
+        column=member.column,
+        image_ids=shard.image_ids,
+        log_probabilities=mean.result(),
+        bad=shard.bad,
+        seconds=time.perf_counter() - started,
+        forward_passes=len(shard) * len(views),
+        flops_per_image=flops_per_image,
+        gpu_bytes=None if held is None else _gpu_peak(network, device) - held,
+    )
+
+
+def count_flops(network: nn.Module, member: Member, device: torch.device) -> int:
+    """Count the floating-point operations for one image under all views; costs one forward pass.
+
+    A whole image counts by its pixels, as if it were square.
+
+    A multiplication and the addition after it are two. Convolutions, products of matrices and
+    attention are counted; what is done for each element alone is not.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    size = member.preprocessing.size
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(torch.zeros(1, 3, size, size, device=device))
+    return round(counter.get_total_flops() * relative_cost(member.views, size))
+
+
+def _begin_gpu_peak(device: torch.device) -> int | None:
+    """Forget the peak so far; give the bytes that are in use now, other members' weights included."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def _gpu_peak(network: nn.Module, device: torch.device) -> int:
+    """Give the peak since then, plus the network's own weights, which were in use before."""
+    own = [*network.parameters(), *network.buffers()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in own)
+    return torch.cuda.max_memory_allocated(device) + weights
+
+
+def _fixed(
+    network: nn.Module, to: Preprocessing, images: ResizedShard, views: Weighted
+) -> Iterator[Answer]:
+    """What the network says of squares and crops, all of its input's size."""
+    by_scale: dict[Scale, list[tuple[Square | Crop, float]]] = {}
+    for view, weight in views:
+        if isinstance(view, Square):
+            by_scale.setdefault(square_scale(to.size, to.resize), []).append((view, weight))
+        elif isinstance(view, Crop):
+            by_scale.setdefault((view.short_side,), []).append((view, weight))
+    for start in range(0, len(images.shard), BATCH_IMAGES):
+        rows = range(start, min(start + BATCH_IMAGES, len(images.shard)))
+        for scale, alike in by_scale.items():
+            parts = [
+                (
+                    index_of([row - start for row in same], images.device),
+                    images.at(same, scale, to.interpolation),
+                )
+                for same in images.by_shape(rows)
+            ]
+            for view, weight in alike:
+                shown = [(places, show(resized, view, to)) for places, resized in parts]
+                batch = join_normalised(shown, BATCH_IMAGES, to)
+                yield rows, weight, network(batch)[: len(rows)]
+
+
+def _dense(
+    network: nn.Module, to: Preprocessing, images: ResizedShard, views: Weighted
+) -> Iterator[Answer]:
+    """What the fully convolutional network says of whole images, those of one size together."""
+    by_side: dict[int, list[tuple[Whole, float]]] = {}
+    for view, weight in views:
+        if isinstance(view, Whole):
+            by_side.setdefault(view.short_side, []).append((view, weight))
+    if not by_side or not len(images.shard):
+        return
+    dense = to_dense(network, to.size)
+    for side, alike in by_side.items():
+        for same in images.by_shape(range(len(images.shard))):
+            size = _dense_batch(images.sides(same[0]), side, images.device)
+            for start in range(0, len(same), size):
+                rows = same[start : start + size]
+                resized = images.at(rows, (side,), to.interpolation)
+                for view, weight in alike:
+                    shown = resized.flip(3) if view.flip else resized
+                    batch = join_normalised([(slice(0, len(rows)), shown)], size, to)
+                    yield rows, weight, dense(batch)[: len(rows)]
+
+
+def _dense_batch(sides: tuple[int, int], short_side: int, device: torch.device) -> int:
+    pixels = short_side**2 * max(sides) // min(sides)
+    return min(BATCH_IMAGES, max(1, _BATCH_PIXELS[device.type] // pixels))
+
+
+class _Mean:
+    """The weighted mean over views, in float64 so that the order of 150 of them does not matter."""
+
+    def __init__(self, images: int, classes: int, average: Average, device: torch.device) -> None:
+        self._is_geometric = average == "geometric"
+        start = 0.0 if self._is_geometric else -math.inf
+        self._sum = torch.full((images, classes), start, dtype=torch.float64, device=device)
+
+    def add(
+        self, rows: Sequence[int], weight: float, logits: Float[torch.Tensor, "image class"]
+    ) -> None:
+        """Take in one view of some images."""
+        if logits.shape[1] != self._sum.shape[1]:
+            raise ShapeError(
+                f"the network gives {logits.shape[1]} numbers an image, and its member has "
+                f"{self._sum.shape[1]} classes. Give the checkpoint that belongs to the classes."
+            )
+        logs = torch.log_softmax(logits, dim=1).to(torch.float64)
+        index = index_of(rows, logs.device)
+        so_far = self._sum[index]
+        if self._is_geometric:
+            self._sum[index] = so_far + weight * logs
+        else:
+            self._sum[index] = torch.logaddexp(so_far, logs + math.log(weight))
+
+    def result(self) -> Float32[np.ndarray, "image class"]:
+        """Log of the mean, in nats."""
+        mean = torch.log_softmax(self._sum, dim=1) if self._is_geometric else self._sum
+        # The shares sum to 1 up to rounding; no probability is above 1.
+        return mean.clamp(max=0).to(torch.float32).cpu().numpy()

@@ -1,0 +1,111 @@
+"""What the error and the NLL do while the weight of one member runs and the others stay."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ensemble.outranking.fixed_point import PROBABILITY_FLOOR
+from ensemble.outranking.plateaus import Line, Plateaus
+from ensemble.outranking.table import OutrankingTable
+
+_FACTORS = 16
+
+
+def plateaus(
+    table: OutrankingTable,
+    units: Int[np.ndarray, " member"],
+    member: int,
+    k: int,
+    scores: Float[np.ndarray, " pair"],
+    low: int,
+    high: int | None,
+    last: int,
+    at_most: float = np.inf,
+) -> Plateaus | None:
+    """Count the top-k errors at every real weight of one member from `low` to `high`.
+
+    Args:
+        table: The errors are counted on.
+        units: Weights of the others, in units of 0.00001; that of `member` is not read.
+        member: Index of the member whose weight runs.
+        k: The error is top-k.
+        scores: `scores` of the others' weights.
+        low: Units.
+        high: Units; None: without end.
+        last: The greatest weight there may be, units.
+        at_most: No plateau with more errors is of interest.
+
+    Returns:
+        None where no plateau can have as few errors as `at_most`.
+
+    Raises:
+        ShapeError: There is not one weight for each member.
+        ConfigError: The weights or k are outside what the table is exact for.
+    """
+    others = np.array(units)
+    others[member] = 0
+    others = table.checked(others, k)
+    counts = table.image_counts
+    if counts is None:
+        counts = np.ones(table.num_images, np.int64)
+    is_broken = table.is_broken(others)
+    breaks = table.broken[:, member] & ~is_broken
+    start = scores + table.differences[member] * float(low) if low else scores
+    num_outranking = table.num_outranking(start > 0)
+    line = Line(
+        start,
+        table.differences[member],
+        table.bias,
+        table.images,
+        num_outranking,
+        np.where(is_broken | breaks, 0, counts),
+        k,
+        low,
+    )
+    lost = int(counts[is_broken | breaks].sum())
+    found = line.plateaus(high, last, at_most - lost)
+    if found is None or not lost:
+        return found
+    at_zero = int(counts[breaks & (num_outranking < k)].sum()) if low == 0 else 0
+    return found.raised(lost, at_zero)
+
+
+def nlls(
+    table: OutrankingTable, units: Int[np.ndarray, " member"], member: int, weights: Sequence[int]
+) -> list[float]:
+    """Give `nll` at some weights of one member, without adding up the others' for each."""
+    others = np.array(units)
+    others[member] = 0
+    # Not by BLAS, whose threads take longer to meet than the sum takes.
+    others_sum = np.einsum("m,mi->i", others.astype(np.float64), table.label_columns)
+    total = others.sum()
+    own, found = table.label_columns[member], []
+    for weight in weights:
+        average = own * float(weight)
+        average += others_sum
+        average /= total + weight
+        if table.num_broken.any():
+            tried = np.array(others)
+            tried[member] = weight
+            average[as_counted(table, table.is_broken(tried))] = 0
+        found.append(mean_loss(average))
+    return found
+
+
+def as_counted(
+    table: OutrankingTable, marked: Bool[np.ndarray, " image"]
+) -> Bool[np.ndarray, " item"]:
+    """Repeat a mark of each image as often as it counts, as in `label_columns`."""
+    return marked if table.image_counts is None else np.repeat(marked, table.image_counts)
+
+
+def mean_loss(averages: Float[np.ndarray, " item"]) -> float:
+    """Average -log of probabilities, none taken for less than the floor of `nll`. Writes into them.
+
+    Logs are taken of products of 16, which is several times faster: 16 floors are above 2^-1022.
+    """
+    np.maximum(averages, PROBABILITY_FLOOR, out=averages)
+    rest = len(averages) % _FACTORS
+    products = np.multiply.reduce(averages[rest:].reshape(_FACTORS, -1), axis=0)
+    return float(-(np.log(products).sum() + np.log(averages[:rest]).sum()) / len(averages))

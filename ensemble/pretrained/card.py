@@ -1,0 +1,122 @@
+"""What can be said of a member without its weights: size, cost, input, views, published figures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ensemble.checkpoints import programs
+from ensemble.errors import ConfigError
+from ensemble.members.settings import MemberConfig, Preprocessing, Reference
+from ensemble.members.source_settings import WeightsConfig
+from ensemble.models import registry as models
+from ensemble.models.libraries import call_factory
+from ensemble.pretrained.description import Described
+from ensemble.pretrained.import_member import describe, known_preprocessing
+from ensemble.pretrained.published_file import PublishedFile
+from ensemble.views.policies import REFERENCE_SIZE, list_views
+from ensemble.views.settings import CenterView
+
+
+@dataclass(frozen=True)
+class Card:
+    """One member of a pool, before any weights are loaded.
+
+    Attributes:
+        name: In the pool.
+        architecture: As `Member.architecture`.
+        parameters: How many; none if only its file tells, and that is not here.
+        gflops: 10^9 floating-point operations of one pass at the input's size; a multiply-add is
+            two. None where they cannot be counted: in programs, and where the input is unknown.
+        preprocessing: From pixels to input; none if nothing says it.
+        views: Kind of its test-time views.
+        passes: Forward passes an image.
+        reference: Published error; the pool's, or else its library's.
+        file: With its weights: a path here, or the name to give it in a mirror; none if none is
+            needed.
+        is_present: Whether that is on this machine.
+        sha256: Of that file, or its first digits, as the pool pins it or its name says; none if any
+            file would be taken.
+    """
+
+    name: str
+    architecture: str
+    parameters: int | None
+    gflops: float | None
+    preprocessing: Preprocessing | None
+    views: str
+    passes: int
+    reference: Reference | None
+    file: str | None
+    is_present: bool
+    sha256: str | None
+
+
+def card(config: MemberConfig, weights: WeightsConfig, num_classes: int = 1000) -> Card:
+    """Describe a member; networks are built without memory for their weights.
+
+    Args:
+        config: The member.
+        weights: Where its file is looked for; nothing but a hub's config.json is downloaded.
+        num_classes: Outputs to assume where only the data or the file would tell.
+
+    Raises:
+        UnknownNameError: A library does not know the name.
+        CheckpointError: A factory cannot be called, or is not trusted.
+        ConfigError: The input is too small for the network.
+    """
+    described = describe(config, weights)
+    preprocessing = known_preprocessing(config, described)
+    views = config.views or CenterView()
+    try:
+        parameters, gflops = _measure(described, preprocessing, num_classes)
+    except RuntimeError as error:  # torch's, of a convolution that is larger than its input
+        raise ConfigError(
+            f"the network of {config.name!r} takes no image of {preprocessing and preprocessing.size} "
+            f"pixels: {str(error).splitlines()[0]}. Set preprocessing.size to the size it was trained at."
+        ) from error
+    return Card(
+        name=config.name,
+        architecture=described.architecture,
+        parameters=parameters,
+        gflops=gflops,
+        preprocessing=preprocessing,
+        views=views.kind,
+        passes=len(list_views(views, preprocessing.size if preprocessing else REFERENCE_SIZE)),
+        reference=config.reference or described.reference,
+        file=_name(described),
+        is_present=described.is_present(weights),
+        sha256=described.pinned,
+    )
+
+
+def _name(described: Described) -> str | None:
+    file = described.file
+    return file.name if isinstance(file, PublishedFile) else str(file) if file else None
+
+
+def _measure(
+    described: Described, preprocessing: Preprocessing | None, num_classes: int
+) -> tuple[int | None, float | None]:
+    library, _, name = described.architecture.partition("/")
+    if library in programs.KINDS:
+        return _count_program(described), None
+    if library == "factory":
+        network = call_factory(name).to("meta")
+    else:
+        with torch.device("meta"):
+            network = models.build(described.architecture, described.num_outputs or num_classes)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    if preprocessing is None:
+        return parameters, None
+    size = preprocessing.size
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network.eval()(torch.empty(1, 3, size, size, device="meta"))
+    return parameters, counter.get_total_flops() / 1e9
+
+
+def _count_program(described: Described) -> int | None:
+    if not isinstance(described.file, Path) or not described.file.is_file():
+        return None
+    return programs.open_program(described.architecture, described.file.read_bytes()).num_parameters

@@ -1,0 +1,314 @@
+"""The versioned report.json: every figure that a run found, and the only source of its page.
+
+It knows no array, no network and no page. Error rates are fractions (0.019 is 1.9 %), negative
+log-likelihoods and entropies are in nats. What may differ between two runs of one configuration
+lives in `Execution` and nowhere else.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AwareDatetime,
+    Field,
+    PositiveInt,
+    model_validator,
+)
+
+from ensemble.config import Config
+from ensemble.report.documents.subclassifiers import Subclassifiers
+from ensemble.report.documents.weights import (
+    Base64Png,
+    Count,
+    Difference,
+    Finite,
+    Fraction,
+    Search,
+    Sha256,
+)
+
+ResultKey = Literal[
+    "best", "uniform_all", "uniform_selected", "paper", "ensemble", "ensemble_subclassifiers"
+]
+
+
+class Score(Config):
+    """How one predictor does on one split; make it with `Score.of`."""
+
+    n: PositiveInt
+    """Images of the split."""
+    top1_errors: Count
+    top1_error: Fraction
+    topk_errors: Count
+    """Images whose label is not among the report's `top_k` most probable classes."""
+    topk_error: Fraction
+    nll: Finite
+    """Mean negative log-likelihood of the label."""
+
+    @classmethod
+    def of(cls, n: int, top1_errors: int, topk_errors: int, nll: float) -> "Score":
+        """Make a score from counts; the rates follow from them."""
+        return cls(
+            n=n,
+            top1_errors=top1_errors,
+            top1_error=top1_errors / n,
+            topk_errors=topk_errors,
+            topk_error=topk_errors / n,
+            nll=nll,
+        )
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> "Score":
+        for k, errors, rate in (
+            ("1", self.top1_errors, self.top1_error),
+            ("k", self.topk_errors, self.topk_error),
+        ):
+            if not math.isclose(rate, errors / self.n, abs_tol=1e-9):
+                raise ValueError(
+                    f"top-{k}: {errors} errors of {self.n} are not a rate of {rate}; use Score.of."
+                )
+        return self
+
+
+class Identity(Config):
+    """What a result depends on: settings, code and data. Equal identities give equal reports."""
+
+    config_sha256: Sha256
+    data_sha256: Sha256
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    seed: int
+    versions: dict[str, str]
+    """Libraries whose version can change a figure."""
+
+
+class Split(Config):
+    """The images of one split, by the hash of their ids in order."""
+
+    name: Literal["train", "search", "test"]
+    images: Count
+    sha256: Sha256
+
+
+class BadImage(Config):
+    """An image that was left out for every member alike."""
+
+    image_id: str
+    reason: str
+
+
+class Data(Config):
+    """The images that the run was given."""
+
+    source: str
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    num_images: PositiveInt
+    splits: tuple[Split, ...]
+    bad_images: tuple[BadImage, ...] = ()
+
+
+class Member(Config):
+    """One classifier of the pool, as run, and its weight in the ensemble."""
+
+    name: str
+    architecture: str
+    seed: int | None = None
+    parameters: Count
+    views: str
+    """The test-time views in words."""
+    num_views: PositiveInt
+    weight: Finite
+    """As the search found it; the weights need not sum to 1. 0 is not selected."""
+    selected: bool
+    search: Score
+    test: Score
+
+    @model_validator(mode="after")
+    def _check_weight(self) -> "Member":
+        if self.selected != (self.weight > 0):
+            raise ValueError(
+                f"member {self.name!r}: selected is {self.selected} with weight {self.weight}; "
+                "a member is selected exactly when its weight is above 0."
+            )
+        return self
+
+
+class Result(Config):
+    """One predictor on the test split, beside the best single member."""
+
+    key: ResultKey
+    label: str
+    members: PositiveInt
+    """Members that vote."""
+    score: Score
+    against_best: Difference | None = None
+    """None for the best member itself."""
+    against_uniform: Difference | None = None
+    """Against the plain average of all members; None for that average itself."""
+    chosen: bool = False
+    """What the run recommends; decided on the search split, never on the test split."""
+
+    @model_validator(mode="after")
+    def _check_difference(self) -> "Result":
+        for d in (self.against_best, self.against_uniform):
+            if d and not math.isclose(
+                d.difference, (d.broken - d.fixed) / self.score.n, abs_tol=1e-9
+            ):
+                raise ValueError(
+                    f"{self.key}: a difference of {d.difference} is not {d.broken} broken less "
+                    f"{d.fixed} fixed of {self.score.n} images."
+                )
+        return self
+
+
+class Answer(Config):
+    """What one predictor said about one image."""
+
+    name: str
+    answer: Count
+    probabilities: tuple[Fraction, ...]
+
+
+class Example(Config):
+    """A test image that one predictor (before) and a later one (after) tell apart."""
+
+    image_id: str
+    label: Count
+    png_base64: Base64Png
+    before: Answer
+    after: Answer
+    kind: Literal["fixed", "broken"]
+
+
+class Stage(Config):
+    """Wall time of one stage of the flow."""
+
+    name: str
+    seconds: Finite
+
+
+class Retries(Config):
+    """What was done again because it failed."""
+
+    calls: Count
+    """Work of hosts: trainings and blocks."""
+    requests: Count
+    """Requests to an object store: of the table and of images."""
+
+
+class Execution(Config):
+    """How this very run went; nothing here changes a figure elsewhere."""
+
+    started_at: AwareDatetime
+    host: str
+    hosts: Count
+    """Host actors; 0 is in one process."""
+    seconds_total: Finite
+    stages: tuple[Stage, ...]
+    shard_images: PositiveInt
+    trained: Count
+    """Networks trained by this run."""
+    from_cache: Count
+    """Networks that an earlier run had trained."""
+    forward_passes: Count
+    """Images times views through members; 0 when the table was complete."""
+    decoded_images: Count
+    images_per_s: Finite
+    retries: Retries
+    versions: dict[str, str]
+    """Python, scheduler and platform: what cannot change a figure."""
+
+
+class Calibration(Config):
+    """A temperature for the probabilities of the recommended predictor."""
+
+    temperature: Finite
+    """1 where it did not lower the NLL of search images that it was not fitted on."""
+    is_kept: bool
+    search_images: Count
+    search_nll_before: Finite
+    search_nll_after: Finite
+    """With temperatures fitted on the other half."""
+    test_nll_before: Finite
+    test_nll_after: Finite
+
+
+class Report(Config):
+    """Everything a run found. The page is made from this and nothing else."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    identity: Identity
+    data: Data
+    top_k: PositiveInt
+    """The k of "top-k"; top-1 is always shown too."""
+    members: Annotated[tuple[Member, ...], Field(min_length=1)]
+    search: Search
+    results: tuple[Result, ...]
+    calibration: Calibration | None = None
+    subclassifiers: Subclassifiers | None = None
+    examples: tuple[Example, ...] = ()
+    execution: Execution
+
+    @property
+    def best(self) -> Result:
+        """The best single member: what everything is compared with."""
+        return next(result for result in self.results if result.key == "best")
+
+    @property
+    def chosen(self) -> Result:
+        """The predictor that the run recommends."""
+        return next(result for result in self.results if result.chosen)
+
+    def reproducible(self) -> dict[str, Any]:
+        """Return, as JSON values, all that two runs of one configuration must agree on."""
+        return self.model_dump(mode="json", exclude={"execution"})
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Report":
+        _check_unique("member", (member.name for member in self.members))
+        _check_unique("result", (result.key for result in self.results))
+        unknown = {step.member for step in self.search.steps} - {m.name for m in self.members}
+        if unknown:
+            raise ValueError(f"search steps of {sorted(unknown)}, which are not members.")
+        return self
+
+    @model_validator(mode="after")
+    def _check_results(self) -> "Report":
+        if [result.chosen for result in self.results].count(True) != 1:
+            raise ValueError("exactly one result is chosen; set `chosen` on it.")
+        without = [result.key for result in self.results if result.against_best is None]
+        if without != ["best"]:
+            raise ValueError(
+                f"results without `against_best` are {without}; expected ['best']: every other "
+                "result is compared with it."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> "Report":
+        num_classes = len(self.data.classes)
+        for example in self.examples:
+            answers = (example.before, example.after)
+            lengths = {len(answer.probabilities) for answer in answers}
+            highest = max(example.label, *(answer.answer for answer in answers))
+            if lengths != {num_classes} or highest >= num_classes:
+                raise ValueError(
+                    f"example {example.image_id!r}: {sorted(lengths)} probabilities and class "
+                    f"index {highest}; there are {num_classes} classes."
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _check_clusters(self) -> "Report":
+        if self.subclassifiers is not None:
+            self.subclassifiers.check_classes(len(self.data.classes))
+        return self
+
+
+def _check_unique(kind: str, names: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{kind} names stand twice: {twice}; each must be unique.")

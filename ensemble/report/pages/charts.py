@@ -1,0 +1,384 @@
+"""The geometry of the page's drawings. Every position is a percentage of the drawing's box.
+
+Percentages let a drawing take any width while its text keeps its size; colours are the page's.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from ensemble.report.documents.run import Report, Result
+from ensemble.report.documents.subclassifiers import Bar, LabelCluster, Subclassifiers
+from ensemble.report.documents.weights import Difference, SearchStep
+from ensemble.report.pages.wording import Number, count_text, percent_text, plain, points_text
+
+MAX_LABELLED_CLASSES = 110
+MAX_TITLED_CLASSES = 40
+MAX_VALUED_CLASSES = 12
+SHADES = 12
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values from `low` to `high`, onto 0 to 100."""
+
+    low: Number
+    high: Number
+
+    def __call__(self, value: Number) -> float:
+        """Place a value."""
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A labelled position on an axis."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point of a line that is drawn and named; `kind` is its style."""
+
+    x: float
+    y: float
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """A polyline with axes; y runs downwards, as a screen does."""
+
+    points: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    marks: tuple[Mark, ...]
+    rule: float | None = None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """One row of a forest plot."""
+
+    low: float
+    at: float
+    high: float
+    kind: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Intervals against a line at zero, by result key."""
+
+    zero: float
+    ticks: tuple[Tick, ...]
+    rows: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class Shade:
+    """All cells of one colour as one path; `strength` is its opacity."""
+
+    path: str
+    strength: float
+    is_negative: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that says its own value."""
+
+    x: int
+    y: int
+    text: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """A label cluster's square on the diagonal."""
+
+    start: int
+    size: int
+    index: int
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A similarity matrix ordered by label cluster, in units of one cell."""
+
+    num_classes: int
+    cell_px: float
+    labels: tuple[str, ...]
+    shades: tuple[Shade, ...]
+    cells: tuple[Cell, ...]
+    blocks: tuple[Block, ...]
+    strongest: float
+
+    @property
+    def font(self) -> float:
+        """Size of a label in cells: 13 pixels, or less where lines would overlap."""
+        return min(13 / self.cell_px, 0.95)
+
+    @property
+    def is_shrinkable(self) -> bool:
+        """Whether the map is legible at any width: it has no labels, or few."""
+        return not self.labels or self.num_classes <= MAX_VALUED_CLASSES
+
+    @property
+    def margin(self) -> float:
+        """Room for the labels in cells."""
+        return max((len(label) for label in self.labels), default=0) * 0.6 * self.font + 0.3
+
+    @property
+    def gutter(self) -> float:
+        """Room for the numbers of the label clusters in cells."""
+        return 2.2 * self.font
+
+
+def nice_ticks(low: Number, high: Number, about: int = 4) -> list[float]:
+    """Return round values that span low to high, in steps of 1, 2 or 5 times a power of ten."""
+    span = (high - low) or abs(high) or 1.0
+    raw = span / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    # At least one step, or a flat line would have no height to be drawn in.
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+def _axis(values: Iterable[Number], about: int = 4) -> tuple[Scale, list[float]]:
+    known = list(values)
+    ticks = nice_ticks(min(known), max(known), about)
+    return Scale(ticks[0], ticks[-1]), ticks
+
+
+def _decimals(ticks: Sequence[float]) -> int:
+    return max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+
+
+def forest(results: Iterable[Result], digits: int) -> Forest:
+    """Place the intervals of all results on one axis that holds zero."""
+    compared = {r.key: r.against_best for r in results if r.against_best}
+    ends = [0.0, *(end for d in compared.values() for end in (d.low, d.high))]
+    scale, ticks = _axis([100 * end for end in ends])
+    labels = [points_text(t / 100, _decimals(ticks)) for t in ticks]
+    return Forest(
+        zero=scale(0),
+        ticks=tuple(Tick(scale(t), label) for t, label in zip(ticks, labels, strict=True)),
+        rows={key: _interval(d, scale, digits) for key, d in compared.items()},
+    )
+
+
+def _interval(d: Difference, scale: Scale, digits: int) -> Interval:
+    return Interval(
+        low=scale(100 * d.low),
+        at=scale(100 * d.difference),
+        high=scale(100 * d.high),
+        kind=d.verdict,
+        title=f"{points_text(d.difference, digits)} points, {percent_text(d.level, 0)} interval "
+        f"{points_text(d.low, digits)} to {points_text(d.high, digits)}",
+    )
+
+
+def _line(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+def sparkline(step: SearchStep) -> LineChart | None:
+    """Draw the errors at every weight tried, with the weight that was kept; on its own scale."""
+    errors = step.errors_by_weight
+    if len(errors) < 2:
+        return None
+    x, y = Scale(0, len(errors) - 1), Scale(max(errors), min(min(errors), max(errors) - 1))
+    kept = Mark(
+        x=Scale(0, 1)(step.weight),
+        y=y(step.errors),
+        kind="selected" if step.selected else "rejected",
+        title=f"{count_text(step.errors)} errors at the kept weight; "
+        f"{count_text(min(errors))} to {count_text(max(errors))} over all weights tried",
+    )
+    return LineChart(_line((x(i), y(e)) for i, e in enumerate(errors)), (), (), (kept,))
+
+
+def trajectory(report: Report, digits: int) -> LineChart:
+    """Draw the error on the search split after each step."""
+    search = report.search
+    rates = [step.errors / search.num_images for step in search.steps]
+    y_scale, y_ticks = _axis([100 * rate for rate in rates])
+    x = Scale(0.5, len(rates) + 0.5)
+    at = [(x(i + 1), 100 - y_scale(100 * rate)) for i, rate in enumerate(rates)]
+    marks = tuple(
+        Mark(
+            *place,
+            "selected" if step.selected else "rejected",
+            f"step {i + 1}: {step.member}, {percent_text(rate, digits)}",
+        )
+        for i, (place, step, rate) in enumerate(zip(at, search.steps, rates, strict=True))
+    )
+    every = math.ceil(len(rates) / 15)
+    return LineChart(
+        points=_line(at),
+        x_ticks=tuple(Tick(x(i), str(i)) for i in range(1, len(rates) + 1, every)),
+        y_ticks=_percent_ticks(y_scale, y_ticks),
+        marks=marks,
+    )
+
+
+def _percent_ticks(scale: Scale, ticks: Sequence[float]) -> tuple[Tick, ...]:
+    decimals = _decimals(ticks)
+    return tuple(Tick(100 - scale(t), f"{t:.{decimals}f}%") for t in ticks)
+
+
+def threshold_charts(chosen: Subclassifiers, digits: int) -> tuple[LineChart, LineChart] | None:
+    """Draw accuracy and share of routed images against the gate's threshold, on one x axis."""
+    if len([point for point in chosen.curve if point.threshold is not None]) < 2:
+        return None
+    num_images = chosen.choosing_images
+    errors = [(p.threshold, 1 - p.search_errors / num_images) for p in chosen.curve]
+    routed = [(p.threshold, p.routed / num_images) for p in chosen.curve]
+    return (
+        _threshold_chart(errors, chosen.threshold, digits),
+        _threshold_chart(routed, chosen.threshold, digits),
+    )
+
+
+def _threshold_chart(
+    rates: Sequence[tuple[float | None, float]], threshold: float | None, digits: int
+) -> LineChart:
+    x_scale, x_ticks = _axis((t for t, _ in rates if t is not None), 5)
+    y_scale, y_ticks = _axis((100 * rate for _, rate in rates))
+    # A shut gate is a threshold beyond every entropy: the right end of the axis.
+    at = [(100.0 if t is None else x_scale(t), 100 - y_scale(100 * rate)) for t, rate in rates]
+    decimals = _decimals(x_ticks)
+    marks = (
+        Mark(*place, "selected", f"threshold {t:.3g}: {percent_text(rate, digits)}")
+        for place, (t, rate) in zip(at, rates, strict=True)
+        if t is not None and t == threshold
+    )
+    return LineChart(
+        points=_line(_steps(at)),
+        x_ticks=tuple(Tick(x_scale(t), f"{t:.{decimals}f}") for t in x_ticks),
+        y_ticks=_percent_ticks(y_scale, y_ticks),
+        marks=tuple(marks),
+        rule=None if threshold is None else x_scale(threshold),
+    )
+
+
+def _steps(points: Sequence[tuple[float, float]]) -> Iterable[tuple[float, float]]:
+    """Join points as thresholds are: up to and including its own, each holds its value."""
+    yield points[0]
+    for (x, _), (next_x, y) in pairwise(points):
+        yield x, y
+        yield next_x, y
+
+
+def accuracy_scale(chosen: Subclassifiers) -> Scale:
+    """Return the axis that holds every accuracy of all label clusters; it ends at 1."""
+    known = [
+        accuracy
+        for tried in chosen.tried
+        for c in tried.clusters
+        for accuracy in (
+            c.restricted_top1_accuracy,
+            c.sub_top1_accuracy,
+            c.restricted_topk_accuracy,
+            c.sub_topk_accuracy,
+        )
+        if accuracy is not None
+    ]
+    return Scale(min(math.floor(10 * min(known, default=0)) / 10, 0.9), 1)
+
+
+@dataclass(frozen=True)
+class ClassBars:
+    """One bar for each class, as high as its logit lies above the lowest, as one path a style."""
+
+    paths: tuple[tuple[str, str], ...]
+    first: tuple[str, ...]
+
+
+def class_bars(bars: Sequence[Bar], label: int, classes: Sequence[str]) -> ClassBars:
+    """Draw logits up to a constant, and name the five highest. Source: P2, Figs. 3 and 4."""
+    low = min(bar.value for bar in bars)
+    high = max(bar.value for bar in bars)
+    y = Scale(low - 0.04 * (high - low or 1.0), high if high > low else low + 1)
+    order = sorted(bars, key=lambda bar: (-bar.value, bar.label))
+    styles = {order[0].label: "answer"} | {label: "label"}
+    paths: dict[str, str] = dict.fromkeys(("", "answer", "label"), "")
+    step = 100 / len(bars)
+    for i, bar in enumerate(bars):
+        width, height = 0.8 * step, y(bar.value)
+        left = round(i * step + 0.1 * step, 3)
+        paths[styles.get(bar.label, "")] += f"M{left:g} 100v{-height:g}h{width:.4g}v{height:g}z"
+    named = tuple(classes[bar.label] for bar in order[:5])
+    return ClassBars(tuple((kind, path) for kind, path in paths.items() if path), named)
+
+
+def heat_map(report: Report, chosen: Subclassifiers) -> HeatMap | None:
+    """Order the similarity matrix by label cluster and draw each shade as one path."""
+    rows = chosen.similarity
+    if rows is None:
+        return None
+    order = [k for cluster in chosen.clusters for k in cluster.classes]
+    matrix = [[rows[i][j] for j in order] for i in order]
+    names = [report.data.classes[k] for k in order]
+    off_diagonal = [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j]
+    strongest = max((abs(v) for v in off_diagonal), default=0.0) or 1.0
+    is_labelled = len(order) <= MAX_LABELLED_CLASSES
+    return HeatMap(
+        num_classes=len(order),
+        # The least that leaves a label legible, and the most that a page of 100 classes has room for.
+        cell_px=max(8.7 if is_labelled else 5.0, min(40.0, 420 / len(order))),
+        labels=tuple(map(_short, names)) if is_labelled else (),
+        shades=_shades(matrix, strongest),
+        cells=_cells(matrix, names) if len(order) <= MAX_TITLED_CLASSES else (),
+        blocks=_blocks(chosen.clusters),
+        strongest=strongest,
+    )
+
+
+def _short(name: str, length: int = 16) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def _shades(matrix: Sequence[Sequence[float]], strongest: float) -> tuple[Shade, ...]:
+    paths: dict[int, list[str]] = {}
+    for y, row in enumerate(matrix):
+        for x, value in enumerate(row):
+            level = round(SHADES * value / strongest)
+            if x != y and level:
+                paths.setdefault(level, []).append(f"M{x} {y}h1v1h-1z")
+    return tuple(
+        Shade("".join(cells), round(abs(level) / SHADES, 3), level < 0)
+        for level, cells in sorted(paths.items())
+    )
+
+
+def _cells(matrix: Sequence[Sequence[float]], names: Sequence[str]) -> tuple[Cell, ...]:
+    has_text = len(names) <= MAX_VALUED_CLASSES
+    return tuple(
+        Cell(
+            x,
+            y,
+            # Without its leading zero the value stays legible on a phone.
+            plain(value, 2).replace("0.", ".", 1) if has_text else "",
+            f"{names[y]}, {names[x]}: {plain(value, 2)}",
+        )
+        for y, row in enumerate(matrix)
+        for x, value in enumerate(row)
+        if x != y
+    )
+
+
+def _blocks(clusters: Sequence[LabelCluster]) -> tuple[Block, ...]:
+    starts = accumulate((len(cluster.classes) for cluster in clusters), initial=0)
+    return tuple(
+        Block(start, len(cluster.classes), cluster.index)
+        for start, cluster in zip(starts, clusters, strict=False)
+    )

@@ -1,0 +1,161 @@
+"""Why each member has the weight it has: what it brings, what its loss would cost, whom it resembles."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from ensemble.outranking.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.table import OutrankingTable
+from ensemble.search.limits import Limits
+from ensemble.search.result import Ensemble
+from ensemble.search.settings import SearchConfig
+
+
+@dataclass(frozen=True)
+class MemberReason:
+    """One member's line. All errors are counted where the weights were fitted.
+
+    Attributes:
+        member: Its name.
+        weight: Its weight.
+        errors: Its own errors.
+        gain: Errors that go away when it joins the heavier members; None without a weight.
+        loss: Errors that come when it is taken away, the others' weights as they are; None without
+            a weight.
+        nearest: The member with a weight whose errors are most like its own; None if there is no
+            other.
+        correlation: Of its errors with those of `nearest`, at most 1; None if there is none.
+        reason: All this in a sentence.
+    """
+
+    member: str
+    weight: float
+    errors: int
+    gain: int | None
+    loss: int | None
+    nearest: str | None
+    correlation: float | None
+    reason: str
+
+
+def explain(
+    table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
+) -> tuple[MemberReason, ...]:
+    """Give every member of the pool its line, in pool order."""
+    gains = _gains(table, ensemble)
+    correlations = _correlations(table, ensemble.k)
+    return tuple(
+        _line(table, ensemble, config, member, gains, correlations[member])
+        for member in range(table.num_members)
+    )
+
+
+def _line(
+    table: OutrankingTable,
+    ensemble: Ensemble,
+    config: SearchConfig,
+    member: int,
+    gains: dict[int, int],
+    correlations: Float[np.ndarray, " member"],
+) -> MemberReason:
+    names = table.member_names
+    peers = [int(m) for m in np.flatnonzero(ensemble.units) if m != member]
+    nearest = max(peers, key=lambda m: (correlations[m], -m)) if peers else None
+    weight = float(ensemble.weights[member])
+    if weight:
+        loss = _loss_without(table, ensemble, member)
+        reason = _why_in(gains[member], loss, is_first=member == next(iter(gains)))
+    else:
+        loss, reason = None, _why_out(table, ensemble, config, member, nearest)
+    return MemberReason(
+        member=names[member],
+        weight=weight,
+        errors=int(table.member_errors(ensemble.k)[member]),
+        gain=gains.get(member),
+        loss=loss,
+        nearest=None if nearest is None else names[nearest],
+        correlation=None if nearest is None else float(correlations[nearest]),
+        reason=reason,
+    )
+
+
+def _gains(table: OutrankingTable, ensemble: Ensemble) -> dict[int, int]:
+    """Count what each member takes away when members join from the heaviest to the lightest.
+
+    The first brings what it is better by than an answer that is always wrong.
+    """
+    gains, before = {}, table.num_counted
+    units = np.zeros(table.num_members, dtype=np.int64)
+    for member in np.argsort(-ensemble.units, kind="stable").tolist():
+        if ensemble.units[member]:
+            units[member] = ensemble.units[member]
+            errors = table.errors(units, ensemble.k)
+            gains[member], before = before - errors, errors
+    return gains
+
+
+def _loss_without(table: OutrankingTable, ensemble: Ensemble, member: int) -> int:
+    units = np.array(ensemble.units)
+    units[member] = 0
+    if not units.any():
+        return table.num_counted - ensemble.errors
+    return table.errors(units, ensemble.k) - ensemble.errors
+
+
+def _correlations(table: OutrankingTable, k: int) -> Float[np.ndarray, "member other"]:
+    """Correlate the members' errors; 0 where one has none, or only errors."""
+    wrong: Bool[np.ndarray, "image member"] = table.ranks >= k
+    if table.image_counts is not None:
+        wrong = np.repeat(wrong, table.image_counts, axis=0)
+    centred = wrong - wrong.mean(axis=0)
+    spread = np.sqrt((centred**2).sum(axis=0))
+    product = np.outer(spread, spread)
+    return np.divide(centred.T @ centred, product, out=np.zeros_like(product), where=product > 0)
+
+
+def _why_in(gain: int, loss: int, is_first: bool) -> str:
+    joined = "It is the heaviest" if is_first else f"It took {_errors(gain)} away when it joined"
+    if loss > 0:
+        return f"{joined}; without it {_errors(loss)} more."
+    if loss == 0:
+        return f"{joined}, but is not missed now: the others make up for it."
+    return f"{joined}, but without it there would be {_errors(-loss)} less now."
+
+
+def _errors(count: int) -> str:
+    return f"{count} error" if count == 1 else f"{count} errors"
+
+
+def _why_out(
+    table: OutrankingTable,
+    ensemble: Ensemble,
+    config: SearchConfig,
+    member: int,
+    nearest: int | None,
+) -> str:
+    if not Limits.of(table, config).allow_more(ensemble.units > 0, member):
+        return "The caps leave no room for it."
+    like = "" if nearest is None else _shared(table, member, nearest, ensemble.k)
+    curve = table.sweep(_scaled(ensemble.units), member, ensemble.k)
+    gain = int(curve[0] - curve.min())
+    if gain > 0:
+        weight = int(curve.argmin()) / (len(curve) - 1)
+        return (
+            f"Beside the final weights {weight:.2f} would take {_errors(gain)} away; the search "
+            f"{ensemble.search} did not come to that.{like}"
+        )
+    return f"No weight of it lowers the errors.{like}"
+
+
+def _shared(table: OutrankingTable, member: int, nearest: int, k: int) -> str:
+    own, other = table.ranks[:, member] >= k, table.ranks[:, nearest] >= k
+    return (
+        f" {table.count(own & other)} of its {table.count(own)} errors are also errors of "
+        f"{table.member_names[nearest]}."
+    )
+
+
+def _scaled(units: Int[np.ndarray, " member"]) -> Int[np.ndarray, " member"]:
+    """Bring the largest weight to 1.00, so that the weights tried are beside that."""
+    return np.asarray(np.rint(units * (WEIGHT_UNITS / units.max())), dtype=np.int64)

@@ -1,0 +1,93 @@
+"""Weights for the day when a member cannot be reached: one ensemble for the loss of each."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from ensemble.outranking.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.table import OutrankingTable
+from ensemble.search.fit import fit
+from ensemble.search.result import Ensemble
+from ensemble.search.settings import SearchConfig
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class WithoutMember:
+    """What to use while one member is missing.
+
+    Attributes:
+        member: The missing one.
+        weights: Of the others by name; those without a weight are left out.
+        errors: Where it was fitted.
+        errors_unchanged: There too, if the other weights stayed as they are.
+    """
+
+    member: str
+    weights: dict[str, float]
+    errors: int
+    errors_unchanged: int
+
+
+def weights_without_each(
+    table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
+) -> tuple[WithoutMember, ...]:
+    """Search again without each member that has a weight, in pool order.
+
+    The search of `config` is used (the one that `auto` took). Where the others' weights as they are
+    have fewer errors, they stay. A pool of one member has nothing to fall back on.
+    """
+    if table.num_members == 1:
+        return ()
+    selected = np.flatnonzero(ensemble.units).tolist()
+    return tuple(_without(table, ensemble, config, member) for member in selected)
+
+
+def weights_among_selected(
+    table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
+) -> tuple[WithoutMember, ...]:
+    """Search without each, among the other members that have a weight: those that are at hand."""
+    kept = np.flatnonzero(ensemble.units).tolist()
+    names = ensemble.selected
+    return weights_without_each(
+        table.select(kept),
+        replace(ensemble, members=names, weights=ensemble.weights[kept]),
+        _of_members(config, names),
+    )
+
+
+def _without(
+    table: OutrankingTable, ensemble: Ensemble, config: SearchConfig, member: int
+) -> WithoutMember:
+    name = table.member_names[member]
+    rest = table.select([m for m in range(table.num_members) if m != member])
+    config = _of_members(config, rest.member_names)
+    fitted = fit(rest, config.model_copy(update={"kind": ensemble.search}))
+    unchanged = np.delete(ensemble.units, member)
+    errors = rest.errors(unchanged, ensemble.k) if unchanged.any() else rest.num_counted
+    if errors < fitted.errors:
+        fitted = replace(fitted, weights=unchanged / WEIGHT_UNITS, errors=errors)
+    weights = {
+        other: float(weight)
+        for other, weight in zip(fitted.members, fitted.weights, strict=True)
+        if weight > 0
+    }
+    return WithoutMember(name, weights, fitted.errors, errors)
+
+
+def _of_members(config: SearchConfig, names: Collection[str]) -> SearchConfig:
+    """Leave out what the settings say of other members."""
+
+    def of_these(values: dict[str, Value]) -> dict[str, Value]:
+        return {name: value for name, value in values.items() if name in names}
+
+    return config.model_copy(
+        update={
+            "start": of_these(config.start),
+            "costs": of_these(config.costs),
+            "families": of_these(config.families),
+        }
+    )

@@ -1,0 +1,131 @@
+"""Files of members and artifacts, brought from S3 to where they can be loaded."""
+
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+import weakref
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ensemble.config import S3_SCHEME
+from ensemble.errors import CheckpointError, TableError
+from ensemble.storage.open import open_store
+from ensemble.storage.settings import S3Config
+
+if TYPE_CHECKING:
+    from ensemble.storage.s3_store import Listed, S3Store
+
+
+def fetch(place: str, storage: S3Config, cache: Path) -> Path:
+    """The local file of a place: the path itself, or a copy of an object.
+
+    A copy's name holds a digest of the object's URL, size and ETag, so that an object that was
+    replaced is fetched anew, and its own SHA-256, so that a damaged copy is found and replaced.
+
+    Args:
+        place: A path or s3://bucket/key.
+        storage: How S3 is reached.
+        cache: Folder that copies are kept in.
+
+    Raises:
+        CheckpointError: The object is not there, changes while it is read, or cannot be kept.
+        ConfigError: The store is not there, or refuses.
+    """
+    if not place.startswith(S3_SCHEME):
+        return Path(place)
+    # Here, because a run without S3 need not pay for its client.
+    from ensemble.storage.s3_store import S3Store
+
+    url, _, key = place.rpartition("/")
+    try:
+        store = S3Store(url, storage)
+        found = store.find(key)
+        version = _digest(f"{place}\0{found.size}\0{found.etag}".encode())[:16]
+        copies = sorted(cache.glob(f"{version}-*{PurePosixPath(key).suffix}"))
+        for copy in copies:
+            if copy.stem == f"{version}-{_file_digest(copy)}":
+                return copy
+        return _download(store, found, cache, version)
+    except TableError as error:
+        raise CheckpointError(f"{place}: cannot be fetched: {error}") from error
+    except OSError as error:
+        raise CheckpointError(
+            f"{place}: cannot be kept in {cache}: {error.strerror}. Free the disk or set runs=PATH."
+        ) from error
+
+
+class FetchedFolder:
+    """A temporary folder for files of one prefix; it goes away with the last who holds this.
+
+    Args:
+        place: s3://bucket/prefix.
+        storage: How S3 is reached.
+    """
+
+    def __init__(self, place: str, storage: S3Config) -> None:
+        self._store = open_store(place, storage)
+        self.path = Path(tempfile.mkdtemp(prefix="ensemble-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def fetch(self, file: str) -> None:
+        """Copy a file to where it lies below the prefix.
+
+        Raises:
+            CheckpointError: It is not there, or its name leads out of the folder.
+        """
+        path = self.path / file
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise CheckpointError(f"{self._store.url} names {file!r}, outside its folder.")
+        try:
+            data = self._store.read(file)
+        except TableError as error:
+            raise CheckpointError(f"{self._store.url} cannot be loaded: {error}") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def _download(store: "S3Store", found: "Listed", cache: Path, version: str) -> Path:
+    """Write a copy beside its place, then rename it: nobody finds half of it."""
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = cache / f".part-{secrets.token_hex(8)}"
+    content, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    try:
+        with temporary.open("wb") as file:
+            for piece in store.read_pieces(found):
+                content.update(piece)
+                md5.update(piece)
+                file.write(piece)
+        if (now := store.find(found.key)).etag != found.etag:
+            raise CheckpointError(
+                f"{store.url}/{found.key} was replaced while it was fetched (ETag {found.etag}, now "
+                f"{now.etag}). Run again when nobody writes it."
+            )
+        # Of parts, or under a key of its own, an ETag is no MD5: a second read has to agree.
+        if md5.hexdigest() != found.etag and _remote_digest(store, found) != content.hexdigest():
+            raise CheckpointError(
+                f"{store.url}/{found.key}: two reads of its {found.size:,} bytes gave different ones. "
+                "They are damaged under way: run again, or set storage.checksums=when_supported."
+            )
+        path = cache / f"{version}-{content.hexdigest()}{PurePosixPath(found.key).suffix}"
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _remote_digest(store: "S3Store", found: "Listed") -> str:
+    content = hashlib.sha256()
+    for piece in store.read_pieces(found):
+        content.update(piece)
+    return content.hexdigest()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,130 @@
+"""The S3 client as we want it, and what its errors mean. Imports it inside functions: it is slow to load."""
+
+import ssl
+from typing import Any
+
+from ensemble.errors import ConfigError
+from ensemble.storage.settings import S3Config
+
+# Answers that no other attempt changes, and that other settings may.
+MISDIRECTED = frozenset(
+    {
+        "301",
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "InvalidBucketName",
+        "MissingContentLength",
+        "NotImplemented",
+        "PermanentRedirect",
+    }
+)
+# What a store that knows no unsigned requests says to one (rclone).
+REFUSED = frozenset({"UnsupportedAlgorithm"})
+
+
+def error_code(error: Exception) -> str:
+    """The store's own name of an error; empty if it is none of its."""
+    for each in (error, error.__cause__):
+        response = getattr(each, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether nobody listens at the endpoint."""
+    from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
+
+    return isinstance(error, EndpointConnectionError | ConnectTimeoutError)
+
+
+def untrusted(error: Exception) -> str:
+    """Why a server at https:// is not talked to; empty if that is not what happened."""
+    from botocore.exceptions import SSLError
+
+    if not isinstance(error, SSLError):
+        return ""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return (
+            f"its certificate is not trusted ({error}). Set AWS_CA_BUNDLE to a file with the "
+            "certificate of its CA, or mend storage.endpoint"
+        )
+    if "WRONG_VERSION_NUMBER" in str(error):
+        return (
+            f"it does not speak TLS ({error}). Mend storage.endpoint, or begin it with http:// if you "
+            "trust the network"
+        )
+    return ""
+
+
+def connect(config: S3Config) -> Any:
+    """An `s3fs.S3FileSystem` without retries and caches of its own.
+
+    Raises:
+        ConfigError: The profile or the CA bundle that it is to use is not there.
+    """
+    import s3fs
+
+    _check_user_files(config)
+
+    fs = s3fs.S3FileSystem(
+        anon=config.anonymous,
+        profile=config.profile,
+        endpoint_url=config.endpoint,
+        client_kwargs={"region_name": config.region} if config.region else {},
+        config_kwargs={
+            "request_checksum_calculation": config.checksums,
+            "response_checksum_validation": config.checksums,
+            "retries": {"total_max_attempts": 1},
+            "connect_timeout": 10,
+            "read_timeout": 60,
+        },
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+    fs.retries = 1
+    return fs
+
+
+def _check_user_files(config: S3Config) -> None:
+    """Name what is wrong with the AWS files of the user before a request fails for it."""
+    import botocore.session
+    from botocore.exceptions import ConfigParseError
+
+    session = botocore.session.Session(profile=config.profile)
+    try:
+        known, profile = session.available_profiles, session.profile
+    except ConfigParseError as error:
+        raise ConfigError(
+            f"{error}. Mend that file, or name another in AWS_CONFIG_FILE or "
+            "AWS_SHARED_CREDENTIALS_FILE."
+        ) from error
+    if profile is not None and profile not in known:
+        raise ConfigError(
+            f"there is no profile {profile!r} in the AWS configuration files. Known: "
+            f"{', '.join(known) or 'none'}. Mend storage.profile or AWS_PROFILE."
+        )
+    bundle = session.get_config_variable("ca_bundle")
+    if bundle and not (config.endpoint or "").startswith("http://"):
+        try:
+            ssl.create_default_context(cafile=bundle)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot read the CA bundle {bundle!r}: {error.strerror or error}. AWS_CA_BUNDLE, or "
+                "ca_bundle of the profile, must name a file of PEM certificates."
+            ) from error
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What no other attempt mends: no keys, wrong keys, no right."""
+    from botocore.exceptions import NoCredentialsError, PartialCredentialsError
+
+    return (PermissionError, NoCredentialsError, PartialCredentialsError)
+
+
+def temporary_errors() -> tuple[type[Exception], ...]:
+    """What another attempt may mend: lost connections, short answers, 5xx, and 409 of a race."""
+    import aiohttp
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return (OSError, BotoCoreError, ClientError, aiohttp.ClientError)

@@ -1,0 +1,390 @@
+"""Objects below a prefix of an S3 bucket. One PUT an object; every repeated request is counted.
+
+A final key is never written through a file object: an exception inside the block would publish a
+short object. Clients' own retries are off, so that a retry is ours, bounded and counted.
+"""
+
+import hashlib
+import logging
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ensemble.config import S3_SCHEME
+from ensemble.errors import ConfigError, DamagedTableError, TableError
+from ensemble.storage.s3_client import (
+    MISDIRECTED,
+    REFUSED,
+    connect,
+    error_code,
+    is_unreachable,
+    refusals,
+    temporary_errors,
+    untrusted,
+)
+from ensemble.storage.settings import S3Config, StorageConfig
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 5.0
+# Of a host that was never reached: a wrong endpoint should not take long to be told.
+FIRST_CONTACT_ATTEMPTS = 4
+# What one PUT may hold, by the S3 protocol.
+MAX_OBJECT_BYTES = 5 << 30
+_READ_BYTES = 16 << 20
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object as a listing tells it.
+
+    Attributes:
+        key: Its name below the store's prefix.
+        size: Bytes.
+        etag: Changes with the content; its MD5 where it came in one PUT without a key of its own.
+    """
+
+    key: str
+    size: int
+    etag: str
+
+
+class S3Store:
+    """Objects below `s3://bucket/prefix`; see `Store` for what its methods promise.
+
+    Args:
+        url: s3://bucket/prefix.
+        config: How to reach it. Keys come from the environment, a profile or an instance role.
+    """
+
+    is_remote = True
+
+    def __init__(self, url: str, config: S3Config) -> None:
+        bucket = url.removeprefix(S3_SCHEME).partition("/")[0]
+        if not bucket:
+            raise ConfigError(f"{url!r} names no bucket; expected s3://bucket/prefix.")
+        self._url = url.rstrip("/")
+        self._config = config
+        self._is_single_writer = isinstance(config, StorageConfig) and config.single_writer
+        self._fs = connect(config)
+        self._refusals, self._temporary_errors = refusals(), temporary_errors()
+        self._has_answered = False
+        self.retries = 0
+
+    @property
+    def url(self) -> str:
+        """Where it is, with bucket and prefix."""
+        return self._url
+
+    def create(self, key: str, data: bytes | memoryview) -> bool:
+        """Publish an object under a name that nothing has yet.
+
+        A refusal may answer our own request whose reply was lost: what is there is compared.
+        """
+        data = bytes(data)
+        try:
+            if self._is_single_writer:
+                if self._exists(key):
+                    return self.read(key) == data
+                self.replace(key, data)
+            else:
+                self._put("create", key, data, {"IfNoneMatch": "*"})
+        except FileExistsError:
+            return self.read(key) == data
+        return True
+
+    def stage(self, parts: Sequence[bytes | memoryview]) -> "StagedObject":
+        """Put an object's bytes together; they travel when it is published."""
+        return StagedObject(b"".join(parts), self)
+
+    def sync(self, keys: Sequence[str]) -> None:
+        """Nothing: a PUT that was answered is durable."""
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Publish an object whether or not the name is taken."""
+        self._put("write", key, data, {})
+
+    def read(self, key: str) -> bytes:
+        """A whole object, in one request; the caller knows its digest."""
+        return self._try("read", key, self._get)[0]
+
+    def read_large(self, key: str) -> memoryview:
+        """As `read`: the bytes came through a socket into memory of their own."""
+        return memoryview(self.read(key))
+
+    def read_foreign(self, key: str, max_bytes: int) -> bytes:
+        """A whole object that nobody has told us the digest of, unless it is too large.
+
+        Its ETag is its MD5, or says nothing (parts, encryption, other stores): where it does not
+        agree, a second read must give the same bytes.
+
+        Raises:
+            ValueError: It is larger than `max_bytes`.
+        """
+
+        def get(path: str) -> bytes:
+            data, etag = self._get(path, max_bytes)
+            if not _is_md5(etag, data) and self._get(path, max_bytes)[0] != data:
+                raise OSError("two reads gave different bytes")
+            return data
+
+        return self._try("read", key, get)
+
+    def listed(self, folder: str = "") -> Iterator[Listed]:
+        """The objects anywhere below a folder, sorted by key; what `keys` gives, with versions."""
+        prefix = f"{self._url.removeprefix(S3_SCHEME)}/"
+        found = self._try("list", folder, lambda p: self._fs.find(p, refresh=True, detail=True))
+        for path in sorted(found):
+            key, entry = str(path).removeprefix(prefix), found[path]
+            # What consoles make to show an empty folder is no object of anybody's.
+            if not key.endswith("/"):
+                yield Listed(key, int(entry["size"]), _unquoted(entry.get("ETag")))
+
+    def find(self, key: str) -> Listed:
+        """One object, without its bytes.
+
+        Raises:
+            DamagedTableError: It is not there.
+        """
+        found = self._try("find", key, lambda path: self._fs.info(path, refresh=True))
+        return Listed(key, int(found["size"]), _unquoted(found.get("ETag")))
+
+    def read_pieces(self, listed: Listed) -> Iterator[bytes]:
+        """An object of any size, a piece at a time."""
+        for start in range(0, listed.size, _READ_BYTES):
+            stop = min(start + _READ_BYTES, listed.size)
+            piece = self.read_range(listed.key, start, stop)
+            if len(piece) != stop - start:
+                raise TableError(
+                    f"{self._url}/{listed.key} has changed while it was read: it was {listed.size} "
+                    "bytes long. Run again when nobody writes it."
+                )
+            yield piece
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Some bytes of an object, in one request."""
+        data: bytes = self._try(
+            "read", key, lambda path: self._fs.cat_file(path, start=start, end=stop)
+        )
+        if len(data) > stop - start:
+            raise TableError(
+                f"{self._url}/{key} answered {len(data)} bytes where {stop - start} were asked for: "
+                "the store ignores ranges. `ensemble doctor` tells more."
+            )
+        return data
+
+    def range_status(self, key: str) -> int:
+        """HTTP status that a request for the first byte is answered with; 206 is right."""
+        bucket, _, name = f"{self._url}/{key}".removeprefix(S3_SCHEME).partition("/")
+
+        def ask(_: str) -> int:
+            found = self._fs.call_s3("get_object", Bucket=bucket, Key=name, Range="bytes=0-0")
+            return int(found["ResponseMetadata"]["HTTPStatusCode"])
+
+        return self._try("read", key, ask)
+
+    def keys(self, folder: str) -> Iterator[str]:
+        """Names of the objects anywhere below a folder, sorted."""
+        try:
+            yield from [entry.key for entry in self.listed(folder)]
+        except DamagedTableError:
+            return
+
+    def folders(self, folder: str) -> tuple[str, ...]:
+        """Names between a folder's own and the next `/`, sorted; one request for a thousand."""
+        try:
+            found = self._try("look into", folder, lambda p: self._fs.ls(p, True, refresh=True))
+        except DamagedTableError:
+            return ()
+        folders = (entry["name"] for entry in found if entry["type"] == "directory")
+        return tuple(sorted(str(name).rstrip("/").rpartition("/")[2] for name in folders))
+
+    def remove(self, key: str) -> None:
+        """Take an object away; a missing one is no error on S3."""
+        self._try("remove", key, lambda path: self._fs.rm_file(path))
+
+    def leftovers(self) -> tuple[str, ...]:
+        """Nothing: a single PUT leaves nothing half written."""
+        return ()
+
+    def _exists(self, key: str) -> bool:
+        try:
+            self.find(key)
+        except DamagedTableError:
+            return False
+        return True
+
+    def _put(self, what: str, key: str, data: bytes, condition: Mapping[str, str]) -> None:
+        """One PUT, and proof that the store took what it was sent.
+
+        The reply's ETag is the MD5 of what the store holds, or it says nothing (encryption with a
+        key of its own, other stores); then the object is read back and compared. This holds for
+        either setting of `checksums`, and for stores that accept a checksum and do not look at it.
+        """
+        if len(data) > MAX_OBJECT_BYTES:
+            raise TableError(
+                f"cannot {what} {self._url}/{key}: {len(data):,} bytes are more than one PUT takes "
+                f"({MAX_OBJECT_BYTES:,})."
+            )
+
+        def put(path: str) -> str:
+            bucket, _, name = path.partition("/")
+            try:
+                reply = self._fs.call_s3(
+                    "put_object", Bucket=bucket, Key=name, Body=data, **condition
+                )
+            except OSError as error:
+                # Not every store says which condition it was that failed.
+                if condition and error_code(error) in ("PreconditionFailed", "412"):
+                    raise FileExistsError(str(error)) from error
+                if condition and error_code(error) in ("NotImplemented", "501"):
+                    raise ConfigError(without_conditional_writes(self._url)) from error
+                raise
+            return _unquoted(reply.get("ETag"))
+
+        if not _is_md5(self._try(what, key, put), data) and self.read(key) != data:
+            raise TableError(
+                f"{self._url}/{key} is not what was written: the store changed it under way. Nothing "
+                "names it yet; `ensemble doctor` tells what else the store does."
+            )
+
+    def _get(self, path: str, max_bytes: int = MAX_OBJECT_BYTES) -> tuple[bytes, str]:
+        """An object and its ETag; the client compares checksums where the store sends them."""
+        from fsspec.asyn import sync
+
+        bucket, _, name = path.partition("/")
+
+        async def get() -> tuple[bytes, str]:
+            reply = await self._fs._call_s3("get_object", Bucket=bucket, Key=name)
+            async with reply["Body"] as body:
+                size = int(reply["ContentLength"])
+                if size > max_bytes:
+                    raise ValueError(f"{size:,} bytes, over {max_bytes:,}")
+                data: bytes = await body.read()
+            return data, _unquoted(reply.get("ETag"))
+
+        found: tuple[bytes, str] = sync(self._fs.loop, get)
+        return found
+
+    def _try(self, what: str, key: str, request: Callable[[str], _Value]) -> _Value:
+        """Make a request, again where that may help.
+
+        Raises:
+            FileExistsError: The store refused to overwrite.
+            DamagedTableError: There is no such object.
+            ConfigError: It never answered a request of ours, so it is not what we were told it is.
+            TableError: It answers no, or nothing in all attempts.
+        """
+        path = f"{self._url}/{key}".rstrip("/")
+        for attempt in range(1, self._config.attempts + 1):
+            try:
+                value = request(path.removeprefix(S3_SCHEME))
+                self._has_answered = True
+                return value
+            except FileExistsError:
+                self._has_answered = True
+                raise
+            except FileNotFoundError as error:
+                if what in ("list", "write", "create") or error_code(error) == "NoSuchBucket":
+                    bucket = path.removeprefix(S3_SCHEME).partition("/")[0]
+                    raise self._failed(
+                        f"cannot {what} {path}: there is no bucket {bucket!r}. Make it, or mend its "
+                        "name or storage.endpoint."
+                    ) from error
+                raise DamagedTableError(
+                    f"cannot {what} {path}: there is no such object."
+                ) from error
+            except self._refusals as error:
+                raise self._failed(_refused(f"cannot {what} {path}", error)) from error
+            except self._temporary_errors as error:
+                self._check_worth_another(f"cannot {what} {path}", attempt, error)
+                self.retries += 1
+                wait = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1)
+                log.info(
+                    "%s of %s: %s in attempt %d; again in %.2f s",
+                    what,
+                    path,
+                    type(error).__name__,
+                    attempt,
+                    wait,
+                )
+                time.sleep(wait)
+        raise AssertionError
+
+    def _check_worth_another(self, what: str, attempt: int, error: Exception) -> None:
+        """Give up where no other attempt helps, or there have been enough.
+
+        Raises:
+            ConfigError: The store never answered a request of ours.
+            TableError: It has answered before.
+        """
+        if reason := untrusted(error):
+            raise self._failed(f"{what}: {reason}.") from error
+        if (code := error_code(error)) in REFUSED:
+            raise self._failed(_refused(what, error)) from error
+        if code in MISDIRECTED:
+            raise self._failed(
+                f"{what}: the store answers {code} ({error}). Mend storage.region or "
+                "storage.endpoint, or set storage.checksums=when_required."
+            ) from error
+        self._has_answered |= bool(code)
+        is_unknown = not self._has_answered and is_unreachable(error)
+        if attempt == self._config.attempts or (is_unknown and attempt >= FIRST_CONTACT_ATTEMPTS):
+            hint = "What was committed is kept; run" if self._has_answered else None
+            raise self._failed(
+                f"{what}: {attempt} attempts failed, the last one with {type(error).__name__}: "
+                f"{error}. {hint or 'Mend storage.endpoint, or run'} again when the store answers."
+            ) from error
+
+    def _failed(self, message: str) -> ConfigError | TableError:
+        return TableError(message) if self._has_answered else ConfigError(message)
+
+
+@dataclass(frozen=True)
+class StagedObject:
+    """Bytes that wait for their one PUT."""
+
+    data: bytes
+    store: S3Store
+
+    def publish(self, key: str) -> bool:
+        """Create the object."""
+        return self.store.create(key, self.data)
+
+    def __enter__(self) -> "StagedObject":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _refused(what: str, error: Exception) -> str:
+    return (
+        f"{what}: the store refuses ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+        "storage.profile, or storage.anonymous=true for public data."
+    )
+
+
+def without_conditional_writes(url: str) -> str:
+    """What to tell of a store that cannot refuse to overwrite."""
+    return (
+        f"the store of {url} ignores If-None-Match: a second run could overwrite this one's table. "
+        "Use a store that has conditional writes, or set storage.single_writer=true and see to it "
+        "that only one run at a time uses this table."
+    )
+
+
+def _unquoted(etag: str | None) -> str:
+    return (etag or "").strip('"')
+
+
+def _is_md5(etag: str, data: bytes) -> bool:
+    return bool(_MD5.fullmatch(etag)) and (
+        hashlib.md5(data, usedforsecurity=False).hexdigest() == etag
+    )

@@ -1,0 +1,79 @@
+"""Peak memory of a build, in a process of its own that holds one window of images at a time. Linux only."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.outranking.builder import OutrankingBuilder
+from ensemble.outranking.synthetic import SyntheticPool
+
+WINDOW_IMAGES = 2048
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """Bytes.
+
+    Attributes:
+        before: Resident before the first image was read: interpreter and libraries.
+        window: One window of images of all members.
+        peak: Peak of the whole.
+        table: Of the table that was built.
+    """
+
+    before: int
+    window: int
+    peak: int
+    table: int
+
+    @property
+    def beyond_window(self) -> int:
+        """What the build took beside a window and what was there before."""
+        return self.peak - self.before - self.window
+
+
+def measure_build(images: int, classes: int, members: int, seed: int) -> PeakMemory:
+    """Build from windows in a fresh process, and ask it for its peak."""
+    words = [sys.executable, "-m", "jobs.benchmark.process_memory"]
+    sizes = [str(size) for size in (images, classes, members, seed)]
+    done = subprocess.run([*words, *sizes], capture_output=True, text=True, check=True)
+    return PeakMemory(**json.loads(done.stdout))
+
+
+def _build(images: int, classes: int, members: int, seed: int) -> PeakMemory:
+    names = [f"m{member}" for member in range(members)]
+    builder = OutrankingBuilder(names, threads=2)
+    # One made-up window, shifted from round to round, so that making it up is not measured.
+    pool = SyntheticPool(num_members=members, num_classes=classes, seed=seed)
+    labels = pool.labels(min(WINDOW_IMAGES, images))
+    window = list(pool.columns(labels))
+    size = sum(column.nbytes for column in window)
+    before = _resident() - size
+    for first in range(0, images, WINDOW_IMAGES):
+        rows = slice(0, min(WINDOW_IMAGES, images - first))
+        builder.add([column[rows] for column in window], labels[rows])
+    table = builder.finish()
+    arrays = [value for value in vars(table).values() if isinstance(value, np.ndarray)]
+    return PeakMemory(before, size, _peak(), sum(array.nbytes for array in arrays))
+
+
+def _resident() -> int:
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    # Not getrusage: its peak goes on counting from that of the parent.
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(vars(_build(*(int(word) for word in sys.argv[1:])))))

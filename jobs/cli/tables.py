@@ -1,0 +1,64 @@
+"""The result of a run as a table on the terminal."""
+
+from rich.table import Table
+
+from ensemble.report.documents.run import Report
+from ensemble.report.documents.search import Difference, SearchReport
+
+
+def result_table(report: Report) -> Table:
+    """One row a predictor, on the test split."""
+    n = report.best.score.n
+    table = Table(title=f"{report.name}: test split, n = {n}", title_justify="left")
+    for column in ("predictor", "members", "top-1 error", f"top-{report.top_k} error", "NLL"):
+        table.add_column(column, justify="left" if column == "predictor" else "right")
+    table.add_column("top-1 against best [95 %]", justify="right")
+    for result in report.results:
+        score, difference = result.score, result.against_best
+        table.add_row(
+            f"{result.label}{' *' if result.chosen else ''}",
+            str(result.members),
+            f"{score.top1_error:.2%}",
+            f"{score.topk_error:.2%}",
+            f"{score.nll:.4f}",
+            f"{100 * difference.difference:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
+            if difference
+            else "",
+        )
+    table.caption = "* chosen on the search split; differences in percentage points"
+    if report.calibration and report.calibration.is_kept:
+        found = report.calibration
+        table.caption += (
+            f"; it answers at temperature {found.temperature:.2f}: NLL {found.test_nll_after:.4f}"
+        )
+    return table
+
+
+def search_table(report: SearchReport) -> Table:
+    """One row a predictor, on images that the weights were not fitted on."""
+    where = "two-fold cross-fit" if report.is_cross_fitted else "test split"
+    table = Table(title=f"{report.run}: {where}, n = {report.judged_images}", title_justify="left")
+    table.add_column("predictor")
+    for column in ("members", f"top-{report.k} error", "NLL", "vs best [95 %], p", "vs uniform"):
+        table.add_column(column, justify="right")
+    for row in report.results:
+        table.add_row(
+            row.label,
+            str(row.members),
+            f"{row.error:.2%}",
+            f"{row.nll:.4f}",
+            _words(row.against_best),
+            _words(row.against_uniform),
+        )
+    weights = (f"{m.name} {m.weight:.3g}" for m in report.members if m.weight)
+    table.caption = f"weights: {', '.join(weights)}; differences in percentage points"
+    return table
+
+
+def _words(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    mean, low, high = (
+        f"{100 * value:+.2f}" for value in (difference.difference, difference.low, difference.high)
+    )
+    return f"{mean} [{low}, {high}], {difference.mcnemar_p:.2g}"

@@ -1,0 +1,191 @@
+"""`ensemble plan`: what a run would take, from the config and from costs that are known; computes nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from cluster.devices import find_devices
+from cluster.scheduling.costs import Costs
+from cluster.scheduling.packing import lower_bound
+from cluster.scheduling.packing import plan as place
+from cluster.scheduling.placement import Device, Plan, Work
+from ensemble.checkpoints.header import read_metadata
+from ensemble.config import S3_SCHEME
+from ensemble.images.open import Source, open_source
+from ensemble.images.shard import plan_shards
+from ensemble.images.split import split
+from ensemble.inference.costs import Figure, FigureCache
+from ensemble.members.settings import MemberConfig, Preprocessing
+from ensemble.members.source_settings import CheckpointSource, RecipeSource
+from jobs.plan import text as plan_text
+from jobs.plan.document import PlacedMember, PlanDocument, PlannedHost, PlannedWave
+from jobs.settings import RunConfig
+from jobs.stored_runs.tables import describe_table
+
+_SAMPLE_IMAGES = 8
+_MB = 1 << 20
+
+
+def figure_cache(config: RunConfig) -> FigureCache:
+    """Where the costs of members are kept, beside their weights."""
+    return FigureCache((config.runs / "cache" / "figures").absolute())
+
+
+def plan(config: RunConfig, address: str | None = None) -> PlanDocument:
+    """Plan a run from its config.
+
+    Args:
+        config: Its settings.
+        address: The cluster to ask for its nodes, where the config does not say everything.
+
+    Raises:
+        ClusterError: The plan is not feasible, or the cluster does not answer.
+    """
+    source = open_source(config.image_source)
+    splits = split(source.index(), config.images.split, config.seed)
+    ids = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
+    devices = find_devices(config.cluster, address)
+    found, works, unknown = draft(config, devices, len(ids), len(splits.test.classes))
+    above = str(config.storage.tables or config.storage.runs or config.runs)
+    disk = describe_table(config, above, len(ids), len(splits.test.classes))
+    return _document(config, source, ids, found, works, unknown, disk)
+
+
+def show(document: PlanDocument, console: Console) -> None:
+    """Print it."""
+    plan_text.show(document, console)
+
+
+def draft(
+    config: RunConfig, devices: Sequence[Device], num_images: int, num_classes: int
+) -> tuple[Plan, list[Work], tuple[str, ...]]:
+    """A plan from what is known before any member is loaded.
+
+    A cost that is not known is taken to be the mean of those that are.
+
+    Returns:
+        The plan, the work it was made for, and the members whose cost is not known.
+
+    Raises:
+        ClusterError: The plan is not feasible.
+    """
+    costs = Costs(config.cluster, figure_cache(config))
+    kinds = sorted({device.kind for device in devices})
+    found = {
+        member.name: {kind: _figure(config, member, num_classes, costs, kind) for kind in kinds}
+        for member in config.members
+    }
+    known = [figure for of in found.values() for figure in of.values() if figure]
+    unknown = tuple(name for name, of in found.items() if not any(of.values()))
+    assumed = Figure(
+        images_per_s=sum(f.images_per_s for f in known) / len(known) if known else 1.0,
+        memory_mb=max((f.memory_mb for f in known), default=0.0),
+    )
+    blocks = len(plan_shards([""] * num_images, config.cluster.shard_images))
+    works = []
+    for member in config.members:
+        any_kind = next((f for f in found[member.name].values() if f), assumed)
+        figures = {kind: figure or any_kind for kind, figure in found[member.name].items()}
+        seconds = {kind: num_images / figure.images_per_s for kind, figure in figures.items()}
+        memory_mb = max(figure.memory_mb for figure in figures.values())
+        works.append(Work(member.name, seconds, memory_mb, max(1, blocks)))
+    return place(works, devices, config.cluster.host_per), works, unknown
+
+
+def _figure(
+    config: RunConfig, member: MemberConfig, num_classes: int, costs: Costs, kind: str
+) -> Figure | None:
+    views = member.views or config.views
+    precision = member.precision or config.precision
+    if isinstance(member.source, RecipeSource):
+        size = config.recipes[member.source.recipe].input_size
+        architecture, parameters = member.source.architecture, None
+    elif isinstance(member.source, CheckpointSource) and _is_own_file(member.source):
+        metadata = read_metadata(Path(member.source.path))
+        size = Preprocessing.model_validate_json(metadata["preprocessing"]).size
+        architecture, parameters = metadata["architecture"], int(metadata["parameters"])
+    else:
+        return config.cluster.figures.get(member.name)
+    key = costs.key(architecture, parameters, num_classes, size, views, precision, kind)
+    return costs.find(member.name, key)
+
+
+def _is_own_file(source: CheckpointSource) -> bool:
+    """Whether the file is here and says itself what it is."""
+    return source.architecture is None and not source.path.startswith(S3_SCHEME)
+
+
+def _document(
+    config: RunConfig,
+    source: Source,
+    ids: Sequence[str],
+    found: Plan,
+    works: Sequence[Work],
+    unknown: tuple[str, ...],
+    disk: str,
+) -> PlanDocument:
+    settings, has_costs = config.cluster, not unknown
+    sample = ids[:: max(1, len(ids) // _SAMPLE_IMAGES)][:_SAMPLE_IMAGES]
+    image_bytes = sum(source.decode(image_id).nbytes for image_id in sample) / len(sample)
+    shards = len(plan_shards(ids, settings.shard_images))
+    shard_mb = image_bytes * min(len(ids), settings.shard_images) / _MB
+    in_flight = min(shards, max(2, int(settings.shard_window_mb / max(shard_mb, 1e-9))))
+    lines = [
+        plan_text.plan_line(found, has_costs),
+        disk,
+        f"{len(ids)} images in {shards} shards of {shard_mb:.3g} MB decoded; up to {in_flight} in "
+        f"flight, {in_flight * shard_mb:.3g} MB of the {settings.object_store_mb} MB object store",
+    ]
+    if memory := plan_text.memory_line(found):
+        lines.append(memory)
+    if unknown:
+        lines.append(
+            f"not known yet: the cost of {', '.join(unknown)}; a run measures it once and keeps it, "
+            "or set cluster.figures"
+        )
+    bound = lower_bound(works, found.devices)
+    if has_costs:
+        lines.append(
+            f"no schedule on these devices takes less than {plan_text.describe_seconds(bound)}"
+        )
+    return PlanDocument(
+        images=len(ids),
+        has_costs=has_costs,
+        unknown=unknown,
+        waves=tuple(_wave(found, number) for number in range(len(found.waves))),
+        seconds=found.seconds if has_costs else None,
+        lower_bound_s=bound if has_costs else None,
+        gpu_hours=found.gpu_hours if has_costs else None,
+        shards=shards,
+        shards_in_flight=in_flight,
+        shard_mb=shard_mb,
+        object_store_mb=in_flight * shard_mb,
+        lines=tuple(lines),
+    )
+
+
+def _wave(found: Plan, number: int) -> PlannedWave:
+    wave = found.waves[number]
+    shares = {(share.device, share.member): share for share in wave}
+    hosts = []
+    for host in found.hosts(number):
+        device = found.devices[host.device]
+        placed = tuple(
+            PlacedMember(
+                name=name,
+                fraction=(share := shares[host.device, name]).fraction,
+                seconds=share.seconds,
+                memory_mb=share.memory_mb if device.is_gpu else 0.0,
+            )
+            for name in host.members
+        )
+        hosts.append(
+            PlannedHost(
+                device=f"{device.kind} {host.device}",
+                gpu_share=host.gpu_share,
+                cpus=host.cpu_share,
+                members=placed,
+            )
+        )
+    return PlannedWave(seconds=max(found.loads(wave)), hosts=tuple(hosts))

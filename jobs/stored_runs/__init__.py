@@ -1,0 +1,1 @@
+"""jobs/stored_runs."""

@@ -1,0 +1,243 @@
+"""The table of a finished run, opened without its models: splits, columns, costs, outranking tables."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from ensemble.errors import ConfigError, DamagedTableError, TableError
+from ensemble.evaluation.calibration import Temperature, apply_temperature, calibrate
+from ensemble.images.index import ImageIndex
+from ensemble.images.open import open_source
+from ensemble.images.split import Splits, split
+from ensemble.members.member import VIEW_MARK, view_names
+from ensemble.members.settings import MemberConfig, Preprocessing
+from ensemble.outranking.builder import OutrankingBuilder
+from ensemble.outranking.table import OutrankingTable
+from ensemble.storage.store import Store
+from ensemble.table.commit_log import Commit
+from ensemble.table.logit_table import LogitTable
+from ensemble.views.policies import REFERENCE_SIZE
+from jobs.settings import RunConfig
+from jobs.stored_runs.open import open_run
+
+_WINDOW_IMAGES = 1024
+
+
+@dataclass(frozen=True)
+class Column:
+    """One member's predictions in the table.
+
+    Attributes:
+        member: Its name.
+        key: The column's identity.
+        family: Its architecture.
+        costs: What the run measured, by unit; 0 where it did not.
+    """
+
+    member: str
+    key: str
+    family: str
+    costs: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a search needs of a run.
+
+    Attributes:
+        name: Of the run's folder.
+        files: In that folder.
+        config: Its settings.
+        splits: Without the images that could not be decoded.
+        data_sha256: Identity of the image index.
+        table: The logit table.
+        columns: One for each member, in pool order.
+    """
+
+    name: str
+    files: Store
+    config: RunConfig
+    splits: Splits
+    data_sha256: str
+    table: LogitTable
+    columns: tuple[Column, ...]
+
+    @property
+    def families(self) -> dict[str, str]:
+        """Give each member's architecture."""
+        return {column.member: column.family for column in self.columns}
+
+    @property
+    def costs(self) -> dict[str, dict[str, float]]:
+        """Give what the run measured, by unit and member; a unit is there if all members have it."""
+        units = self.columns[0].costs
+        found = {unit: {c.member: c.costs[unit] for c in self.columns} for unit in units}
+        if (parameters := _parameters(self.files)).keys() >= self.families.keys():
+            found["parameters"] = {name: parameters[name] for name in self.families}
+        return {unit: costs for unit, costs in found.items() if all(costs.values())}
+
+
+def open_finished_run(place: Path | str, words: Sequence[str] = ()) -> FinishedRun:
+    """Open a run's folder, or its prefix on S3, without its models.
+
+    Args:
+        place: The folder, or s3://bucket/prefix.
+        words: How S3 is reached, of the form storage.key=value.
+
+    Raises:
+        ConfigError: It is not the folder of a run, or the run has not computed every prediction.
+    """
+    run = open_run(place, words)
+    config = run.config
+    index = open_source(config.image_source).index()
+    splits = split(index, config.images.split, config.seed)
+    table = LogitTable(run.table)
+    if not table.commits():
+        raise ConfigError(f"the run {str(place)!r} has no table yet. Run it first: `ensemble run`.")
+    columns = _columns(table, config, len(index.classes))
+    splits = _without_bad(table, columns, splits)
+    wanted = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
+    for column in columns:
+        if missing := table.missing(column.key, wanted):
+            raise ConfigError(
+                f"the run {str(place)!r} is not finished: {len(missing)} of {len(wanted)} images have "
+                f"no prediction of {column.member!r}. The same `ensemble run` goes on with it."
+            )
+    return FinishedRun(run.name, run.files, config, splits, index.sha256, table, columns)
+
+
+def fit_temperatures(run: FinishedRun, images: ImageIndex, seed: int) -> dict[str, Temperature]:
+    """Calibrate every member on some images, one at a time."""
+    return {
+        column.member: calibrate(run.table.read(column.key, images.image_ids), images.labels, seed)
+        for column in run.columns
+    }
+
+
+def read_outranking(
+    run: FinishedRun, images: ImageIndex, temperatures: Mapping[str, Temperature]
+) -> OutrankingTable:
+    """Build the outranking table of some images, a window at a time.
+
+    Raises:
+        TableError: The table is damaged.
+    """
+    builder = OutrankingBuilder(tuple(column.member for column in run.columns), threads=2)
+    for rows, labels in _windows(run, images, temperatures):
+        builder.add(rows, labels)
+    return builder.finish()
+
+
+def average_logs(
+    run: FinishedRun,
+    images: ImageIndex,
+    temperatures: Mapping[str, Temperature],
+    shares: Float[np.ndarray, " member"],
+) -> Float[np.ndarray, "image class"]:
+    """Give the log of the weighted average, for weights that sum to 1."""
+    parts = []
+    for rows, _ in _windows(run, images, temperatures):
+        average = sum(
+            share * np.exp(part.astype(np.float64))
+            for share, part in zip(shares, rows, strict=True)
+            if share > 0
+        )
+        with np.errstate(divide="ignore"):
+            parts.append(np.log(average))
+    return np.concatenate(parts)
+
+
+def _windows(
+    run: FinishedRun, images: ImageIndex, temperatures: Mapping[str, Temperature]
+) -> Iterator[tuple[list[Float[np.ndarray, "image class"]], Int[np.ndarray, " image"]]]:
+    for first in range(0, len(images), _WINDOW_IMAGES):
+        ids = images.image_ids[first : first + _WINDOW_IMAGES]
+        rows = []
+        for column in run.columns:
+            logs = run.table.read(column.key, ids)
+            fitted = temperatures.get(column.member)
+            rows.append(logs if fitted is None else apply_temperature(logs, fitted.value))
+        yield rows, images.labels[first : first + _WINDOW_IMAGES]
+
+
+def _columns(table: LogitTable, config: RunConfig, num_classes: int) -> tuple[Column, ...]:
+    """Find each member's column: the last one committed under its name that has all classes."""
+    commits: dict[str, list[Commit]] = {}
+    for commit in sorted(table.commits(), key=lambda c: c.committed_at):
+        classes = commit.identity.get("classes")
+        if isinstance(classes, list) and len(classes) == num_classes:
+            commits.setdefault(commit.name, []).append(commit)
+    names = [name for member in config.members for name in _names(member, config, commits)]
+    lacking = [name for name in names if name not in commits]
+    if lacking:
+        raise ConfigError(
+            f"the table {table.root} has no predictions of {', '.join(lacking)}. The run is not "
+            "finished: the same `ensemble run` goes on with it."
+        )
+    return tuple(_column(commits[name], name) for name in names)
+
+
+def _names(
+    member: MemberConfig, config: RunConfig, commits_by_name: Mapping[str, list[Commit]]
+) -> tuple[str, ...]:
+    """The columns' names of a member: one a view where views are kept."""
+    found = [
+        commit.identity.get("preprocessing")
+        for name, commits in commits_by_name.items()
+        if name.startswith(f"{member.name}{VIEW_MARK}")
+        for commit in commits
+    ]
+    # Without any commit the reference size names columns that are not there, and are reported so.
+    size = Preprocessing.model_validate(found[-1]).size if found else REFERENCE_SIZE
+    return view_names(member.name, member.views or config.views, size)
+
+
+def measured_costs(commits: Iterable[Commit], column: str) -> dict[str, float]:
+    """Give by unit what the forward passes of a column cost an image; 0 where that is not known."""
+    ours = [commit for commit in commits if commit.column == column]
+    rows = sum(commit.rows for commit in ours)
+    return {
+        "seconds": sum(commit.seconds for commit in ours) / rows if rows else 0.0,
+        "flops": float(max((commit.flops_per_image or 0 for commit in ours), default=0)),
+        "gpu_bytes": float(max((commit.gpu_bytes or 0 for commit in ours), default=0)),
+    }
+
+
+def _column(commits: list[Commit], member: str) -> Column:
+    last = commits[-1]
+    return Column(
+        member=member,
+        key=last.column,
+        family=str(last.identity.get("architecture", member)),
+        costs=measured_costs(commits, last.column),
+    )
+
+
+def _without_bad(table: LogitTable, columns: tuple[Column, ...], splits: Splits) -> Splits:
+    """Leave out, for every member alike, what could not be decoded."""
+    bad = {image.image_id for image in table.bad_images(column.key for column in columns)}
+    if not bad:
+        return splits
+
+    def without(part: ImageIndex) -> ImageIndex:
+        return part.take(np.flatnonzero([str(i) not in bad for i in part.image_ids]))
+
+    return Splits(*(without(part) for part in vars(splits).values()))
+
+
+def _parameters(files: Store) -> dict[str, float]:
+    """Read the members' parameters from the run's report, if there is one."""
+    try:
+        members = json.loads(files.read("report.json"))["members"]
+        return {str(member["name"]): float(member["parameters"]) for member in members}
+    except DamagedTableError:
+        return {}
+    except (KeyError, TypeError, ValueError) as error:
+        raise TableError(
+            f"{files.url}/report.json is not a report of this project ({error!r}). Remove it, or run "
+            "the job again."
+        ) from error

@@ -1,0 +1,68 @@
+"""Trained weights of a run at s3://: who goes on with it elsewhere trains none of them again."""
+
+import os
+import secrets
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from ensemble.errors import CheckpointError
+from ensemble.storage.store import Store
+
+FOLDER = "weights"
+_DIGEST_CHARS, _ATTEMPTS = 16, 3
+
+
+class KeptWeights:
+    """Checkpoints below a run's prefix, each under its own name and the digest of its bytes.
+
+    They belong to the run, and not to all runs: the columns of its table are of exactly these bytes,
+    and another machine may train others under the same name.
+
+    Args:
+        files: Of the run; nobody else writes them meanwhile.
+    """
+
+    def __init__(self, files: Store) -> None:
+        self._files = files
+        stems = ((PurePosixPath(key).stem, key) for key in files.keys(FOLDER))
+        self._keys = {stem.rpartition("-")[0]: key for stem, key in stems}
+
+    def bring(self, checkpoints: Iterable[Path]) -> None:
+        """Make the files here those of the run; keep what is here and not yet there.
+
+        Raises:
+            CheckpointError: A kept file is damaged.
+        """
+        for path in checkpoints:
+            if path.stem not in self._keys:
+                if path.exists():
+                    self.keep(path)
+            elif not path.exists() or _key(path, path.read_bytes()) != self._keys[path.stem]:
+                self._fetch(path)
+
+    def keep(self, path: Path) -> None:
+        """Upload a checkpoint that was trained here."""
+        data = path.read_bytes()
+        key = _key(path, data)
+        self._files.replace(key, data)
+        self._keys[path.stem] = key
+
+    def _fetch(self, path: Path) -> None:
+        key = self._keys[path.stem]
+        # Bytes from far away may have been damaged under way only.
+        reads = (self._files.read(key) for _ in range(_ATTEMPTS))
+        data = next((data for data in reads if _key(path, data) == key), None)
+        if data is None:
+            raise CheckpointError(
+                f"the weights {self._files.url}/{key} are damaged: their sha256 is not the one in their "
+                "name. Remove that object, so that the run trains them again."
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".part-{secrets.token_hex(8)}")
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+
+
+def _key(path: Path, data: bytes) -> str:
+    return f"{FOLDER}/{path.stem}-{sha256(data).hexdigest()[:_DIGEST_CHARS]}{path.suffix}"

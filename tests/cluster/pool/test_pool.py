@@ -1,0 +1,112 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cluster.pool.pool import Pool
+from cluster.search_task import start_search
+from ensemble.checkpoints.load import load_network
+from ensemble.errors import MemberFailedError
+from ensemble.images.shard import ImageShard, ShardSpec
+from ensemble.inference.predict import predict
+from ensemble.members.member import Member
+from ensemble.outranking.table import OutrankingTable
+from ensemble.search.fit import fit
+from ensemble.search.settings import SearchConfig
+from ensemble.table.block import LogitBlock
+from ensemble.training.task import TrainTask
+
+from ..conftest import kill_hosts
+
+pytestmark = pytest.mark.ray
+
+Specs = tuple[ShardSpec, ...]
+Blocks = dict[tuple[str, str], LogitBlock]
+
+
+def _predict_all(
+    pool: Pool, specs: Specs, members: tuple[Member, ...], kill_after: int | None = None
+) -> Blocks:
+    blocks: Blocks = {}
+    for member, block in pool.predict([(spec, members) for spec in specs]):
+        blocks[member.name, str(block.image_ids[0])] = block
+        if len(blocks) == kill_after:
+            assert kill_hosts() >= 1
+    return blocks
+
+
+def _expected(members: tuple[Member, ...], shards: list[ImageShard]) -> Blocks:
+    return {
+        (member.name, str(shard.image_ids[0])): predict(
+            load_network(member), member, shard, torch.device("cpu")
+        )
+        for member in members
+        for shard in shards
+    }
+
+
+def _assert_same(found: Blocks, expected: Blocks) -> None:
+    assert found.keys() == expected.keys()
+    for key, block in expected.items():
+        np.testing.assert_array_equal(found[key].image_ids, block.image_ids)
+        np.testing.assert_array_equal(found[key].log_probabilities, block.log_probabilities)
+
+
+def test_blocks_equal_those_of_the_library(
+    pool: Pool, specs: Specs, members: tuple[Member, ...], shards: list[ImageShard]
+) -> None:
+    before = pool.decoded_images
+    _assert_same(_predict_all(pool, specs, members), _expected(members, shards))
+    assert pool.decoded_images - before <= sum(len(spec.image_ids) for spec in specs)
+
+
+def test_killed_hosts_are_replaced_and_every_block_comes(
+    pool: Pool, specs: Specs, members: tuple[Member, ...], shards: list[ImageShard]
+) -> None:
+    retries = pool.retries
+    found = _predict_all(pool, specs, members, kill_after=3)
+    _assert_same(found, _expected(members, shards))
+    assert pool.retries > retries
+
+
+def test_a_member_that_cannot_be_loaded_is_named_with_the_reason(
+    pool: Pool, specs: Specs, members: tuple[Member, ...], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not weights")
+    # Other weights are another column, which the host has not loaded yet.
+    member = replace(members[0], checkpoint=broken, weights_sha256="0" * 64)
+    with pytest.raises(
+        MemberFailedError,
+        match=r"predict of 'resnet' on 100 images from '.*' failed in attempt 1: .*broken\.safetensors",
+    ):
+        list(pool.predict([(specs[0], [member])]))
+
+
+def test_work_goes_on_after_a_failed_member(
+    pool: Pool, specs: Specs, members: tuple[Member, ...], shards: list[ImageShard]
+) -> None:
+    _assert_same(_predict_all(pool, specs[:2], members), _expected(members, shards[:2]))
+
+
+def test_a_checkpoint_trained_on_the_pool_is_the_librarys_to_the_byte(
+    pool: Pool, specs: Specs, task: TrainTask, members: tuple[Member, ...], tmp_path: Path
+) -> None:
+    elsewhere = replace(task, folder=tmp_path)
+    assert [done.name for done in pool.train([elsewhere], specs)] == ["resnet"]
+    assert elsewhere.checkpoint.read_bytes() == task.checkpoint.read_bytes()
+
+
+def test_a_search_task_finds_what_the_library_finds(pool: Pool) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(3, 200, 6))
+    logs = (scores - np.log(np.exp(scores).sum(axis=2, keepdims=True))).astype(np.float32)
+    table = OutrankingTable.from_columns(
+        dict(zip("abc", logs, strict=True)), rng.integers(0, 6, 200)
+    )
+    found = start_search(table, SearchConfig(kind="paper")).result()
+    expected = fit(table, SearchConfig(kind="paper"))
+    np.testing.assert_array_equal(found.weights, expected.weights)
+    assert found.errors == expected.errors

@@ -1,0 +1,161 @@
+import inspect
+
+import pytest
+from ray import exceptions as ray_errors
+
+from cluster.pool.ray_errors import CAUSES, translate
+from cluster.scheduling.failures import (
+    LIMITS,
+    MAX_QUARANTINED,
+    Cause,
+    Decision,
+    Failure,
+    backoff_s,
+    decide,
+)
+from ensemble.errors import CheckpointError
+
+KILLED = (Cause.HOST_LOST, Cause.HOST_OOM, Cause.DECODER_LOST)
+
+
+def test_own_code_is_not_tried_again() -> None:
+    assert decide(Failure(Cause.OWN_CODE, 1, can_be_left_out=True)) is Decision.RAISE
+
+
+def test_what_is_not_known_is_not_tried_again() -> None:
+    assert decide(Failure(Cause.UNKNOWN, 1, can_be_left_out=True)) is Decision.RAISE
+
+
+def test_a_lost_host_is_replaced_until_attempts_run_out() -> None:
+    decisions = [decide(Failure(Cause.HOST_LOST, n)) for n in (1, 2, 3)]
+    assert decisions == [Decision.REPLACE, Decision.REPLACE, Decision.RAISE]
+
+
+@pytest.mark.parametrize("cause", KILLED)
+def test_a_block_that_kills_its_worker_every_time_is_left_out(cause: Cause) -> None:
+    limit = LIMITS[cause]
+    assert decide(Failure(cause, limit - 1, can_be_left_out=True)) is not Decision.QUARANTINE
+    assert decide(Failure(cause, limit, can_be_left_out=True)) is Decision.QUARANTINE
+
+
+@pytest.mark.parametrize("cause", KILLED)
+def test_a_member_that_kills_its_host_on_every_shard_is_at_fault_itself(cause: Cause) -> None:
+    failure = Failure(cause, LIMITS[cause], can_be_left_out=True, quarantined=MAX_QUARANTINED)
+    assert decide(failure) is Decision.RAISE
+
+
+def test_a_lost_node_is_no_blocks_fault() -> None:
+    for attempts in range(1, LIMITS[Cause.NODE_LOST]):
+        assert decide(Failure(Cause.NODE_LOST, attempts, True)) is Decision.REPLACE
+    assert decide(Failure(Cause.NODE_LOST, LIMITS[Cause.NODE_LOST], True)) is Decision.RAISE
+
+
+def test_an_announced_loss_is_hardly_counted() -> None:
+    assert decide(Failure(Cause.NODE_DRAINED, 50)) is Decision.REPLACE
+
+
+@pytest.mark.parametrize("cause", [Cause.OBJECT_LOST, Cause.UNREACHABLE])
+def test_a_lost_object_or_message_is_asked_for_again_on_the_same_host(cause: Cause) -> None:
+    assert decide(Failure(cause, 1)) is Decision.RETRY
+    assert decide(Failure(cause, LIMITS[cause], True)) is Decision.RAISE
+
+
+# What happens at the first failure of a block, and at the last that is accepted.
+DECISIONS = {
+    Cause.OWN_CODE: (Decision.RAISE, Decision.RAISE),
+    Cause.START_FAILED: (Decision.REPLACE, Decision.RAISE),
+    Cause.HOST_LOST: (Decision.REPLACE, Decision.QUARANTINE),
+    Cause.HOST_OOM: (Decision.REPLACE, Decision.QUARANTINE),
+    Cause.NODE_LOST: (Decision.REPLACE, Decision.RAISE),
+    Cause.NODE_DRAINED: (Decision.REPLACE, Decision.RAISE),
+    Cause.UNREACHABLE: (Decision.RETRY, Decision.RAISE),
+    Cause.DECODER_LOST: (Decision.RETRY, Decision.QUARANTINE),
+    Cause.OBJECT_LOST: (Decision.RETRY, Decision.RAISE),
+    Cause.UNKNOWN: (Decision.RAISE, Decision.RAISE),
+}
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_fact_has_its_decision(cause: Cause) -> None:
+    first, last = DECISIONS[cause]
+    assert decide(Failure(cause, 1, can_be_left_out=True)) is first
+    assert decide(Failure(cause, LIMITS[cause], can_be_left_out=True)) is last
+    # A training is never left out.
+    assert decide(Failure(cause, LIMITS[cause])) is Decision.RAISE
+
+
+def test_only_a_host_that_does_not_answer_is_given_time_and_never_over_five_seconds() -> None:
+    assert {backoff_s(cause, 1) for cause in Cause if cause is not Cause.UNREACHABLE} == {0.0}
+    times = [backoff_s(Cause.UNREACHABLE, n) for n in range(1, 21)]
+    assert times == sorted(times)
+    assert times[-1] == 5.0
+
+
+KINDS = [
+    kind
+    for _, kind in inspect.getmembers(ray_errors, inspect.isclass)
+    if issubclass(kind, ray_errors.RayError)
+]
+# What this project never asks Ray for: other languages, streams, compiled graphs, cancelling, names.
+NOT_ASKED_FOR = {
+    "CrossLanguageError",
+    "TaskCancelledError",
+    "RaySystemError",
+    "AuthenticationError",
+    "AsyncioActorExit",
+    "PendingCallsLimitExceeded",
+    "TaskUnschedulableError",
+    "ActorUnschedulableError",
+    "ObjectRefStreamEndOfStreamError",
+    "StreamingGeneratorReplayInconsistentError",
+    "OufOfBandObjectRefSerializationException",
+    "RayChannelError",
+    "RayChannelTimeoutError",
+    "RayCgraphCapacityExceeded",
+    "RayDirectTransportError",
+    "UnserializableException",
+    "ActorAlreadyExistsError",
+    "ActorHandleNotFoundError",
+    "RayError",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_of_ray_that_can_be_met_has_a_cause_of_its_own(kind: type) -> None:
+    nearest = next(CAUSES[ancestor] for ancestor in kind.__mro__ if ancestor in CAUSES)
+    assert (nearest is Cause.UNKNOWN) == (kind.__name__ in NOT_ASKED_FOR)
+
+
+def test_our_own_message_comes_through_as_it_is() -> None:
+    error = ray_errors.RayTaskError("predict", "Traceback", CheckpointError("w.pt is damaged."))
+    assert translate(error) == (Cause.OWN_CODE, "w.pt is damaged.")
+
+
+def test_an_actor_that_could_not_start_is_told_apart_from_one_that_died() -> None:
+    failed = ray_errors.RayTaskError("__init__", "Traceback", ValueError("no device"))
+    assert translate(ray_errors.ActorDiedError(failed))[0] is Cause.START_FAILED
+    assert translate(ray_errors.ActorDiedError())[0] is Cause.HOST_LOST
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ray_errors.OutOfMemoryError("worker killed: low on memory"), Cause.HOST_OOM),
+        (ray_errors.NodeDiedError("node 1a2b died"), Cause.NODE_LOST),
+        (ray_errors.ActorUnavailableError("no answer", None), Cause.UNREACHABLE),
+        (ray_errors.ObjectLostError("00" * 28, None, ""), Cause.OBJECT_LOST),
+        (ray_errors.OwnerDiedError("00" * 28, None, ""), Cause.OBJECT_LOST),
+        (ray_errors.WorkerCrashedError(), Cause.HOST_LOST),
+        (ray_errors.RuntimeEnvSetupError("no pip"), Cause.START_FAILED),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_ray_raises_becomes_a_fact(error: ray_errors.RayError, cause: Cause) -> None:
+    found, reason = translate(error)
+    assert found is cause
+    assert reason.endswith(".")
+
+
+def test_an_argument_that_could_not_be_made_is_told_by_what_happened_to_it() -> None:
+    error = ray_errors.RayTaskError("predict", "Traceback", ray_errors.WorkerCrashedError())
+    assert translate(error)[0] is Cause.HOST_LOST

@@ -1,0 +1,86 @@
+"""A table that grew is the table that was built at once."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensemble.errors import ConfigError, ShapeError, TableError
+from ensemble.outranking.extend import add_member, append_images
+from ensemble.outranking.table import OutrankingTable
+
+KINDS = ["random", "eighths", "one_hot", "tiny", "duplicates", "half", "half_broken", "broken"]
+CASES = {
+    "kind": st.sampled_from(KINDS),
+    "seed": st.integers(0, 2**32 - 1),
+    "shape": st.tuples(st.integers(2, 5), st.integers(2, 30), st.integers(3, 15)),
+}
+
+
+def _table(columns, labels):
+    return OutrankingTable.from_columns({f"m{i}": c for i, c in enumerate(columns)}, labels)
+
+
+def _assert_same(found, expected):
+    assert found.member_names == expected.member_names
+    assert (found.num_classes, found.bits) == (expected.num_classes, expected.bits)
+    for field in dataclasses.fields(OutrankingTable):
+        array = getattr(expected, field.name)
+        if isinstance(array, np.ndarray):
+            grown = getattr(found, field.name)
+            assert grown.dtype == array.dtype, field.name
+            np.testing.assert_array_equal(grown, array, err_msg=field.name)
+
+
+@given(cut=st.integers(1, 29), **CASES)
+@settings(max_examples=60, deadline=None)
+def test_images_appended_give_the_table_of_one_shot(make_pool, kind, seed, shape, cut):
+    columns, labels = make_pool(kind, seed, shape)
+    cut = min(cut, len(labels) - 1)
+    first = _table([column[:cut] for column in columns], labels[:cut])
+    second = _table([column[cut:] for column in columns], labels[cut:])
+    _assert_same(append_images(first, second), _table(columns, labels))
+
+
+@given(**CASES)
+@settings(max_examples=100, deadline=None)
+def test_a_member_added_gives_the_table_of_one_shot(make_pool, kind, seed, shape):
+    columns, labels = make_pool(kind, seed, shape)
+    old, new = columns[:-1], columns[-1]
+    table = _table(old, labels)
+    grown = add_member(
+        table, f"m{len(old)}", new, lambda images: [column[images] for column in old]
+    )
+    _assert_same(grown, _table(columns, labels))
+
+
+def test_old_columns_are_read_only_where_the_new_member_contests_something_new(make_pool):
+    columns, labels = make_pool("random", 3, (4, 400, 900))
+    table, asked = _table(columns[:3], labels), []
+
+    def read_old(images):
+        asked.extend(images.tolist())
+        return [column[images] for column in columns[:3]]
+
+    grown = add_member(table, "m3", columns[3], read_old)
+    _assert_same(grown, _table(columns, labels))
+    newly = np.flatnonzero(np.diff(grown.indptr) > np.diff(table.indptr))
+    assert asked == newly.tolist()
+
+
+def test_what_does_not_belong_together_is_refused(make_pool, shapes_unchecked):
+    columns, labels = make_pool("random", 0, (3, 10, 5))
+    table = _table(columns, labels)
+    with pytest.raises(TableError, match="expected the same members in the same order"):
+        append_images(table, _table(columns[:2], labels))
+    with pytest.raises(TableError, match="a name may stand once only"):
+        add_member(table, "m0", columns[0], lambda images: [])
+    with pytest.raises(ConfigError, match="extend the full one"):
+        append_images(table.boxed(0, 1), table)
+    with pytest.raises(ShapeError, match="for each of 1 members"):
+        add_member(table, "m3", columns[0][:5], lambda images: [])
+    poor = _table(columns[:1], labels)
+    with pytest.raises(ShapeError, match="the images asked for and all classes"):
+        add_member(poor, "m3", columns[1], lambda images: [])

@@ -1,0 +1,92 @@
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ensemble.errors import ClusterError
+from ensemble.inference.costs import Figure
+from jobs.benchmark.scaling import benchmark_scaling
+from jobs.plan.estimate import plan, show
+from jobs.settings import RunConfig, load_run_config
+
+from ..conftest import Command
+
+GPUS = "cluster.gpus=[{count: 2, memory_gb: 16, type: T4, market: spot, cpus: 4}]"
+FIGURES = (
+    "cluster.figures={resnet-0: {images_per_s: 100, memory_mb: 3000},"
+    " resnet-1: {images_per_s: 50, memory_mb: 3000}, mobilenet: {images_per_s: 100, memory_mb: 500}}"
+)
+
+
+def _config(tiny_config: Path, tmp_path: Path, *words: str) -> RunConfig:
+    return load_run_config(tiny_config, [f"runs={tmp_path}", *words])
+
+
+def test_given_figures_make_a_plan_with_seconds_and_gpu_hours(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    document = plan(_config(tiny_config, tmp_path, "cluster.device=auto", GPUS, FIGURES))
+    assert document.has_costs
+    # 140 images: 1.4, 2.8 and 1.4 s of one GPU, on two.
+    assert document.lower_bound_s == pytest.approx(2.8)
+    assert document.seconds == pytest.approx(2.8, rel=0.02)
+    assert document.gpu_hours == pytest.approx(2 * 2.8 / 3600, rel=0.02)
+    (wave,) = document.waves
+    assert {host.device for host in wave.hosts} == {"T4 0", "T4 1"}
+    assert document.shards == 3
+    assert any("in flight" in line for line in document.lines)
+
+
+def test_unknown_costs_are_named_and_no_seconds_are_made_up(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    document = plan(_config(tiny_config, tmp_path))
+    assert f"table: 3 columns x 140 images x 10 classes in float32, 0.0 MB at {tmp_path}" in (
+        document.lines
+    )
+    assert document.seconds is None
+    assert document.unknown == ("resnet-0", "resnet-1", "mobilenet")
+    assert sum(len(host.members) for host in document.waves[0].hosts) >= 3
+
+
+def test_what_a_run_measured_is_known_to_the_next_plan(tiny_config: Path, tmp_path: Path) -> None:
+    from cluster.scheduling.costs import Costs
+    from jobs.plan.estimate import figure_cache
+
+    config = _config(tiny_config, tmp_path)
+    costs = Costs(config.cluster, figure_cache(config))
+    key = costs.key("resnet14_small", None, 10, 16, config.views, "float32", "cpu")
+    figure_cache(config).keep(key, Figure(images_per_s=70))
+    assert plan(config).unknown == ("mobilenet",)
+
+
+def test_a_member_that_fits_on_no_gpu_is_refused(tiny_config: Path, tmp_path: Path) -> None:
+    huge = FIGURES.replace("memory_mb: 500", "memory_mb: 50000")
+    with pytest.raises(ClusterError, match=r"'mobilenet' needs 50,000 MB"):
+        plan(_config(tiny_config, tmp_path, "cluster.device=auto", GPUS, huge))
+
+
+def test_a_plan_can_be_shown(tiny_config: Path, tmp_path: Path) -> None:
+    console = Console(record=True, width=120, file=StringIO())
+    show(plan(_config(tiny_config, tmp_path, "cluster.device=auto", GPUS, FIGURES)), console)
+    text = console.export_text()
+    assert "T4 1" in text
+    assert "GPU-hours" in text
+
+
+def test_the_command_prints_json_for_programs(
+    command: Command, tiny_config: Path, tmp_path: Path
+) -> None:
+    done = command("plan", tiny_config, f"runs={tmp_path}", "--json")
+    assert json.loads(done.stdout)["images"] == 140
+
+
+def test_a_small_scaling_benchmark_has_every_figure(tmp_path: Path) -> None:
+    words = ["shards=100", "real_hosts=[]", "rival=false", f"out={tmp_path}/bench.json"]
+    found = benchmark_scaling(words, Console(quiet=True))
+    assert json.loads((tmp_path / "bench.json").read_text())["virtual"] == found["virtual"]
+    assert [row["hosts"] for row in found["virtual"]] == [1, 2, 4]
+    assert all(row["efficiency"] >= 0.9 for row in found["virtual"])
+    assert all(0.85 <= row["planned_over_seconds"] <= 1.15 for row in found["virtual"])

@@ -1,0 +1,109 @@
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from ensemble.errors import ConfigError, DataError
+from jobs.progress import record as progress_record
+from jobs.progress.live import Progress
+from jobs.progress.record import ProgressRecord
+
+
+def _progress(out: io.StringIO | None = None, json_log: bool = True) -> Progress:
+    console = Console(file=out or io.StringIO(), width=40)
+    return Progress(console, "tonight", ["vgg", "resnet"], json_log)
+
+
+def _records(out: io.StringIO) -> list[ProgressRecord]:
+    found = (progress_record.parse(line) for line in out.getvalue().splitlines())
+    return [record for record in found if record]
+
+
+def test_log_and_folder_hold_the_same_record_at_the_end(tmp_path: Path) -> None:
+    out, file = io.StringIO(), tmp_path / "progress.json"
+    with _progress(out) as progress:
+        progress.keep(file)
+        assert progress_record.read(file).state == "running"
+        with progress.stage("predict", 3, "blocks") as stage:
+            progress.member("vgg", "predicting", "2 to go", images=64, compute_s=0.5)
+            stage.advance(images=64)
+            progress.member("vgg", "predicting", "1 to go", images=64, compute_s=0.5)
+            stage.advance(images=64)
+    last = progress_record.read(file)
+    assert _records(out)[-1] == last
+    assert (last.run, last.state, last.stages) == ("tonight", "finished", ())
+    assert last.members["vgg"].images == 128
+    assert last.members["vgg"].images_per_s == 128
+    assert last.members["resnet"].state == "waiting"
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_a_log_for_people_has_no_record_and_the_folder_has(tmp_path: Path) -> None:
+    out, file = io.StringIO(), tmp_path / "progress.json"
+    with _progress(out, json_log=False) as progress:
+        progress.keep(file)
+        with progress.stage("predict", 1, "blocks") as stage:
+            stage.advance(images=64)
+    assert progress_record.read(file).state == "finished"
+    assert _records(out) == []
+    assert out.getvalue().startswith("predict: 1/1 blocks")
+
+
+def test_a_stage_under_way_is_told_with_what_is_left() -> None:
+    with _progress() as progress, progress.stage("predict", 4, "blocks") as stage:
+        stage.advance(images=10)
+        record = progress.record("running")
+        assert [(s.name, s.done, s.total, s.unit) for s in record.stages] == [
+            ("predict", 1, 4, "blocks")
+        ]
+        assert record.stages[0].eta_s is not None
+        assert "predict 1/4 blocks" in record.describe()
+        stage.advance(3)
+
+
+def test_a_failure_is_told_and_so_is_a_stop() -> None:
+    out = io.StringIO()
+    with pytest.raises(DataError), _progress(out):
+        raise DataError("3 images cannot be decoded.")
+    with pytest.raises(KeyboardInterrupt), _progress(out):
+        raise KeyboardInterrupt
+    failed, stopped = _records(out)
+    assert (failed.state, failed.message) == ("failed", "3 images cannot be decoded.")
+    assert (stopped.state, stopped.message) == ("stopped", "")
+    assert "3 images cannot be decoded" in failed.describe()
+
+
+def test_a_run_that_is_not_ours_leaves_the_record_of_the_other_alone(tmp_path: Path) -> None:
+    with _progress() as first:
+        first.keep(tmp_path / "progress.json")
+        with pytest.raises(DataError), _progress():
+            raise DataError("busy")
+        assert progress_record.read(tmp_path / "progress.json").state == "running"
+
+
+def test_a_folder_without_a_record_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not the folder of a run that has begun"):
+        progress_record.read(tmp_path / "progress.json")
+    (tmp_path / "progress.json").write_text("{}")
+    with pytest.raises(DataError, match="holds no record"):
+        progress_record.read(tmp_path / "progress.json")
+
+
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n")) | st.integers(0, 99))
+)
+def test_the_last_record_is_found_among_whatever_else_is_printed(printed: list[str | int]) -> None:
+    with _progress() as progress:
+        record = progress.record("running")
+    lines = [
+        record.model_copy(update={"retries": item}).model_dump_json()
+        if isinstance(item, int)
+        else item
+        for item in printed
+    ]
+    found = progress_record.last(lines)
+    numbers = [item for item in printed if isinstance(item, int)]
+    assert (found.retries if found else None) == (numbers[-1] if numbers else None)

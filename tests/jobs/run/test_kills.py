@@ -1,0 +1,127 @@
+"""SIGKILL of hosts and drivers: the table comes out byte for byte as if nothing had happened."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from ensemble.table.lease import hold
+
+from ..conftest import Command
+from ..killing import Killer, passes_of
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Killer:
+    """A finished run, whose trained weights the others use."""
+    killer = Killer(tiny_config, tmp_path_factory.mktemp("kills"), random.Random(0))
+    killer.note()
+    killer.finish()
+    return killer
+
+
+def _kill(killer: Killer, plan: list[str]) -> None:
+    """Kill by plan; whenever the run is finished, begin anew. Nothing committed is computed twice."""
+    expected, total = killer.shards(), killer.forward_passes()
+    killer.wipe_table()
+    killer.note()
+    for victim in plan:
+        killer.disturb(victim, killer.rng.randint(killer.blocks(), len(expected)))
+        # What is left over may be found in place by the next run, or be gone by then.
+        if victim == "driver" and killer.store.root.exists() and killer.rng.random() < 0.5:
+            killer.collect()
+        print(victim, killer.blocks(), killer.collected, flush=True)
+        passes = killer.forward_passes()
+        assert passes >= killer.passes_before
+        if passes == total:
+            assert killer.shards() == expected
+            killer.wipe_table()
+        killer.note()
+    assert passes_of(killer.finish()) == total - killer.passes_before
+    killer.collect()
+    assert killer.shards() == expected
+    killer.note()
+
+
+def test_killed_driver_changes_no_byte(undisturbed: Killer) -> None:
+    undisturbed.rng.seed(1)
+    _kill(undisturbed, ["driver"])
+
+
+@pytest.mark.nightly
+def test_forty_kills_of_drivers_change_no_byte(undisturbed: Killer) -> None:
+    undisturbed.rng.seed(2)
+    while undisturbed.kills["driver"] < 40:
+        plan = undisturbed.rng.choices(["driver", "host"], [9, 1], k=10)
+        _kill(undisturbed, plan)
+        print(json.dumps(undisturbed.kills), undisturbed.collected, "collected", flush=True)
+
+
+def test_table_verbs_on_a_real_run(undisturbed: Killer, command: Command) -> None:
+    folder = undisturbed.folder / "runs" / "tiny"
+    shown = json.loads(command("table", "show", folder, "--json").stdout)
+    assert {"resnet-0", "resnet-1", "mobilenet"} <= {c["member"] for c in shown["columns"]}
+    assert shown["written_by"] is None
+    assert "same      mobilenet" in command("table", "diff", folder, folder).stdout
+    shard = next(undisturbed.store.root.glob("columns/*/*.arrow"))
+    before = shard.read_bytes()
+    shard.write_bytes(before[:100])
+    found = command("table", "repair", folder, "--check")
+    assert (found.returncode, shard.name in found.stdout) == (1, True)
+    repaired = command("table", "repair", folder)
+    assert repaired.returncode == 0
+    assert "1 damaged; `ensemble resume` computes what is gone" in repaired.stdout
+    resumed = command("resume", folder, cwd=undisturbed.folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert 0 < passes_of(resumed.stdout) <= 64 * 5
+    assert shard.read_bytes() == before
+    assert "0 files removed" in command("table", "gc", folder).stdout
+    exported = command(
+        "table", "export", folder, "--out", undisturbed.folder / "rows.npz", "--format", "npz"
+    )
+    assert exported.returncode == 0, exported.stderr
+
+
+def test_second_driver_is_refused_and_told_whose_the_table_is(
+    undisturbed: Killer, command: Command, tiny_config: Path
+) -> None:
+    with hold(undisturbed.store):
+        done = command("run", tiny_config, "name=tiny", cwd=undisturbed.folder)
+    assert done.returncode == 1
+    assert "TableBusyError: another run is writing the table" in done.stderr
+    assert "process" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table", "show", "/no/such/run"], "is neither the folder of a run nor a table"),
+        (
+            ["table", "export", ".", "--out", "x", "--format", "xls"],
+            "no format 'xls'. Known: npz, parquet",
+        ),
+        (["resume", "/no/such/run"], "'/no/such/run' is not the folder of a run"),
+        (["doctor", "gs://x"], "cannot keep a table at 'gs://x'"),
+        (["doctor", __file__], "is a file; expected a folder or s3://bucket/prefix"),
+        (
+            ["resume", "s3://x/y", "profile=z"],
+            "cannot read 'profile=z'; expected settings of storage",
+        ),
+        (["doctor", "s3://x/y", "profile=z"], "there is no profile 'z' in the AWS configuration"),
+    ],
+)
+def test_wrong_places_and_words_are_one_message_and_exit_code_2(
+    command: Command, words: list[str], message: str
+) -> None:
+    done = command(*words)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_doctor_finds_a_folder_fit(command: Command, tmp_path: Path) -> None:
+    done = command("doctor", tmp_path)
+    assert (done.returncode, f"{tmp_path}: fit" in done.stdout) == (0, True)
+    assert json.loads(command("doctor", tmp_path, "--json").stdout)["is_fit"]

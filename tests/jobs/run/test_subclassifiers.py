@@ -1,0 +1,166 @@
+"""Sub-classifiers in the main job, and their dry run, on a finished run of the tiny config."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ensemble.checkpoints import file as checkpoint
+from ensemble.checkpoints.header import read_metadata
+from ensemble.report.documents.run import Report
+from jobs.summary import summarise
+
+from ..conftest import Command
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def first(command: Command, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("first")
+    done = command("run", tiny_config, "name=tiny", "subclassifiers.control=true", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs"
+
+
+@pytest.fixture
+def copy(first: Path, tmp_path: Path) -> Path:
+    """The runs with all weights, and a folder of another run that has the first one's table."""
+    runs = Path(shutil.copytree(first, tmp_path / "runs"))
+    shutil.copytree(runs / "tiny" / "table", runs / "other" / "table")
+    return runs
+
+
+def report(folder: Path) -> Report:
+    return Report.model_validate_json((folder / "report.json").read_text())
+
+
+def test_parts_are_disjoint_and_hashed(first: Path) -> None:
+    shown = report(first / "tiny").subclassifiers
+    assert shown is not None
+    images = {part.name: part.images for part in shown.parts}
+    assert images == {"train": 60, "stopping": 40, "choosing": 40, "test": 60}
+    assert len({part.sha256 for part in shown.parts}) == 4
+    assert [len(tried.clusters) for tried in shown.tried] == [2, 3]
+    assert all(len(tried.stability) == 10 for tried in shown.tried)
+    assert [result.key for result in shown.results] == ["first", "control", "paper", "chosen"]
+
+
+def test_summary_has_the_tables_of_the_paper(first: Path) -> None:
+    shown = report(first / "tiny").subclassifiers
+    assert shown is not None
+    text = summarise([first / "tiny", first / "tiny"])
+    _, whole, within = (part.splitlines() for part in text.split("\n\n"))
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (*whole[2:], *within[2:])]
+    for row, result in zip(cells, shown.results, strict=False):
+        assert row[1] == f"{100 * (1 - result.errors / 60):.2f} ± 0.00"
+        gain = result.against_first
+        assert row[2] == (f"{0.0 - 100 * gain.difference:+.2f} ± 0.00" if gain else "")
+    for row, tried in zip(cells[4:], shown.tried, strict=True):
+        # In counts of right images, as a reader would add up the rows of the report.
+        hits = [round((c.sub_top1_accuracy or 0) * c.test_images) for c in tried.clusters]
+        assert row[0] == str(tried.num_clusters)
+        assert row[4] == f"{100 * sum(hits) / 60:.2f} ± 0.00"
+    assert all(len(row) == len(cells[0]) for row in cells[:4])
+
+
+@pytest.mark.nightly
+def test_another_gate_computes_nothing_anew(
+    copy: Path, command: Command, tiny_config: Path
+) -> None:
+    words = ["subclassifiers.gates=[entropy]", "subclassifiers.routings=[hard]"]
+    done = command("run", tiny_config, "name=other", *words, cwd=copy.parent)
+    assert done.returncode == 0, done.stderr
+    assert "0 members and sub-classifiers trained" in done.stdout
+    assert "; 0 forward passes" in done.stdout
+    before, after = report(copy / "tiny").subclassifiers, report(copy / "other").subclassifiers
+    assert before is not None
+    assert after is not None
+    assert {(t.gate, t.kind) for tried in after.tried for t in tried.trials} == {
+        ("entropy", "hard")
+    }
+    ours, theirs = ([c.classes for c in shown.tried[0].clusters] for shown in (before, after))
+    assert ours == theirs
+
+
+@pytest.mark.nightly
+def test_a_label_cluster_that_fails_falls_back_to_the_base_and_is_named(
+    copy: Path, command: Command, tiny_config: Path
+) -> None:
+    paths = sorted((copy / "cache").glob("*.safetensors"))
+    subs = [path for path in paths if len(json.loads(read_metadata(path)["classes"])) < 10]
+    lost = subs[0]
+    classes = tuple(json.loads(read_metadata(lost)["classes"]))
+    lost.unlink()
+    lost.with_suffix(".progress").write_bytes(b"torn")
+    done = command("run", tiny_config, "name=other", cwd=copy.parent)
+    assert done.returncode == 0, done.stderr
+    shown = report(copy / "other").subclassifiers
+    assert shown is not None
+    clusters = {cluster.classes: cluster for tried in shown.tried for cluster in tried.clusters}
+    assert "not a whole safetensors file" in (clusters[classes].failure or "")
+    assert clusters[classes].sub_top1_accuracy is None
+    assert not clusters[classes].is_used
+    assert [c.classes for c in clusters.values() if c.failure] == [classes]
+    assert "No sub-classifier; the base answers." in (copy / "other" / "report.html").read_text()
+
+
+def test_plan_counts_what_could_be_gained(first: Path, command: Command) -> None:
+    done = command("subclassifiers", "plan", first / "tiny", "num_clusters=[2,4]", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [plan["num_clusters"] for plan in found["plans"]] == [2, 4]
+    assert found["notes"] == []
+    for plan in found["plans"]:
+        assert sorted(k for c in plan["clusters"] for k in c["classes"]) == list(range(10))
+        assert sum(cluster["train_images"] for cluster in plan["clusters"]) == 60
+        assert plan["images"] == 80
+        assert all(cluster["seconds"] > 0 for cluster in plan["clusters"])
+    told = command("subclassifiers", "plan", first / "tiny", "num_clusters=[2,4]")
+    assert "orth" in told.stdout.splitlines()[-1]
+    bad = command("subclassifiers", "plan", first / "tiny", "num_clusters=[10]")
+    assert (bad.returncode, "Expected 2 to 9" in bad.stderr) == (2, True)
+
+
+def test_plan_without_weights_takes_the_confusion_and_says_so(copy: Path, command: Command) -> None:
+    shutil.rmtree(copy / "cache")
+    done = command("subclassifiers", "plan", "runs/tiny", "--json", cwd=copy.parent)
+    assert done.returncode == 0, done.stderr
+    assert "similarity=confusion" in json.loads(done.stdout)["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "head", "message"),
+    [
+        (3, "head", "has 3 classes, and the images have 10"),
+        (10, "nowhere", "has no tensor 'nowhere.weight'"),
+    ],
+)
+def test_a_base_of_other_classes_or_without_a_head_is_exit_code_2_before_anything_is_trained(
+    tiny_config: Path, command: Command, tmp_path: Path, classes: int, head: str, message: str
+) -> None:
+    torch.manual_seed(0)
+    path = tmp_path / "given.safetensors"
+    checkpoint.save(
+        nn.Linear(4, classes),
+        path,
+        {
+            "architecture": "resnet14_small",
+            "classes": json.dumps(list(range(classes))),
+            "head": head,
+            "parameters": "1",
+            "preprocessing": json.dumps({"size": 16, "mean": [0.5] * 3, "std": [0.5] * 3}),
+        },
+    )
+    words = [
+        f"members.0={{name: given, source: {{kind: checkpoint, path: {path}}}}}",
+        "subclassifiers.base=given",
+    ]
+    done = command("run", tiny_config, *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/cache/resnet14_small-*.safetensors"))
