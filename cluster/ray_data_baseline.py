@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cluster.pool.host import HostSettings
-from cluster.pool.synthetic_host import RehearsalHost
+from cluster.pool.synthetic_host import SyntheticHost
 from cluster.session import session
 from cluster.settings import ClusterConfig
 from ensemble.errors import ConfigError
@@ -20,7 +20,7 @@ class _Predictor:
     """A member as Ray Data's actor."""
 
     def __init__(self, member: Member) -> None:
-        self._member, self._host = member, RehearsalHost(HostSettings("cpu"))
+        self._member, self._host = member, SyntheticHost(HostSettings("cpu"))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         shard = ImageShard.pack(batch["path"].tolist(), list(batch["image"]))

@@ -3,7 +3,7 @@
 from typing import Any
 
 import ray
-from ray import exceptions as ray_errors
+from ray import exceptions as ray_exceptions
 
 from cluster.pool.ray_errors import translate
 from ensemble.errors import ClusterError
@@ -23,7 +23,7 @@ class SearchHandle:
         """Wait for the weights."""
         try:
             ensemble: Ensemble = ray.get(self._ref)
-        except ray_errors.RayError as error:
+        except ray_exceptions.RayError as error:
             raise ClusterError(f"the search failed: {translate(error)[1]}") from error
         return ensemble
 

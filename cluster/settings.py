@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from ensemble.config import Config
-from ensemble.inference.costs import Figure
+from ensemble.inference.costs import MemberCost
 
 
 class GpuConfig(Config):
@@ -32,7 +32,7 @@ class ClusterConfig(Config):
     """GPUs to plan for; those of the nodes that are up, where device is cuda and none are listed."""
     host_per: Literal["member", "gpu"] = "member"
     """On GPUs: a process for each member, with a share of a GPU; or one for each GPU, with all its members."""
-    figures: dict[str, Figure] = Field(default_factory=dict)
+    figures: dict[str, MemberCost] = Field(default_factory=dict)
     """Known costs, by member; the others are measured once and kept."""
     channels_last: bool = False
     """Lay pixels out channel by channel last; faster on GPUs in half precision. Rounds as another device would."""

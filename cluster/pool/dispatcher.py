@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray import exceptions as ray_errors
+from ray import exceptions as ray_exceptions
 
 from cluster.pool.host import Host
-from cluster.pool.host_group import LOOK_UP_S, Roster, Worker
+from cluster.pool.host_group import LOOK_UP_S, HostGroup, HostHandle
 from cluster.pool.ray_errors import translate
 from cluster.pool.shards import Shards
 from cluster.scheduling.failures import LIMITS, Cause, Decision, Failure, backoff_s, decide
 from cluster.scheduling.placement import Device
-from cluster.scheduling.work_queue import CALLS_IN_FLIGHT, Call, Queue
+from cluster.scheduling.work_queue import CALLS_IN_FLIGHT, Call, WorkQueue
 from cluster.settings import ClusterConfig
 from ensemble.errors import MemberFailedError
 from ensemble.images.settings import SourceConfig
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class QuarantinedBlock:
     """A block that killed its worker every time, and is missing."""
 
     member: Member
@@ -35,7 +35,7 @@ class LeftOut:
     reason: str
 
 
-class Crew:
+class Dispatcher:
     """Does calls on host actors.
 
     Args:
@@ -54,12 +54,12 @@ class Crew:
         is_cluster: bool,
         host: type[Host],
     ) -> None:
-        self.roster = Roster(config, devices, is_cluster, host)
+        self.host_group = HostGroup(config, devices, is_cluster, host)
         self.shards = Shards(source, config.shard_window_mb)
-        self._queue = Queue(())
+        self._queue = WorkQueue(())
         self._decoder_deaths: Counter[ShardSpec] = Counter()
         self._poison: dict[ShardSpec, str] = {}
-        self.left_out: list[LeftOut] = []
+        self.quarantined: list[QuarantinedBlock] = []
         self.retries: Counter[str] = Counter()
 
     def run(
@@ -70,121 +70,123 @@ class Crew:
         Raises:
             MemberFailedError: A call failed for good.
         """
-        self._queue = Queue(calls)
+        self._queue = WorkQueue(calls)
         self.shards.expect(calls)
         self._keep_only_these(calls)
         try:
             while self._is_busy():
-                for worker in self.roster.workers:
-                    self._fill(worker, on_start)
+                for handle in self.host_group.handles:
+                    self._fill(handle, on_start)
                 for call, value in self._take():
                     self.shards.settle(call)
                     yield call, value
         finally:
             # After a failure, what is still under way must not come up in the next stage.
-            self._queue = Queue(())
-            for worker in self.roster.workers:
-                worker.calls.clear()
+            self._queue = WorkQueue(())
+            for handle in self.host_group.handles:
+                handle.calls.clear()
 
     def _is_busy(self) -> bool:
-        return len(self._queue) > 0 or any(worker.calls for worker in self.roster.workers)
+        return len(self._queue) > 0 or any(handle.calls for handle in self.host_group.handles)
 
     def _keep_only_these(self, calls: Sequence[Call]) -> None:
         """Hosts forget the networks of members that they no longer carry."""
         columns = {c.member.column: c.member.name for c in calls if c.verb == "predict"}
         if not columns:
             return
-        for worker in self.roster.workers:
-            keep = {column for column, name in columns.items() if name in worker.plan.members}
-            worker.actor.keep.remote(keep)
+        for handle in self.host_group.handles:
+            keep = {column for column, name in columns.items() if name in handle.plan.members}
+            handle.actor.keep.remote(keep)
 
-    def _fill(self, worker: Worker, on_start: Callable[[str], None]) -> None:
-        if worker.is_draining or time.monotonic() < worker.not_before:
+    def _fill(self, handle: HostHandle, on_start: Callable[[str], None]) -> None:
+        if handle.is_draining or time.monotonic() < handle.not_before:
             return
-        is_alone = self.roster.is_alone(worker)
-        while call := self._queue.peek(worker.plan, is_alone):
-            if len(worker.calls) >= CALLS_IN_FLIGHT[call.verb]:
+        is_alone = self.host_group.is_alone(handle)
+        while call := self._queue.peek(handle.plan, is_alone):
+            if len(handle.calls) >= CALLS_IN_FLIGHT[call.verb]:
                 return
             if call.verb != "train" and not self.shards.has_room(call.shards[0]):
                 return
-            self._queue.take(call, worker.plan.device)
+            self._queue.take(call, handle.plan.device)
             if call.verb == "train":
                 on_start(call.about.name)
-            call.kind = self.roster.kind(worker)
+            call.kind = self.host_group.kind(handle)
             call.pixels = tuple(self.shards.ref(spec) for spec in call.shards)
-            method = getattr(worker.actor, call.verb)
-            worker.calls[method.remote(*call.arguments, *call.pixels)] = call
+            method = getattr(handle.actor, call.verb)
+            handle.calls[method.remote(*call.arguments, *call.pixels)] = call
 
     def _take(self) -> Iterator[tuple[Call, Any]]:
         """Wait for one call; give it with its value, or nothing if it failed."""
-        by_ref = {ref: worker for worker in self.roster.workers for ref in worker.calls}
+        by_ref = {ref: handle for handle in self.host_group.handles for ref in handle.calls}
         ready: list[Any] = []
         if by_ref:
             # Not fetched: a block comes to the driver when it is asked for, one at a time.
             ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=LOOK_UP_S, fetch_local=False)
         else:
             time.sleep(0.05)  # every host is draining, or is given time to answer
-        for moving in self.roster.look_up(bool(ready)):
+        for moving in self.host_group.look_up(bool(ready)):
             self._replace(moving)
         for ref in ready:
-            worker = by_ref[ref]
-            if ref not in worker.calls:
+            handle = by_ref[ref]
+            if ref not in handle.calls:
                 continue  # it went with its host meanwhile
             try:
                 value = ray.get(ref)
-            except ray_errors.RayError as error:
-                self._fail(worker, ref, error)
+            except ray_exceptions.RayError as error:
+                self._fail(handle, ref, error)
             else:
-                yield worker.calls.pop(ref), value
+                yield handle.calls.pop(ref), value
 
-    def _fail(self, worker: Worker, ref: Any, error: ray_errors.RayError) -> None:
+    def _fail(self, handle: HostHandle, ref: Any, error: ray_exceptions.RayError) -> None:
         cause, reason = translate(error)
-        call = worker.calls[ref]
-        if cause is not Cause.OWN_CODE and self._fail_by_decoder(worker, ref):
+        call = handle.calls[ref]
+        if cause is not Cause.OWN_CODE and self._fail_by_decoder(handle, ref):
             return
-        if cause in {Cause.HOST_LOST, Cause.HOST_OOM}:
+        if cause in {Cause.WORKER_LOST, Cause.WORKER_OOM}:
             # A host does its calls in order: the oldest is the one that was running.
-            call = next(iter(worker.calls.values()))
+            call = next(iter(handle.calls.values()))
         call.failures[cause] += 1
         decision = self._decide(call, cause, reason, call.failures[cause])
         if decision is Decision.RAISE:
-            original = error.cause if isinstance(error, ray_errors.RayTaskError) else error
+            original = error.cause if isinstance(error, ray_exceptions.RayTaskError) else error
             raise self._error(call, call.failures[cause], reason) from original
         if decision is Decision.QUARANTINE:
-            self._leave_out(call, reason)
+            self._quarantine(call, reason)
         if cause is Cause.OBJECT_LOST:
             for spec in call.shards:
                 self.shards.forget(spec)
-        if decision is Decision.REPLACE or cause in {Cause.HOST_LOST, Cause.HOST_OOM}:
-            self._replace(worker, without=call if decision is Decision.QUARANTINE else None)
+        if decision is Decision.REPLACE or cause in {Cause.WORKER_LOST, Cause.WORKER_OOM}:
+            self._replace(handle, without=call if decision is Decision.QUARANTINE else None)
         else:
-            worker.calls.pop(ref)
-            worker.not_before = time.monotonic() + backoff_s(cause, call.failures[cause])
+            handle.calls.pop(ref)
+            handle.not_before = time.monotonic() + backoff_s(cause, call.failures[cause])
             self._queue.put_back(call)
 
-    def _fail_by_decoder(self, worker: Worker, ref: Any) -> bool:
+    def _fail_by_decoder(self, handle: HostHandle, ref: Any) -> bool:
         """Deal with a call whose shard could not be decoded; false if that is not what it was."""
-        call = worker.calls[ref]
+        call = handle.calls[ref]
         for spec, pixels in zip(call.shards, call.pixels, strict=True):
             is_known = not self.shards.holds(spec, pixels)  # another call has told of this death
             error = None if is_known else self.shards.died(spec)
             if not is_known and error is None:
                 continue
-            del worker.calls[ref]
+            del handle.calls[ref]
             self._queue.put_back(call)
             if error is not None:
                 self._count_decoder_death(call, spec, error)
             if spec in self._poison:
                 for waiting in self._queue.drop(spec):
-                    self._leave_out(waiting, self._poison[spec])
+                    self._quarantine(waiting, self._poison[spec])
             return True
         return False
 
-    def _count_decoder_death(self, call: Call, spec: ShardSpec, error: ray_errors.RayError) -> None:
+    def _count_decoder_death(
+        self, call: Call, spec: ShardSpec, error: ray_exceptions.RayError
+    ) -> None:
         self.shards.forget(spec)
         self._decoder_deaths[spec] += 1
         cause, reason = translate(error)
-        if cause in {Cause.HOST_LOST, Cause.HOST_OOM}:
+        if cause in {Cause.WORKER_LOST, Cause.WORKER_OOM}:
             cause = Cause.DECODER_LOST
         decision = self._decide(call, cause, reason, self._decoder_deaths[spec])
         if decision is Decision.RAISE:
@@ -193,7 +195,7 @@ class Crew:
             self._poison[spec] = reason
 
     def _decide(self, call: Call, cause: Cause, reason: str, attempts: int) -> Decision:
-        quarantined = sum(out.member.name == call.about.name for out in self.left_out)
+        quarantined = sum(out.member.name == call.about.name for out in self.quarantined)
         decision = decide(Failure(cause, attempts, call.verb != "train", quarantined))
         if decision is not Decision.RAISE:
             self.retries[call.about.name] += 1
@@ -216,14 +218,14 @@ class Crew:
             call.about.name,
         )
 
-    def _leave_out(self, call: Call, reason: str) -> None:
-        self.left_out.append(LeftOut(call.member, call.shards[0], reason))
+    def _quarantine(self, call: Call, reason: str) -> None:
+        self.quarantined.append(QuarantinedBlock(call.member, call.shards[0], reason))
         self.shards.settle(call, is_done=False)
 
-    def _replace(self, worker: Worker, without: Call | None = None) -> None:
+    def _replace(self, handle: HostHandle, without: Call | None = None) -> None:
         """A new host for one that is gone; what was under way on it is queued again."""
-        for call in worker.calls.values():
+        for call in handle.calls.values():
             if call is not without:
                 self._queue.put_back(call)
-        worker.calls.clear()
-        self.roster.replace(worker)
+        handle.calls.clear()
+        self.host_group.replace(handle)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ensemble.images.shard import ImageShard
-from ensemble.inference.costs import Figure
+from ensemble.inference.costs import MemberCost
 from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
 from ensemble.training.task import TrainTask
 
 if TYPE_CHECKING:
-    from ensemble.inference.forward import Forward
+    from ensemble.inference.forward import PreparedNetwork
     from ensemble.inference.resized import ResizedShard
 
 _Key = tuple[str, str, str]
@@ -51,7 +51,7 @@ class Host:
         if self._device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(settings.memory_fraction)
         # By weights and not by column: where views are kept, many columns come from one network.
-        self._networks: dict[_Key, Forward] = {}
+        self._networks: dict[_Key, PreparedNetwork] = {}
         self._keys: dict[str, _Key] = {}
         self._flops: dict[str, int] = {}
         self._images: ResizedShard | None = None
@@ -96,7 +96,7 @@ class Host:
 
     def measure(
         self, member: Member, largest_batch: int | None, shard: ImageShard
-    ) -> tuple[LogitBlock, Figure]:
+    ) -> tuple[LogitBlock, MemberCost]:
         """The block of a member and a shard, and what it cost once everything was warm."""
         from ensemble.inference.measure import peak_memory, warm_up
 
@@ -104,21 +104,21 @@ class Host:
         warm_up(network, member, shard, self._device)
         with peak_memory(network, self._device) as peak:
             block, largest_batch = self.predict(member, largest_batch, shard)
-        return block, Figure(
+        return block, MemberCost(
             images_per_s=max(len(shard), 1) / max(block.seconds, 1e-9),
             memory_mb=peak.mb,
             device_memory_mb=peak.device_mb,
             batch_images=largest_batch,
         )
 
-    def _load(self, member: Member, largest_batch: int | None) -> "Forward":
+    def _load(self, member: Member, largest_batch: int | None) -> "PreparedNetwork":
         from ensemble.checkpoints.load import load_network
-        from ensemble.inference.forward import Forward
+        from ensemble.inference.forward import PreparedNetwork
 
         key = (member.architecture, member.weights_sha256, member.precision)
         self._keys[member.column] = key
         if key not in self._networks:
-            self._networks[key] = Forward(
+            self._networks[key] = PreparedNetwork(
                 load_network(member).to(self._device),
                 member.precision,
                 self._settings.channels_last,

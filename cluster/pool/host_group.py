@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray import exceptions as ray_errors
+from ray import exceptions as ray_exceptions
 
 from cluster.pool.host import Host, HostSettings
-from cluster.pool.placement_groups import Slots
+from cluster.pool.placement_groups import PlacementGroups
 from cluster.scheduling.placement import Device, HostPlan
 from cluster.scheduling.work_queue import Call
 from cluster.settings import ClusterConfig
@@ -40,7 +40,7 @@ class Location:
 
 
 @dataclass(eq=False)
-class Worker:
+class HostHandle:
     """A host actor and the calls under way on it, oldest first."""
 
     plan: HostPlan
@@ -53,7 +53,7 @@ class Worker:
     is_draining: bool = False
 
 
-class Roster:
+class HostGroup:
     """Host actors on the devices of a run.
 
     Args:
@@ -72,60 +72,60 @@ class Roster:
     ) -> None:
         self._config, self._devices, self._host = config, tuple(devices), host
         self._is_cluster = is_cluster
-        self._slots = Slots(devices, scales=is_cluster)
+        self._placement_groups = PlacementGroups(devices, scales=is_cluster)
         self._looked_up = self._moved = time.monotonic()
-        self.workers: list[Worker] = []
+        self.handles: list[HostHandle] = []
 
     def where(self) -> tuple[Location, ...]:
         """Where the hosts are that have started."""
         return tuple(
             Location(w.plan.members, w.plan.device, w.node_id, w.gpus)
-            for w in self.workers
+            for w in self.handles
             if w.node_id
         )
 
     def place(self, plans: Sequence[HostPlan]) -> None:
         """Have hosts as planned: those of the same shape stay, others end or start."""
         wanted, kept = list(plans), []
-        for worker in self.workers:
-            same = next((p for p in wanted if p.shape == worker.plan.shape), None)
+        for handle in self.handles:
+            same = next((p for p in wanted if p.shape == handle.plan.shape), None)
             if same is not None:
                 wanted.remove(same)
-                worker.plan = same
-                kept.append(worker)
-            elif self._devices[worker.plan.device].is_gpu:
-                ray.kill(worker.actor)
+                handle.plan = same
+                kept.append(handle)
+            elif self._devices[handle.plan.device].is_gpu:
+                ray.kill(handle.actor)
             else:
-                worker.plan = worker.plan.without_members()
-                kept.append(worker)
+                handle.plan = handle.plan.without_members()
+                kept.append(handle)
         for index in {plan.device for plan in plans if plan.gpu_share == 1}:
-            self._slots.give_up(index)
-        self.workers = [*kept, *(self._start(plan) for plan in wanted)]
+            self._placement_groups.give_up(index)
+        self.handles = [*kept, *(self._start(plan) for plan in wanted)]
 
-    def replace(self, worker: Worker) -> None:
+    def replace(self, handle: HostHandle) -> None:
         """Start a new host for one that is gone, or must go."""
-        ray.kill(worker.actor)
-        self.workers[self.workers.index(worker)] = self._start(worker.plan)
+        ray.kill(handle.actor)
+        self.handles[self.handles.index(handle)] = self._start(handle.plan)
 
-    def kind(self, worker: Worker) -> str:
+    def kind(self, handle: HostHandle) -> str:
         """What kind of device a host is on."""
-        return self._devices[worker.plan.device].kind
+        return self._devices[handle.plan.device].kind
 
-    def is_alone(self, worker: Worker) -> bool:
+    def is_alone(self, handle: HostHandle) -> bool:
         """Whether no other host computes on its device."""
         return not any(
             other.calls
-            for other in self.workers
-            if other is not worker and other.plan.device == worker.plan.device
+            for other in self.handles
+            if other is not handle and other.plan.device == handle.plan.device
         )
 
     def close(self) -> None:
         """End all hosts and give back what the cluster lent."""
-        for worker in self.workers:
-            ray.kill(worker.actor)
-        self._slots.close()
+        for handle in self.handles:
+            ray.kill(handle.actor)
+        self._placement_groups.close()
 
-    def look_up(self, is_moving: bool) -> list[Worker]:
+    def look_up(self, is_moving: bool) -> list[HostHandle]:
         """Now and then: where hosts are, which nodes are drained, and whether hosts wait for room.
 
         Args:
@@ -140,53 +140,53 @@ class Roster:
         if now - self._looked_up < LOOK_UP_S:
             return []
         self._looked_up = now
-        for worker in self.workers:
-            self._locate(worker)
+        for handle in self.handles:
+            self._locate(handle)
         if not self._is_cluster:
             return []
         self._say_who_waits(now)
-        late = self._slots.relax()
-        return [*self._drained(), *(w for w in self.workers if w.plan.device in late)]
+        late = self._placement_groups.relax()
+        return [*self._drained(), *(w for w in self.handles if w.plan.device in late)]
 
     def _say_who_waits(self, now: float) -> None:
-        waiting = sum(not worker.node_id for worker in self.workers)
+        waiting = sum(not handle.node_id for handle in self.handles)
         if waiting and now - self._moved > _SAY_WAITING_S:
             self._moved = now
             log.warning(
                 "%d of %d hosts wait for room; the cluster has %s",
                 waiting,
-                len(self.workers),
+                len(self.handles),
                 {k: v for k, v in ray.cluster_resources().items() if k in {"CPU", "GPU"}},
             )
 
-    def _locate(self, worker: Worker) -> None:
-        if not worker.node_id and ray.wait([worker.started], timeout=0)[0]:
+    def _locate(self, handle: HostHandle) -> None:
+        if not handle.node_id and ray.wait([handle.started], timeout=0)[0]:
             try:
-                worker.node_id, worker.gpus = ray.get(worker.started)
-            except ray_errors.RayError:
+                handle.node_id, handle.gpus = ray.get(handle.started)
+            except ray_exceptions.RayError:
                 # Its calls fail the same way, and that is where it is dealt with.
-                worker.started = worker.actor.where.remote()
+                handle.started = handle.actor.where.remote()
 
-    def _drained(self) -> list[Worker]:
+    def _drained(self) -> list[HostHandle]:
         """Hosts whose node is taken back: they get no more calls, and move once they are idle."""
         draining = ray._private.state.state.get_draining_nodes()
-        for worker in self.workers:
-            if worker.node_id in draining and not worker.is_draining:
-                worker.is_draining = True
+        for handle in self.handles:
+            if handle.node_id in draining and not handle.is_draining:
+                handle.is_draining = True
                 log.warning(
                     "host of %s: node %s is taken back; it ends %d calls and moves",
-                    ", ".join(worker.plan.members) or "no member",
-                    worker.node_id[:8],
-                    len(worker.calls),
+                    ", ".join(handle.plan.members) or "no member",
+                    handle.node_id[:8],
+                    len(handle.calls),
                 )
-        leaving = [worker for worker in self.workers if worker.is_draining]
-        busy = {worker.plan.device for worker in leaving if worker.calls}
-        idle = [worker for worker in leaving if worker.plan.device not in busy]
-        for index in {worker.plan.device for worker in idle}:
-            self._slots.renew(index)
+        leaving = [handle for handle in self.handles if handle.is_draining]
+        busy = {handle.plan.device for handle in leaving if handle.calls}
+        idle = [handle for handle in leaving if handle.plan.device not in busy]
+        for index in {handle.plan.device for handle in idle}:
+            self._placement_groups.renew(index)
         return idle
 
-    def _start(self, plan: HostPlan) -> Worker:
+    def _start(self, plan: HostPlan) -> HostHandle:
         device = "cuda" if self._devices[plan.device].is_gpu else "cpu"
         threads = plan.threads if device == "cuda" else 1
         config = self._config
@@ -194,6 +194,6 @@ class Roster:
             device, threads, plan.memory_fraction, config.channels_last, config.compile
         )
         # Ray would restart it in silence; the crew replaces it itself, counts and says so.
-        options = self._slots.options(plan) | {"max_restarts": 0}
+        options = self._placement_groups.options(plan) | {"max_restarts": 0}
         actor = ray.remote(self._host).options(**options).remote(settings)
-        return Worker(plan, actor, actor.where.remote())
+        return HostHandle(plan, actor, actor.where.remote())

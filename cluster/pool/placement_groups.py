@@ -60,7 +60,7 @@ class _Group:
         self._since = time.monotonic()
 
 
-class Slots:
+class PlacementGroups:
     """Where the hosts of each device go.
 
     Args:

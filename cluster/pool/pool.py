@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import ray
 
 from cluster.devices import is_named, list_devices, ray_address
-from cluster.pool.dispatcher import Crew, LeftOut
+from cluster.pool.dispatcher import Dispatcher, QuarantinedBlock
 from cluster.pool.host import Host
 from cluster.pool.host_group import Location
 from cluster.scheduling.costs import Costs
@@ -18,7 +18,7 @@ from cluster.session import session
 from cluster.settings import ClusterConfig
 from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ShardSpec
-from ensemble.inference.costs import FigureCache
+from ensemble.inference.costs import CostCache
 from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
 from ensemble.training.task import TrainTask
@@ -40,48 +40,48 @@ class Pool:
         self,
         config: ClusterConfig,
         source: SourceConfig,
-        cache: FigureCache,
+        cache: CostCache,
         host: type[Host] = Host,
     ) -> None:
         is_cluster = is_named(ray_address())
         self.devices = list_devices(config, is_cluster, ray.nodes())
         self._config = config
         self._costs = Costs(config, cache)
-        self._crew = Crew(config, source, self.devices, is_cluster, host)
+        self._dispatcher = Dispatcher(config, source, self.devices, is_cluster, host)
 
     @property
     def num_hosts(self) -> int:
         """Host actors."""
-        return len(self._crew.roster.workers)
+        return len(self._dispatcher.host_group.handles)
 
     @property
     def decoded_images(self) -> int:
         """Images decoded so far."""
-        return self._crew.shards.decoded_images
+        return self._dispatcher.shards.decoded_images
 
     @property
     def retries(self) -> int:
         """Calls made again so far."""
-        return self._crew.retries.total()
+        return self._dispatcher.retries.total()
 
     @property
     def retries_by_name(self) -> dict[str, int]:
         """Calls made again so far, by member or training."""
-        return dict(self._crew.retries)
+        return dict(self._dispatcher.retries)
 
     @property
     def image_retries(self) -> int:
         """Requests for images that were made again so far."""
-        return self._crew.shards.retries
+        return self._dispatcher.shards.retries
 
     @property
-    def left_out(self) -> tuple[LeftOut, ...]:
+    def quarantined(self) -> tuple[QuarantinedBlock, ...]:
         """Blocks that killed their worker every time, and are missing."""
-        return tuple(self._crew.left_out)
+        return tuple(self._dispatcher.quarantined)
 
     def where(self) -> tuple[Location, ...]:
         """Where the hosts are that have started."""
-        return self._crew.roster.where()
+        return self._dispatcher.host_group.where()
 
     def train(
         self,
@@ -98,9 +98,9 @@ class Pool:
         """
         if not tasks:
             return
-        self._crew.roster.place(whole_devices(self.devices))
+        self._dispatcher.host_group.place(whole_devices(self.devices))
         calls = [Call("train", task, tuple(shards), order) for order, task in enumerate(tasks)]
-        for call, _ in self._crew.run(calls, on_start):
+        for call, _ in self._dispatcher.run(calls, on_start):
             assert isinstance(call.about, TrainTask)
             yield call.about
 
@@ -120,14 +120,14 @@ class Pool:
         pairs = [(member, spec) for spec, members in work for member in members]
         calls = [Call("predict", m, (spec,), order) for order, (m, spec) in enumerate(pairs)]
         while unknown := self._first_of_unknown(calls):
-            self._crew.roster.place(whole_devices(self.devices))
+            self._dispatcher.host_group.place(whole_devices(self.devices))
             measures = [Call("measure", c.about, c.shards, c.order) for c in unknown]
-            for call, (block, figure) in self._crew.run(measures):
-                self._costs.keep(call.member, call.kind, figure)
-                if figure.batch_images:
-                    _say_halved(call.member, figure.batch_images)
+            for call, (block, cost) in self._dispatcher.run(measures):
+                self._costs.keep(call.member, call.kind, cost)
+                if cost.batch_images:
+                    _say_halved(call.member, cost.batch_images)
                 yield call.member, block
-            calls = self._without_left_out([call for call in calls if call not in unknown])
+            calls = self._without_quarantined([call for call in calls if call not in unknown])
         if calls:
             yield from self._predict(calls, on_plan)
 
@@ -140,12 +140,12 @@ class Pool:
         found = plan(works, devices, self._config.host_per)
         on_plan(found)
         for number, wave in enumerate(found.waves):
-            self._crew.roster.place(found.hosts(number))
+            self._dispatcher.host_group.place(found.hosts(number))
             names = {share.member for share in wave}
             of_wave = [call for call in calls if call.member.name in names]
             for call in of_wave:
                 call.batch_images = self._costs.batch_images(call.member, kinds)
-            for call, (block, batch_images) in self._crew.run(of_wave):
+            for call, (block, batch_images) in self._dispatcher.run(of_wave):
                 if batch_images and self._costs.halved(call.member, call.kind, batch_images):
                     _say_halved(call.member, batch_images)
                 yield call.member, block
@@ -162,13 +162,13 @@ class Pool:
             if not any(self._costs.of(call.member, kind) for kind in kinds)
         ]
 
-    def _without_left_out(self, calls: Sequence[Call]) -> list[Call]:
-        missing = {(out.member.column, out.shard) for out in self._crew.left_out}
+    def _without_quarantined(self, calls: Sequence[Call]) -> list[Call]:
+        missing = {(out.member.column, out.shard) for out in self._dispatcher.quarantined}
         return [c for c in calls if (c.member.column, c.shards[0]) not in missing]
 
     def close(self) -> None:
         """Give back what the cluster lent, and stop asking for nodes."""
-        self._crew.roster.close()
+        self._dispatcher.host_group.close()
 
 
 def _say_halved(member: Member, batch_images: int) -> None:
@@ -179,7 +179,7 @@ def _say_halved(member: Member, batch_images: int) -> None:
 
 @contextmanager
 def open_pool(
-    config: ClusterConfig, source: SourceConfig, cache: FigureCache, host: type[Host] = Host
+    config: ClusterConfig, source: SourceConfig, cache: CostCache, host: type[Host] = Host
 ) -> Iterator[Pool]:
     """A pool on an embedded Ray, or on the cluster that RAY_ADDRESS names; ended in any case.
 

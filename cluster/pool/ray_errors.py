@@ -1,40 +1,40 @@
 """The one place where Ray's exceptions become ours."""
 
-from ray import exceptions as ray_errors
+from ray import exceptions as ray_exceptions
 
 from cluster.scheduling.failures import Cause
 from ensemble.errors import ProjectError
 
 # The nearest ancestor that is listed counts.
 CAUSES: dict[type[BaseException], Cause] = {
-    ray_errors.RayError: Cause.UNKNOWN,
-    ray_errors.RayTaskError: Cause.OWN_CODE,
-    ray_errors.UserCodeException: Cause.OWN_CODE,
-    ray_errors.RuntimeEnvSetupError: Cause.START_FAILED,
-    ray_errors.RayActorError: Cause.HOST_LOST,
-    ray_errors.ActorUnavailableError: Cause.UNREACHABLE,
-    ray_errors.WorkerCrashedError: Cause.HOST_LOST,
-    ray_errors.OutOfMemoryError: Cause.HOST_OOM,
-    ray_errors.LocalRayletDiedError: Cause.NODE_LOST,
-    ray_errors.NodeDiedError: Cause.NODE_LOST,
-    ray_errors.ActorPlacementGroupRemoved: Cause.NODE_LOST,
-    ray_errors.TaskPlacementGroupRemoved: Cause.NODE_LOST,
-    ray_errors.RpcError: Cause.UNREACHABLE,
-    ray_errors.GetTimeoutError: Cause.UNREACHABLE,
-    ray_errors.ObjectLostError: Cause.OBJECT_LOST,
-    ray_errors.ObjectStoreFullError: Cause.OBJECT_LOST,
-    ray_errors.OutOfDiskError: Cause.OBJECT_LOST,
-    ray_errors.PlasmaObjectNotAvailable: Cause.OBJECT_LOST,
+    ray_exceptions.RayError: Cause.UNKNOWN,
+    ray_exceptions.RayTaskError: Cause.OWN_CODE,
+    ray_exceptions.UserCodeException: Cause.OWN_CODE,
+    ray_exceptions.RuntimeEnvSetupError: Cause.START_FAILED,
+    ray_exceptions.RayActorError: Cause.WORKER_LOST,
+    ray_exceptions.ActorUnavailableError: Cause.UNREACHABLE,
+    ray_exceptions.WorkerCrashedError: Cause.WORKER_LOST,
+    ray_exceptions.OutOfMemoryError: Cause.WORKER_OOM,
+    ray_exceptions.LocalRayletDiedError: Cause.NODE_LOST,
+    ray_exceptions.NodeDiedError: Cause.NODE_LOST,
+    ray_exceptions.ActorPlacementGroupRemoved: Cause.NODE_LOST,
+    ray_exceptions.TaskPlacementGroupRemoved: Cause.NODE_LOST,
+    ray_exceptions.RpcError: Cause.UNREACHABLE,
+    ray_exceptions.GetTimeoutError: Cause.UNREACHABLE,
+    ray_exceptions.ObjectLostError: Cause.OBJECT_LOST,
+    ray_exceptions.ObjectStoreFullError: Cause.OBJECT_LOST,
+    ray_exceptions.OutOfDiskError: Cause.OBJECT_LOST,
+    ray_exceptions.PlasmaObjectNotAvailable: Cause.OBJECT_LOST,
 }
 
 
-def translate(error: ray_errors.RayError) -> tuple[Cause, str]:
+def translate(error: ray_exceptions.RayError) -> tuple[Cause, str]:
     """What ended a call, and one sentence that says why."""
-    if isinstance(error, ray_errors.RayTaskError):
-        if isinstance(error.cause, ray_errors.RayError):
+    if isinstance(error, ray_exceptions.RayTaskError):
+        if isinstance(error.cause, ray_exceptions.RayError):
             return translate(error.cause)  # of an argument that could not be made
         return Cause.OWN_CODE, _sentence(_explain(error.cause))
-    if isinstance(error, ray_errors.ActorDiedError):
+    if isinstance(error, ray_exceptions.ActorDiedError):
         return _why_the_actor_died(error), _sentence(_reason(error))
     cause = next(CAUSES[kind] for kind in type(error).__mro__ if kind in CAUSES)
     if cause is Cause.OBJECT_LOST:
@@ -42,7 +42,7 @@ def translate(error: ray_errors.RayError) -> tuple[Cause, str]:
     return cause, _sentence(_reason(error))
 
 
-def _why_the_actor_died(error: ray_errors.ActorDiedError) -> Cause:
+def _why_the_actor_died(error: ray_exceptions.ActorDiedError) -> Cause:
     text = str(error)
     if error.preempted:
         return Cause.NODE_DRAINED
@@ -53,8 +53,8 @@ def _why_the_actor_died(error: ray_errors.ActorDiedError) -> Cause:
         return Cause.NODE_LOST
     # Ray's general advice names the OOM killer after every death; its own killer says this.
     if "running low on memory" in text:
-        return Cause.HOST_OOM
-    return Cause.HOST_LOST
+        return Cause.WORKER_OOM
+    return Cause.WORKER_LOST
 
 
 def _explain(cause: BaseException) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray import exceptions as ray_errors
+from ray import exceptions as ray_exceptions
 
-from cluster.scheduling.work_queue import Call, Window
+from cluster.scheduling.work_queue import Call, ShardWindow
 from ensemble.images.open import RemoteSource, decode_shard, open_source
 from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ImageShard, ShardSpec
@@ -42,7 +42,7 @@ class Shards:
 
     def __init__(self, source: SourceConfig, window_mb: int) -> None:
         self._source = source
-        self._window = Window(window_mb)
+        self._window = ShardWindow(window_mb)
         self._held: dict[ShardSpec, _Held] = {}
         self.decoded_images = 0
         self.retries = 0
@@ -75,14 +75,14 @@ class Shards:
         held = self._held.get(spec)
         return held is not None and held.pixels is pixels
 
-    def died(self, spec: ShardSpec) -> ray_errors.RayError | None:
+    def died(self, spec: ShardSpec) -> ray_exceptions.RayError | None:
         """Why a shard could not be decoded, if it could not."""
         held = self._held.get(spec)
         if held is None or not ray.wait([held.size], timeout=0)[0]:
             return None
         try:
             ray.get(held.size)
-        except ray_errors.RayError as error:
+        except ray_exceptions.RayError as error:
             return error
         return None
 

@@ -13,14 +13,14 @@ import numpy as np
 
 from cluster.pool.host import Host, HostSettings
 from ensemble.images.shard import ImageShard
-from ensemble.inference.costs import Figure
+from ensemble.inference.costs import MemberCost
 from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
 
 _ROUND = bytes(1 << 14)
 
 
-class RehearsalHost(Host):
+class SyntheticHost(Host):
     """Predicts numbers made of hashes; a member's `parameters` are rounds of arithmetic an image."""
 
     def __init__(self, settings: HostSettings) -> None:
@@ -49,11 +49,11 @@ class RehearsalHost(Host):
 
     def measure(
         self, member: Member, largest_batch: int | None, shard: ImageShard
-    ) -> tuple[LogitBlock, Figure]:
+    ) -> tuple[LogitBlock, MemberCost]:
         """The block, and what it cost."""
         self.predict(member, largest_batch, shard)  # warm, as `Host` is when it is timed
         block, _ = self.predict(member, largest_batch, shard)
-        return block, Figure(images_per_s=max(len(shard), 1) / block.seconds, memory_mb=1000)
+        return block, MemberCost(images_per_s=max(len(shard), 1) / block.seconds, memory_mb=1000)
 
 
 def _row(member: Member, pixels: bytes) -> list[float]:

@@ -7,27 +7,24 @@ from dataclasses import replace
 from cluster.scheduling.placement import Device, Work
 from cluster.scheduling.work_queue import Call
 from cluster.settings import ClusterConfig
-from ensemble.inference.costs import Figure, FigureCache, figure_key
-from ensemble.members.member import Member
+from ensemble.inference.costs import CostCache, MemberCost, cost_key
+from ensemble.members.member import PROGRAMS, Member
 from ensemble.members.settings import Precision
 from ensemble.views.settings import Views
 
-# Names that stand for any network: of graphs that a user brings, and of those that are made up.
-_ANY_NETWORK = ("onnx", "pt2", "rehearsal")
-
 
 class Costs:
-    """Figures by member and kind of device.
+    """Costs of members on each kind of device.
 
     Args:
-        config: Its given figures come before measured ones.
-        cache: Where measured figures are kept.
+        config: Its `figures` come before measured costs.
+        cache: Where measured costs are kept.
     """
 
-    def __init__(self, config: ClusterConfig, cache: FigureCache) -> None:
+    def __init__(self, config: ClusterConfig, cache: CostCache) -> None:
         self._config, self._cache = config, cache
-        self._found: dict[str, Figure | None] = {}
-        # Of members whose figures were given, and are not ours to keep.
+        self._costs: dict[str, MemberCost | None] = {}
+        # Batches of members whose cost stands in the config, and is not to be kept with measured ones.
         self._fitting: dict[str, int] = {}
 
     def key(
@@ -44,7 +41,7 @@ class Costs:
 
         Parameters need be known of programs only, whose architecture does not tell them apart.
         """
-        if architecture in _ANY_NETWORK:
+        if architecture in PROGRAMS:
             architecture = f"{architecture}/{parameters}"
         settings: dict[str, object] = {
             "device": kind,
@@ -52,31 +49,31 @@ class Costs:
             "channels_last": self._config.channels_last,
             "compile": self._config.compile,
         }
-        return figure_key(architecture, num_classes, size, views, settings)
+        return cost_key(architecture, num_classes, size, views, settings)
 
-    def find(self, name: str, key: str) -> Figure | None:
-        """The figure of a member, given or measured."""
-        if given := self._config.figures.get(name):
-            fitting = self._fitting.get(key, given.batch_images)
-            return given.model_copy(update={"batch_images": fitting})
-        if key not in self._found:
-            self._found[key] = self._cache.find(key)
-        return self._found[key]
+    def find(self, name: str, key: str) -> MemberCost | None:
+        """Return the cost of a member: from the config, or else as it was measured."""
+        if cost := self._config.figures.get(name):
+            fitting = self._fitting.get(key, cost.batch_images)
+            return cost.model_copy(update={"batch_images": fitting})
+        if key not in self._costs:
+            self._costs[key] = self._cache.find(key)
+        return self._costs[key]
 
-    def of(self, member: Member, kind: str) -> Figure | None:
-        """The figure of a member whose weights are there."""
+    def of(self, member: Member, kind: str) -> MemberCost | None:
+        """Return the cost of a member whose weights are there."""
         return self.find(member.name, self._key_of(member, kind))
 
-    def keep(self, member: Member, kind: str, figure: Figure) -> None:
+    def keep(self, member: Member, kind: str, cost: MemberCost) -> None:
         """Remember what was measured, in this run and in later ones."""
         key = self._key_of(member, kind)
-        self._found[key] = figure
-        self._cache.keep(key, figure)
+        self._costs[key] = cost
+        self._cache.keep(key, cost)
 
     def batch_images(self, member: Member, kinds: Collection[str]) -> int | None:
         """The smallest batch that is known to fit; none where nothing is known."""
-        found = [self.of(member, kind) for kind in kinds]
-        return min((f.batch_images for f in found if f and f.batch_images), default=None)
+        costs = [self.of(member, kind) for kind in kinds]
+        return min((c.batch_images for c in costs if c and c.batch_images), default=None)
 
     def halved(self, member: Member, kind: str, batch_images: int) -> bool:
         """Remember the batch that fitted; tell whether that is news."""
@@ -113,8 +110,8 @@ class Costs:
         members = tuple(members)
         memory: dict[str, float] = {}
         for kind in sorted({device.kind for device in devices}):
-            found = [figure for m in members if (figure := self.of(m, kind))]
-            memory[kind] = max((f.device_memory_mb or 0.0 for f in found), default=0.0)
+            costs = [cost for m in members if (cost := self.of(m, kind))]
+            memory[kind] = max((cost.device_memory_mb or 0.0 for cost in costs), default=0.0)
         return tuple(
             replace(device, memory_mb=memory[device.kind])
             if device.memory_mb == float("inf") and memory[device.kind]
@@ -123,12 +120,12 @@ class Costs:
         )
 
     def _work(self, member: Member, images: int, blocks: int, kinds: Collection[str]) -> Work:
-        figures = {kind: self.of(member, kind) for kind in sorted(kinds)}
-        known = [figure for figure in figures.values() if figure]
+        costs = {kind: self.of(member, kind) for kind in sorted(kinds)}
+        known = [cost for cost in costs.values() if cost]
         return Work(
             member.name,
-            {kind: images / (f or known[0]).images_per_s for kind, f in figures.items()},
-            max(figure.memory_mb for figure in known),
+            {kind: images / (cost or known[0]).images_per_s for kind, cost in costs.items()},
+            max(cost.memory_mb for cost in known),
             blocks,
         )
 

@@ -11,8 +11,8 @@ class Cause(Enum):
 
     OWN_CODE = "its own code raised"
     START_FAILED = "its host could not start"
-    HOST_LOST = "its host died"
-    HOST_OOM = "its host was killed for memory"
+    WORKER_LOST = "its host died"
+    WORKER_OOM = "its host was killed for memory"
     NODE_LOST = "its node died"
     NODE_DRAINED = "its node was taken back, as announced"
     UNREACHABLE = "its host did not answer"
@@ -34,8 +34,8 @@ class Decision(Enum):
 LIMITS = {
     Cause.OWN_CODE: 1,
     Cause.START_FAILED: 3,
-    Cause.HOST_LOST: 3,
-    Cause.HOST_OOM: 3,
+    Cause.WORKER_LOST: 3,
+    Cause.WORKER_OOM: 3,
     Cause.NODE_LOST: 10,
     Cause.NODE_DRAINED: 100,
     Cause.UNREACHABLE: 20,
@@ -46,12 +46,12 @@ LIMITS = {
 }
 _HOST_IS_GONE = {
     Cause.START_FAILED,
-    Cause.HOST_LOST,
-    Cause.HOST_OOM,
+    Cause.WORKER_LOST,
+    Cause.WORKER_OOM,
     Cause.NODE_LOST,
     Cause.NODE_DRAINED,
 }
-_POISON = {Cause.HOST_LOST, Cause.HOST_OOM, Cause.DECODER_LOST}
+_POISON = {Cause.WORKER_LOST, Cause.WORKER_OOM, Cause.DECODER_LOST}
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Failure:
     Attributes:
         cause: What ended it.
         attempts: How often this call has ended so, this time included.
-        can_be_left_out: Whether the run can go on without it, as without a block of predictions.
+        can_be_quarantined: Whether the run can go on without it, as without a block of predictions.
         quarantined: Calls of this member that were left out before.
     """
 
     cause: Cause
     attempts: int
-    can_be_left_out: bool = False
+    can_be_quarantined: bool = False
     quarantined: int = 0
 
 
@@ -78,7 +78,7 @@ def decide(failure: Failure) -> Decision:
     member has killed so many that the member itself must be at fault.
     """
     if failure.attempts >= LIMITS[failure.cause]:
-        is_poison = failure.cause in _POISON and failure.can_be_left_out
+        is_poison = failure.cause in _POISON and failure.can_be_quarantined
         if is_poison and failure.quarantined < MAX_QUARANTINED:
             return Decision.QUARANTINE
         return Decision.RAISE

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.scheduling.placement import HostPlan, Plan
-from cluster.scheduling.work_queue import CALLS_IN_FLIGHT, Call, Queue, Window
+from cluster.scheduling.work_queue import CALLS_IN_FLIGHT, Call, ShardWindow, WorkQueue
 from ensemble.images.shard import ShardSpec
 
 _SECONDS_LEFT = 1e-9
@@ -51,7 +51,7 @@ def _wave(
     sizes: tuple[int, int],
 ) -> float:
     hosts = [_Host(host) for host in plan.hosts(number)]
-    queue, window, now = Queue(calls), Window(sizes[1]), 0.0
+    queue, window, now = WorkQueue(calls), ShardWindow(sizes[1]), 0.0
     window.expect(calls)
 
     def begin(host: _Host) -> None:
@@ -80,7 +80,7 @@ def _wave(
                 window.settle(done, dict.fromkeys(done.shards, sizes[0]))
 
 
-def _fill(host: _Host, hosts: Sequence[_Host], queue: Queue, window: Window) -> None:
+def _fill(host: _Host, hosts: Sequence[_Host], queue: WorkQueue, window: ShardWindow) -> None:
     device = host.plan.device
     is_alone = not any(h.calls for h in hosts if h is not host and h.plan.device == device)
     while call := queue.peek(host.plan, is_alone):

@@ -69,7 +69,7 @@ class Call:
         return f" on {len(ids)} images from {ids[0]!r}"
 
 
-class Queue:
+class WorkQueue:
     """Calls that wait, in the order of the work; replicas take their planned part of a member's.
 
     A replica that took more would be ahead with one member and late with those it shares its GPU
@@ -129,7 +129,7 @@ class Queue:
         return sorted(dropped, key=lambda call: call.order)
 
 
-class Window:
+class ShardWindow:
     """Which shards may be open: two always, more while the bytes allow.
 
     A shard is open from its decode until no call waits for it, so that a fast host does not run

@@ -11,16 +11,16 @@ import numpy as np
 from PIL import Image
 
 from cluster.pool.pool import open_pool
-from cluster.pool.synthetic_host import RehearsalHost
+from cluster.pool.synthetic_host import SyntheticHost
 from cluster.ray_data_baseline import predict_all_with_ray_data
 from cluster.settings import ClusterConfig
 from ensemble.images.open import open_source
 from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import plan_shards
-from ensemble.inference.costs import FigureCache
+from ensemble.inference.costs import CostCache
 from ensemble.members.member import Member
 from jobs.benchmark.process_cpu import cpu_seconds
-from jobs.benchmark.synthetic_members import COSTS_MS, made_up_member
+from jobs.benchmark.synthetic_members import COSTS_MS, synthetic_member
 
 _Rows = dict[str, dict[str, np.ndarray]]
 
@@ -37,7 +37,7 @@ def compare(num_images: int, pixels: int, seed: int, folder: Path) -> dict[str, 
     """Predict JPEGs with 13 members that cost next to nothing, so that all else is compared."""
     images = folder / "images"
     _write_images(images / "only", num_images, pixels, seed)
-    members = [made_up_member(number, 1) for number in range(len(COSTS_MS))]
+    members = [synthetic_member(number, 1) for number in range(len(COSTS_MS))]
     settings = ClusterConfig(device="cpu", hosts=2, object_store_mb=512)
     ours, theirs = Spent(), Spent()
     rows = _ours(settings, images, members, folder, ours)
@@ -56,8 +56,8 @@ def _ours(
     source = FolderConfig(path=str(images))
     ids = open_source(source).index().image_ids.tolist()
     rows: _Rows = {member.name: {} for member in members}
-    cache = FigureCache(folder / "figures-rival")
-    with open_pool(settings, source, cache, RehearsalHost) as pool, _clock(spent):
+    cache = CostCache(folder / "figures-rival")
+    with open_pool(settings, source, cache, SyntheticHost) as pool, _clock(spent):
         work = [(spec, members) for spec in plan_shards(ids, settings.shard_images)]
         for member, block in pool.predict(work):
             names = [Path(str(image_id)).name for image_id in block.image_ids]

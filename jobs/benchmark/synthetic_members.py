@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.pool.pool import Pool, open_pool
-from cluster.pool.synthetic_host import RehearsalHost
+from cluster.pool.synthetic_host import SyntheticHost
 from cluster.scheduling.packing import lower_bound, plan
 from cluster.scheduling.placement import Device, Plan, Work
 from cluster.scheduling.simulate import simulate
@@ -16,7 +16,7 @@ from cluster.settings import ClusterConfig
 from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import ShardSpec, plan_shards
-from ensemble.inference.costs import FigureCache
+from ensemble.inference.costs import CostCache
 from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
 from ensemble.views.settings import CenterView
@@ -58,11 +58,11 @@ class Outcome:
         return self.planned_s / self.seconds
 
 
-def made_up_member(number: int, rounds: int) -> Member:
+def synthetic_member(number: int, rounds: int) -> Member:
     """A member of fixed cost."""
     return Member(
         name=f"m{number}",
-        architecture="rehearsal",
+        architecture=f"synthetic-{rounds}",
         classes=tuple(range(10)),
         checkpoint=Path("none"),
         weights_sha256=f"{number:064x}",
@@ -70,14 +70,14 @@ def made_up_member(number: int, rounds: int) -> Member:
         parameters=rounds,
         preprocessing=Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1)),
         views=CenterView(),
-        data_sha256="made-up",
+        data_sha256="synthetic",
     )
 
 
 def on_a_virtual_clock(num_hosts: int, num_shards: int) -> Outcome:
     """The pool's own queue and window, with hosts that only take time."""
     specs = plan_shards([str(number) for number in range(128 * num_shards)], 128)
-    members = [made_up_member(number, 1) for number in range(len(COSTS_MS))]
+    members = [synthetic_member(number, 1) for number in range(len(COSTS_MS))]
     block_s = {m.name: {"cpu": 0.128 * cost} for m, cost in zip(members, COSTS_MS, strict=True)}
     works = [
         Work(name, {"cpu": len(specs) * of["cpu"]}, blocks=len(specs))
@@ -101,13 +101,13 @@ def with_real_processes(
         clock, which they do.
     """
     ids = open_source(DigitsConfig()).index().image_ids[:num_images].tolist()
-    members = [made_up_member(n, int(cost * ROUNDS_PER_MS)) for n, cost in enumerate(COSTS_MS)]
+    members = [synthetic_member(n, int(cost * ROUNDS_PER_MS)) for n, cost in enumerate(COSTS_MS)]
     settings = ClusterConfig(device="cpu", hosts=num_hosts, shard_images=64, object_store_mb=128)
     work = [(spec, members) for spec in plan_shards(ids, settings.shard_images)]
     by_cpu, by_wall = [], []
     for number in range(repeats):
-        cache = FigureCache(folder / f"figures-{num_hosts}-{number}")
-        with open_pool(settings, DigitsConfig(), cache, RehearsalHost) as pool:
+        cache = CostCache(folder / f"figures-{num_hosts}-{number}")
+        with open_pool(settings, DigitsConfig(), cache, SyntheticHost) as pool:
             cpu, wall = _predict(pool, work)
         by_cpu.append(cpu)
         by_wall.append(wall)
@@ -125,7 +125,7 @@ class _Clocks:
 
     @staticmethod
     def read() -> "_Clocks":
-        by_host = cpu_seconds_by_pid(f"ray::{RehearsalHost.__name__}")
+        by_host = cpu_seconds_by_pid(f"ray::{SyntheticHost.__name__}")
         return _Clocks(time.perf_counter(), cpu_seconds(), machine_seconds(), by_host)
 
 

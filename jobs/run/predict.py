@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cluster.pool.dispatcher import LeftOut
+from cluster.pool.dispatcher import QuarantinedBlock
 from ensemble.checkpoints.header import read_bad_images
 from ensemble.errors import DataError, PartialError
 from ensemble.evaluation.calibration import calibrate_members
@@ -39,7 +39,7 @@ def fill_table(
         for member, block in job.pool.predict(work, job.say_plan):
             job.table.commit(member, block)
             if outranking:
-                outranking.landed()
+                outranking.read_landed()
             todo[member.name] -= 1
             job.progress.member(
                 member.name,
@@ -53,7 +53,7 @@ def fill_table(
             stage.advance(images=block.forward_passes)
             if not todo[member.name]:
                 job.progress.member(member.name, "predicted")
-    for out in job.pool.left_out:
+    for out in job.pool.quarantined:
         job.progress.member(out.member.name, "predicted in part")
 
 
@@ -68,7 +68,7 @@ def drop_bad_images(
         DataError: There is more of it than the config accepts.
         PartialError: Blocks are missing, and that is not allowed.
     """
-    poison = left_out_images(job.pool.left_out, allow_partial)
+    poison = left_out_images(job.pool.quarantined, allow_partial)
     found = {bad.image_id: bad for bad in job.table.bad_images(m.column for m in members)}
     for member in members:
         found |= {bad.image_id: bad for bad in read_bad_images(member.checkpoint)}
@@ -96,7 +96,9 @@ def _without(part: ImageIndex, bad: dict[str, BadImage]) -> ImageIndex:
 _SHOWN = 5
 
 
-def left_out_images(left_out: Sequence[LeftOut], allow_partial: bool) -> tuple[BadImage, ...]:
+def left_out_images(
+    left_out: Sequence[QuarantinedBlock], allow_partial: bool
+) -> tuple[BadImage, ...]:
     """The images that some member has no prediction of.
 
     Raises:
@@ -117,7 +119,7 @@ def left_out_images(left_out: Sequence[LeftOut], allow_partial: bool) -> tuple[B
     )
 
 
-def _describe(out: LeftOut) -> str:
+def _describe(out: QuarantinedBlock) -> str:
     ids = out.shard.image_ids
     return f"{out.member.name!r} on {len(ids)} images from {ids[0]!r} to {ids[-1]!r} ({out.reason})"
 

@@ -16,7 +16,7 @@ from ensemble.images.index import ImageIndex
 from ensemble.images.open import decode_shard, open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import ImageShard, ShardSpec, plan_shards
-from ensemble.inference.costs import FigureCache
+from ensemble.inference.costs import CostCache
 from ensemble.members.member import Member
 from ensemble.training.member import train_member
 from ensemble.training.recipe import RecipeConfig
@@ -98,6 +98,6 @@ def members(task: TrainTask, images: ImageIndex, shards: list[ImageShard]) -> tu
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     config = ClusterConfig(device="cpu", hosts=2, object_store_mb=128)
-    cache = FigureCache(tmp_path_factory.mktemp("figures"))
+    cache = CostCache(tmp_path_factory.mktemp("figures"))
     with open_pool(config, DigitsConfig(), cache) as opened:
         yield opened

@@ -12,13 +12,13 @@ import ray
 from ray.autoscaler.v2.sdk import get_cluster_status
 
 from cluster.pool.pool import open_pool
-from cluster.pool.synthetic_host import RehearsalHost
+from cluster.pool.synthetic_host import SyntheticHost
 from cluster.settings import ClusterConfig
 from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import plan_shards
-from ensemble.inference.costs import FigureCache
-from jobs.benchmark.synthetic_members import made_up_member
+from ensemble.inference.costs import CostCache
+from jobs.benchmark.synthetic_members import synthetic_member
 
 ADDRESS = os.environ["RAY_ADDRESS"]
 LIMIT_S = 90
@@ -27,10 +27,10 @@ LIMIT_S = 90
 def drive(config: ClusterConfig, folder: Path) -> dict[str, Any]:
     """Predict, and look at the autoscaler meanwhile, at the end, and once nodes had time to go."""
     ids = open_source(DigitsConfig()).index().image_ids[:200].tolist()
-    members = [made_up_member(number, 50) for number in range(2)]
+    members = [synthetic_member(number, 50) for number in range(2)]
     work = [(spec, members) for spec in plan_shards(ids, 50)]
     seen: dict[str, Any] = {}
-    with open_pool(config, DigitsConfig(), FigureCache(folder), RehearsalHost) as pool:
+    with open_pool(config, DigitsConfig(), CostCache(folder), SyntheticHost) as pool:
         seen["asked_at_start"] = _asked_for()
         seen["blocks"] = sum(1 for _ in pool.predict(work))
         deadline = time.monotonic() + LIMIT_S

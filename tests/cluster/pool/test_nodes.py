@@ -1,6 +1,6 @@
 """Real raylets on one machine with GPUs that only Ray believes in: placement, lost nodes, lost messages.
 
-The hosts are `RehearsalHost`s, which compute on CPUs whatever the plan says, so that GPUs need not be
+The hosts are `SyntheticHost`s, which compute on CPUs whatever the plan says, so that GPUs need not be
 there; everything else is what runs on a cluster.
 """
 
@@ -19,13 +19,13 @@ from ray.core.generated import autoscaler_pb2
 
 from cluster.pool.host import HostSettings
 from cluster.pool.pool import Pool, open_pool
-from cluster.pool.synthetic_host import RehearsalHost
+from cluster.pool.synthetic_host import SyntheticHost
 from cluster.scheduling.placement import Plan
 from cluster.settings import ClusterConfig, GpuConfig
 from ensemble.images.open import decode_shard, open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import plan_shards
-from ensemble.inference.costs import Figure, FigureCache
+from ensemble.inference.costs import CostCache, MemberCost
 from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
 from ensemble.storage.store import LocalStore
@@ -45,7 +45,7 @@ Table = dict[str, bytes]
 def _member(number: int, rounds: int = 100) -> Member:
     return Member(
         name=f"m{number}",
-        architecture="rehearsal",
+        architecture="synthetic",
         classes=tuple(range(10)),
         checkpoint=Path("none"),
         weights_sha256=f"{number:064x}",
@@ -59,7 +59,8 @@ def _member(number: int, rounds: int = 100) -> Member:
 
 MEMBERS = tuple(_member(number) for number in range(13))
 FIGURES = {
-    member.name: Figure(images_per_s=100 + n, memory_mb=1000) for n, member in enumerate(MEMBERS)
+    member.name: MemberCost(images_per_s=100 + n, memory_mb=1000)
+    for n, member in enumerate(MEMBERS)
 }
 
 
@@ -121,7 +122,7 @@ def _add_node(cluster: Cluster, num_gpus: int = 2) -> Any:
 
 @contextmanager
 def _pool(config: ClusterConfig, folder: Path) -> Iterator[Pool]:
-    with open_pool(config, DigitsConfig(), FigureCache(folder / "figures"), RehearsalHost) as pool:
+    with open_pool(config, DigitsConfig(), CostCache(folder / "figures"), SyntheticHost) as pool:
         yield pool
 
 
@@ -146,7 +147,7 @@ def _fill(
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The same table without Ray."""
-    host, source = RehearsalHost(HostSettings("cpu")), open_source(DigitsConfig())
+    host, source = SyntheticHost(HostSettings("cpu")), open_source(DigitsConfig())
     store = LocalStore(tmp_path_factory.mktemp("alone"))
     table = LogitTable(store)
     for spec in SPECS:

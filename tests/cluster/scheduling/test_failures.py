@@ -1,7 +1,7 @@
 import inspect
 
 import pytest
-from ray import exceptions as ray_errors
+from ray import exceptions as ray_exceptions
 
 from cluster.pool.ray_errors import CAUSES, translate
 from cluster.scheduling.failures import (
@@ -15,32 +15,32 @@ from cluster.scheduling.failures import (
 )
 from ensemble.errors import CheckpointError
 
-KILLED = (Cause.HOST_LOST, Cause.HOST_OOM, Cause.DECODER_LOST)
+KILLED = (Cause.WORKER_LOST, Cause.WORKER_OOM, Cause.DECODER_LOST)
 
 
 def test_own_code_is_not_tried_again() -> None:
-    assert decide(Failure(Cause.OWN_CODE, 1, can_be_left_out=True)) is Decision.RAISE
+    assert decide(Failure(Cause.OWN_CODE, 1, can_be_quarantined=True)) is Decision.RAISE
 
 
 def test_what_is_not_known_is_not_tried_again() -> None:
-    assert decide(Failure(Cause.UNKNOWN, 1, can_be_left_out=True)) is Decision.RAISE
+    assert decide(Failure(Cause.UNKNOWN, 1, can_be_quarantined=True)) is Decision.RAISE
 
 
 def test_a_lost_host_is_replaced_until_attempts_run_out() -> None:
-    decisions = [decide(Failure(Cause.HOST_LOST, n)) for n in (1, 2, 3)]
+    decisions = [decide(Failure(Cause.WORKER_LOST, n)) for n in (1, 2, 3)]
     assert decisions == [Decision.REPLACE, Decision.REPLACE, Decision.RAISE]
 
 
 @pytest.mark.parametrize("cause", KILLED)
 def test_a_block_that_kills_its_worker_every_time_is_left_out(cause: Cause) -> None:
     limit = LIMITS[cause]
-    assert decide(Failure(cause, limit - 1, can_be_left_out=True)) is not Decision.QUARANTINE
-    assert decide(Failure(cause, limit, can_be_left_out=True)) is Decision.QUARANTINE
+    assert decide(Failure(cause, limit - 1, can_be_quarantined=True)) is not Decision.QUARANTINE
+    assert decide(Failure(cause, limit, can_be_quarantined=True)) is Decision.QUARANTINE
 
 
 @pytest.mark.parametrize("cause", KILLED)
 def test_a_member_that_kills_its_host_on_every_shard_is_at_fault_itself(cause: Cause) -> None:
-    failure = Failure(cause, LIMITS[cause], can_be_left_out=True, quarantined=MAX_QUARANTINED)
+    failure = Failure(cause, LIMITS[cause], can_be_quarantined=True, quarantined=MAX_QUARANTINED)
     assert decide(failure) is Decision.RAISE
 
 
@@ -64,8 +64,8 @@ def test_a_lost_object_or_message_is_asked_for_again_on_the_same_host(cause: Cau
 DECISIONS = {
     Cause.OWN_CODE: (Decision.RAISE, Decision.RAISE),
     Cause.START_FAILED: (Decision.REPLACE, Decision.RAISE),
-    Cause.HOST_LOST: (Decision.REPLACE, Decision.QUARANTINE),
-    Cause.HOST_OOM: (Decision.REPLACE, Decision.QUARANTINE),
+    Cause.WORKER_LOST: (Decision.REPLACE, Decision.QUARANTINE),
+    Cause.WORKER_OOM: (Decision.REPLACE, Decision.QUARANTINE),
     Cause.NODE_LOST: (Decision.REPLACE, Decision.RAISE),
     Cause.NODE_DRAINED: (Decision.REPLACE, Decision.RAISE),
     Cause.UNREACHABLE: (Decision.RETRY, Decision.RAISE),
@@ -78,8 +78,8 @@ DECISIONS = {
 @pytest.mark.parametrize("cause", Cause)
 def test_every_fact_has_its_decision(cause: Cause) -> None:
     first, last = DECISIONS[cause]
-    assert decide(Failure(cause, 1, can_be_left_out=True)) is first
-    assert decide(Failure(cause, LIMITS[cause], can_be_left_out=True)) is last
+    assert decide(Failure(cause, 1, can_be_quarantined=True)) is first
+    assert decide(Failure(cause, LIMITS[cause], can_be_quarantined=True)) is last
     # A training is never left out.
     assert decide(Failure(cause, LIMITS[cause])) is Decision.RAISE
 
@@ -93,8 +93,8 @@ def test_only_a_host_that_does_not_answer_is_given_time_and_never_over_five_seco
 
 KINDS = [
     kind
-    for _, kind in inspect.getmembers(ray_errors, inspect.isclass)
-    if issubclass(kind, ray_errors.RayError)
+    for _, kind in inspect.getmembers(ray_exceptions, inspect.isclass)
+    if issubclass(kind, ray_exceptions.RayError)
 ]
 # What this project never asks Ray for: other languages, streams, compiled graphs, cancelling, names.
 NOT_ASKED_FOR = {
@@ -127,35 +127,35 @@ def test_every_error_of_ray_that_can_be_met_has_a_cause_of_its_own(kind: type) -
 
 
 def test_our_own_message_comes_through_as_it_is() -> None:
-    error = ray_errors.RayTaskError("predict", "Traceback", CheckpointError("w.pt is damaged."))
+    error = ray_exceptions.RayTaskError("predict", "Traceback", CheckpointError("w.pt is damaged."))
     assert translate(error) == (Cause.OWN_CODE, "w.pt is damaged.")
 
 
 def test_an_actor_that_could_not_start_is_told_apart_from_one_that_died() -> None:
-    failed = ray_errors.RayTaskError("__init__", "Traceback", ValueError("no device"))
-    assert translate(ray_errors.ActorDiedError(failed))[0] is Cause.START_FAILED
-    assert translate(ray_errors.ActorDiedError())[0] is Cause.HOST_LOST
+    failed = ray_exceptions.RayTaskError("__init__", "Traceback", ValueError("no device"))
+    assert translate(ray_exceptions.ActorDiedError(failed))[0] is Cause.START_FAILED
+    assert translate(ray_exceptions.ActorDiedError())[0] is Cause.WORKER_LOST
 
 
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (ray_errors.OutOfMemoryError("worker killed: low on memory"), Cause.HOST_OOM),
-        (ray_errors.NodeDiedError("node 1a2b died"), Cause.NODE_LOST),
-        (ray_errors.ActorUnavailableError("no answer", None), Cause.UNREACHABLE),
-        (ray_errors.ObjectLostError("00" * 28, None, ""), Cause.OBJECT_LOST),
-        (ray_errors.OwnerDiedError("00" * 28, None, ""), Cause.OBJECT_LOST),
-        (ray_errors.WorkerCrashedError(), Cause.HOST_LOST),
-        (ray_errors.RuntimeEnvSetupError("no pip"), Cause.START_FAILED),
+        (ray_exceptions.OutOfMemoryError("worker killed: low on memory"), Cause.WORKER_OOM),
+        (ray_exceptions.NodeDiedError("node 1a2b died"), Cause.NODE_LOST),
+        (ray_exceptions.ActorUnavailableError("no answer", None), Cause.UNREACHABLE),
+        (ray_exceptions.ObjectLostError("00" * 28, None, ""), Cause.OBJECT_LOST),
+        (ray_exceptions.OwnerDiedError("00" * 28, None, ""), Cause.OBJECT_LOST),
+        (ray_exceptions.WorkerCrashedError(), Cause.WORKER_LOST),
+        (ray_exceptions.RuntimeEnvSetupError("no pip"), Cause.START_FAILED),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_ray_raises_becomes_a_fact(error: ray_errors.RayError, cause: Cause) -> None:
+def test_what_ray_raises_becomes_a_fact(error: ray_exceptions.RayError, cause: Cause) -> None:
     found, reason = translate(error)
     assert found is cause
     assert reason.endswith(".")
 
 
 def test_an_argument_that_could_not_be_made_is_told_by_what_happened_to_it() -> None:
-    error = ray_errors.RayTaskError("predict", "Traceback", ray_errors.WorkerCrashedError())
-    assert translate(error)[0] is Cause.HOST_LOST
+    error = ray_exceptions.RayTaskError("predict", "Traceback", ray_exceptions.WorkerCrashedError())
+    assert translate(error)[0] is Cause.WORKER_LOST

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.scheduling.placement import HostPlan
-from cluster.scheduling.work_queue import Call, Queue, Window
+from cluster.scheduling.work_queue import Call, ShardWindow, WorkQueue
 from ensemble.images.shard import ShardSpec
 from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
@@ -37,7 +37,7 @@ def _calls() -> list[Call]:
     return [Call("predict", m, (spec,), order) for order, (m, spec) in enumerate(pairs)]
 
 
-def _drain(queue: Queue, members: tuple[str, ...]) -> list[int]:
+def _drain(queue: WorkQueue, members: tuple[str, ...]) -> list[int]:
     orders = []
     while call := queue.peek(HostPlan(members)):
         queue.take(call)
@@ -46,20 +46,20 @@ def _drain(queue: Queue, members: tuple[str, ...]) -> list[int]:
 
 
 def test_a_host_takes_its_members_calls_shard_by_shard() -> None:
-    queue = Queue(_calls())
+    queue = WorkQueue(_calls())
     assert _drain(queue, ("b",)) == [1, 3, 5, 7, 9, 11]
     assert _drain(queue, ("a", "b")) == [0, 2, 4, 6, 8, 10]
     assert len(queue) == 0
 
 
 def test_measuring_may_happen_anywhere() -> None:
-    queue = Queue([Call("measure", A, SPECS[:1])])
+    queue = WorkQueue([Call("measure", A, SPECS[:1])])
     assert _drain(queue, ()) == [0]
 
 
 @given(st.permutations(range(12)), st.integers(0, 12))
 def test_a_call_that_is_put_back_comes_in_its_place(order: list[int], taken: int) -> None:
-    queue, calls = Queue(_calls()), []
+    queue, calls = WorkQueue(_calls()), []
     for _ in range(taken):
         call = queue.peek(HostPlan(("a", "b")))
         assert call is not None
@@ -71,7 +71,7 @@ def test_a_call_that_is_put_back_comes_in_its_place(order: list[int], taken: int
 
 
 def test_a_replica_takes_its_part_unless_it_has_its_gpu_to_itself() -> None:
-    queue = Queue(_calls())
+    queue = WorkQueue(_calls())
     most, least = HostPlan(("a",), 0, fractions=(0.75,)), HostPlan(("a",), 1, fractions=(0.25,))
     taken = [0, 0]
     while any(queue.peek(host, is_alone=False) for host in (most, least)):
@@ -80,7 +80,7 @@ def test_a_replica_takes_its_part_unless_it_has_its_gpu_to_itself() -> None:
                 queue.take(call, host.device)
                 taken[host.device] += 1
     assert taken == [4, 2]
-    again = Queue(_calls())
+    again = WorkQueue(_calls())
     for _ in range(6):
         call = again.peek(least, is_alone=True)
         assert call is not None
@@ -89,13 +89,13 @@ def test_a_replica_takes_its_part_unless_it_has_its_gpu_to_itself() -> None:
 
 
 def test_a_shard_that_is_left_out_is_left_out_for_every_member() -> None:
-    queue = Queue(_calls())
+    queue = WorkQueue(_calls())
     assert [call.order for call in queue.drop(SPECS[1])] == [2, 3]
     assert _drain(queue, ("a", "b")) == [0, 1, *range(4, 12)]
 
 
 def test_two_shards_are_always_open_and_more_as_their_size_allows() -> None:
-    calls, window = _calls(), Window(window_mb=3)
+    calls, window = _calls(), ShardWindow(window_mb=3)
     window.expect(calls)
     for spec in SPECS[:2]:
         assert window.has_room(spec)
@@ -109,7 +109,7 @@ def test_two_shards_are_always_open_and_more_as_their_size_allows() -> None:
 
 
 def test_a_shard_is_dropped_once_nobody_waits_for_it_and_the_bytes_are_too_many() -> None:
-    calls, window = _calls(), Window(window_mb=1)
+    calls, window = _calls(), ShardWindow(window_mb=1)
     window.expect(calls)
     window.use(SPECS[0])
     window.use(SPECS[1])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cluster.pool.dispatcher import LeftOut
+from cluster.pool.dispatcher import QuarantinedBlock
 from ensemble.errors import PartialError
 from ensemble.images.shard import ShardSpec
 from ensemble.members.member import Member
@@ -28,7 +28,7 @@ MEMBER = Member(
     views=CenterView(),
     data_sha256="none",
 )
-LEFT_OUT = [LeftOut(MEMBER, ShardSpec(("a", "b", "c")), "It died.")]
+LEFT_OUT = [QuarantinedBlock(MEMBER, ShardSpec(("a", "b", "c")), "It died.")]
 
 
 def test_what_is_missing_is_said_with_the_reason_and_the_way_out() -> None:

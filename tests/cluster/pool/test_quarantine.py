@@ -10,13 +10,13 @@ import pytest
 from ray import cloudpickle
 
 from cluster.pool.pool import Pool, open_pool
-from cluster.pool.synthetic_host import RehearsalHost
+from cluster.pool.synthetic_host import SyntheticHost
 from cluster.settings import ClusterConfig
 from ensemble.errors import MemberFailedError
 from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import ImageShard, plan_shards
-from ensemble.inference.costs import Figure, FigureCache
+from ensemble.inference.costs import CostCache, MemberCost
 from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
 from ensemble.table.block import LogitBlock
@@ -29,7 +29,7 @@ SPECS = plan_shards(IDS, 50)
 POISON = IDS[60]
 
 
-class Fragile(RehearsalHost):
+class Fragile(SyntheticHost):
     """A host whose process dies of one image, where the member is fragile, or of all of them."""
 
     def predict(
@@ -44,7 +44,7 @@ class Fragile(RehearsalHost):
 def _member(name: str) -> Member:
     return Member(
         name=name,
-        architecture="rehearsal",
+        architecture="synthetic",
         classes=tuple(range(10)),
         checkpoint=Path("none"),
         weights_sha256=name,
@@ -63,9 +63,9 @@ SOUND, FRAGILE, HOPELESS = (_member(name) for name in ("sound", "fragile", "hope
 def fragile_pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     # A worker cannot import a test.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    figures = {member.name: Figure(images_per_s=100) for member in (SOUND, FRAGILE, HOPELESS)}
+    figures = {member.name: MemberCost(images_per_s=100) for member in (SOUND, FRAGILE, HOPELESS)}
     config = ClusterConfig(device="cpu", hosts=2, object_store_mb=128, figures=figures)
-    cache = FigureCache(tmp_path_factory.mktemp("figures"))
+    cache = CostCache(tmp_path_factory.mktemp("figures"))
     with open_pool(config, DigitsConfig(), cache, Fragile) as opened:
         yield opened
 
@@ -81,7 +81,7 @@ def test_a_block_that_kills_its_host_three_times_is_left_out_and_all_others_come
     found = _predict(fragile_pool, SOUND, FRAGILE)
     everything = {(m.name, spec.image_ids[0]) for m in (SOUND, FRAGILE) for spec in SPECS}
     assert found == everything - {("fragile", SPECS[1].image_ids[0])}
-    (out,) = fragile_pool.left_out
+    (out,) = fragile_pool.quarantined
     assert (out.member, out.shard) == (FRAGILE, SPECS[1])
     # Another block of the same host may fail with it, and is made again.
     block = f"predict of 'fragile' on 50 images from {SPECS[1].image_ids[0]!r}"
