@@ -1,0 +1,78 @@
+"""From what a search found to what both reports say of its weights."""
+
+from collections.abc import Mapping, Sequence
+
+from ensemble.report.documents.weights import FrontierLine, MemberLine, StabilitySummary
+from ensemble.search.explain import MemberReason
+from ensemble.search.frontier import FrontierPoint, cheapest_tied
+from ensemble.search.result import Ensemble
+from ensemble.search.stability import Stability
+
+
+def member_lines(
+    reasons: Sequence[MemberReason],
+    stability: Stability | None,
+    families: Mapping[str, str],
+    costs: Mapping[str, float],
+    temperatures: Mapping[str, float],
+) -> tuple[MemberLine, ...]:
+    """Say why each member has its weight; costs and temperatures may lack members."""
+    spreads = {spread.member: spread for spread in stability.members} if stability else {}
+    lines = []
+    for reason in reasons:
+        name, spread = reason.member, spreads.get(reason.member)
+        lines.append(
+            MemberLine(
+                name=name,
+                family=families[name],
+                weight=reason.weight,
+                errors=reason.errors,
+                gain=reason.gain,
+                loss=reason.loss,
+                nearest=reason.nearest,
+                correlation=reason.correlation,
+                reason=reason.reason,
+                cost=costs.get(name),
+                temperature=temperatures.get(name),
+                frequency=spread.frequency if spread else None,
+                share_low=spread.low if spread else None,
+                share_high=spread.high if spread else None,
+            )
+        )
+    return tuple(lines)
+
+
+def stability_summary(stability: Stability | None) -> StabilitySummary | None:
+    """Put a resampling into the report, where there was one."""
+    if stability is None:
+        return None
+    return StabilitySummary(
+        resamples=stability.resamples,
+        same_selection=stability.same_selection,
+        in_bag_error=stability.in_bag_error,
+        out_of_bag_error=stability.out_of_bag_error,
+    )
+
+
+def frontier_lines(
+    frontier: Sequence[FrontierPoint], errors: Sequence[int]
+) -> tuple[FrontierLine, ...]:
+    """Put a frontier into the report, with each point's errors on images it was not fitted on."""
+    return tuple(
+        FrontierLine(
+            cost=point.cost,
+            kind=point.ensemble.search,
+            members=len(point.ensemble.selected),
+            weights=_named(point.ensemble),
+            search_errors=point.ensemble.errors,
+            errors=wrong,
+            is_tied=point.is_tied,
+            is_cheapest_tied=point is cheapest_tied(frontier),
+        )
+        for point, wrong in zip(frontier, errors, strict=True)
+    )
+
+
+def _named(ensemble: Ensemble) -> dict[str, float]:
+    weights = zip(ensemble.members, ensemble.weights.tolist(), strict=True)
+    return {name: weight for name, weight in weights if weight > 0}
