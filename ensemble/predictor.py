@@ -104,7 +104,7 @@ class Predictor:
         temperature: float = 1.0,
     ) -> None:
         from ensemble.checkpoints.load import load_network
-        from ensemble.inference.forward import Forward
+        from ensemble.inference.forward import PreparedNetwork
 
         self.classes = classes
         self.members = members
@@ -118,7 +118,7 @@ class Predictor:
         # By weights: where views are kept, several members are one network.
         distinct = {(member.weights_sha256, member.precision): member for member in everyone}
         self._networks = {
-            key: Forward(load_network(member), member.precision).eval()
+            key: PreparedNetwork(load_network(member), member.precision).eval()
             for key, member in distinct.items()
         }
 

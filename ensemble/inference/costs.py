@@ -1,43 +1,43 @@
-"""What a member's forward passes cost: given, or measured once and kept by content. No torch."""
+"""What a member's forward passes cost: set in the config, or measured once and kept. No torch."""
 
-import os
 from pathlib import Path
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
 
 from ensemble.config import Config
+from ensemble.files import write_atomic
 from ensemble.members.identity import fingerprint, library_versions
 from ensemble.views.settings import Views
 
 
-class Figure(Config):
+class MemberCost(Config):
     """The cost of one member on one kind of device."""
 
     images_per_s: PositiveFloat
-    """Images a second under all of its views, on one whole device."""
+    """Images that the member predicts in a second, under all of its views, on one whole device."""
     memory_mb: NonNegativeFloat = 0
-    """Peak memory of weights and one batch, in MB of 2^20 bytes."""
+    """Peak memory of the weights and one batch, in MB of 2^20 bytes."""
     device_memory_mb: PositiveFloat | None = None
-    """All memory of the GPU that it was measured on; none on CPUs."""
+    """Memory of the whole GPU that the cost was measured on, in MB; null on CPUs."""
     batch_images: PositiveInt | None = None
-    """The largest batch that fitted, where a larger one did not."""
+    """Images of the largest batch that fitted into memory; null where every batch fitted."""
 
 
-def figure_key(
+def cost_key(
     architecture: str,
     num_classes: int,
     size: int,
     views: Views,
     settings: dict[str, object],
 ) -> str:
-    """Identity of a cost: 24 hex digits. Weights and seeds change no cost, so they are not in it.
+    """Return the identity of a cost, in 24 hex digits; weights and seeds are not in it, for they change no cost.
 
     Args:
-        architecture: Of the network.
-        num_classes: Its outputs.
-        size: Side of its input, in pixels.
-        views: Test-time views.
-        settings: The kind of device, precision, and whatever else makes it faster or slower.
+        architecture: Name of the network's architecture.
+        num_classes: Number of the network's outputs.
+        size: Side of the network's input, in pixels.
+        views: Test-time views of the member.
+        settings: The kind of device, the precision, and whatever else makes a pass faster or slower.
     """
     identity = {
         "architecture": architecture,
@@ -50,26 +50,23 @@ def figure_key(
     return fingerprint(identity)[:24]
 
 
-class FigureCache:
-    """Measured figures as files in a folder.
+class CostCache:
+    """Measured costs, one JSON file each.
 
     Args:
-        folder: Where they are; made when the first is kept.
+        folder: Folder of the files; it is made when the first cost is kept.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def find(self, key: str) -> Figure | None:
-        """A figure, if it was measured; one that cannot be read is measured again."""
+    def find(self, key: str) -> MemberCost | None:
+        """Return a cost if it is kept; a file that cannot be read counts as none."""
         try:
-            return Figure.model_validate_json((self._folder / f"{key}.json").read_text())
+            return MemberCost.model_validate_json((self._folder / f"{key}.json").read_text())
         except (FileNotFoundError, ValidationError):
             return None
 
-    def keep(self, key: str, figure: Figure) -> None:
-        """Write a figure, over an older one."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / f".{key}.{os.getpid()}"
-        temporary.write_text(figure.model_dump_json() + "\n", encoding="utf-8")
-        os.replace(temporary, self._folder / f"{key}.json")
+    def keep(self, key: str, cost: MemberCost) -> None:
+        """Write a cost, over an older one."""
+        write_atomic(self._folder / f"{key}.json", cost.model_dump_json() + "\n")

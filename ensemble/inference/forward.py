@@ -7,7 +7,7 @@ from torch import nn
 from ensemble.members.settings import Precision
 
 
-class Forward(nn.Module):
+class PreparedNetwork(nn.Module):
     """A network in a precision and a memory layout of its own; float32 comes in and goes out.
 
     Where a batch does not fit into the GPU's memory it is halved, and that is remembered.

@@ -18,7 +18,7 @@ from ensemble.training.loop import EpochLog, Training
 Verdict = tuple[int, float]
 
 
-class EpochKeeper:
+class EpochCheckpoint:
     """Publishes each epoch at once, and keeps the best weights where something judges them.
 
     Args:

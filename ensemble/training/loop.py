@@ -61,8 +61,8 @@ class Training:
 
 
 @runtime_checkable
-class Keeper(Protocol):
-    """What survives an epoch; see `ensemble.training.keeper`."""
+class Checkpoint(Protocol):
+    """What is kept after each epoch, as `ensemble.training.epoch_checkpoint` does."""
 
     def begin(self, training: Training) -> bool:
         """Go on from what was kept, if there is something, and tell whether an epoch is wanted."""
@@ -83,7 +83,7 @@ def train(
     std: Triple,
     seed: int,
     on_epoch: Callable[[EpochLog], None] | None = None,
-    keeper: Keeper | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> TrainingLog:
     """Train a network in place and leave it in eval mode.
 
@@ -99,7 +99,8 @@ def train(
         std: Per channel, divided by.
         seed: Draws the order of the images, the augmentation and the dropout.
         on_epoch: Called after each epoch.
-        keeper: Goes on with a training that was interrupted, and can end it early.
+        checkpoint: Keeps each epoch, goes on with a training that was interrupted, and can end it
+            early; nothing is kept if None.
 
     Raises:
         DataError: Fewer than 2 images, pixels outside [0, 1], or a label without a logit.
@@ -122,15 +123,15 @@ def train(
     training = Training(network, _build_optimizer(network, recipe.optimizer), generator)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        is_wanted = keeper is None or keeper.begin(training)
+        is_wanted = checkpoint is None or checkpoint.begin(training)
         while is_wanted and len(training.log) < recipe.epochs:
             batches = _shuffled_batches(len(images), recipe.batch_size, generator)
             training.log.append(_run_epoch(training, prepare, labels, batches, recipe))
             if on_epoch is not None:
                 on_epoch(training.log[-1])
-            is_wanted = keeper is None or keeper.keep(training)
-        if keeper is not None:
-            keeper.end(training)
+            is_wanted = checkpoint is None or checkpoint.keep(training)
+        if checkpoint is not None:
+            checkpoint.end(training)
     network.eval().to(memory_format=torch.contiguous_format)
     return TrainingLog(tuple(training.log))
 

@@ -20,7 +20,7 @@ from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
 from ensemble.models import registry as models
 from ensemble.models.heads import find_head, restrict_head
-from ensemble.training.epoch_checkpoint import EpochKeeper
+from ensemble.training.epoch_checkpoint import EpochCheckpoint
 from ensemble.training.loop import train
 from ensemble.training.task import TrainTask
 
@@ -48,12 +48,12 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
         raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
     preprocessing = task.base.preprocessing if task.base else _measure(images)
     network = _start(task).to(device)
-    keeper = EpochKeeper(task.progress)
+    epoch_checkpoint = EpochCheckpoint(task.progress)
     if task.stopping is not None:
         others = _select(task, task.stopping.images, shards)
         if len(others[0]):
             judge = partial(_judge, *others, preprocessing, device)
-            keeper = EpochKeeper(task.progress, judge, task.stopping.patience)
+            epoch_checkpoint = EpochCheckpoint(task.progress, judge, task.stopping.patience)
     log = train(
         network,
         images.to(device),
@@ -62,11 +62,12 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
         preprocessing.mean,
         preprocessing.std,
         task.seed,
-        keeper=keeper,
+        checkpoint=epoch_checkpoint,
     )
+    epochs, best_epoch = len(log.epochs), epoch_checkpoint.best_epoch
     metadata = _metadata(task, network, preprocessing) | {
-        "epochs": str(len(log.epochs)),
-        "best_epoch": str(len(log.epochs) if keeper.best_epoch is None else keeper.best_epoch),
+        "epochs": str(epochs),
+        "best_epoch": str(epochs if best_epoch is None else best_epoch),
     }
     wanted = set(task.images.image_ids.tolist())
     metadata["bad_images"] = json.dumps(
@@ -78,7 +79,7 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
         )
     )
     checkpoint.save(network, task.checkpoint, metadata)
-    keeper.forget()
+    epoch_checkpoint.forget()
     return task.checkpoint
 
 

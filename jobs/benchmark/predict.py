@@ -30,7 +30,7 @@ from ensemble.config import Config, check
 from ensemble.images.open import decode_shard, open_source
 from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import ImageShard, ShardSpec, plan_shards
-from ensemble.inference.costs import FigureCache
+from ensemble.inference.costs import CostCache
 from ensemble.members.member import Member, in_precision
 from ensemble.members.settings import Preprocessing
 from ensemble.members.source_settings import Architecture
@@ -163,7 +163,7 @@ def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
         device=config.device, hosts=1, shard_images=BATCH_IMAGES, channels_last=is_on_gpu
     )
     system, again, bare = [], [], []
-    with open_pool(cluster, source, FigureCache(folder / "figures"), _Clocked) as pool:
+    with open_pool(cluster, source, CostCache(folder / "figures"), _Clocked) as pool:
         for number in range(rounds):
             system.append(_predict(pool, member, parts[number]))
             again.append(_predict(pool, member, parts[number]))

@@ -22,7 +22,7 @@ from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig, SplitConfig
 from ensemble.images.shard import plan_shards
 from ensemble.images.split import split
-from ensemble.inference.costs import FigureCache
+from ensemble.inference.costs import CostCache
 from ensemble.outranking.builder import OutrankingBuilder
 from ensemble.outranking.synthetic import SyntheticPool
 from ensemble.outranking.table import OutrankingTable
@@ -83,7 +83,7 @@ def benchmark_schedule(words: Sequence[str], console: Console) -> None:
     cluster = ClusterConfig(device="cpu", hosts=config.hosts)
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_pool(cluster, DigitsConfig(), FigureCache(Path(folder) / "figures")) as pool,
+        open_pool(cluster, DigitsConfig(), CostCache(Path(folder) / "figures")) as pool,
     ):
         base = _tasks(pool, config, Path(folder), ())
         apart, together = [], []

@@ -15,7 +15,7 @@ from ensemble.config import S3_SCHEME
 from ensemble.images.open import Source, open_source
 from ensemble.images.shard import plan_shards
 from ensemble.images.split import split
-from ensemble.inference.costs import Figure, FigureCache
+from ensemble.inference.costs import CostCache, MemberCost
 from ensemble.members.settings import MemberConfig, Preprocessing
 from ensemble.members.source_settings import CheckpointSource, RecipeSource
 from jobs.plan import text as plan_text
@@ -27,9 +27,9 @@ _SAMPLE_IMAGES = 8
 _MB = 1 << 20
 
 
-def figure_cache(config: RunConfig) -> FigureCache:
+def cost_cache(config: RunConfig) -> CostCache:
     """Where the costs of members are kept, beside their weights."""
-    return FigureCache((config.runs / "cache" / "figures").absolute())
+    return CostCache((config.runs / "cache" / "figures").absolute())
 
 
 def plan(config: RunConfig, address: str | None = None) -> PlanDocument:
@@ -70,32 +70,33 @@ def draft(
     Raises:
         ClusterError: The plan is not feasible.
     """
-    costs = Costs(config.cluster, figure_cache(config))
+    costs = Costs(config.cluster, cost_cache(config))
     kinds = sorted({device.kind for device in devices})
-    found = {
-        member.name: {kind: _figure(config, member, num_classes, costs, kind) for kind in kinds}
+    costs_by_member = {
+        member.name: {kind: _known_cost(config, member, num_classes, costs, kind) for kind in kinds}
         for member in config.members
     }
-    known = [figure for of in found.values() for figure in of.values() if figure]
-    unknown = tuple(name for name, of in found.items() if not any(of.values()))
-    assumed = Figure(
+    known = [cost for by_kind in costs_by_member.values() for cost in by_kind.values() if cost]
+    unknown = tuple(name for name, by_kind in costs_by_member.items() if not any(by_kind.values()))
+    assumed = MemberCost(
         images_per_s=sum(f.images_per_s for f in known) / len(known) if known else 1.0,
         memory_mb=max((f.memory_mb for f in known), default=0.0),
     )
     blocks = len(plan_shards([""] * num_images, config.cluster.shard_images))
     works = []
     for member in config.members:
-        any_kind = next((f for f in found[member.name].values() if f), assumed)
-        figures = {kind: figure or any_kind for kind, figure in found[member.name].items()}
-        seconds = {kind: num_images / figure.images_per_s for kind, figure in figures.items()}
-        memory_mb = max(figure.memory_mb for figure in figures.values())
+        by_kind = costs_by_member[member.name]
+        any_kind = next((cost for cost in by_kind.values() if cost), assumed)
+        filled = {kind: cost or any_kind for kind, cost in by_kind.items()}
+        seconds = {kind: num_images / cost.images_per_s for kind, cost in filled.items()}
+        memory_mb = max(cost.memory_mb for cost in filled.values())
         works.append(Work(member.name, seconds, memory_mb, max(1, blocks)))
     return place(works, devices, config.cluster.host_per), works, unknown
 
 
-def _figure(
+def _known_cost(
     config: RunConfig, member: MemberConfig, num_classes: int, costs: Costs, kind: str
-) -> Figure | None:
+) -> MemberCost | None:
     views = member.views or config.views
     precision = member.precision or config.precision
     if isinstance(member.source, RecipeSource):

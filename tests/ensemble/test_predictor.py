@@ -19,9 +19,9 @@ from ensemble.checkpoints.load import load_network
 from ensemble.errors import CheckpointError, ShapeError, UnknownNameError
 from ensemble.evaluation import metrics
 from ensemble.evaluation.outcome import Outcome
-from ensemble.evaluation.reading import said
+from ensemble.evaluation.reading import read_column
 from ensemble.images.shard import ImageShard, plan_shards
-from ensemble.inference.forward import Forward
+from ensemble.inference.forward import PreparedNetwork
 from ensemble.inference.predict import predict
 from ensemble.members.member import in_precision
 from ensemble.predictor import Predictor
@@ -133,7 +133,7 @@ def test_members_answer_at_the_temperatures_that_they_had_in_the_run(
     first, second = tiny_run.members
     members = (replace(first, temperature=1.5), second)
     ids = tiny_run.splits.test.image_ids
-    expected = metrics.average([said(tiny_run.table, m, ids) for m in members], WEIGHTS)
+    expected = metrics.average([read_column(tiny_run.table, m, ids) for m in members], WEIGHTS)
     assert not np.array_equal(expected, saved.base)
     write.save(tmp_path / "members", members, WEIGHTS, CLASSES, "paper")
     loaded = predictor.load(tmp_path / "members")
@@ -164,7 +164,9 @@ def test_members_keep_the_precision_that_they_had_in_the_run(
     shard = ImageShard.pack(spec.image_ids, tiny_run.pixels(spec.image_ids))
     rows = [
         # As a host runs them.
-        predict(Forward(load_network(m), m.precision).eval(), m, shard, CPU).log_probabilities
+        predict(
+            PreparedNetwork(load_network(m), m.precision).eval(), m, shard, CPU
+        ).log_probabilities
         for m in (halved, second)
     ]
     expected = metrics.average(rows, WEIGHTS)

@@ -6,7 +6,7 @@ from torch import nn
 
 from ensemble.errors import CheckpointError
 from ensemble.models import registry as models
-from ensemble.training.epoch_checkpoint import EpochKeeper
+from ensemble.training.epoch_checkpoint import EpochCheckpoint
 from ensemble.training.loop import EpochLog, Training, TrainingLog, train
 from ensemble.training.recipe import AdamWConfig, RecipeConfig, SgdConfig
 
@@ -23,7 +23,7 @@ def run(
     path: Path,
     recipe: RecipeConfig,
     stop_after: int | None = None,
-    keeper: EpochKeeper | None = None,
+    checkpoint: EpochCheckpoint | None = None,
 ) -> tuple[nn.Module, TrainingLog]:
     """Train AlexNet, because its dropout draws from the global generator."""
 
@@ -32,8 +32,8 @@ def run(
             raise Interrupted
 
     network = models.build("alexnet_small", 3)
-    keeper = keeper or EpochKeeper(path)
-    log = train(network, IMAGES, LABELS, recipe, MEAN, STD, 4, on_epoch, keeper)
+    checkpoint = checkpoint or EpochCheckpoint(path)
+    log = train(network, IMAGES, LABELS, recipe, MEAN, STD, 4, on_epoch, checkpoint)
     return network, log
 
 
@@ -57,15 +57,15 @@ def test_training_that_goes_on_gives_the_bits_of_one_that_was_not_interrupted(
     assert [epoch.loss_nats for epoch in second.epochs] == [e.loss_nats for e in log.epochs]
 
 
-def judged(path: Path, errors: list[int]) -> tuple[EpochKeeper, list[torch.Tensor]]:
-    """A keeper whose verdicts are given, and the weights that each was given for."""
+def judged(path: Path, errors: list[int]) -> tuple[EpochCheckpoint, list[torch.Tensor]]:
+    """A checkpoint whose verdicts are given, and the weights that each was given for."""
     seen: list[torch.Tensor] = []
 
     def judge(network: nn.Module) -> tuple[int, float]:
         seen.append(next(network.parameters()).detach().clone())
         return errors[len(seen) - 1], 1.0
 
-    return EpochKeeper(path, judge, patience=2), seen
+    return EpochCheckpoint(path, judge, patience=2), seen
 
 
 @pytest.mark.parametrize(
@@ -80,29 +80,29 @@ def judged(path: Path, errors: list[int]) -> tuple[EpochKeeper, list[torch.Tenso
 def test_the_best_epoch_stays_and_patience_ends_the_rest(
     tmp_path: Path, errors: list[int], epochs: int, best: int
 ) -> None:
-    keeper, seen = judged(tmp_path / "progress", errors)
-    network, log = run(tmp_path, RecipeConfig(epochs=5, batch_size=8), keeper=keeper)
+    checkpoint, seen = judged(tmp_path / "progress", errors)
+    network, log = run(tmp_path, RecipeConfig(epochs=5, batch_size=8), checkpoint=checkpoint)
     assert len(log.epochs) == epochs
-    assert keeper.best_epoch == best
+    assert checkpoint.best_epoch == best
     assert torch.equal(next(network.parameters()), seen[best])
 
 
 def test_of_equal_errors_the_lower_loss_is_better(tmp_path: Path) -> None:
     verdicts = iter([(3, 1.0), (3, 0.5), (3, 0.7)])
-    keeper = EpochKeeper(tmp_path / "progress", lambda _: next(verdicts), patience=5)
-    run(tmp_path, RecipeConfig(epochs=2, batch_size=8), keeper=keeper)
-    assert keeper.best_epoch == 1
+    checkpoint = EpochCheckpoint(tmp_path / "progress", lambda _: next(verdicts), patience=5)
+    run(tmp_path, RecipeConfig(epochs=2, batch_size=8), checkpoint=checkpoint)
+    assert checkpoint.best_epoch == 1
 
 
 def test_stopped_training_that_goes_on_remembers_its_best_epoch(tmp_path: Path) -> None:
     errors = iter([9, 1, 5, 5, 0])
     recipe = RecipeConfig(epochs=4, batch_size=8)
     path = tmp_path / "progress"
-    first = EpochKeeper(path, lambda _: (next(errors), 1.0), patience=2)
+    first = EpochCheckpoint(path, lambda _: (next(errors), 1.0), patience=2)
     with pytest.raises(Interrupted):
-        run(tmp_path, recipe, stop_after=2, keeper=first)
-    second = EpochKeeper(path, lambda _: (next(errors), 1.0), patience=2)
-    _, log = run(tmp_path, recipe, keeper=second)
+        run(tmp_path, recipe, stop_after=2, checkpoint=first)
+    second = EpochCheckpoint(path, lambda _: (next(errors), 1.0), patience=2)
+    _, log = run(tmp_path, recipe, checkpoint=second)
     assert second.best_epoch == 1
     assert len(log.epochs) == 3
 
@@ -128,14 +128,14 @@ def test_a_damaged_file_is_refused_and_named(tmp_path: Path) -> None:
         nn.Linear(3, 2), torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=1), torch.Generator()
     )
     with pytest.raises(CheckpointError, match="not a training to go on with"):
-        EpochKeeper(path).begin(other)
+        EpochCheckpoint(path).begin(other)
 
 
 def test_the_file_is_gone_when_it_is_not_needed_any_more(tmp_path: Path) -> None:
-    keeper = EpochKeeper(tmp_path / "progress")
-    run(tmp_path, RecipeConfig(epochs=1, batch_size=8), keeper=keeper)
+    checkpoint = EpochCheckpoint(tmp_path / "progress")
+    run(tmp_path, RecipeConfig(epochs=1, batch_size=8), checkpoint=checkpoint)
     assert (tmp_path / "progress").exists()
-    keeper.forget()
+    checkpoint.forget()
     assert not (tmp_path / "progress").exists()
 
 

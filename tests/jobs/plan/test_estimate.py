@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from ensemble.errors import ClusterError
-from ensemble.inference.costs import Figure
+from ensemble.inference.costs import MemberCost
 from jobs.benchmark.scaling import benchmark_scaling
 from jobs.plan.estimate import plan, show
 from jobs.settings import RunConfig, load_run_config
@@ -53,12 +53,12 @@ def test_unknown_costs_are_named_and_no_seconds_are_made_up(
 
 def test_what_a_run_measured_is_known_to_the_next_plan(tiny_config: Path, tmp_path: Path) -> None:
     from cluster.scheduling.costs import Costs
-    from jobs.plan.estimate import figure_cache
+    from jobs.plan.estimate import cost_cache
 
     config = _config(tiny_config, tmp_path)
-    costs = Costs(config.cluster, figure_cache(config))
+    costs = Costs(config.cluster, cost_cache(config))
     key = costs.key("resnet14_small", None, 10, 16, config.views, "float32", "cpu")
-    figure_cache(config).keep(key, Figure(images_per_s=70))
+    cost_cache(config).keep(key, MemberCost(images_per_s=70))
     assert plan(config).unknown == ("mobilenet",)
 
 
