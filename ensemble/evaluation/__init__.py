@@ -1,1 +1,1 @@
-"""ensemble/evaluation."""
+"""How good a predictor is: metrics, outcomes on a split, temperatures, and a check before a run."""

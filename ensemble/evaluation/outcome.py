@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from ensemble.errors import EmptySplitError
 from ensemble.evaluation import metrics
-from ensemble.evaluation.reading import windows
+from ensemble.evaluation.reading import read_windows
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS
@@ -86,7 +86,7 @@ def evaluate(
         for i, member in enumerate(members)
     }
     parts: dict[str, list[Outcome]] = {name: [] for name in (*singles, *weightings)}
-    for rows, labels in windows(table, members, images):
+    for rows, labels in read_windows(table, members, images):
         for name, units in (*singles.items(), *weightings.items()):
             parts[name].append(Outcome.of(metrics.average(rows, units), labels))
     return {name: Outcome.join(outcomes) for name, outcomes in parts.items()}

@@ -1,6 +1,12 @@
-"""ensemble / evaluation / reading: say here what this file is responsible for."""
+"""Reading the logit table: columns at their temperatures, a window of images at a time.
+
+No stage has every row of every member in memory. What is made from the rows, averages and outcomes,
+is in `outcome`.
+"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -15,29 +21,80 @@ from ensemble.table.logit_table import LogitTable
 WINDOW_IMAGES = 1024
 
 
-def said(
-    table: LogitTable, member: Member, image_ids: Sequence[str] | Shaped[np.ndarray, "image"]
+@runtime_checkable
+class Column(Protocol):
+    """A column of the table and the temperature at which it is read; a `Member` is one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the member."""
+
+    @property
+    def column(self) -> str:
+        """Identity of the column in the table."""
+
+    @property
+    def temperature(self) -> float:
+        """Temperature of the member's probabilities; 1 leaves them as they are."""
+
+
+@dataclass(frozen=True)
+class ColumnAtTemperature:
+    """A `Column` whose member is not loaded.
+
+    Attributes:
+        name: Name of the member.
+        column: Identity of the column in the table.
+        temperature: Temperature of the member's probabilities; 1 leaves them as they are.
+    """
+
+    name: str
+    column: str
+    temperature: float = 1.0
+
+
+def read_column(
+    table: LogitTable, column: Column, image_ids: Sequence[str] | Shaped[np.ndarray, "image"]
 ) -> Float[np.ndarray, "image class"]:
-    """Log-probabilities of a member at its temperature."""
-    return apply_temperature(table.read(member.column, image_ids), member.temperature)
+    """Read the log-probabilities of a member at its temperature.
+
+    Raises:
+        IncompleteTableError: The table lacks the row of an image.
+    """
+    return apply_temperature(table.read(column.column, image_ids), column.temperature)
 
 
-def windows(
-    table: LogitTable, members: Sequence[Member], images: ImageIndex
-) -> Iterator[tuple[list[Float[np.ndarray, "image class"]], Int[np.ndarray, "image"]]]:
-    """What each member said and labels, for a bounded number of images at a time."""
+def read_windows(
+    table: LogitTable, columns: Sequence[Column], images: ImageIndex
+) -> Iterator[tuple[list[Float[np.ndarray, "image class"]], Int[np.ndarray, " image"]]]:
+    """Read all columns and the labels, at most `WINDOW_IMAGES` images at a time.
+
+    Raises:
+        IncompleteTableError: The table lacks the row of an image.
+    """
     for start in range(0, len(images), WINDOW_IMAGES):
-        ids = images.image_ids[start : start + WINDOW_IMAGES]
-        rows = [said(table, member, ids) for member in members]
-        yield rows, images.labels[start : start + WINDOW_IMAGES]
+        window = slice(start, start + WINDOW_IMAGES)
+        ids = images.image_ids[window]
+        yield [read_column(table, column, ids) for column in columns], images.labels[window]
 
 
 def build_outranking(
-    table: LogitTable, members: Sequence[Member], images: ImageIndex
+    table: LogitTable, columns: Sequence[Column], images: ImageIndex, threads: int = 1
 ) -> OutrankingTable:
-    """The outranking table of a split."""
-    builder = OutrankingBuilder(tuple(member.name for member in members))
-    for rows, labels in windows(table, members, images):
+    """Build the outranking table of a split.
+
+    Args:
+        table: The logit table, with a row of every column for every image.
+        columns: The members, in pool order.
+        images: Images of the split.
+        threads: Threads that build side by side; the result does not depend on them.
+
+    Raises:
+        EmptySplitError: There is no image.
+        IncompleteTableError: The table lacks the row of an image.
+    """
+    builder = OutrankingBuilder(tuple(column.name for column in columns), threads)
+    for rows, labels in read_windows(table, columns, images):
         builder.add(rows, labels)
     return builder.finish()
 
@@ -55,8 +112,8 @@ class StreamingOutranking:
         self._next = 0
         self._read: list[str] = []
 
-    def landed(self) -> None:
-        """Read every shard that all members have by now, as far as no earlier one is lacking."""
+    def read_landed(self) -> None:
+        """Read every shard that all members have by now, up to the first that one of them lacks."""
         while self._next < len(self._images):
             rows = np.arange(self._next, min(self._next + self._shard_images, len(self._images)))
             ids = self._images.image_ids[rows]
@@ -64,21 +121,24 @@ class StreamingOutranking:
                 return
             bad = {image.image_id for image in self._table.bad_images(self._columns)}
             part = self._images.take(rows[[str(i) not in bad for i in ids]])
-            for columns, labels in windows(self._table, self._members, part):
+            for columns, labels in read_windows(self._table, self._members, part):
                 self._builder.add(columns, labels)
             self._read += part.image_ids.tolist()
             self._next += len(rows)
 
     def finish(self, images: ImageIndex) -> OutrankingTable:
-        """Give the table of the images that are left when all blocks are there.
+        """Give the table of the remaining images once all blocks are there.
 
-        If other images are left than were read, all is read again.
+        Where these are not the images that were read, all of them are read again.
+
+        Args:
+            images: Images of the split without those that could not be decoded.
 
         Raises:
-            EmptySplitError: No image is left.
-            IncompleteTableError: A block is lacking.
+            EmptySplitError: No image remains.
+            IncompleteTableError: The table lacks a block.
         """
-        self.landed()
+        self.read_landed()
         if self._read and self._read == images.image_ids.tolist():
             return self._builder.finish()
         return build_outranking(self._table, self._members, images)

@@ -15,7 +15,7 @@ from ensemble.evaluation.calibration import (
     calibrate,
 )
 from ensemble.evaluation.outcome import Outcome
-from ensemble.evaluation.reading import windows
+from ensemble.evaluation.reading import read_windows
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
 from ensemble.subclassifiers.choose import Evidence
@@ -49,7 +49,7 @@ def final_probabilities(
 ) -> Iterator[tuple[Float[np.ndarray, "image class"], Int[np.ndarray, "image"]]]:
     """What an ensemble says in the end, routed or not, and labels; a window at a time."""
     if fitted is None:
-        for rows, labels in windows(table, members, images):
+        for rows, labels in read_windows(table, members, images):
             yield metrics.average(rows, units), labels
         return
     routing = fitted.routing
@@ -158,7 +158,7 @@ def _evidence_windows(
 ) -> Iterator[Evidence]:
     voting = np.flatnonzero(units).tolist()
     everyone = [*(members[i] for i in voting), *subclassifiers.values()]
-    for rows, labels in windows(table, everyone, images):
+    for rows, labels in read_windows(table, everyone, images):
         base = metrics.average(rows[: len(voting)], units[voting])
         said = zip(subclassifiers, rows[len(voting) :], strict=True)
         subs = {number: np.exp(part.astype(np.float64)) for number, part in said}
@@ -178,7 +178,7 @@ def within_cluster(
     columns = [member.classes.index(label) for label in wanted]
     output_by_label = {label: output for output, label in enumerate(wanted)}
     parts = []
-    for (rows,), labels in windows(table, [member], inside):
+    for (rows,), labels in read_windows(table, [member], inside):
         probabilities = np.exp(rows.astype(np.float64))[:, columns]
         total = probabilities.sum(axis=1, keepdims=True)
         parts.append(

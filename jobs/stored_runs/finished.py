@@ -1,21 +1,25 @@
 """The table of a finished run, opened without its models: splits, columns, costs, outranking tables."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from ensemble.errors import ConfigError, DamagedTableError, TableError
-from ensemble.evaluation.calibration import Temperature, apply_temperature, calibrate
+from ensemble.evaluation.calibration import Temperature, calibrate
+from ensemble.evaluation.reading import (
+    ColumnAtTemperature,
+    build_outranking,
+    read_windows,
+)
 from ensemble.images.index import ImageIndex
 from ensemble.images.open import open_source
 from ensemble.images.split import Splits, split
 from ensemble.members.member import VIEW_MARK, view_names
 from ensemble.members.settings import MemberConfig, Preprocessing
-from ensemble.outranking.builder import OutrankingBuilder
 from ensemble.outranking.table import OutrankingTable
 from ensemble.storage.store import Store
 from ensemble.table.commit_log import Commit
@@ -23,8 +27,6 @@ from ensemble.table.logit_table import LogitTable
 from ensemble.views.policies import REFERENCE_SIZE
 from jobs.settings import RunConfig
 from jobs.stored_runs.open import open_run
-
-_WINDOW_IMAGES = 1024
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,7 @@ def read_outranking(
     Raises:
         TableError: The table is damaged.
     """
-    builder = OutrankingBuilder(tuple(column.member for column in run.columns), threads=2)
-    for rows, labels in _windows(run, images, temperatures):
-        builder.add(rows, labels)
-    return builder.finish()
+    return build_outranking(run.table, _at(run, temperatures), images, threads=2)
 
 
 def average_logs(
@@ -140,7 +139,7 @@ def average_logs(
 ) -> Float[np.ndarray, "image class"]:
     """Give the log of the weighted average, for weights that sum to 1."""
     parts = []
-    for rows, _ in _windows(run, images, temperatures):
+    for rows, _ in read_windows(run.table, _at(run, temperatures), images):
         average = sum(
             share * np.exp(part.astype(np.float64))
             for share, part in zip(shares, rows, strict=True)
@@ -151,17 +150,18 @@ def average_logs(
     return np.concatenate(parts)
 
 
-def _windows(
-    run: FinishedRun, images: ImageIndex, temperatures: Mapping[str, Temperature]
-) -> Iterator[tuple[list[Float[np.ndarray, "image class"]], Int[np.ndarray, " image"]]]:
-    for first in range(0, len(images), _WINDOW_IMAGES):
-        ids = images.image_ids[first : first + _WINDOW_IMAGES]
-        rows = []
-        for column in run.columns:
-            logs = run.table.read(column.key, ids)
-            fitted = temperatures.get(column.member)
-            rows.append(logs if fitted is None else apply_temperature(logs, fitted.value))
-        yield rows, images.labels[first : first + _WINDOW_IMAGES]
+def _at(
+    run: FinishedRun, temperatures: Mapping[str, Temperature]
+) -> tuple[ColumnAtTemperature, ...]:
+    """Give the run's columns at the temperatures of their members; at 1 where a member has none."""
+    return tuple(
+        ColumnAtTemperature(
+            column.member,
+            column.key,
+            temperatures[column.member].value if column.member in temperatures else 1.0,
+        )
+        for column in run.columns
+    )
 
 
 def _columns(table: LogitTable, config: RunConfig, num_classes: int) -> tuple[Column, ...]:

@@ -20,7 +20,7 @@ from ensemble.evaluation.reading import (
     WINDOW_IMAGES,
     StreamingOutranking,
     build_outranking,
-    windows,
+    read_windows,
 )
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage
@@ -126,7 +126,7 @@ def test_joined_outcomes_are_those_of_all_images(cuts: list[int]) -> None:
 
 
 def test_windows_are_the_table_in_order(table: LogitTable, members: tuple[Member, ...]) -> None:
-    found = list(windows(table, members, images()))
+    found = list(read_windows(table, members, images()))
     assert [len(labels) for _, labels in found] == [WINDOW_IMAGES, WINDOW_IMAGES, 57]
     assert np.array_equal(np.concatenate([labels for _, labels in found]), images().labels)
     for number, member in enumerate(members):
@@ -170,7 +170,7 @@ def test_outranking_table_built_while_blocks_arrive_is_that_of_one_shot(
             blocks.append((member, replace(block, bad=reasons)))
     for number in np.random.default_rng(seed).permutation(len(blocks)).tolist():
         table.commit(*blocks[number])
-        streaming.landed()
+        streaming.read_landed()
     left = everything.take(np.flatnonzero([str(i) not in bad for i in everything.image_ids]))
     fewer = left.take(np.arange(100))
     resumed = StreamingOutranking(table, members, everything, 64)
