@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ensemble.checkpoints.header import checkpoint_name, file_sha256
+from ensemble.checkpoints.header import checkpoint_name
 from ensemble.checkpoints.load import load_member
 from ensemble.config import S3_SCHEME
+from ensemble.files import sha256_of
 from ensemble.members.member import VIEW_MARK, Member
 from ensemble.members.source_settings import CheckpointSource
 from ensemble.search.fit import fit
@@ -111,7 +112,7 @@ def _member(run: FinishedRun, column: Column) -> Member | None:
 
 
 def _is_file_of(path: Path, sha256: object) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
+    return path.is_file() and sha256_of(path) == sha256
 
 
 def _best(errors: np.ndarray) -> int:

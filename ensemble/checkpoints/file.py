@@ -1,8 +1,6 @@
 """Weights on disk: one safetensors file, published whole or not at all, and read with suspicion."""
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from torch import nn
 from ensemble.checkpoints import programs
 from ensemble.checkpoints.header import FORMAT_VERSION, HEADER_KEY, parse
 from ensemble.errors import CheckpointError
+from ensemble.files import write_atomic
 from ensemble.models import registry as models
 
 Weights = dict[str, torch.Tensor]
@@ -41,7 +40,7 @@ def save_weights(weights: Weights, path: Path, metadata: Mapping[str, str]) -> N
     header = json.dumps(
         {"format_version": FORMAT_VERSION, "metadata": dict(metadata)}, sort_keys=True
     )
-    _publish(path, safetensors.torch.save(weights, {HEADER_KEY: header}))
+    write_atomic(path, safetensors.torch.save(weights, {HEADER_KEY: header}))
 
 
 def load(path: Path) -> tuple[Weights, dict[str, str]]:
@@ -95,20 +94,6 @@ def load_network(path: Path, architecture: str, num_classes: int) -> nn.Module:
     check_fit(path, weights, network.state_dict(), f"{architecture} with {num_classes} classes")
     network.load_state_dict(weights)
     return network.eval()
-
-
-def _publish(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a rename is atomic only within one file system.
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_fit(path: Path, weights: Weights, expected: Weights, what: str) -> None:

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from hashlib import file_digest
 from pathlib import Path
 
 import safetensors
@@ -16,7 +15,7 @@ HEADER_KEY = "ensemble_checkpoint"
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `checkpoint.save` was given.
+    """The metadata that `checkpoints.file.save` was given.
 
     Raises:
         CheckpointError: The file is missing, damaged, or not one of ours.
@@ -63,12 +62,6 @@ def parse(path: Path, header: Mapping[str, str]) -> dict[str, str]:
             "Use the program that wrote it, or train the member again."
         )
     return metadata
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
 
 
 def checkpoint_name(architecture: str, key: str) -> str:

@@ -1,16 +1,15 @@
-"""ensemble / checkpoints / load: say here what this file is responsible for."""
+"""A member from the header of its checkpoint, and its network, if its code is trusted and its bytes are its own."""
 
 import json
 from pathlib import Path
 
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 from torch import nn
 
 from ensemble.checkpoints import file as checkpoint
-from ensemble.checkpoints.header import file_sha256
+from ensemble.checkpoints.header import read_metadata
 from ensemble.errors import CheckpointError
+from ensemble.files import sha256_of
 from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
 from ensemble.views.settings import Views
@@ -33,9 +32,6 @@ def load_member(
         CheckpointError: The file is missing, damaged, lacks what a member needs, or would run code
             that is not trusted.
     """
-    # Here, because parsing a config must not pay for array libraries.
-    from ensemble.checkpoints.header import file_sha256, read_metadata
-
     metadata = read_metadata(checkpoint)
     check_trust(f"the checkpoint {checkpoint}", metadata.get("architecture", ""), trust_code)
     try:
@@ -44,7 +40,7 @@ def load_member(
             architecture=metadata["architecture"],
             classes=tuple(json.loads(metadata["classes"])),
             checkpoint=checkpoint,
-            weights_sha256=file_sha256(checkpoint),
+            weights_sha256=sha256_of(checkpoint),
             head=metadata["head"],
             parameters=int(metadata["parameters"]),
             preprocessing=Preprocessing.model_validate_json(metadata["preprocessing"]),
@@ -63,7 +59,7 @@ def check_trust(what: str, architecture: str, trust_code: bool) -> None:
     """Refuse what runs code of its own, unless that is trusted.
 
     Raises:
-        CheckpointError: It would run, and is not trusted.
+        CheckpointError: The architecture runs code of its own, and `trust_code` is false.
     """
     if architecture.partition("/")[0] in CODE and not trust_code:
         raise CheckpointError(
@@ -79,15 +75,15 @@ def load_network(member: Member) -> nn.Module:
         CheckpointError: The weights cannot be loaded, or are not those that the member names.
     """
     try:
-        found = file_sha256(member.checkpoint)
+        digest = sha256_of(member.checkpoint)
     except OSError as error:
         raise CheckpointError(
             f"cannot read {member.checkpoint} ({error.strerror}). Every machine must see the folder "
             "that `runs` names."
         ) from error
-    if found != member.weights_sha256:
+    if digest != member.weights_sha256:
         raise CheckpointError(
-            f"{member.checkpoint} of member {member.name!r} has sha256 {found[:16]}…, expected "
+            f"{member.checkpoint} of member {member.name!r} has sha256 {digest[:16]}…, expected "
             f"{member.weights_sha256[:16]}…. It was replaced or damaged since the run began: run again."
         )
     return checkpoint.load_network(member.checkpoint, member.architecture, len(member.classes))

@@ -16,11 +16,12 @@ from torch import nn
 
 from ensemble.checkpoints import file as checkpoint
 from ensemble.checkpoints import programs
-from ensemble.checkpoints.header import checkpoint_name, file_sha256, read_metadata
+from ensemble.checkpoints.header import checkpoint_name, read_metadata
 from ensemble.checkpoints.load import check_trust
 from ensemble.checkpoints.state_dict import put, read_state
 from ensemble.config import S3_SCHEME
 from ensemble.errors import CheckpointError, ConfigError
+from ensemble.files import sha256_of
 from ensemble.members.identity import fingerprint, library_versions
 from ensemble.members.settings import MemberConfig, Preprocessing, PreprocessingConfig
 from ensemble.members.source_settings import (
@@ -123,7 +124,7 @@ def import_member(
     }
     if file is not None:
         path = folder / checkpoint_name(
-            described.architecture, fingerprint(asked | {"file": file_sha256(file)})
+            described.architecture, fingerprint(asked | {"file": sha256_of(file)})
         )
         if path.is_file():
             return path
@@ -262,7 +263,7 @@ def _content(label_map: str | Path | None) -> str | None:
     if not isinstance(label_map, Path):
         return label_map
     # A file that is not there is reported where it is read.
-    return file_sha256(label_map) if label_map.is_file() else str(label_map)
+    return sha256_of(label_map) if label_map.is_file() else str(label_map)
 
 
 def _digest(weights: checkpoint.Weights) -> str:

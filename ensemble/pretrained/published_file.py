@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
 
-from ensemble.checkpoints.header import file_sha256
 from ensemble.errors import CheckpointError
+from ensemble.files import sha256_of
 from ensemble.members.source_settings import WeightsConfig
 
 _SHOWN_DIGITS = 16
@@ -51,7 +51,7 @@ def fetch(file: PublishedFile, weights: WeightsConfig) -> Path:
     """Find or download a file, and check its digest.
 
     Raises:
-        CheckpointError: It is not in the mirror, cannot be downloaded, or is another file.
+        CheckpointError: The file is not in the mirror, cannot be downloaded, or has another digest.
     """
     path = find(file, weights)
     if path is None and weights.mirror is not None:
@@ -69,12 +69,12 @@ def check_sha256(path: Path, expected: str) -> None:
     """Refuse a file whose digest does not begin with the expected digits.
 
     Raises:
-        CheckpointError: It is another file.
+        CheckpointError: The digest of the file does not begin with `expected`.
     """
-    found = file_sha256(path)
-    if not found.startswith(expected):
+    digest = sha256_of(path)
+    if not digest.startswith(expected):
         raise CheckpointError(
-            f"{path} is not the file that was pinned: its sha256 is {found[:_SHOWN_DIGITS]}…, expected "
+            f"{path} is not the file that was pinned: its sha256 is {digest[:_SHOWN_DIGITS]}…, expected "
             f"{expected[:_SHOWN_DIGITS]}…. Remove it and fetch it again, or correct the member's sha256."
         )
 

@@ -1,8 +1,6 @@
 """Files of members and artifacts, brought from S3 to where they can be loaded."""
 
 import hashlib
-import os
-import secrets
 import shutil
 import tempfile
 import weakref
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ensemble.config import S3_SCHEME
 from ensemble.errors import CheckpointError, TableError
+from ensemble.files import make_folder, partial_file, publish, sha256_of
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import S3Config
 
@@ -41,13 +40,13 @@ def fetch(place: str, storage: S3Config, cache: Path) -> Path:
     url, _, key = place.rpartition("/")
     try:
         store = S3Store(url, storage)
-        found = store.find(key)
-        version = _digest(f"{place}\0{found.size}\0{found.etag}".encode())[:16]
+        listed = store.find(key)
+        version = _digest(f"{place}\0{listed.size}\0{listed.etag}".encode())[:16]
         copies = sorted(cache.glob(f"{version}-*{PurePosixPath(key).suffix}"))
         for copy in copies:
-            if copy.stem == f"{version}-{_file_digest(copy)}":
+            if copy.stem == f"{version}-{sha256_of(copy)}":
                 return copy
-        return _download(store, found, cache, version)
+        return _download(store, listed, cache, version)
     except TableError as error:
         raise CheckpointError(f"{place}: cannot be fetched: {error}") from error
     except OSError as error:
@@ -73,7 +72,7 @@ class FetchedFolder:
         """Copy a file to where it lies below the prefix.
 
         Raises:
-            CheckpointError: It is not there, or its name leads out of the folder.
+            CheckpointError: The object is not there, or its name leads out of the folder.
         """
         path = self.path / file
         if not path.resolve().is_relative_to(self.path.resolve()):
@@ -86,46 +85,36 @@ class FetchedFolder:
         path.write_bytes(data)
 
 
-def _download(store: "S3Store", found: "Listed", cache: Path, version: str) -> Path:
-    """Write a copy beside its place, then rename it: nobody finds half of it."""
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = cache / f".part-{secrets.token_hex(8)}"
+def _download(store: "S3Store", listed: "Listed", cache: Path, version: str) -> Path:
+    make_folder(cache)
     content, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    try:
-        with temporary.open("wb") as file:
-            for piece in store.read_pieces(found):
-                content.update(piece)
-                md5.update(piece)
-                file.write(piece)
-        if (now := store.find(found.key)).etag != found.etag:
+    with partial_file(cache) as file:
+        for piece in store.read_pieces(listed):
+            content.update(piece)
+            md5.update(piece)
+            file.write(piece)
+        if (now := store.find(listed.key)).etag != listed.etag:
             raise CheckpointError(
-                f"{store.url}/{found.key} was replaced while it was fetched (ETag {found.etag}, now "
+                f"{store.url}/{listed.key} was replaced while it was fetched (ETag {listed.etag}, now "
                 f"{now.etag}). Run again when nobody writes it."
             )
         # Of parts, or under a key of its own, an ETag is no MD5: a second read has to agree.
-        if md5.hexdigest() != found.etag and _remote_digest(store, found) != content.hexdigest():
+        if md5.hexdigest() != listed.etag and _remote_digest(store, listed) != content.hexdigest():
             raise CheckpointError(
-                f"{store.url}/{found.key}: two reads of its {found.size:,} bytes gave different ones. "
+                f"{store.url}/{listed.key}: two reads of its {listed.size:,} bytes gave different ones. "
                 "They are damaged under way: run again, or set storage.checksums=when_supported."
             )
-        path = cache / f"{version}-{content.hexdigest()}{PurePosixPath(found.key).suffix}"
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path = cache / f"{version}-{content.hexdigest()}{PurePosixPath(listed.key).suffix}"
+        publish(file, path)
     return path
 
 
-def _remote_digest(store: "S3Store", found: "Listed") -> str:
+def _remote_digest(store: "S3Store", listed: "Listed") -> str:
     content = hashlib.sha256()
-    for piece in store.read_pieces(found):
+    for piece in store.read_pieces(listed):
         content.update(piece)
     return content.hexdigest()
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ensemble.errors import DamagedTableError, TableError
+from ensemble.files import make_folder, sync_folder
 
 _TEMPORARY = ".part-"
 _CHUNK_BYTES = 1 << 20
@@ -77,8 +78,8 @@ class Store(Protocol):
         """A whole object.
 
         Raises:
-            DamagedTableError: It is not there.
-            TableError: It cannot be read now.
+            DamagedTableError: The object is not there.
+            TableError: The object cannot be read now.
         """
 
     def read_large(self, key: str) -> memoryview:
@@ -124,7 +125,7 @@ class LocalStore:
         """Write a temporary file and sync it; a crash leaves that, never half an object."""
         temporary = self.root / f"{_TEMPORARY}{secrets.token_hex(8)}"
         try:
-            _make_folder(self.root)
+            make_folder(self.root)
             with temporary.open("wb", buffering=0) as file:
                 for chunk in _chunks(parts):
                     _write(file, chunk)
@@ -142,14 +143,14 @@ class LocalStore:
         folder, and has nothing left to do for the others.
         """
         for folder in dict.fromkeys((self.root / key).parent for key in keys):
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def replace(self, key: str, data: bytes) -> None:
         """Publish an object whether or not the name is taken."""
         path = self.root / key
         with self.stage([data]) as staged:
             try:
-                _make_folder(path.parent)
+                make_folder(path.parent)
                 os.replace(staged.path, path)
             except OSError as error:
                 raise _cannot_write(path, error) from error
@@ -216,7 +217,7 @@ class StagedFile:
         """Link it: that fails where the name is taken."""
         path = self.store.root / key
         try:
-            _make_folder(path.parent)
+            make_folder(path.parent)
             os.link(self.path, path)
         except OSError as error:
             if isinstance(error, FileExistsError) and path.is_file():
@@ -269,19 +270,3 @@ def _cannot_write(path: Path, error: OSError) -> TableError:
         f"cannot write {path}: {error.strerror}. Nothing is lost: free the disk or mend the "
         "permissions, and run again."
     )
-
-
-def _make_folder(path: Path) -> None:
-    """Make a folder and those above it; a crash of the machine undoes none whose files are kept."""
-    if not path.is_dir():
-        _make_folder(path.parent)
-        path.mkdir(exist_ok=True)
-        _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,14 +1,15 @@
 """A table as one file for other tools: a Parquet file, or NumPy arrays."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ensemble.errors import TableError
+from ensemble.files import partial_file, publish
 from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
 
@@ -21,29 +22,27 @@ def export_table(table: LogitTable, path: Path, kind: str) -> int:
 
     Args:
         table: Read a shard at a time.
-        path: The file.
+        path: The file, in a folder that is there.
         kind: A key of `FORMATS`.
 
     Returns:
-        How many rows.
+        Number of rows.
 
     Raises:
         TableError: The file cannot be written, or the table is damaged.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        rows = FORMATS[kind](table, temporary)
-        os.replace(temporary, path)
+        with partial_file(path.parent) as file:
+            rows = FORMATS[kind](table, file)
+            publish(file, path)
     except OSError as error:
         raise TableError(
             f"cannot write {path}: {error.strerror}. Expected a file in a folder that can be written."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return rows
 
 
-def _write_parquet(table: LogitTable, path: Path) -> int:
+def _write_parquet(table: LogitTable, file: BinaryIO) -> int:
     writer, rows = None, 0
     try:
         for commit in _distinct(table):
@@ -60,7 +59,7 @@ def _write_parquet(table: LogitTable, path: Path) -> int:
                     ),
                 }
             )
-            writer = writer or pq.ParquetWriter(path, batch.schema, **_PARQUET)
+            writer = writer or pq.ParquetWriter(file, batch.schema, **_PARQUET)
             writer.write_table(batch)
             rows += commit.rows
     finally:
@@ -71,7 +70,7 @@ def _write_parquet(table: LogitTable, path: Path) -> int:
     return rows
 
 
-def _write_npz(table: LogitTable, path: Path) -> int:
+def _write_npz(table: LogitTable, file: BinaryIO) -> int:
     arrays: dict[str, np.ndarray] = {}
     columns: dict[str, list[Commit]] = {}
     for commit in _distinct(table):
@@ -83,8 +82,7 @@ def _write_npz(table: LogitTable, path: Path) -> int:
         arrays[f"{name}.log_probabilities"] = table.read(key, ids)
     if not arrays:
         raise TableError(f"the table {table.root} has no rows to export. Run the job first.")
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    np.savez(file, allow_pickle=False, **arrays)
     return sum(len(ids) for name, ids in arrays.items() if name.endswith(".image_ids"))
 
 
@@ -92,7 +90,7 @@ def _distinct(table: LogitTable) -> list[Commit]:
     return [commit for commit in table.commits() if commit.rows]
 
 
-FORMATS: dict[str, Callable[[LogitTable, Path], int]] = {
+FORMATS: dict[str, Callable[[LogitTable, BinaryIO], int]] = {
     "npz": _write_npz,
     "parquet": _write_parquet,
 }

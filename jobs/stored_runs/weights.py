@@ -1,12 +1,11 @@
 """Trained weights of a run at s3://: who goes on with it elsewhere trains none of them again."""
 
-import os
-import secrets
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from ensemble.errors import CheckpointError
+from ensemble.files import write_atomic
 from ensemble.storage.store import Store
 
 FOLDER = "weights"
@@ -58,10 +57,7 @@ class KeptWeights:
                 f"the weights {self._files.url}/{key} are damaged: their sha256 is not the one in their "
                 "name. Remove that object, so that the run trains them again."
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".part-{secrets.token_hex(8)}")
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        write_atomic(path, data)
 
 
 def _key(path: Path, data: bytes) -> str:
