@@ -1,6 +1,6 @@
 """Three disjoint sets of images: to train on, to fit the ensemble on, and to report on."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,19 @@ class Splits:
     train: ImageIndex
     search: ImageIndex
     test: ImageIndex
+
+    @property
+    def predicted_ids(self) -> list[str]:
+        """Ids of the images that members predict: those to search on, then those to report on."""
+        return [*self.search.image_ids.tolist(), *self.test.image_ids.tolist()]
+
+    def without(self, image_ids: Collection[str]) -> "Splits":
+        """Leave some images out of every split."""
+
+        def kept(part: ImageIndex) -> ImageIndex:
+            return part.take(np.flatnonzero([str(i) not in image_ids for i in part.image_ids]))
+
+        return Splits(kept(self.train), kept(self.search), kept(self.test))
 
 
 def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:

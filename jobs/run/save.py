@@ -1,82 +1,65 @@
-"""jobs / run / save: say here what this file is responsible for."""
+"""Writing what a run found: the artifact, the report and its page, and their copies at s3://."""
 
 import platform
 import socket
-import time
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 
 from ensemble.artifact.write import save as save_artifact
-from ensemble.images.open import Source
+from ensemble.files import write_atomic
 from ensemble.report.build.run import Findings, build
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
-from ensemble.search.fallbacks import weights_among_selected
-from ensemble.storage.store import Store
-from jobs.progress.live import Progress
 from jobs.run.job import Job
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import RunFolder, write
 from jobs.stored_runs.publish import publish_results
 from jobs.stored_runs.revision import read_revision
 
 # Versions that can change a figure; those that cannot are told apart in the report.
 _NUMERIC = ("numpy", "scikit-learn", "torch", "torchvision")
-
-
 _OTHER = ("ray", "pyarrow")
 
 
-@dataclass(frozen=True)
-class _Clock:
-    """When the run began."""
+def save(job: Job, findings: Findings) -> document.Report:
+    """Write artifact and report into the run's folder, and publish them where that is set."""
+    with job.progress.stage("report"):
+        _save_artifact(job, findings)
+        report = _write_report(job, findings)
+    if job.store is not None:
+        with job.progress.stage("publish"):
+            publish_results(job.store, job.folder)
+        job.progress.say(f"published: {job.store.url}")
+    job.progress.say(job.counts.describe())
+    return report
 
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    started: float = field(default_factory=time.perf_counter)
+
+def _save_artifact(job: Job, findings: Findings) -> None:
+    subclassified = findings.subclassifiers if findings.is_routing else None
+    save_artifact(
+        job.folder.artifact,
+        findings.members,
+        findings.ensemble.units if subclassified is None else subclassified.units,
+        findings.splits.test.classes,
+        findings.ensemble.kind,
+        subclassified.fitted() if subclassified else None,
+        findings.fallbacks,
+        findings.calibration.temperature.value if findings.calibration else 1.0,
+    )
 
 
-def _publish(store: Store, folder: RunFolder, progress: Progress) -> None:
-    with progress.stage("publish"):
-        publish_results(store, folder)
-    progress.say(f"published: {store.url}")
-
-
-def _write_report(
-    folder: RunFolder, job: Job, findings: Findings, source: Source, clock: _Clock
-) -> document.Report:
-    settings = job.config.report
+def _write_report(job: Job, findings: Findings) -> document.Report:
+    settings, folder = job.config.report, job.folder
     report = build(
         folder.path.name,
         _identity(job.config, job.data_sha256),
         (settings.top_k, settings.resamples, settings.max_examples),
         findings,
         job.table,
-        source.decode,
-        _execution(job, clock),
+        job.source.decode,
+        _execution(job),
     )
-    write(folder.report_json, report.model_dump_json(indent=2) + "\n")
-    write(folder.report_html, render(report))
+    write_atomic(folder.report_json, report.model_dump_json(indent=2) + "\n")
+    write_atomic(folder.report_html, render(report))
     return report
-
-
-def _save_artifact(folder: RunFolder, findings: Findings) -> None:
-    found = findings.subclassifiers if findings.is_routing else None
-    units = findings.ensemble.units if found is None else found.units
-    # Weights for the loss of a member are those of the ensemble.
-    has_fallbacks = bool((units == findings.ensemble.units).all())
-    save_artifact(
-        folder.artifact,
-        findings.members,
-        units,
-        findings.splits.test.classes,
-        findings.ensemble.kind,
-        found.fitted() if found else None,
-        weights_among_selected(findings.outranking, findings.ensemble, findings.settings)
-        if has_fallbacks
-        else (),
-        findings.calibration.temperature.value if findings.calibration else 1.0,
-    )
 
 
 def _identity(config: RunConfig, data_sha256: str) -> document.Identity:
@@ -91,13 +74,13 @@ def _identity(config: RunConfig, data_sha256: str) -> document.Identity:
     )
 
 
-def _execution(job: Job, clock: _Clock) -> document.Execution:
+def _execution(job: Job) -> document.Execution:
     counts = job.counts
     return document.Execution(
-        started_at=clock.started_at,
+        started_at=job.clock.started_at,
         host=socket.gethostname(),
         hosts=job.pool.num_hosts,
-        seconds_total=time.perf_counter() - clock.started,
+        seconds_total=job.clock.seconds,
         stages=tuple(
             document.Stage(name=stage.name, seconds=stage.elapsed) for stage in job.progress.stages
         ),

@@ -1,90 +1,95 @@
-"""jobs / run / search: say here what this file is responsible for."""
+"""Searching weights in a task of its own while sub-classifiers are fine-tuned."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from cluster.search_task import start_search
 from ensemble.evaluation.outcome import evaluate
-from ensemble.evaluation.reading import StreamingOutranking
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
-from ensemble.outranking.table import OutrankingTable
 from ensemble.search.result import Ensemble
+from ensemble.search.settings import SearchConfig
 from ensemble.search.weights import best_member
-from ensemble.subclassifiers.findings import (
-    Subclassified,
-)
+from ensemble.subclassifiers.findings import Subclassified
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from jobs.run.job import Job, search_config
-from jobs.run.predict import fill_table
+from jobs.run.predict import Predictions, fill_table
 from jobs.run.subclassifiers import (
-    _choose,
-    _fine_tune,
+    choose_routing,
     find_label_clusters,
+    fine_tune,
     halve,
     measure_similarity,
 )
 
 
-def search_and_fine_tune(
-    job: Job, members: Sequence[Member], streaming: StreamingOutranking
-) -> tuple[Ensemble, OutrankingTable, Subclassified | None]:
-    """Search weights in a task of its own while sub-classifiers are fine-tuned.
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted on the search split.
 
-    Returns:
-        The ensemble, the outranking table it was found on, and the sub-classifiers if there are some.
+    Attributes:
+        settings: The search's, complete.
+        ensemble: The weights.
+        subclassifiers: What was fine-tuned and chosen; None without sub-classifiers.
     """
-    with job.progress.stage("outranking table"):
-        outranking = streaming.finish(job.splits.search)
-    search = start_search(outranking, search_config(job, members))
+
+    settings: SearchConfig
+    ensemble: Ensemble
+    subclassifiers: Subclassified | None = None
+
+
+def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
+    """Search weights while sub-classifiers are fine-tuned, then choose how images are routed."""
+    members, splits = predictions.members, predictions.splits
+    settings = search_config(job.config.search, members, job.table)
+    search = start_search(predictions.outranking, settings)
     config = job.config.subclassifiers
     if config is None:
         with job.progress.stage("search"):
-            return search.result(), outranking, None
-    base = choose_base(config, members, outranking, job.config.search.k)
-    stopping, choosing = halve(config, job.splits.search, job.config.seed)
+            return Fitted(settings, search.result())
+    base = _choose_base(config, predictions, settings)
+    stopping, choosing = halve(config, splits.search, job.config.seed)
     with job.progress.stage("label clusters"):
         similarity = measure_similarity(config, base, members, job.table, stopping)
-        found = find_label_clusters(config, similarity)
-    tuned, control = _fine_tune(job, config, base, stopping, found)
-    subs = [sub for part in tuned for sub in part.subclassifiers.values()]
-    distinct = {sub.column: sub for sub in (*subs, *([control] if control else []))}
-    fill_table(job, "predict with sub-classifiers", list(distinct.values()))
+        clusterings = find_label_clusters(config, similarity)
+    tuned = fine_tune(job, config, base, splits, stopping, clusterings)
+    fill_table(job, "predict with sub-classifiers", tuned.members, splits)
     with job.progress.stage("search"):
         ensemble = search.result()
-    units = ensemble.units if config.base is None else _alone(members, base)
+    units = ensemble.units if config.base is None else _only(members, base)
     with job.progress.stage("route"):
         tried = tuple(
-            _choose(job, config, members, units, choosing, similarity, part) for part in tuned
+            choose_routing(job, config, members, units, choosing, similarity, clustering)
+            for clustering in tuned.clusterings
         )
         outcome = evaluate(job.table, members, choosing, {"ensemble": ensemble.units})["ensemble"]
-    return (
-        ensemble,
-        outranking,
-        Subclassified(
-            member=base,
-            first="weighted ensemble" if config.base is None else base.name,
-            units=units,
-            similarity=similarity.matrix,
-            stopping=stopping if config.patience else stopping.take(np.arange(0)),
-            choosing=choosing,
-            tried=tried,
-            ensemble_errors=outcome.errors(1),
-            control=control,
-        ),
+    subclassified = Subclassified(
+        member=base,
+        first="weighted ensemble" if config.base is None else base.name,
+        units=units,
+        similarity=similarity.matrix,
+        stopping=stopping if config.patience else stopping.take(np.arange(0)),
+        choosing=choosing,
+        tried=tried,
+        ensemble_errors=outcome.errors(1),
+        control=tuned.control,
     )
+    return Fitted(settings, ensemble, subclassified)
 
 
-def choose_base(
-    config: SubclassifiersConfig, members: Sequence[Member], outranking: OutrankingTable, k: int
+def _choose_base(
+    config: SubclassifiersConfig, predictions: Predictions, settings: SearchConfig
 ) -> Member:
-    """The member that is fine-tuned: the one named, or the best on the search split."""
-    named = [member for member in members if member.name == config.base]
-    return named[0] if named else members[best_member(outranking, k)]
+    """The member that is fine-tuned: the one in the settings, or the best on the search split."""
+    for member in predictions.members:
+        if member.name == config.base:
+            return member
+    return predictions.members[best_member(predictions.outranking, settings)]
 
 
-def _alone(members: Sequence[Member], base: Member) -> np.ndarray:
-    units = np.zeros(len(members), np.int64)
-    units[[member.name for member in members].index(base.name)] = WEIGHT_UNITS
-    return units
+def _only(members: Sequence[Member], base: Member) -> np.ndarray:
+    """Weights that give one member everything."""
+    is_base = [member.name == base.name for member in members]
+    return np.where(is_base, WEIGHT_UNITS, 0).astype(np.int64)

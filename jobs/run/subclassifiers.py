@@ -1,4 +1,4 @@
-"""jobs / run / subclassifiers: say here what this file is responsible for."""
+"""Sub-classifiers: label clusters, fine-tuning one network for each, and choosing how images are routed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ import numpy as np
 
 from ensemble.checkpoints.load import load_member
 from ensemble.images.index import ImageIndex
+from ensemble.images.split import Splits
 from ensemble.members.member import Member
 from ensemble.search.crossfit import stratified_folds
 from ensemble.subclassifiers.answers import gather_evidence
@@ -21,12 +22,19 @@ from ensemble.subclassifiers.similarity import LabelSimilarity, of_confusion, of
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.task import Stopping, TrainTask
 from jobs.run.job import Job
-from jobs.run.train import check_classes, train_tasks
+from jobs.run.train import train_tasks
 
 
 @dataclass(frozen=True)
-class _FineTuned:
-    """Sub-classifiers before anything was chosen."""
+class FineTuned:
+    """Sub-classifiers of one number of label clusters, before anything was chosen.
+
+    Attributes:
+        num_clusters: S as the settings have it.
+        clusters: Label clusters.
+        subclassifiers: By the label cluster's index; none where fine-tuning failed.
+        failures: Why it did, by the same index.
+    """
 
     num_clusters: int
     clusters: LabelClusters
@@ -34,20 +42,29 @@ class _FineTuned:
     failures: dict[int, str]
 
 
-def check_imported(job: Job) -> None:
-    """Refuse, before anything is trained, what was brought along and does not fit.
+@dataclass(frozen=True)
+class Tuned:
+    """Everything that was fine-tuned.
 
-    Raises:
-        ConfigError: A member has other classes, or the base that is named no label embeddings.
+    Attributes:
+        clusterings: One for each number of label clusters.
+        control: The base after as much training on all classes; None if the settings want none.
     """
-    config = job.config.subclassifiers
-    for name, path in job.imported.items():
-        member = load_member(
-            name, path, job.config.views, job.data_sha256, trust_code=job.trust_code
-        )
-        check_classes(member, len(job.splits.test.classes))
-        if config and config.base == name and config.similarity != "confusion":
-            label_embeddings(member)
+
+    clusterings: tuple[FineTuned, ...]
+    control: Member | None
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Every network once: equal label clusters share theirs."""
+        networks = [
+            network
+            for clustering in self.clusterings
+            for network in clustering.subclassifiers.values()
+        ]
+        if self.control is not None:
+            networks.append(self.control)
+        return tuple({network.column: network for network in networks}.values())
 
 
 def halve(
@@ -56,7 +73,7 @@ def halve(
     """The search images that fine-tuning stops on, and those that everything else is chosen on.
 
     Two halves by class: an epoch picked for its answers to an image looks better on it than it is, so
-    that image cannot say whether the sub-classifier should be asked. Cross-fitting would fine-tune
+    that image cannot say whether routing to the sub-classifier helps. Cross-fitting would fine-tune
     every sub-classifier once for each fold. Where nothing is stopped, all images serve both.
     """
     if config.patience is None:
@@ -87,30 +104,33 @@ def measure_similarity(
 def find_label_clusters(
     config: SubclassifiersConfig, similarity: LabelSimilarity
 ) -> dict[LabelClusters, int]:
-    """Distinct label clusters, each with the first number of them that was asked for."""
-    found: dict[LabelClusters, int] = {}
+    """Find distinct label clusters, each with the first number of them in the settings."""
+    clusterings: dict[LabelClusters, int] = {}
     for num_clusters in config.num_clusters:
-        found.setdefault(label_clusters(similarity.matrix, num_clusters, config), num_clusters)
-    return found
+        clusters = label_clusters(similarity.matrix, num_clusters, config)
+        clusterings.setdefault(clusters, num_clusters)
+    return clusterings
 
 
-def _fine_tune(
+def fine_tune(
     job: Job,
     config: SubclassifiersConfig,
     base: Member,
+    splits: Splits,
     stopping: ImageIndex,
-    found: dict[LabelClusters, int],
-) -> tuple[list[_FineTuned], Member | None]:
-    """Sub-classifiers for all label clusters, and the base trained on where that is asked for.
+    clusterings: dict[LabelClusters, int],
+) -> Tuned:
+    """Fine-tune a sub-classifier for each distinct label cluster, and the control if wanted.
 
-    Equal label clusters share theirs. The largest come first.
+    Equal label clusters share theirs. The largest come first. One that fails does not stop the
+    others.
     """
     recipe = job.config.recipes[config.recipe] if config.recipe else PAPER_FINE_TUNING
 
     def task(classes: tuple[int, ...]) -> TrainTask:
         return TrainTask.of_subclassifier(
             base,
-            job.splits.train,
+            splits.train,
             classes,
             recipe,
             job.seed_of("sub-classifier", *classes),
@@ -118,12 +138,12 @@ def _fine_tune(
             Stopping(stopping, config.patience) if config.patience else None,
         )
 
-    tasks = {classes: task(classes) for clusters in found for classes in clusters}
-    everyone = tuple(range(len(base.classes)))
+    tasks = {classes: task(classes) for clusters in clusterings for classes in clusters}
+    all_classes = tuple(range(len(base.classes)))
     if config.control:
-        tasks[everyone] = replace(task(everyone), name=f"{base.name}/all")
+        tasks[all_classes] = replace(task(all_classes), name=f"{base.name}/all")
     ordered = sorted(tasks.values(), key=lambda t: (-len(t.images), t.key))
-    failures = train_tasks(job, "fine-tune", ordered, may_fail=True)
+    failures = train_tasks(job, "fine-tune", splits, ordered, may_fail=True)
 
     def load(t: TrainTask) -> Member:
         member = load_member(
@@ -131,32 +151,35 @@ def _fine_tune(
         )
         return replace(member, precision=base.precision)
 
-    members = {classes: load(t) for classes, t in tasks.items() if t.name not in failures}
-    tuned = [
-        _FineTuned(
-            num_clusters,
-            clusters,
-            {n: members[classes] for n, classes in enumerate(clusters) if classes in members},
-            {
-                n: failures[tasks[classes].name]
-                for n, classes in enumerate(clusters)
-                if classes not in members
-            },
-        )
-        for clusters, num_clusters in found.items()
-    ]
-    return tuned, members.get(everyone) if config.control else None
+    networks = {classes: load(t) for classes, t in tasks.items() if t.name not in failures}
+    return Tuned(
+        tuple(
+            FineTuned(
+                num_clusters,
+                clusters,
+                {n: networks[classes] for n, classes in enumerate(clusters) if classes in networks},
+                {
+                    n: failures[tasks[classes].name]
+                    for n, classes in enumerate(clusters)
+                    if classes not in networks
+                },
+            )
+            for clusters, num_clusters in clusterings.items()
+        ),
+        networks.get(all_classes) if config.control else None,
+    )
 
 
-def _choose(
+def choose_routing(
     job: Job,
     config: SubclassifiersConfig,
     members: Sequence[Member],
     units: np.ndarray,
     choosing: ImageIndex,
     similarity: LabelSimilarity,
-    tuned: _FineTuned,
+    tuned: FineTuned,
 ) -> Clustered:
+    """Fit the paper's gate and every other one on search images, for one number of label clusters."""
     evidence = gather_evidence(
         job.table, members, choosing, units, tuned.clusters, tuned.subclassifiers
     )

@@ -1,4 +1,4 @@
-"""jobs / run / train: say here what this file is responsible for."""
+"""The pool: weights brought from elsewhere, and networks trained side by side where none are kept."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,6 +7,7 @@ from pathlib import Path
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError, ConfigError, MemberFailedError
 from ensemble.images.shard import ShardSpec, plan_shards
+from ensemble.images.split import Splits
 from ensemble.members.member import Member, in_precision, split_views
 from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import RecipeSource
@@ -15,7 +16,6 @@ from ensemble.views.policies import weigh_views
 from jobs.pools import fetched
 from jobs.progress.live import Progress
 from jobs.run.job import Job, cache_of
-from jobs.run.predict import _predicted_images
 from jobs.settings import RunConfig
 
 
@@ -25,15 +25,15 @@ def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -
     Raises:
         ConfigError: The weights of a member cannot be had, or do not fit.
     """
-    given = [m for m in config.members if not isinstance(m.source, RecipeSource)]
-    if not given:
+    published = [m for m in config.members if not isinstance(m.source, RecipeSource)]
+    if not published:
         return {}
     # Here, because a run that trains all its members need not pay for torch in the driver.
     from ensemble.pretrained.import_member import import_member
 
     cache, paths = cache_of(config), {}
-    with progress.stage("load weights", len(given), "members") as stage:
-        for member in given:
+    with progress.stage("load weights", len(published), "members") as stage:
+        for member in published:
             try:
                 paths[member.name] = import_member(
                     fetched(member, config.storage, cache), classes, config.weights, cache
@@ -47,8 +47,8 @@ def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -
     return paths
 
 
-def train_pool(job: Job) -> tuple[Member, ...]:
-    """Train the members whose weights are not there yet, side by side; load what each one says.
+def load_or_train(job: Job) -> tuple[Member, ...]:
+    """Train the members whose weights are not there yet, side by side, and load all of them.
 
     Where views are kept, a member of the config is one member for each of them.
     """
@@ -57,7 +57,7 @@ def train_pool(job: Job) -> tuple[Member, ...]:
         for member in job.config.members
         if isinstance(member.source, RecipeSource)
     }
-    train_tasks(job, "train", list(tasks.values()))
+    train_tasks(job, "train", job.splits, list(tasks.values()))
     members: list[Member] = []
     for config in job.config.members:
         is_trained = config.name in tasks
@@ -90,23 +90,30 @@ def _task(job: Job, member: MemberConfig) -> TrainTask:
 
 
 def train_tasks(
-    job: Job, stage_name: str, tasks: Sequence[TrainTask], may_fail: bool = False
+    job: Job, stage_name: str, splits: Splits, tasks: Sequence[TrainTask], may_fail: bool = False
 ) -> dict[str, str]:
-    """Train what has no weights yet, side by side, in the order given.
+    """Train what has no weights yet, side by side, in the order of the tasks.
+
+    Args:
+        job: The run.
+        stage_name: Name of the stage that a person watches.
+        splits: The images that shards are cut from.
+        tasks: What is to be trained.
+        may_fail: Go on with the others where one fails.
 
     Returns:
         Why tasks failed, by name; always empty unless they may fail.
 
     Raises:
-        MemberFailedError: A task failed for good, and may not.
+        MemberFailedError: A task failed for good, and `may_fail` is false.
     """
-    by_key = {task.key: task for task in tasks}
-    if job.weights:
-        job.weights.bring(task.checkpoint for task in by_key.values())
+    by_key, weights = {task.key: task for task in tasks}, job.weights
+    if weights:
+        weights.bring(task.checkpoint for task in by_key.values())
     todo = [task for task in by_key.values() if not task.checkpoint.exists()]
     for task in tasks:
         job.progress.member(task.name, "queued" if task in todo else "weights cached")
-    shards = _shards_of(job, todo)
+    shards = _shards_of(job, splits, todo)
     failures: dict[str, str] = {}
 
     def start(name: str) -> None:
@@ -117,8 +124,8 @@ def train_tasks(
         while left:
             try:
                 for task in job.pool.train(left, shards, start):
-                    if job.weights:
-                        job.weights.keep(task.checkpoint)
+                    if weights:
+                        weights.keep(task.checkpoint)
                     job.progress.member(task.name, "trained")
                     stage.advance()
             except MemberFailedError as error:
@@ -134,27 +141,27 @@ def train_tasks(
     return failures
 
 
-def _shards_of(job: Job, tasks: Sequence[TrainTask]) -> list[ShardSpec]:
+def _shards_of(job: Job, splits: Splits, tasks: Sequence[TrainTask]) -> list[ShardSpec]:
     """Shards with the images that tasks train on or are stopped by, cut as for other stages.
 
     So that no image is decoded twice: a shard is known by its ids.
     """
-    shown = {str(image_id) for task in tasks for image_id in task.images.image_ids}
+    needed = {str(image_id) for task in tasks for image_id in task.images.image_ids}
     for stopping in (task.stopping for task in tasks if task.stopping):
-        shown |= {str(image_id) for image_id in stopping.images.image_ids}
+        needed |= {str(image_id) for image_id in stopping.images.image_ids}
     size = job.config.cluster.shard_images
     shards = (
-        *plan_shards(job.splits.train.image_ids.tolist(), size),
-        *plan_shards(_predicted_images(job), size),
+        *plan_shards(splits.train.image_ids.tolist(), size),
+        *plan_shards(splits.predicted_ids, size),
     )
-    return [spec for spec in shards if not shown.isdisjoint(spec.image_ids)]
+    return [spec for spec in shards if not needed.isdisjoint(spec.image_ids)]
 
 
 def check_classes(member: Member, num_classes: int) -> None:
     """Refuse a member of other classes than the images'.
 
     Raises:
-        ConfigError: It is.
+        ConfigError: The number of classes differs.
     """
     if member.classes != tuple(range(num_classes)):
         raise ConfigError(

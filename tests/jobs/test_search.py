@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from ensemble.search.settings import SearchConfig
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.settings import CenterView
-from jobs.run.job import Job, search_config
+from jobs.run.job import search_config
 from jobs.search import search
 from jobs.settings import RunConfig
 from jobs.stored_runs.finished import open_finished_run
@@ -184,10 +183,8 @@ def _search_of(folder: Path, **settings: object) -> SearchConfig:
     """What a run's own search is given, with these settings."""
     run = open_finished_run(folder)
     search = SearchConfig.model_validate(settings)
-    config = run.config.model_copy(update={"search": search})
-    nothing = cast(Any, None)  # neither hosts nor progress are asked for
-    job = Job(config, run.splits, run.data_sha256, run.table, nothing, nothing)
-    return search_config(job, [_member(name, number) for number, name in enumerate(NAMES)])
+    members = [_member(name, number) for number, name in enumerate(NAMES)]
+    return search_config(search, members, run.table)
 
 
 def test_a_run_charges_what_it_measured_for_a_cost_bound_only(

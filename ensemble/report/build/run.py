@@ -20,6 +20,7 @@ from ensemble.report.documents import weights as weights_document
 from ensemble.report.documents.subclassifiers import Subclassifiers
 from ensemble.search.comparison import warnings
 from ensemble.search.explain import explain
+from ensemble.search.fallbacks import WithoutMember
 from ensemble.search.frontier import FrontierPoint
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
@@ -61,6 +62,8 @@ class Findings:
         settings: Of the search.
         cost_unit: What members were charged in; None where they were not.
         frontier: Error against cost, where they were; outcomes are at `frontier_key` in `test`.
+        fallbacks: Weights for the loss of a member, over others that have a weight; none where the
+            base of sub-classifiers answers with other weights than the ensemble's.
     """
 
     splits: Splits
@@ -78,11 +81,12 @@ class Findings:
     settings: SearchConfig = field(default_factory=SearchConfig)
     cost_unit: str | None = None
     frontier: tuple[FrontierPoint, ...] = ()
+    fallbacks: tuple[WithoutMember, ...] = ()
 
     @property
     def best(self) -> Member:
-        """The best single member where the search was fitted: the first that its order takes."""
-        return self.members[best_member(self.outranking, self.ensemble.k)]
+        """The best single member on the search split, by what the search lowers."""
+        return self.members[best_member(self.outranking, self.settings)]
 
     @property
     def is_routing(self) -> bool:

@@ -1,0 +1,138 @@
+"""Opening a job: list the images, check the settings against them, take the table, start Ray."""
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+
+from rich.console import Console
+
+from cluster.pool.pool import open_pool
+from cluster.prometheus import RunMetrics
+from ensemble.checkpoints.load import load_member
+from ensemble.errors import ConfigError
+from ensemble.images.open import open_source
+from ensemble.images.split import Splits, split
+from ensemble.members.settings import MemberConfig
+from ensemble.members.source_settings import ImportedSource, RecipeSource
+from ensemble.subclassifiers.embeddings import label_embeddings
+from ensemble.subclassifiers.label_clusters import check_num_clusters
+from ensemble.views.policies import weigh_views
+from jobs.plan.estimate import cost_cache, draft
+from jobs.plan.text import plan_line
+from jobs.progress.live import Progress
+from jobs.run.job import Clock, Job, RunOptions
+from jobs.run.train import check_classes, import_pool
+from jobs.settings import RunConfig
+from jobs.stored_runs.layout import RunFolder
+from jobs.stored_runs.publish import publish_config, published
+from jobs.stored_runs.tables import describe_memory, describe_table, writable_table
+
+
+@contextmanager
+def open_job(
+    config: RunConfig, folder: RunFolder, console: Console, options: RunOptions
+) -> Iterator[Job]:
+    """Open everything that a run needs, and close it whatever happens.
+
+    Raises:
+        ProjectError: The settings do not fit the images, the table is taken, or Ray does not start.
+    """
+    clock = Clock()
+    with ExitStack() as stack:
+        names = [member.name for member in config.members]
+        progress = stack.enter_context(Progress(console, folder.path.name, names, options.json_log))
+        with progress.stage("list images"):
+            source = open_source(config.image_source)
+            index = source.index()
+            splits = split(index, config.images.split, config.seed)
+            _check(config, splits)
+            table = stack.enter_context(writable_table(config, folder))
+            store = published(config, folder)
+            if store is not None:
+                publish_config(store, config)
+            progress.keep(folder.progress_json)
+            size = len(splits.search) + len(splits.test), len(splits.test.classes)
+            disk = describe_table(config, table.root, *size)
+            progress.say(f"{disk}; {describe_memory(config)}")
+        imported = import_pool(config, index.classes, progress)
+        with progress.stage("start Ray"):
+            costs = cost_cache(config)
+            pool = stack.enter_context(open_pool(config.cluster, config.image_source, costs))
+            plan, _, unknown = draft(config, pool.devices, *size)
+            progress.say(plan_line(plan, not unknown))
+            _check_cost(config, {device.kind for device in pool.devices})
+        metrics = RunMetrics(folder.path.name)
+        stack.enter_context(progress.measured(metrics, lambda: pool.retries_by_name))
+        job = Job(
+            config=config,
+            folder=folder,
+            options=options,
+            source=source,
+            data_sha256=index.sha256,
+            splits=splits,
+            table=table,
+            imported=imported,
+            pool=pool,
+            progress=progress,
+            store=store,
+            clock=clock,
+        )
+        _check_imported(job)
+        yield job
+
+
+def _check(config: RunConfig, splits: Splits) -> None:
+    """Refuse, before anything is computed, what cannot work on these images."""
+    num_classes = len(splits.test.classes)
+    for key, k in (("search.k", config.search.k), ("report.top_k", config.report.top_k)):
+        if k >= num_classes:
+            raise ConfigError(
+                f"{key} is {k}, and there are {num_classes} classes: nothing could be an error. "
+                f"Set {key} to {num_classes - 1} or less."
+            )
+    if config.subclassifiers:
+        check_num_clusters(max(config.subclassifiers.num_clusters), num_classes)
+    for member in config.members:
+        if size := _input_size(config, member):
+            weigh_views(member.views or config.views, size)
+        if isinstance(member.source, ImportedSource):
+            raise ConfigError(
+                f"the predictions of {member.name!r} were imported: there is no network to run. "
+                "`ensemble search` works on them as they are."
+            )
+
+
+def _check_cost(config: RunConfig, kinds: Collection[str]) -> None:
+    """Refuse a bound on GPU memory where there is no GPU to measure it on."""
+    search = config.search
+    if search.max_cost is None or search.costs or search.cost != "gpu_bytes":
+        return
+    if set(kinds) == {"cpu"}:
+        raise ConfigError(
+            f"search.max_cost is {search.max_cost:g} gpu_bytes, and the members run on CPUs: there is "
+            "nothing to measure. Set search.cost to seconds, flops or parameters, or give "
+            "search.costs."
+        )
+
+
+def _check_imported(job: Job) -> None:
+    """Refuse, before anything is trained, imported weights that do not fit.
+
+    Raises:
+        ConfigError: A member has other classes, or the base named in the settings has no label
+            embeddings.
+    """
+    config = job.config.subclassifiers
+    for name, path in job.imported.items():
+        member = load_member(
+            name, path, job.config.views, job.data_sha256, trust_code=job.trust_code
+        )
+        check_classes(member, len(job.splits.test.classes))
+        if config and config.base == name and config.similarity != "confusion":
+            label_embeddings(member)
+
+
+def _input_size(config: RunConfig, member: MemberConfig) -> int | None:
+    """Side of a member's input in pixels, where its recipe says it before any file is opened."""
+    if not isinstance(member.source, RecipeSource):
+        return None
+    return config.recipes[member.source.recipe].input_size
