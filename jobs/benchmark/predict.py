@@ -27,6 +27,7 @@ from cluster.pool.pool import Pool, open_pool
 from cluster.settings import ClusterConfig
 from ensemble.checkpoints.load import load_member
 from ensemble.config import Config, check
+from ensemble.files import write_atomic
 from ensemble.images.open import decode_shard, open_source
 from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import ImageShard, ShardSpec, plan_shards
@@ -36,7 +37,6 @@ from ensemble.members.settings import Preprocessing
 from ensemble.members.source_settings import Architecture
 from ensemble.views.settings import CenterView
 from jobs.search_settings import read_settings
-from jobs.stored_runs.layout import write
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +102,7 @@ def benchmark_predict(words: Sequence[str], console: Console) -> dict[str, Any]:
         },
     }
     console.print(Text(_describe(found, config.members, bar)), soft_wrap=True)
-    write(config.out, json.dumps(document, indent=2) + "\n")
+    write_atomic(config.out, json.dumps(document, indent=2) + "\n")
     console.print(f"figures: {config.out}", soft_wrap=True, highlight=False)
     return document
 

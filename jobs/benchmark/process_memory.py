@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.outranking.builder import OutrankingBuilder
-from ensemble.outranking.synthetic import SyntheticPool
+from jobs.benchmark.synthetic_pool import SyntheticPool
 
 WINDOW_IMAGES = 2048
 

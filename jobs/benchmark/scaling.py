@@ -16,6 +16,7 @@ from rich.table import Table
 
 from cluster.ray_data_baseline import require_ray_data
 from ensemble.config import Config, check
+from ensemble.files import write_atomic
 from jobs.benchmark.ray_data import compare
 from jobs.benchmark.synthetic_members import (
     COSTS_MS,
@@ -24,7 +25,6 @@ from jobs.benchmark.synthetic_members import (
     with_real_processes,
 )
 from jobs.search_settings import read_settings
-from jobs.stored_runs.layout import write
 
 # The bars: hosts are busy nine tenths of the time, plans are right within 15 %, Ray Data takes four
 # times the CPU.
@@ -95,7 +95,7 @@ def benchmark_scaling(words: Sequence[str], console: Console) -> dict[str, Any]:
         "real_by_wall": by_wall,
         "rival": rival,
     }
-    write(config.out, json.dumps(document, indent=2) + "\n")
+    write_atomic(config.out, json.dumps(document, indent=2) + "\n")
     return document
 
 

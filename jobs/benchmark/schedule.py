@@ -18,18 +18,19 @@ from cluster.search_task import start_search
 from cluster.settings import ClusterConfig
 from ensemble.checkpoints.load import load_member
 from ensemble.config import Config, check
+from ensemble.files import write_atomic
 from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig, SplitConfig
 from ensemble.images.shard import plan_shards
 from ensemble.images.split import split
 from ensemble.inference.costs import CostCache
 from ensemble.outranking.builder import OutrankingBuilder
-from ensemble.outranking.synthetic import SyntheticPool
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.settings import SearchConfig
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
 from ensemble.views.settings import CenterView
+from jobs.benchmark.synthetic_pool import SyntheticPool
 from jobs.search_settings import read_settings
 
 
@@ -99,7 +100,7 @@ def benchmark_schedule(words: Sequence[str], console: Console) -> None:
         "ratio": median(a.everything / t.everything for a, t in zip(apart, together, strict=True)),
         "search_waits": any(walls.search_waits for walls in together),
     }
-    config.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_atomic(config.out, json.dumps(figures, indent=2) + "\n")
     console.print(
         f"{config.num_clusters} fine-tunes and a search on {config.hosts} hosts, medians of "
         f"{config.repeats}: {median(t.everything for t in together):.1f} s side by side (the search was "

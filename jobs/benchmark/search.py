@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ensemble.config import check
+from ensemble.files import write_atomic
 from ensemble.statistics import MeanSd
 from jobs.benchmark import search_quality as real
 from jobs.benchmark import search_speed as speed
 from jobs.benchmark.search_settings import SearchBenchmarkConfig
 from jobs.search_settings import read_settings
-from jobs.stored_runs.layout import write
 
 
 def benchmark_search(words: Sequence[str], console: Console) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def benchmark_search(words: Sequence[str], console: Console) -> dict[str, Any]:
         }
         for name, found in results.items():
             console.print(_real_table(name, table.num_images, config, found))
-    write(config.out, json.dumps(document, indent=2) + "\n")
+    write_atomic(config.out, json.dumps(document, indent=2) + "\n")
     console.print(f"figures: {config.out}", soft_wrap=True, highlight=False)
     return document
 

@@ -14,7 +14,6 @@ from jaxtyping import Float32, Int
 from ensemble.evaluation import metrics
 from ensemble.outranking.builder import OutrankingBuilder
 from ensemble.outranking.fixed_point import GRID_STEPS, WEIGHT_UNITS
-from ensemble.outranking.synthetic import SyntheticPool
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import fit
 from ensemble.search.settings import SearchConfig
@@ -23,6 +22,7 @@ from ensemble.search.weights import anchor_units, best_first
 from jobs.benchmark import search_baselines as rivals
 from jobs.benchmark.process_memory import measure_build
 from jobs.benchmark.search_settings import SearchBenchmarkConfig
+from jobs.benchmark.synthetic_pool import SyntheticPool
 
 GRID_WEIGHTS = GRID_STEPS + 1
 ROUNDS = 50
@@ -93,7 +93,7 @@ class _Brute:
     """One weight of the sweep by torch.topk, on the first images."""
 
     def __init__(self, config: SearchBenchmarkConfig, pool: Pool, table: OutrankingTable) -> None:
-        anchor, second = best_first(table, config.k)[:2].tolist()
+        anchor, second = best_first(table, SearchConfig(k=config.k))[:2].tolist()
         part = slice(0, config.topk_images)
         self._so_far = np.exp(pool.columns[anchor][part])
         self._member = np.exp(pool.columns[second][part])
@@ -121,7 +121,7 @@ def _measure_searches(config: SearchBenchmarkConfig, table: OutrankingTable, tim
     apart.
     """
     k, settings = config.k, SearchConfig(kind="paper", k=config.k)
-    anchor, second, *_ = best_first(table, k).tolist()
+    anchor, second, *_ = best_first(table, settings).tolist()
     units = anchor_units(table, anchor)
     scores = table.scores(units)
     sweep = partial(table.sweep, units, second, k, scores)
@@ -144,7 +144,7 @@ def _paper_sweeps(boxed: OutrankingTable, anchor: int, k: int) -> None:
     """Do the sweeps of the paper's search and nothing else, with the scores kept up to date."""
     units = anchor_units(boxed, anchor)
     scores = boxed.scores(units)
-    for member in best_first(boxed, k)[1:].tolist():
+    for member in best_first(boxed, SearchConfig(k=k))[1:].tolist():
         step = int(boxed.sweep(units, member, k, scores).argmin()) * (WEIGHT_UNITS // GRID_STEPS)
         units[member] = step
         scores += boxed.differences[member] * float(step)

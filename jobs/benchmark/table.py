@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ensemble.config import Config, check
+from ensemble.files import write_atomic
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import LocalStore, Store
@@ -32,7 +33,6 @@ from ensemble.table.imported import ForeignMember
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.shard_file import piece_digests
 from jobs.search_settings import read_settings
-from jobs.stored_runs.layout import write
 
 _SAVED, _PUBLISHED = "np.save, synced", "np.save, synced, renamed, folder synced"
 _LOADED, _CHECKED = "np.load, shard by shard", "np.load and sha256"
@@ -131,7 +131,7 @@ def benchmark_table(words: Sequence[str], console: Console) -> dict[str, Any]:
         ),
         soft_wrap=True,
     )
-    write(config.out, json.dumps(document, indent=2) + "\n")
+    write_atomic(config.out, json.dumps(document, indent=2) + "\n")
     return document
 
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ensemble.config import Config, check
+from ensemble.files import write_atomic
 from jobs.search_settings import read_settings
-from jobs.stored_runs.layout import write
 
 # What dense must gain over the crops at its positions.
 SPEED_BAR = 5.0
@@ -69,7 +69,7 @@ def benchmark_views(words: Sequence[str], console: Console) -> dict[str, Any]:
         "is_met": all(found["speedup_over_crops"] >= SPEED_BAR for found in networks.values()),
     }
     console.print(_table(config, networks))
-    write(config.out, json.dumps(document, indent=2) + "\n")
+    write_atomic(config.out, json.dumps(document, indent=2) + "\n")
     console.print(f"figures: {config.out}", soft_wrap=True, highlight=False)
     return document
 

@@ -1,4 +1,4 @@
-"""Predictions of a made-up pool, to time searches and to test them at sizes nobody wants to infer.
+"""Predictions of a synthetic pool, to time searches at sizes that would take long to predict.
 
 Classes have prototypes in a feature space, near to each other within a superclass. An image is the
 prototype of its label, for some images mixed with another class, moved by noise: a common part with

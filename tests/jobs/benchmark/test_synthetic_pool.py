@@ -1,9 +1,9 @@
 import numpy as np
 
-from ensemble.outranking.synthetic import SyntheticPool
+from jobs.benchmark.synthetic_pool import SyntheticPool
 
 
-def test_made_up_predictions_are_float32_log_probabilities_by_seed():
+def test_synthetic_predictions_are_float32_log_probabilities_by_seed() -> None:
     pool = SyntheticPool(num_members=3, num_classes=20)
     labels = pool.labels(50)
     columns = list(pool.columns(labels))
