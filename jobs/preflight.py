@@ -13,7 +13,7 @@ from rich.console import Console
 from ensemble.config import Config, check
 from ensemble.errors import ConfigError, DataError
 from ensemble.evaluation.preflight import ALPHA, Verdict, judge, probe
-from ensemble.images.settings import SourceConfig, reached_by
+from ensemble.images.settings import SourceConfig, with_storage
 from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import RecipeSource, WeightsConfig
 from ensemble.storage.settings import S3Config
@@ -64,7 +64,7 @@ def preflight(
         CheckpointError: The weights of a member cannot be had.
     """
     config = check(PreflightConfig, read_settings(words), "the command")
-    members, source = load_pool(pool), reached_by(_read_images(images), config.storage)
+    members, source = load_pool(pool), with_storage(_read_images(images), config.storage)
     verdicts = []
     for verdict in _examine(members, source, config):
         verdicts.append(verdict)

@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from cluster.settings import ClusterConfig
 from ensemble.config import Config, check, load
 from ensemble.errors import UnknownNameError
-from ensemble.images.settings import SourceConfig, SplitConfig, reached_by
+from ensemble.images.settings import SourceConfig, SplitConfig, with_storage
 from ensemble.members.identity import fingerprint
 from ensemble.members.member import VIEW_MARK
 from ensemble.members.settings import MemberConfig, Precision
@@ -135,7 +135,7 @@ class RunConfig(Config):
     @property
     def image_source(self) -> SourceConfig:
         """Where images come from, and how that is reached."""
-        return reached_by(self.images.source, self.storage)
+        return with_storage(self.images.source, self.storage)
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -19,11 +19,12 @@ class FolderConfig(Config):
 
     kind: Literal["folder"] = "folder"
     path: Place
-    """The folder, or s3://bucket/prefix."""
+    """Path of the folder, or s3://bucket/prefix."""
     storage: S3Config | None = None
-    """How a prefix of S3 is reached, where it is not as the run's `storage` says; changes no result."""
+    """How a prefix of S3 is reached; the run's `storage` if not set. Changes no result."""
     max_pixels: PositiveInt = 50_000_000
-    """An image whose header says more is not decoded: a forged 99 KB file can ask for 12 GB."""
+    """Largest number of pixels that is decoded; an image whose header says more counts as bad, because a forged
+    file of 99 KB can ask for 12 GB of memory."""
 
 
 class ParquetConfig(Config):
@@ -31,37 +32,37 @@ class ParquetConfig(Config):
 
     kind: Literal["parquet"] = "parquet"
     path: AbsolutePath | tuple[AbsolutePath, ...]
-    """A file, a folder of .parquet files, or a list of them."""
+    """Path of a .parquet file, of a folder of them, or a list of such paths."""
     image: str = "image"
-    """Column with the encoded bytes; a dot reaches into a struct, as image.bytes."""
+    """Column with the encoded bytes of the image; a dot names a field of a struct, as in image.bytes."""
     label: str = "label"
-    """Column with the class index."""
+    """Column with the class index of the image, counted from 0."""
     id: str | None = None
-    """Column with a unique name; the file's name and the row if not set."""
+    """Column with a unique id of the image; the name of the file and the number of the row if not set."""
     classes: AbsolutePath | None = None
-    """Class names: a line each, or a JSON list; the indices up to the largest label if not set."""
+    """File of class names, one on each line or a JSON list; classes are named by their index if not set."""
     max_pixels: PositiveInt = 50_000_000
-    """An image whose header says more is not decoded."""
+    """Largest number of pixels that is decoded; an image whose header says more counts as bad."""
 
 
 class CifarConfig(Config):
-    """CIFAR-10 or CIFAR-100 in the files that torchvision downloads: ids are train/000000 and test/000000."""
+    """CIFAR-10 or CIFAR-100 in the files that torchvision downloads; ids are train/000000 and test/000000 onwards."""
 
     kind: Literal["cifar10", "cifar100"]
     path: AbsolutePath
-    """torchvision's root: the folder that has cifar-10-batches-py or cifar-100-python in it."""
+    """Folder that holds cifar-10-batches-py or cifar-100-python, which torchvision calls root."""
     download: bool = False
-    """Fetch the files from their author's site if they are not there, as torchvision does; changes no result."""
+    """Download the files from their author's site where they are missing, as torchvision does. Changes no result."""
 
 
 class ListedConfig(Config):
-    """A list of image ids and labels without images, as `ensemble table import` writes it."""
+    """A list of image ids and labels without the images, as `ensemble table import` writes it."""
 
     kind: Literal["listed"] = "listed"
     path: Place
-    """The JSON file, or s3://bucket/key."""
+    """Path of the JSON file, or s3://bucket/key."""
     storage: S3Config | None = None
-    """How a key of S3 is reached, where it is not as the run's `storage` says; changes no result."""
+    """How a key of S3 is reached; the run's `storage` if not set. Changes no result."""
 
 
 SourceConfig = Annotated[
@@ -70,8 +71,8 @@ SourceConfig = Annotated[
 ]
 
 
-def reached_by(source: SourceConfig, storage: S3Config) -> SourceConfig:
-    """A source that says how it is reached: as it says itself, or else so."""
+def with_storage(source: SourceConfig, storage: S3Config) -> SourceConfig:
+    """Return a source of images with the way to reach it; its own `storage`, where it is set, stays."""
     if isinstance(source, FolderConfig | ListedConfig) and source.storage is None:
         return source.model_copy(update={"storage": storage})
     return source
@@ -81,13 +82,13 @@ class SplitConfig(Config):
     """How many images each split gets, stratified by class; what is left over is not used."""
 
     train: NonNegativeInt = 300
-    """Images that members and sub-classifiers are trained on; 0 where nothing is trained."""
+    """Number of images that members and sub-classifiers are trained on; 0 where nothing is trained."""
     search: PositiveInt = 600
-    """Images that weights, label clusters and thresholds are chosen on."""
+    """Number of images that weights, label clusters and thresholds are chosen on."""
     test: PositiveInt | None = None
-    """Images that figures are reported on, and nothing is fitted on; all that are left if not set."""
+    """Number of images that results are reported on and nothing is fitted on; all that are left if not set."""
     test_from: str | None = None
-    """How the ids of a source's own test images begin, as test/: the test split is drawn from them alone, and
-    train and search from the others. If not set, every split is drawn from all images."""
+    """Prefix of the ids of the source's own test images, as test/. The test split is drawn from these images alone,
+    and the train and search splits from the others; if not set, every split is drawn from all images."""
     every_class: bool = True
-    """Refuse a split that lacks a class; set it to false where classes have too few images for that."""
+    """Refuse a split without any image of a class; set false where classes have too few images for that."""

@@ -1,4 +1,4 @@
-"""ensemble / members / settings: say here what this file is responsible for."""
+"""Settings of one classifier of the pool, of its preprocessing and of its published errors. No torch."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -16,59 +16,55 @@ from ensemble.members.source_settings import Source
 from ensemble.views.settings import Views
 
 Interpolation = Literal["bilinear", "bicubic"]
-
-
 Precision = Literal["float32", "bfloat16", "float16"]
-
-
 Channels = tuple[float, float, float]
-
-
 PositiveChannels = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class Preprocessing(Config):
-    """What turns pixels into a network's input. Belongs to the weights and is stored with them."""
+    """How pixels become a network's input. It belongs to the weights and is stored with them."""
 
     size: PositiveInt
     """Side of the square input, in pixels."""
     mean: Channels
-    """Subtracted from each channel, in [0, 1]."""
+    """Mean of each channel, which is subtracted; pixels are in [0, 1]."""
     std: PositiveChannels
-    """Divides each channel."""
+    """Standard deviation of each channel, which is divided by."""
     resize: PositiveInt | None = None
-    """Short side that an image is resized to before its centre is cut out; stretched to the square if not set."""
+    """Short side, in pixels, that the image is resized to before the centre is cut out; if not set, the whole image
+    is stretched to the square."""
     interpolation: Interpolation = "bilinear"
-    """How it is resized, with antialiasing."""
+    """Interpolation that the image is resized with, antialiased."""
 
 
 class PreprocessingConfig(Config):
-    """What is said of a member's preprocessing; the rest comes with its weights."""
+    """What the config sets of a member's preprocessing; the rest comes with its weights."""
 
     size: PositiveInt | None = None
     """Side of the square input, in pixels."""
     mean: Channels | None = None
-    """Subtracted from each channel, in [0, 1]."""
+    """Mean of each channel, which is subtracted; pixels are in [0, 1]."""
     std: PositiveChannels | None = None
-    """Divides each channel."""
+    """Standard deviation of each channel, which is divided by."""
     resize: PositiveInt | None = None
-    """Short side to resize to before the centre is cut out; null stretches the image to the square."""
+    """Short side, in pixels, that the image is resized to before the centre is cut out; null stretches the whole
+    image to the square."""
     interpolation: Interpolation | None = None
-    """How it is resized, with antialiasing."""
+    """Interpolation that the image is resized with, antialiased."""
 
     @model_serializer(mode="wrap")
-    def _dump_what_was_said(self, dump: Callable[[object], dict[str, Any]]) -> dict[str, Any]:
-        # Read again, a null would be something that was said, and win over the weights' own.
+    def _dump_set_fields(self, dump: Callable[[object], dict[str, Any]]) -> dict[str, Any]:
+        # A null that was dumped would count as set when it is read, and win over the weights' own.
         return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
 
 class Reference(Config):
-    """A member's published figures, which the preflight holds it to."""
+    """A member's published errors, which the preflight compares its own with."""
 
     top1_error: Annotated[float, Field(ge=0, le=100)]
-    """In %."""
+    """Published top-1 error, in %."""
     top5_error: Annotated[float, Field(ge=0, le=100)] | None = None
-    """In %; not above that of top 1."""
+    """Published top-5 error, in %; not above the top-1 error."""
 
     @model_validator(mode="after")
     def _check_order(self) -> "Reference":
@@ -84,17 +80,17 @@ class MemberConfig(Config):
     """One classifier of the pool."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    """What reports call it."""
+    """Name of the member in reports and tables."""
     source: Source
-    """Where its weights come from: a mapping with `kind`, or a line as `torchvision:resnet50@IMAGENET1K_V2`."""
+    """Where the weights come from: a mapping with `kind`, or one line, as `torchvision:resnet50@IMAGENET1K_V2`."""
     views: Views | None = None
-    """Its test-time views; the pool's if not set."""
+    """Test-time views of the member; the config's `views` if not set."""
     preprocessing: PreprocessingConfig | None = None
-    """What differs from the preprocessing that comes with the weights, or all of it where none does."""
+    """What differs from the preprocessing that comes with the weights; all of it where none comes with them."""
     label_map: Literal["background_first"] | AbsolutePath | None = None
-    """What its outputs stand for, if not the data's classes in order: a text file with the wnid or
-    name of each output on a line of its own, or `background_first` to drop the first of 1001."""
+    """What the network's outputs stand for, where they are not the data's classes in order: a text file with the
+    WordNet id or name of each output on a line of its own, or `background_first` to drop the first of 1001 outputs."""
     reference: Reference | None = None
-    """Its published figures of a single crop, for `ensemble members` and the preflight."""
+    """Published errors of the member under a single crop, for `ensemble members` and the preflight."""
     precision: Precision | None = None
-    """Of its weights and activations; the pool's if not set."""
+    """Precision of the weights and activations; the config's `precision` if not set."""

@@ -1,4 +1,4 @@
-"""Where a member's weights come from, as settings, and the one-line form of each. Imports no torch."""
+"""Where a member's weights come from, as settings, and the one-line form of each kind of source. No torch."""
 
 import re
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ def _known_architecture(name: str) -> str:
 
 Architecture = Annotated[str, AfterValidator(_known_architecture)]
 
-# So many digits are enough to tell a wrong file; torchvision's file names carry eight.
+# Eight digits are enough to tell a wrong file, and as many as torchvision's file names have.
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
 
@@ -29,11 +29,11 @@ class RecipeSource(Config):
 
     kind: Literal["recipe"] = "recipe"
     architecture: Architecture
-    """A name of `ensemble.models`."""
+    """Name of one of the architectures of `ensemble.models`, as resnet20_cifar, or as torchvision/resnet50."""
     recipe: str = "default"
-    """A name of the config's `recipes`."""
+    """Name of one of the config's `recipes`."""
     seed: NonNegativeInt = 0
-    """Tells members apart that differ in nothing else."""
+    """Seed of the fresh weights, the order of the images and the augmentation."""
 
 
 class CheckpointSource(Config):
@@ -41,11 +41,12 @@ class CheckpointSource(Config):
 
     kind: Literal["checkpoint"] = "checkpoint"
     path: Place
-    """A .safetensors or .pth file, or s3://bucket/key; one that this project wrote says in its header what it is."""
+    """Path of a .safetensors or .pth file, or s3://bucket/key."""
     architecture: Architecture | None = None
-    """Of a file from elsewhere: a name of ours, or as torchvision/resnet50 or timm/resnet50."""
+    """Architecture that the weights belong to: a name of `ensemble.models`, or as torchvision/resnet50 or
+    timm/resnet50. Not needed for a local file that this project wrote, whose header names it."""
     sha256: Sha256 | None = None
-    """Of the file, or its first digits."""
+    """SHA-256 of the file, or its first 8 or more digits; not checked if not set."""
 
 
 class TorchvisionSource(Config):
@@ -53,11 +54,11 @@ class TorchvisionSource(Config):
 
     kind: Literal["torchvision"] = "torchvision"
     name: str
-    """Of the architecture, as resnet50."""
+    """Name of the architecture, as resnet50."""
     weights: str = "DEFAULT"
-    """Name of the weights, as IMAGENET1K_V2."""
+    """Name of the weights, as IMAGENET1K_V2; DEFAULT is the set that torchvision recommends."""
     sha256: Sha256 | None = None
-    """Of the file, or its first digits."""
+    """SHA-256 of the file, or its first 8 or more digits; those in torchvision's file name if not set."""
 
 
 class TimmSource(Config):
@@ -65,9 +66,9 @@ class TimmSource(Config):
 
     kind: Literal["timm"] = "timm"
     name: str
-    """Architecture and tag, as resnet50.a1_in1k."""
+    """Names of the architecture and of the weights, as resnet50.a1_in1k."""
     sha256: Sha256 | None = None
-    """Of the file, or its first digits."""
+    """SHA-256 of the file, or its first 8 or more digits; not checked if not set."""
 
 
 class HubSource(Config):
@@ -75,11 +76,11 @@ class HubSource(Config):
 
     kind: Literal["hf-hub"] = "hf-hub"
     repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
-    """As org/name."""
+    """Name of the repository, as org/name."""
     revision: str = "main"
-    """A commit, tag or branch; only a commit stays what it is."""
+    """Commit, tag or branch of the repository; only a commit always means the same files."""
     sha256: Sha256 | None = None
-    """Of the file with the weights, or its first digits."""
+    """SHA-256 of the file with the weights, or its first 8 or more digits; not checked if not set."""
 
 
 class FactorySource(Config):
@@ -87,7 +88,8 @@ class FactorySource(Config):
 
     kind: Literal["factory"] = "factory"
     function: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
-    """As package.module:function, importable by every process; runs only if weights.trust_code is set."""
+    """The function, as package.module:function; every process must be able to import it. It runs only if
+    weights.trust_code is set."""
 
 
 class Pt2Source(Config):
@@ -95,9 +97,9 @@ class Pt2Source(Config):
 
     kind: Literal["pt2"] = "pt2"
     path: AbsolutePath
-    """The .pt2 file; torch unpickles it, so it is read only if weights.trust_code is set."""
+    """Path of the .pt2 file. Torch unpickles it, so it is read only if weights.trust_code is set."""
     sha256: Sha256 | None = None
-    """Of the file, or its first digits."""
+    """SHA-256 of the file, or its first 8 or more digits; not checked if not set."""
 
 
 class OnnxSource(Config):
@@ -105,13 +107,13 @@ class OnnxSource(Config):
 
     kind: Literal["onnx"] = "onnx"
     path: AbsolutePath
-    """The .onnx file, weights inside."""
+    """Path of the .onnx file, with the weights in it."""
     sha256: Sha256 | None = None
-    """Of the file, or its first digits."""
+    """SHA-256 of the file, or its first 8 or more digits; not checked if not set."""
 
 
 class ImportedSource(Config):
-    """No weights: predictions were computed elsewhere and imported."""
+    """No weights: the predictions were computed elsewhere and imported."""
 
     kind: Literal["imported"] = "imported"
 
@@ -143,16 +145,16 @@ _LINES = {
 
 
 def _read_line(value: Any) -> Any:
-    """The mapping that a line stands for; anything else as it is."""
+    """Return the mapping that a line stands for; a value that is no text is returned as it is."""
     if not isinstance(value, str):
         return value
     kind, _, rest = value.partition(":")
     pattern, _ = _LINES.get(kind, (None, ""))
-    found = pattern.fullmatch(rest) if pattern else None
-    if found is None:
+    match = pattern.fullmatch(rest) if pattern else None
+    if match is None:
         forms = ", ".join(form for _, form in _LINES.values())
         raise ValueError(f"cannot read the source {value!r}; expected one of {forms}.")
-    return {"kind": kind, **{key: part for key, part in found.groupdict().items() if part}}
+    return {"kind": kind, **{key: part for key, part in match.groupdict().items() if part}}
 
 
 # An AnySource by its `kind`, or a line.
@@ -164,9 +166,10 @@ Source = Annotated[
 
 
 class WeightsConfig(Config):
-    """Where published weights are looked for, and what is trusted. Changes no result."""
+    """Where published weights are looked for, and which files may run code. Changes no result."""
 
     mirror: AbsolutePath | None = None
-    """A folder with the files by name, and nothing is downloaded; libraries download into their caches if not set."""
+    """Folder that holds the published files by name, so that nothing is downloaded; if not set, torchvision and timm
+    download into their caches."""
     trust_code: bool = False
-    """Accept members that run code of theirs: factories, and .pt2 files, which torch unpickles."""
+    """Accept members that bring code which runs here: factories, and .pt2 files, which torch unpickles."""

@@ -1,4 +1,4 @@
-"""How to train, as settings. Imports no torch; the loop reads it, nothing here computes."""
+"""How a network is trained, as settings. No torch."""
 
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -16,15 +16,15 @@ class SgdConfig(Config):
     """Stochastic gradient descent with momentum."""
 
     kind: Literal["sgd"] = "sgd"
-    """Which optimiser."""
+    """Name of the optimiser."""
     lr: Rate = 0.05
-    """Peak learning rate; the schedule multiplies it."""
+    """Peak learning rate, which the schedule multiplies by a factor from 0 to 1."""
     momentum: Fraction = 0.9
-    """Share of the last step that is kept."""
+    """Share of the last step that the next one keeps."""
     nesterov: bool = True
-    """Look ahead along the momentum."""
+    """Use Nesterov's momentum, whose gradient is taken one step ahead."""
     weight_decay: Decay = 5e-4
-    """L2 penalty, added to the gradient."""
+    """Factor of the weights that is added to their gradient, an L2 penalty."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "SgdConfig":
@@ -39,42 +39,42 @@ class AdamWConfig(Config):
     """Adam with decoupled weight decay."""
 
     kind: Literal["adamw"] = "adamw"
-    """Which optimiser."""
+    """Name of the optimiser."""
     lr: Rate = 2e-3
-    """Peak learning rate; the schedule multiplies it."""
+    """Peak learning rate, which the schedule multiplies by a factor from 0 to 1."""
     beta1: Fraction = 0.9
-    """Decay of the mean of the gradients."""
+    """Decay, per step, of the running mean of the gradients."""
     beta2: Fraction = 0.999
-    """Decay of the mean of their squares."""
+    """Decay, per step, of the running mean of the squared gradients."""
     weight_decay: Decay = 0.05
-    """Decay of the weights per step, times the learning rate."""
+    """Share by which a step shrinks the weights, before it is multiplied by the learning rate."""
 
 
 class ConstantConfig(Config):
-    """The learning rate stays."""
+    """The learning rate stays at its peak."""
 
     kind: Literal["constant"] = "constant"
-    """Which schedule."""
+    """Name of the schedule."""
 
 
 class CosineConfig(Config):
     """Linear warm-up, then half a cosine down to zero."""
 
     kind: Literal["cosine"] = "cosine"
-    """Which schedule."""
+    """Name of the schedule."""
     warmup_fraction: Fraction = 0.15
-    """Share of the epochs over which the rate rises from zero to its peak."""
+    """Share of the epochs over which the learning rate rises from zero to its peak."""
 
 
 class MultiStepConfig(Config):
-    """The learning rate is multiplied by a factor at given epochs."""
+    """The learning rate is multiplied by a factor at certain epochs."""
 
     kind: Literal["multi_step"] = "multi_step"
-    """Which schedule."""
+    """Name of the schedule."""
     milestones: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
-    """Epochs, counted from 0, at whose start the rate drops; ascending."""
+    """Epochs at whose start the learning rate drops, counted from 0 and ascending."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """What the rate is multiplied by."""
+    """Factor that the learning rate is multiplied by at each milestone."""
 
     @model_validator(mode="after")
     def _milestones_ascend(self) -> "MultiStepConfig":
@@ -88,41 +88,41 @@ Schedule = Annotated[ConstantConfig | CosineConfig | MultiStepConfig, Field(disc
 
 
 class AugmentationConfig(Config):
-    """Random changes of each training image; uniform within the bounds, drawn anew each epoch."""
+    """Random changes of each training image, uniform within the bounds and drawn anew in each epoch."""
 
     max_shift: Annotated[float, Field(ge=0, le=0.5)] = 0.1
-    """Largest shift each way, as a fraction of the side; by whole pixels where nothing is rotated or zoomed.
-    What comes in from outside is black."""
+    """Largest shift in each direction, as a fraction of the side. Images move by whole pixels where they are neither
+    rotated nor zoomed; what comes in from outside is black."""
     max_rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
-    """Largest rotation each way."""
+    """Largest rotation in either direction, in degrees."""
     min_scale: Annotated[float, Field(gt=0, le=1)] = 0.9
-    """Smallest zoom; below 1 the content shrinks."""
+    """Smallest factor that the content is zoomed by; below 1 it shrinks."""
     max_scale: Annotated[float, Field(ge=1, le=4)] = 1.1
-    """Largest zoom."""
+    """Largest factor that the content is zoomed by; above 1 it grows."""
     flip_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of images that are mirrored; 0 where left and right differ, as in digits."""
+    """Probability that an image is mirrored; 0 where left and right differ, as in digits."""
 
 
 class RecipeConfig(Config):
-    """How one network is trained from fresh weights."""
+    """How one network is trained."""
 
     input_size: Annotated[int, Field(ge=4, le=1024)] = 16
     """Side of the square input, in pixels; images are resized to it."""
     epochs: NonNegativeInt = 14
-    """Passes over the training images; 0 leaves the weights as they are drawn, or given."""
+    """Number of passes over the training images; 0 leaves the initial weights as they are."""
     batch_size: Annotated[int, Field(ge=2)] = 16
-    """Images in one step; at least 2, because batch normalisation needs a variance."""
+    """Number of images in one step; at least 2, because batch normalisation needs a variance."""
     optimizer: Optimizer = SgdConfig()
-    """What turns gradients into steps."""
+    """Optimiser, and its settings."""
     schedule: Schedule = CosineConfig()
-    """How the learning rate moves over the epochs."""
+    """Schedule of the learning rate over the epochs."""
     augmentation: AugmentationConfig | None = AugmentationConfig()
     """Random changes of the training images; null trains on them as they are."""
     label_smoothing: Fraction = 0.0
-    """Share of the target that is spread evenly over all classes."""
+    """Share of the target probability that is spread evenly over all classes."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of convolutions and products of matrices while training; weights stay float32. On processors that
-    compute in bfloat16 a step takes about half the time."""
+    """Precision of convolutions and matrix products while training; weights stay float32. A step in bfloat16 takes
+    about half the time on processors that have instructions for it."""
 
     @model_validator(mode="after")
     def _schedule_fits_epochs(self) -> "RecipeConfig":

@@ -1,4 +1,4 @@
-"""What a policy of test-time views stands for: its single views, their shares, cost and words. No torch."""
+"""What a policy of test-time views stands for: its single views, their weights, cost and description. No torch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,11 +24,11 @@ from ensemble.views.settings import (
 )
 
 REFERENCE_SIZE = 224
-"""Side of the network input that the papers' short sides are about, in pixels."""
+"""Side of the network's input that the papers state short sides for, in pixels."""
 
 
 def list_views(views: Views, size: int = REFERENCE_SIZE) -> tuple[View, ...]:
-    """The single views that a setting stands for.
+    """List the single views that a setting stands for.
 
     Args:
         views: The setting.
@@ -38,12 +38,17 @@ def list_views(views: Views, size: int = REFERENCE_SIZE) -> tuple[View, ...]:
 
 
 def weigh_views(views: Views, size: int = REFERENCE_SIZE) -> tuple[tuple[View, float], ...]:
-    """The single views with their shares of the mean, which sum to 1.
+    """List the single views with their weights in the mean, which sum to 1.
 
-    Views count the same, except that each part of a list, and of dense + multi-crop, does.
+    Views have equal weights; in a list, and in dense + multi-crop, each part has an equal weight
+    instead, divided equally among its views.
+
+    Args:
+        views: The setting.
+        size: Side of the network's input, in pixels.
 
     Raises:
-        ConfigError: A short side is smaller than the input.
+        ConfigError: A short side is smaller than the network's input.
     """
     parts = _parts(views, size)
     for view in (view for part in parts for view in part):
@@ -52,7 +57,7 @@ def weigh_views(views: Views, size: int = REFERENCE_SIZE) -> tuple[tuple[View, f
 
 
 def relative_cost(views: Views, size: int = REFERENCE_SIZE) -> float:
-    """Pixels that a square image sends through the network, as multiples of one input."""
+    """Compute how many pixels of a square image pass through the network, as a multiple of one input."""
     listed = list_views(views, size)
     return sum((v.short_side / size) ** 2 if isinstance(v, Whole) else 1.0 for v in listed)
 
@@ -139,11 +144,11 @@ def _grid(sides: Sequence[int], grid: int) -> list[View]:
 
 
 def _check_fit(view: View, size: int) -> None:
-    """Refuse what reaches beyond the image; a region that is resized as a whole may be smaller."""
+    """Refuse a view that reaches beyond the image; a region that is resized as a whole may be smaller."""
     is_cut = isinstance(view, Whole) or (isinstance(view, Crop) and not view.is_resized)
     if is_cut and not isinstance(view, Square) and view.short_side < size:
         raise ConfigError(
-            f"views: {view.label} is of an image whose short side is {view.short_side} pixels, and "
+            f"views: {view.label} shows an image whose short side is {view.short_side} pixels, and "
             f"the network's input is {size} x {size}. Set short sides of {size} or more."
         )
 
@@ -153,7 +158,7 @@ def _scaled(sides: Sequence[int], size: int) -> tuple[int, ...]:
 
 
 def describe_views(views: Views, size: int = REFERENCE_SIZE) -> str:
-    """The views in words, with their number where it is not plain."""
+    """Describe the views in words."""
     words = _describe(views, size)
     return words if average_of(views) == "softmax" else f"{words}, geometric mean"
 

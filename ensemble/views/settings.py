@@ -1,8 +1,8 @@
-"""Test-time views as settings: single views, and the papers' policies. No torch.
+"""Test-time views as settings: single views, and the policies of the papers. No torch.
 
-Short sides are given for a network input of 224 pixels, as in the papers. Where they are not set,
-they grow in proportion to the input: round(side * size / 224), so that 256 is 342 for Inception's 299.
-Sides that are set are pixels as they stand.
+The papers state short sides for a network input of 224 pixels. A default short side grows in
+proportion to the input, round(side * size / 224): 256 becomes 342 for Inception's input of 299. A
+short side that is set is used as it is, in pixels.
 """
 
 from typing import Annotated, Any, Literal
@@ -21,17 +21,17 @@ class Square(Config):
 
     kind: Literal["square"] = "square"
     right: int = 0
-    """Pixels of the input that it is moved; what comes in is black."""
+    """Pixels of the network's input that the square is moved to the right; what comes in is black."""
     down: int = 0
-    """Likewise."""
+    """Pixels of the network's input that the square is moved down; what comes in is black."""
     scale: PositiveFloat = 1.0
-    """Around the centre."""
+    """Factor that the square is scaled by around its centre."""
     flip: bool = False
-    """Mirrored, left for right, before anything else."""
+    """Mirror the image, left for right, before it is moved or scaled."""
 
     @property
     def label(self) -> str:
-        """A short name, fit for a file."""
+        """Short name of the view, without a character that a file name cannot have."""
         moved = f"-right{self.right}-down{self.down}" if self.right or self.down else ""
         scaled = f"-scale{self.scale:g}" if self.scale != 1 else ""
         return f"center{moved}{scaled}" + _flipped(self.flip)
@@ -41,27 +41,28 @@ class Crop(Config):
     """A square of the network's input size out of the resized image.
 
     Positions are fractions of the way that the square can go: 0 is the top or left edge, 1 the
-    bottom or right one. A pixel position is round(fraction * (length - size)), halves to even, as
-    torchvision's centre crop has it.
+    bottom or right one. A pixel position is round(fraction * (length - size)), with halves rounded
+    to even, as in torchvision's centre crop.
     """
 
     kind: Literal["crop"] = "crop"
     short_side: PositiveInt
-    """The image is resized to it, its shape kept."""
+    """Short side, in pixels, that the image is resized to; its aspect ratio is kept."""
     along: Fraction | None = None
-    """Cut a square of the short side first, so far along the long side; from the whole image if not set."""
+    """Position, along the long side, of a square of the short side that is cut out first; if not set, the crop is cut
+    out of the whole image."""
     down: Fraction = 0.5
-    """How far down."""
+    """Position of the crop from the top, 0, to the bottom, 1."""
     right: Fraction = 0.5
-    """How far right."""
+    """Position of the crop from the left, 0, to the right, 1."""
     is_resized: bool = False
-    """The whole region is resized to the input's size; nothing is cut out of it."""
+    """Resize the whole region to the network's input, and cut no crop out of it."""
     flip: bool = False
-    """The region is mirrored, left for right, before the crop is cut out of it."""
+    """Mirror the region, left for right, before the crop is cut out of it."""
 
     @property
     def label(self) -> str:
-        """A short name, fit for a file."""
+        """Short name of the view, without a character that a file name cannot have."""
         square = "" if self.along is None else f"-square{self.along:g}"
         place = "resized" if self.is_resized else f"{self.down:g}-{self.right:g}"
         return f"crop{self.short_side}{square}-{place}" + _flipped(self.flip)
@@ -72,13 +73,13 @@ class Whole(Config):
 
     kind: Literal["whole"] = "whole"
     short_side: PositiveInt
-    """The image is resized to it, its shape kept."""
+    """Short side, in pixels, that the image is resized to; its aspect ratio is kept."""
     flip: bool = False
-    """Mirrored, left for right."""
+    """Mirror the image, left for right."""
 
     @property
     def label(self) -> str:
-        """A short name, fit for a file."""
+        """Short name of the view, without a character that a file name cannot have."""
         return f"dense{self.short_side}" + _flipped(self.flip)
 
 
@@ -87,9 +88,9 @@ View = Square | Crop | Whole
 
 class _Averaged(Config):
     average: Average = "softmax"
-    """Mean of the softmax outputs over views, or their geometric mean, which sums to 1 again."""
+    """Mean over the views: of the softmax outputs, or their geometric mean, scaled to sum to 1."""
     keep_views: bool = False
-    """Every view becomes a member of its own, NAME@VIEW, with its own column and weight."""
+    """Make every view a member of its own, NAME@VIEW, with its own column and weight."""
 
 
 class CenterView(Config):
@@ -109,9 +110,9 @@ class ShiftsAndScales(_Averaged):
 
     kind: Literal["shifts_and_scales"] = "shifts_and_scales"
     shift: NonNegativeInt = 1
-    """Pixels of the network's input that the image is moved left, right, up and down; 0 for none."""
+    """Pixels of the network's input that the image is moved left, right, up and down; 0 moves it nowhere."""
     scales: tuple[PositiveFloat, ...] = ()
-    """Further scales around the centre, e.g. [0.9, 1.1]."""
+    """Further factors that the image is scaled by around its centre, as [0.9, 1.1]."""
 
 
 class TenCrop(_Averaged):
@@ -122,7 +123,7 @@ class TenCrop(_Averaged):
 
     kind: Literal["ten_crop"] = "ten_crop"
     short_side: PositiveInt | None = None
-    """Side of the central square; 256 at an input of 224 if not set."""
+    """Side of the central square, in pixels; 256 for an input of 224 if not set."""
 
 
 class Crops144(_Averaged):
@@ -133,31 +134,32 @@ class Crops144(_Averaged):
 
     kind: Literal["crops_144"] = "crops_144"
     short_sides: Sides | None = None
-    """256, 288, 320, 352 at an input of 224 if not set."""
+    """Short sides, in pixels, that the image is resized to; 256, 288, 320, 352 for an input of 224 if not set."""
 
 
 class DenseViews(_Averaged):
-    """The whole image at several scales, fully convolutional: `ensemble.dense`.
+    """The whole image at several scales through the fully convolutional network: `ensemble.inference.dense`.
 
     Source: P1, IV-2.
     """
 
     kind: Literal["dense"] = "dense"
     short_sides: Sides | None = None
-    """224, 256, 384, 480, 640 at an input of 224 if not set."""
+    """Short sides, in pixels, that the image is resized to; 224, 256, 384, 480, 640 for an input of 224 if not set."""
     flip: bool = False
-    """Also mirrored, at each scale."""
+    """Add the mirror image at each scale."""
 
 
 class MultiScale(_Averaged):
-    """Dense at VGG's scales, each also mirrored.
+    """Dense views at VGG's scales, each also mirrored.
 
     Source: Simonyan, Zisserman 2014, §4.2.
     """
 
     kind: Literal["multi_scale"] = "multi_scale"
     trained_at: Annotated[int, Field(gt=32)] | None = None
-    """The short side S of training: S - 32, S, S + 32; 256, 384, 512 at an input of 224 if not set."""
+    """Short side S of the training images, in pixels, for views at S - 32, S and S + 32; if not set, the views are at
+    256, 384, 512 for an input of 224."""
 
 
 class MultiCrop(_Averaged):
@@ -168,22 +170,22 @@ class MultiCrop(_Averaged):
 
     kind: Literal["multi_crop"] = "multi_crop"
     short_sides: Sides | None = None
-    """256, 384, 512 at an input of 224 if not set."""
+    """Short sides, in pixels, that the image is resized to; 256, 384, 512 for an input of 224 if not set."""
     grid: PositiveInt = 5
-    """Rows and columns of the grid."""
+    """Number of rows, and of columns, in the grid of crops."""
 
 
 class DenseAndMultiCrop(_Averaged):
-    """The mean of dense and multi-crop, which see the borders differently.
+    """The mean of dense views and multi-crop, which treat the image's border differently.
 
     Source: Simonyan, Zisserman 2014, §4.3: best of all.
     """
 
     kind: Literal["dense+multi_crop"] = "dense+multi_crop"
     short_sides: Sides | None = None
-    """Of both; 256, 384, 512 at an input of 224 if not set."""
+    """Short sides of both, in pixels; 256, 384, 512 for an input of 224 if not set."""
     grid: PositiveInt = 5
-    """Rows and columns of the grid of crops."""
+    """Number of rows, and of columns, in the grid of crops."""
 
 
 AnyPolicy = (
@@ -204,11 +206,11 @@ Policy = Annotated[AnyPolicy, Field(discriminator="kind")]
 
 
 class ListedViews(_Averaged):
-    """Policies and single views of your own; each entry counts the same, whatever it stands for."""
+    """Policies and single views; each entry has the same weight in the mean, whatever number of views it stands for."""
 
     kind: Literal["list"] = "list"
     views: Annotated[tuple[Policy, ...], Field(min_length=1)]
-    """Entries."""
+    """Policies and single views."""
 
     @field_validator("views", mode="after")
     @classmethod
@@ -216,7 +218,7 @@ class ListedViews(_Averaged):
         for view in views:
             if average_of(view) != "softmax" or keeps_views(view):
                 raise ValueError(
-                    f"the entry {view.kind!r} sets average or keep_views; say it once, for the list."
+                    f"the entry {view.kind!r} sets average or keep_views; set it once, for the list."
                 )
         return views
 
@@ -225,12 +227,12 @@ Views = Annotated[AnyPolicy | ListedViews, Field(discriminator="kind")]
 
 
 def average_of(views: Views) -> Average:
-    """How the views are averaged."""
+    """Return how the views are averaged."""
     return views.average if isinstance(views, _Averaged) else "softmax"
 
 
 def keeps_views(views: Views) -> bool:
-    """Whether every view becomes a member of its own."""
+    """Tell whether every view becomes a member of its own."""
     return isinstance(views, _Averaged) and views.keep_views
 
 
