@@ -83,11 +83,40 @@ def search_settings(
         search = config.search.model_copy(update={"costs": dict(costs[unit])})
         return config.model_copy(update={"search": search})
     if "cost" in asked or config.search.max_cost is not None:
-        raise ConfigError(
-            f"cost={unit}: this run did not measure it for every member. Measured: "
-            f"{', '.join(costs) or 'nothing'}. Set cost to one of these, or give search.costs."
-        )
+        raise ConfigError(_unmeasured(unit, costs))
     return config
+
+
+def settings_of_run(
+    search: SearchConfig,
+    costs: Mapping[str, Mapping[str, float]],
+    families: Mapping[str, str],
+) -> SearchConfig:
+    """Complete the settings of a run's own search as the run does: costs for a cost bound only.
+
+    Args:
+        search: The settings as the run's config has them.
+        costs: What the run measured, by unit, then member.
+        families: Architecture of each member.
+
+    Raises:
+        ConfigError: A bound is set on a cost that the run did not measure for every member.
+    """
+    known: dict[str, Any] = {}
+    if not search.families:
+        known["families"] = dict(families)
+    if not search.costs and search.max_cost is not None:
+        if search.cost not in costs:
+            raise ConfigError(_unmeasured(search.cost, costs))
+        known["costs"] = dict(costs[search.cost])
+    return search.model_copy(update=known)
+
+
+def _unmeasured(unit: str, costs: Mapping[str, Mapping[str, float]]) -> str:
+    return (
+        f"cost={unit}: this run did not measure it for every member. Measured: "
+        f"{', '.join(costs) or 'nothing'}. Set cost to one of these, or give search.costs."
+    )
 
 
 def _full_name(word: str) -> str:

@@ -20,6 +20,7 @@ from ensemble.files import sha256_of
 from ensemble.members.member import VIEW_MARK, Member
 from ensemble.members.source_settings import CheckpointSource
 from ensemble.search.fit import fit
+from ensemble.search.weights import best_member
 from ensemble.storage.store import LocalStore
 from ensemble.subclassifiers.embeddings import label_embeddings
 from ensemble.subclassifiers.label_clusters import LabelClusters, label_clusters
@@ -27,6 +28,7 @@ from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.subclassifiers.similarity import LabelSimilarity, of_confusion, of_embeddings
 from ensemble.views.policies import list_views
 from ensemble.views.settings import CenterView
+from jobs.search_settings import settings_of_run
 from jobs.stored_runs.finished import Column, FinishedRun, average_logs, read_outranking
 
 
@@ -55,8 +57,9 @@ def first_answer(run: FinishedRun, config: SubclassifiersConfig) -> FirstAnswer:
         shares = np.eye(len(names))[index]
     else:
         outranking = read_outranking(run, run.splits.search, {})
-        shares = np.asarray(fit(outranking, run.config.search).weights, np.float64)
-        index, name = _best(outranking.member_errors(run.config.search.k)), "the ensemble"
+        settings = settings_of_run(run.config.search, run.costs, run.families)
+        shares = np.asarray(fit(outranking, settings).weights, np.float64)
+        index, name = best_member(outranking, settings), "the ensemble"
     logs = average_logs(run, run.splits.search, {}, shares / shares.sum())
     views = run.config.members[index].views or run.config.views
     return FirstAnswer(name, run.columns[index], len(list_views(views)), np.exp(logs))
@@ -113,10 +116,6 @@ def _member(run: FinishedRun, column: Column) -> Member | None:
 
 def _is_file_of(path: Path, sha256: object) -> bool:
     return path.is_file() and sha256_of(path) == sha256
-
-
-def _best(errors: np.ndarray) -> int:
-    return int(np.argmin(errors))
 
 
 def examine(folder: Path, words: Sequence[str]) -> dict[str, Any]:

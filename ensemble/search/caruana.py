@@ -26,7 +26,7 @@ from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
 from ensemble.search.result import Ensemble, SearchStep
 from ensemble.search.settings import SearchConfig
-from ensemble.search.weights import Loss, by_objective, finish, late_note, loss
+from ensemble.search.weights import Loss, best_first, finish, late_note, loss
 
 _FAR = 7  # what this many times the votes so far can turn is picked out of the whole table,
 _NEAR = 3  # and out of that what this part of the votes so far can turn
@@ -251,7 +251,7 @@ def _vote(
     best_votes = np.zeros(table.num_members, dtype=np.int64)
     start: list[int] = []
     if config.initial:
-        start = [int(m) for m in by_objective(table, config) if m in pool][: config.initial]
+        start = [int(m) for m in best_first(table, config) if m in pool][: config.initial]
     for number in range(config.rounds):
         if limits.is_late and number:
             break

@@ -13,7 +13,7 @@ from ensemble.search.weights import (
     WeightState,
     anchor_step,
     anchor_units,
-    by_objective,
+    best_first,
     finish,
     late_note,
     step,
@@ -23,7 +23,7 @@ from ensemble.search.weights import (
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     """Search by forward selection from the best member."""
     limits = Limits.of(table, config)
-    anchor = limits.affordable(by_objective(table, config))[0]
+    anchor = limits.affordable(best_first(table, config))[0]
     state = WeightState(table.boxed(anchor, config.error_k), config, anchor_units(table, anchor))
     steps = [anchor_step(table, anchor, config.error_k)]
     before = state.loss

@@ -25,7 +25,7 @@ from ensemble.search.weights import (
     Choice,
     anchor_step,
     anchor_units,
-    by_objective,
+    best_first,
     finish,
     late_note,
     loss,
@@ -40,7 +40,7 @@ _GRID = np.arange(GRID_STEPS + 1) * (WEIGHT_UNITS // GRID_STEPS)
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     """Search in the order of the paper, over all weights."""
     limits, k = Limits.of(table, config), config.error_k
-    anchor, *others = limits.affordable(by_objective(table, config))
+    anchor, *others = limits.affordable(best_first(table, config))
     search = _LineSearch(table, config, anchor)
     steps, notes = [anchor_step(table, anchor, k)], list[str]()
     for number, member in enumerate(others):

@@ -16,7 +16,7 @@ from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
 from ensemble.search.result import Ensemble, SearchStep
 from ensemble.search.settings import SearchConfig
-from ensemble.search.weights import anchor_step, anchor_units, by_objective, finish, late_note
+from ensemble.search.weights import anchor_step, anchor_units, best_first, finish, late_note
 
 _STEP_UNITS = WEIGHT_UNITS // GRID_STEPS
 
@@ -24,7 +24,7 @@ _STEP_UNITS = WEIGHT_UNITS // GRID_STEPS
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     """Search as Table 1 does."""
     limits, k = Limits.of(table, config), config.error_k
-    anchor, *others = limits.affordable(by_objective(table, config))
+    anchor, *others = limits.affordable(best_first(table, config))
     units, steps = anchor_units(table, anchor), [anchor_step(table, anchor, k)]
     boxed = table.boxed(anchor, k)
     scores = boxed.scores(units)

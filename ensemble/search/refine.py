@@ -16,7 +16,7 @@ from ensemble.search import paper
 from ensemble.search.limits import Limits, check_names
 from ensemble.search.result import Ensemble, SearchStep
 from ensemble.search.settings import SearchConfig
-from ensemble.search.weights import WeightState, by_objective, finish, late_note, step, to_scale
+from ensemble.search.weights import WeightState, best_first, finish, late_note, step, to_scale
 
 _MAX_PASSES = 20
 
@@ -71,7 +71,7 @@ def _descend_beside(
 ) -> tuple[Int[np.ndarray, " member"], list[SearchStep]]:
     """Descend with one member fixed at 1.00."""
     state = WeightState(table.boxed(anchor, config.error_k), config, units)
-    others = [int(member) for member in by_objective(table, config) if member != anchor]
+    others = [int(member) for member in best_first(table, config) if member != anchor]
     steps, current = [], state.loss
     for _ in range(_MAX_PASSES):
         before = current

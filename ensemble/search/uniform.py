@@ -7,10 +7,10 @@ from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
-from ensemble.search.weights import by_objective, finish
+from ensemble.search.weights import best_first, finish
 
 
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     """Give every member weight 1.00, from best to worst as far as the caps allow."""
-    taken = Limits.of(table, config).take(by_objective(table, config).tolist())
+    taken = Limits.of(table, config).take(best_first(table, config).tolist())
     return finish(table, config, "uniform", np.where(taken, WEIGHT_UNITS, 0))

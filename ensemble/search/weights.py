@@ -189,21 +189,19 @@ def lowest_nll(
     return int(np.clip(np.rint(low / (1 - low) * total), 0, most))
 
 
-def best_member(outranking: OutrankingTable, k: int) -> int:
-    """Index of the member with the fewest errors; of equals the lower NLL, then pool order."""
-    order = np.lexsort((outranking.member_nll(), outranking.member_errors(k)))
-    return int(order[0])
+def best_first(table: OutrankingTable, config: SearchConfig) -> Int[np.ndarray, " member"]:
+    """Order members from best to worst, each alone: the one rule for which member is better.
 
-
-def best_first(table: OutrankingTable, k: int) -> Int[np.ndarray, " member"]:
-    """Order members by their own top-k errors; ties: the lower NLL, then pool order."""
-    return np.lexsort((table.member_nll(), table.member_errors(k)))
-
-
-def by_objective(table: OutrankingTable, config: SearchConfig) -> Int[np.ndarray, " member"]:
-    """Order members by what is lowered; ties: by NLL or errors, then the cheaper, then pool order."""
+    First by what the objective lowers, errors or NLL; ties by the other of the two, then the cheaper
+    member, then pool order. Caps are not looked at.
+    """
     costs = np.array([float(config.costs.get(name, 0.0)) for name in table.member_names])
     errors, nll = table.member_errors(config.error_k), table.member_nll()
     if config.objective == "nll":
         return np.lexsort((costs, errors, nll))
     return np.lexsort((costs, nll, errors))
+
+
+def best_member(table: OutrankingTable, config: SearchConfig) -> int:
+    """Give the index of the best single member, the first of `best_first`."""
+    return int(best_first(table, config)[0])

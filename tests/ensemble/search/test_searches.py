@@ -9,7 +9,7 @@ from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import SEARCHES, fit
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
-from ensemble.search.weights import best_first
+from ensemble.search.weights import best_first, best_member
 
 KINDS = ["random", "eighths", "one_hot", "constant", "duplicates", "tiny", "half", "broken"]
 CASES = {
@@ -115,14 +115,14 @@ def _path(ensemble):
 def test_members_with_equal_errors_are_ordered_by_nll_then_pool():
     sure, unsure = np.log([0.8, 0.1, 0.1]), np.log([0.5, 0.3, 0.2])
     logs = np.array([[unsure], [sure], [sure]], dtype=np.float32)
-    assert best_first(_table(logs, np.array([0])), 1).tolist() == [1, 2, 0]
+    assert best_first(_table(logs, np.array([0])), SearchConfig()).tolist() == [1, 2, 0]
 
 
 def test_best_and_uniform_have_the_weights_of_their_names(make_pool):
     table = _table(*make_pool("random", 4, (3, 40, 5)))
     assert fit(table, SearchConfig(kind="uniform")).weights.tolist() == [1.0, 1.0, 1.0]
     best = fit(table, SearchConfig(kind="best"))
-    assert best.selected == (table.member_names[best_first(table, 1)[0]],)
+    assert best.selected == (table.member_names[best_member(table, SearchConfig())],)
 
 
 def test_k_must_be_below_the_number_of_classes(make_pool):
