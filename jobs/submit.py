@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from cluster.submission import ray_jobs as remote_jobs
 from cluster.submission.ray_jobs import Attempt
 from ensemble.errors import ConfigError
+from ensemble.files import write_atomic
 from jobs.progress.record import last
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import run_name, write
+from jobs.stored_runs.layout import run_name
 from jobs.stored_runs.revision import FILE_NAME, PACKAGES, read_revision
 
 # What a job is told of its run, and whoever lists jobs may read: the folder that holds its folder.
@@ -44,7 +45,7 @@ def submit(client: Any, config: RunConfig, stem: str, allow_partial: bool = Fals
     number = _next_number(client, name)
     named = config.model_copy(update={"name": name})
     with _shipment() as folder:
-        write(folder / _CONFIG, named.model_dump_json(indent=2) + "\n")
+        write_atomic(folder / _CONFIG, named.model_dump_json(indent=2) + "\n")
         remote_jobs.submit(
             client,
             name,
@@ -139,5 +140,5 @@ def _shipment() -> Iterator[Path]:
             shutil.copytree(
                 root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
             )
-        write(folder / FILE_NAME, read_revision().model_dump_json() + "\n")
+        write_atomic(folder / FILE_NAME, read_revision().model_dump_json() + "\n")
         yield folder

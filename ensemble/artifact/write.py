@@ -1,7 +1,6 @@
 """ensemble / artifact / write: say here what this file is responsible for."""
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from ensemble.artifact.document import (
     SubclassifierEntry,
 )
 from ensemble.artifact.read import _DOCUMENT
+from ensemble.files import publish_folder
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import to_units
 from ensemble.search.fallbacks import WithoutMember
@@ -76,8 +76,7 @@ def save(
     )
     text = json.dumps(document.model_dump(mode="json"), indent=2) + "\n"
     (building / _DOCUMENT).write_text(text, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(building, folder)
+    publish_folder(building, folder)
 
 
 def _copy(member: Member, folder: Path, file: str) -> str:

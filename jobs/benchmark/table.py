@@ -5,26 +5,22 @@ explain themselves: a name that survives a crash, and SHA-256.
 """
 
 import hashlib
-import json
 import os
-import platform
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import PositiveInt
 from rich.console import Console
 from rich.text import Text
 
-from ensemble.config import Config, check
-from ensemble.files import write_atomic
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import LocalStore, Store
@@ -32,34 +28,48 @@ from ensemble.table.block import LogitBlock
 from ensemble.table.imported import ForeignMember
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.shard_file import piece_digests
-from jobs.search_settings import read_settings
+from jobs.benchmark.report import (
+    Bar,
+    Begin,
+    BenchmarkConfig,
+    BenchmarkReport,
+    finish,
+    read_config,
+    step_printer,
+)
 
 _SAVED, _PUBLISHED = "np.save, synced", "np.save, synced, renamed, folder synced"
 _LOADED, _CHECKED = "np.load, shard by shard", "np.load and sha256"
 _HASHED = "sha256 of rows in memory"
 
+# A read is held to np.load plus SHA-256: every read is checked, and hashing alone takes longer than
+# np.load's copy out of the page cache.
+WRITE_BAR, CHECKED_READ_BAR, SLICE_BAR = 1.5, 1.2, 1.3
 
-class TableBenchmarkConfig(Config):
-    """Sizes of the made-up table, and where it is kept."""
+
+class TableBenchmarkConfig(BenchmarkConfig):
+    """Sizes of the synthetic table, and where it is kept."""
+
+    full_size: ClassVar = {"repeats": 9}
 
     images: PositiveInt = 16_384
-    """Rows of the one column."""
+    """Images, which are the rows of the one column."""
     classes: PositiveInt = 1000
-    """Numbers in a row."""
+    """Classes, which are the numbers in a row."""
     shard_images: PositiveInt = 2048
-    """Rows that are committed together."""
+    """Images that are committed together."""
     slice_images: PositiveInt = 1000
-    """Consecutive rows of the slice."""
+    """Consecutive images of the slice whose read is counted in bytes."""
     dtype: Literal["float32", "float16"] = "float32"
-    """How the table stores them; np.save gets the same type."""
+    """Type that the table stores the numbers in; np.save gets the same."""
     repeats: PositiveInt = 5
-    """Rounds; all are measured in turn in each of them, and medians are reported."""
+    """Rounds; everything is timed in turn in each round, and medians are reported."""
     place: str | None = None
-    """A folder or s3://bucket/prefix; a temporary folder if not set."""
+    """A folder or s3://bucket/prefix that the table is kept in; a temporary folder if not set."""
     storage: StorageConfig = StorageConfig()
-    """How to reach it."""
+    """How the place is reached, if it is on S3."""
     out: Path = Path("table-benchmark.json")
-    """Where the figures go."""
+    """JSON file that the bars and figures are written to."""
 
 
 @dataclass
@@ -88,26 +98,31 @@ class _Counted:
         return data
 
 
-def benchmark_table(words: Sequence[str], console: Console) -> dict[str, Any]:
-    """Measure, print, and write the figures to a file.
+def benchmark_table(
+    words: Sequence[str], console: Console, is_full: bool = False
+) -> BenchmarkReport:
+    """Time commits and reads, print the figures, and write them to a file.
 
     Raises:
-        ConfigError: A setting is wrong.
-        TableError: The place cannot be written.
+        ConfigError: A setting is unknown or has a wrong value, or the file cannot be written.
+        TableError: The place of the table cannot be written.
     """
-    config = check(TableBenchmarkConfig, read_settings(words), "the command")
-    folder = Path(tempfile.mkdtemp(prefix="ens-bench-"))
-    try:
-        seconds, slice_ratio = _measure(config, folder)
-    finally:
-        shutil.rmtree(folder)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    size_mb = config.images * config.classes * np.dtype(config.dtype).itemsize / 1e6
-    document = {
-        "schema_version": 1,
-        "settings": config.model_dump(mode="json", exclude={"storage"}),
-        "machine": {"platform": platform.platform(), "cores": os.cpu_count()},
-        "size_mb": size_mb,
+    config = read_config(TableBenchmarkConfig, words, is_full)
+    report = measure(config, step_printer(console))
+    console.print(Text(_describe(config, report.figures)), soft_wrap=True)
+    return finish(report, config.out, console)
+
+
+def measure(config: TableBenchmarkConfig, begin: Begin) -> BenchmarkReport:
+    """Time commits and reads of a table, and of the same bytes without one.
+
+    Raises:
+        TableError: The place of the table cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="ens-bench-") as name:
+        seconds, slice_ratio = _time_rounds(config, Path(name), begin)
+    figures = {
+        "size_mb": config.images * config.classes * np.dtype(config.dtype).itemsize / 1e6,
         "seconds": seconds,
         "write_ratio": _ratio(seconds, "commit", _SAVED),
         "published_write_ratio": _ratio(seconds, "commit", _PUBLISHED),
@@ -117,36 +132,44 @@ def benchmark_table(words: Sequence[str], console: Console) -> dict[str, Any]:
         "sha256_ratio": _ratio(seconds, _HASHED, _LOADED),
         "slice_bytes_ratio": slice_ratio,
     }
-    for name, median in medians.items():
-        console.print(Text(f"{name:38} {median * 1e3:9.1f} ms {size_mb / median:9.0f} MB/s"))
-    console.print(
-        Text(
-            f"commit / np.save {document['write_ratio']:.2f}; a file and a name that survive a crash, "
-            f"without table or log, are {document['publishing_ratio']:.2f} of it\n"
-            f"read / np.load {document['read_ratio']:.2f}; SHA-256 of bytes in memory, on "
-            f"{os.cpu_count()} cores, is {document['sha256_ratio']:.2f} of it; read / np.load with "
-            f"SHA-256 of the file {document['checked_read_ratio']:.2f}\n"
-            f"bytes read / asked of a slice {slice_ratio:.2f}; {size_mb:.0f} MB, medians of the ratios "
-            f"of {config.repeats} rounds"
-        ),
-        soft_wrap=True,
+    bars = (
+        Bar("commit, x a synced np.save", figures["write_ratio"], "<=", WRITE_BAR),
+        Bar("read, x np.load and SHA-256", figures["checked_read_ratio"], "<=", CHECKED_READ_BAR),
+        Bar("bytes read for a slice, x its own", slice_ratio, "<=", SLICE_BAR),
     )
-    write_atomic(config.out, json.dumps(document, indent=2) + "\n")
-    return document
+    return BenchmarkReport(config.model_dump(mode="json", exclude={"storage"}), bars, figures)
+
+
+def _describe(config: TableBenchmarkConfig, figures: Mapping[str, Any]) -> str:
+    lines = []
+    for name, values in figures["seconds"].items():
+        median = statistics.median(values)
+        rate = figures["size_mb"] / median
+        lines.append(f"{name:38} {median * 1e3:9.1f} ms {rate:9.0f} MB/s")
+    lines += [
+        f"commit / np.save {figures['write_ratio']:.2f}; a file and a name that survive a crash, "
+        f"without table or log, are {figures['publishing_ratio']:.2f} of it",
+        f"read / np.load {figures['read_ratio']:.2f}; SHA-256 of bytes in memory, on "
+        f"{os.cpu_count()} cores, is {figures['sha256_ratio']:.2f} of it",
+        f"{figures['size_mb']:.0f} MB, medians of the ratios of {config.repeats} rounds",
+    ]
+    return "\n".join(lines)
 
 
 def _ratio(seconds: dict[str, list[float]], name: str, against: str) -> float:
-    """Median over rounds: what disturbs a round disturbs both."""
+    """Give the median over rounds of a ratio: what disturbs a round disturbs both."""
     return statistics.median(
         mine / its for mine, its in zip(seconds[name], seconds[against], strict=True)
     )
 
 
-def _measure(config: TableBenchmarkConfig, folder: Path) -> tuple[dict[str, list[float]], float]:
+def _time_rounds(
+    config: TableBenchmarkConfig, folder: Path, begin: Begin
+) -> tuple[dict[str, list[float]], float]:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((config.images, config.classes), np.float32)
     ids = np.array([f"{i:08d}" for i in range(config.images)])
-    member = ForeignMember("made-up", {"classes": list(range(config.classes))})
+    member = ForeignMember("synthetic", {"classes": list(range(config.classes))})
     blocks = [
         LogitBlock(member.column, ids[part], rows[part], (), 0.0, 0)
         for start in range(0, config.images, config.shard_images)
@@ -155,6 +178,7 @@ def _measure(config: TableBenchmarkConfig, folder: Path) -> tuple[dict[str, list
     seconds: dict[str, list[float]] = {}
     slice_ratio = 0.0
     for number in range(config.repeats):
+        begin(f"round {number + 1} of {config.repeats}")
         place = f"{config.place or folder}/{number}-{os.getpid()}"
         store = open_store(place, config.storage)
         table = LogitTable(store, config.dtype)
@@ -170,12 +194,12 @@ def _measure(config: TableBenchmarkConfig, folder: Path) -> tuple[dict[str, list
         # In turn the first, because the disk has not finished with one when the other begins.
         for name in sorted(writes, reverse=bool(number % 2)):
             _timed(seconds, name, writes[name])
-        found = _timed(seconds, "read", partial(_read, LogitTable(store), blocks))
+        rows_read = _timed(seconds, "read", partial(_read, LogitTable(store), blocks))
         _timed(seconds, _LOADED, partial(_load, saved))
         _timed(seconds, _CHECKED, partial(_load, saved, is_checked=True))
         _timed(seconds, _HASHED, partial(_hash, config, blocks))
         slice_ratio = _read_slice(config, store, member, ids)
-        if found[0].shape != blocks[0].log_probabilities.shape:
+        if rows_read[0].shape != blocks[0].log_probabilities.shape:
             raise AssertionError
         for key in [*store.keys("columns"), *store.keys("log")]:
             store.remove(key)
@@ -225,15 +249,15 @@ def _load(folder: Path, is_checked: bool = False) -> list[np.ndarray]:
 def _read_slice(
     config: TableBenchmarkConfig, store: Store, member: ForeignMember, ids: np.ndarray
 ) -> float:
-    """Bytes read for some consecutive rows, over those that they have as stored."""
+    """Give the bytes that are read for some consecutive rows, over the bytes they take as stored."""
     counted = _Counted(store)
     table = LogitTable(counted)
     before = counted.bytes_read
     start = config.shard_images // 3
-    wanted = ids[start : start + config.slice_images]
-    table.read(member.column, wanted)
-    asked = len(wanted) * config.classes * np.dtype(config.dtype).itemsize
-    return (counted.bytes_read - before) / asked
+    slice_ids = ids[start : start + config.slice_images]
+    table.read(member.column, slice_ids)
+    own_bytes = len(slice_ids) * config.classes * np.dtype(config.dtype).itemsize
+    return (counted.bytes_read - before) / own_bytes
 
 
 def _timed(seconds: dict[str, list[float]], name: str, work: Callable[[], Any]) -> Any:

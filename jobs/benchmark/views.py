@@ -1,85 +1,96 @@
 """`ensemble benchmark views`: dense evaluation against explicit crops at the same positions, and ten_crop."""
 
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
-from ensemble.config import Config, check
-from ensemble.files import write_atomic
-from jobs.search_settings import read_settings
+from jobs.benchmark.report import (
+    Bar,
+    Begin,
+    BenchmarkConfig,
+    BenchmarkReport,
+    finish,
+    read_config,
+    step_printer,
+)
 
-# What dense must gain over the crops at its positions.
+# How many times as fast as the crops at its positions dense evaluation must be.
 SPEED_BAR = 5.0
 
 _COMPARED = {"crops": "crops at its positions", "ten_crop": "ten_crop"}
 
 
-class ViewsBenchmarkConfig(Config):
-    """Which networks, at which size."""
+class ViewsBenchmarkConfig(BenchmarkConfig):
+    """Which networks are timed, and at which size."""
+
+    full_size: ClassVar = {"repeats": 3}
 
     architectures: Annotated[tuple[str, ...], Field(min_length=1)] = ("resnet50", "vgg16")
-    """Of torchvision, with random weights: a figure of time needs no others."""
+    """Networks of torchvision, with random weights: their time does not depend on the weights."""
     short_side: Annotated[int, Field(ge=224)] = 384
-    """Of the square image that is evaluated, in pixels."""
+    """Side of the square image that is evaluated, in pixels."""
     input_size: PositiveInt = 224
     """Side of the networks' training input, in pixels."""
     stride: PositiveInt = 32
     """Pixels between neighbouring positions: the stride of the whole network."""
     threads: PositiveInt = 1
-    """Of torch."""
-    repeats: PositiveInt = 3
-    """Rounds, after one pass of each way to warm up; all ways are measured in turn in each of them, and
-    medians are reported."""
+    """Threads of torch."""
+    repeats: PositiveInt = 2
+    """Rounds after one to warm up; all ways are timed in turn in each round, and medians are reported."""
     out: Path = Path("views-benchmark.json")
-    """Where the figures go."""
+    """JSON file that the bars and figures are written to."""
 
 
-def benchmark_views(words: Sequence[str], console: Console) -> dict[str, Any]:
-    """Measure, print, and write the figures to a file.
+def benchmark_views(
+    words: Sequence[str], console: Console, is_full: bool = False
+) -> BenchmarkReport:
+    """Time the views, print the figures, and write them to a file.
 
     Raises:
-        ConfigError: A setting is wrong.
+        ConfigError: A setting is unknown or has a wrong value, or the file cannot be written.
     """
-    config = check(ViewsBenchmarkConfig, read_settings(words), "the command")
+    config = read_config(ViewsBenchmarkConfig, words, is_full)
+    report = measure(config, step_printer(console))
+    console.print(_table(config, report.figures["networks"]))
+    return finish(report, config.out, console)
+
+
+def measure(config: ViewsBenchmarkConfig, begin: Begin) -> BenchmarkReport:
+    """Time each way of looking at an image with each network.
+
+    Raises:
+        ConfigError: torchvision has no network of such a name.
+    """
     import torch
 
     torch.set_num_threads(config.threads)
     with torch.inference_mode():
-        networks = {name: _measure(config, name) for name in config.architectures}
-    document: dict[str, Any] = {
-        "schema_version": 1,
-        "settings": config.model_dump(mode="json"),
-        "machine": {
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "torch": version("torch"),
-        },
-        "networks": networks,
-        "bar": SPEED_BAR,
-        "is_met": all(found["speedup_over_crops"] >= SPEED_BAR for found in networks.values()),
-    }
-    console.print(_table(config, networks))
-    write_atomic(config.out, json.dumps(document, indent=2) + "\n")
-    console.print(f"figures: {config.out}", soft_wrap=True, highlight=False)
-    return document
+        networks = {name: _measure_network(config, name, begin) for name in config.architectures}
+    bars = tuple(
+        Bar(
+            f"{name}: dense, times as fast as crops at its positions",
+            network["speedup_over_crops"],
+            ">=",
+            SPEED_BAR,
+        )
+        for name, network in networks.items()
+    )
+    return BenchmarkReport(config.model_dump(mode="json"), bars, {"networks": networks})
 
 
-def _measure(config: ViewsBenchmarkConfig, name: str) -> dict[str, Any]:
+def _measure_network(config: ViewsBenchmarkConfig, name: str, begin: Begin) -> dict[str, Any]:
     import torch
     import torchvision
 
     from ensemble.inference.dense import to_dense
 
+    begin(f"{name}: making the network")
     torch.manual_seed(0)
     network = torchvision.models.get_model(name, weights=None).eval()
     dense = to_dense(network, config.input_size)
@@ -97,6 +108,7 @@ def _measure(config: ViewsBenchmarkConfig, name: str) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for repeat in range(config.repeats + 1):
         for way, (_, once) in ways.items():
+            begin(f"{name}, {_round(repeat, config.repeats)}: {way}")
             started = time.perf_counter()
             once()
             if repeat:  # the first is to warm up
@@ -110,12 +122,16 @@ def _measure(config: ViewsBenchmarkConfig, name: str) -> dict[str, Any]:
         }
         for way, (passes, once) in ways.items()
     }
-    found: dict[str, Any] = {"ways": rows}
+    figures: dict[str, Any] = {"ways": rows}
     for key, way in _COMPARED.items():
         ratios = [slow / fast for slow, fast in zip(seconds[way], seconds["dense"], strict=True)]
-        found[f"speedup_over_{key}"] = statistics.median(ratios)
-        found[f"speedups_over_{key}"] = ratios
-    return found
+        figures[f"speedup_over_{key}"] = statistics.median(ratios)
+        figures[f"speedups_over_{key}"] = ratios
+    return figures
+
+
+def _round(repeat: int, repeats: int) -> str:
+    return f"round {repeat} of {repeats}" if repeat else "warm-up"
 
 
 def _gflops(once: Callable[[], object]) -> float:
@@ -134,10 +150,10 @@ def _table(config: ViewsBenchmarkConfig, networks: dict[str, dict[str, Any]]) ->
     )
     for column in ("network", "views", "passes", "GFLOP", "images/s", "dense is faster"):
         table.add_column(column, justify="left" if column in ("network", "views") else "right")
-    for name, found in networks.items():
-        for way, row in found["ways"].items():
+    for name, network in networks.items():
+        for way, row in network["ways"].items():
             key = next((key for key, compared in _COMPARED.items() if compared == way), None)
-            ratios = found[f"speedups_over_{key}"] if key else []
+            ratios = network[f"speedups_over_{key}"] if key else []
             ratio = (
                 f"{statistics.median(ratios):.1f} x ({min(ratios):.1f} to {max(ratios):.1f})"
                 if ratios
@@ -151,6 +167,4 @@ def _table(config: ViewsBenchmarkConfig, networks: dict[str, dict[str, Any]]) ->
                 f"{row['images_per_s']:.2f}",
                 ratio,
             )
-    met = all(found["speedup_over_crops"] >= SPEED_BAR for found in networks.values())
-    table.caption = f"bar: {SPEED_BAR:g} x the crops; {'met' if met else 'NOT met'}"
     return table
