@@ -56,6 +56,9 @@ def test_weights_are_never_unpickled() -> None:
         "jobs.stored_runs.layout",
         "ensemble",
         "ensemble.members.member",
+        "ensemble.members.settings",
+        "ensemble.views.settings",
+        "ensemble.views.policies",
     ],
 )
 def test_parsing_imports_nothing_heavy(module: str) -> None:

@@ -1,4 +1,4 @@
-"""One network to train: everything that decides its weights, and the file they are kept in. No torch."""
+"""One network to train: all that decides its weights, and the file that they are kept in. No torch."""
 
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -11,8 +11,10 @@ from ensemble.members.identity import fingerprint, library_versions
 from ensemble.members.member import Member
 from ensemble.training.recipe import RecipeConfig
 
-# Code that decides weights: a change here trains anew, a change elsewhere does not.
-_CODE = ("models", "training", "inference/transforms.py")
+# Code that decides weights, below the library's folder: a change here trains anew, a change
+# elsewhere does not.
+CODE = ("models/*.py", "training/*.py", "inference/transforms.py")
+LIBRARY = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Stopping:
     """When to end a training early: the epoch that does best on other images stays.
 
     Attributes:
-        images: To judge each epoch on; none of them is trained on.
-        patience: Epochs without fewer errors, or a lower loss, after which training ends.
+        images: Images that each epoch is judged on; none of them is trained on.
+        patience: Number of epochs without fewer errors, or a lower loss, after which training ends.
     """
 
     images: ImageIndex
@@ -33,15 +35,15 @@ class TrainTask:
     """A member to train from fresh weights, or a sub-classifier from its base's.
 
     Attributes:
-        name: What logs call it; not part of its identity.
-        architecture: A name of `ensemble.models`.
-        recipe: How to train.
-        seed: Of weights, order and augmentation.
-        images: The images to train on, labels as class indices of the data.
-        classes: What each output stands for, as class indices of the data.
-        folder: Where checkpoints are kept by content.
-        base: The member whose weights to start from; fresh weights if none.
-        stopping: When to end early; never if none.
+        name: Name of the task in logs; not part of its identity.
+        architecture: Name of an architecture of `ensemble.models`.
+        recipe: Settings of the training.
+        seed: Seed of the fresh weights, the order of the images and the augmentation.
+        images: Images to train on, whose labels are class indices of the data.
+        classes: Class index of the data that each output stands for.
+        folder: Folder of all checkpoints, each named by its key.
+        base: Member whose weights the training starts from; fresh weights if None.
+        stopping: When to end the training early; never if None.
     """
 
     name: str
@@ -56,7 +58,7 @@ class TrainTask:
 
     @cached_property
     def key(self) -> str:
-        """Identity of the weights: recipe + data + code version."""
+        """Identity of the weights: recipe, data, and the version of the code."""
         return fingerprint(
             {
                 "architecture": self.architecture,
@@ -68,19 +70,19 @@ class TrainTask:
                 "stopping": [self.stopping.images.sha256, self.stopping.patience]
                 if self.stopping
                 else None,
-                "code": _code_sha256(),
+                "code": code_sha256(),
                 "libraries": library_versions(self.architecture),
             }
         )
 
     @property
     def checkpoint(self) -> Path:
-        """Where the weights are, once trained."""
+        """File of the weights, once they are trained."""
         return self.folder / checkpoint_name(self.architecture, self.key)
 
     @property
     def progress(self) -> Path:
-        """Where a training that is under way is kept, to go on from."""
+        """File that keeps a training under way, to go on from after an interruption."""
         return self.checkpoint.with_suffix(".progress")
 
     @classmethod
@@ -94,7 +96,9 @@ class TrainTask:
         folder: Path,
         stopping: Stopping | None = None,
     ) -> "TrainTask":
-        """Fine-tune a base on the images of one label cluster, and stop on others of it.
+        """Make the task of fine-tuning a base on the images of one label cluster.
+
+        `stopping` is judged on other images of the same label cluster.
 
         Source: P2 §IV-3: base architecture, base weights, the label cluster's outputs.
         """
@@ -112,14 +116,13 @@ class TrainTask:
 
 
 @cache
-def _code_sha256() -> str:
-    root = Path(__file__).parent.parent
-    files = sorted(
-        path
-        for name in _CODE
-        for path in ([root / name] if name.endswith(".py") else (root / name).glob("*.py"))
-    )
+def code_sha256(root: Path = LIBRARY) -> str:
+    """Compute the SHA-256 of all files that `CODE` names, with their paths.
+
+    Args:
+        root: The library's folder.
+    """
     digest = sha256()
-    for path in files:
+    for path in sorted(path for pattern in CODE for path in root.glob(pattern)):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()

@@ -218,7 +218,7 @@ class ListedViews(_Averaged):
         for view in views:
             if average_of(view) != "softmax" or keeps_views(view):
                 raise ValueError(
-                    f"the entry {view.kind!r} sets average or keep_views; set it once, for the list."
+                    f"the entry {view.kind!r} sets average or keep_views; say it once, for the list."
                 )
         return views
 

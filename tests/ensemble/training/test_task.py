@@ -1,3 +1,5 @@
+import ast
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
 from ensemble.training.recipe import RecipeConfig
-from ensemble.training.task import TrainTask
+from ensemble.training.task import CODE, LIBRARY, TrainTask, code_sha256
 
 MakeMember = Callable[..., Member]
 
@@ -86,3 +88,35 @@ def test_sub_classifier_starts_from_its_base_on_the_images_of_its_classes(
     assert task.images.classes == IMAGES.classes
     assert (task.architecture, task.classes, task.base) == ("vgg11_small", (0, 1), base)
     assert (task.recipe, task.seed) == (recipe, 7)
+
+
+@pytest.mark.parametrize("pattern", CODE)
+def test_every_path_of_the_training_code_exists(pattern: str) -> None:
+    assert list(LIBRARY.glob(pattern))
+
+
+def test_a_change_of_any_file_of_the_training_code_trains_anew(tmp_path: Path) -> None:
+    files = [path.relative_to(LIBRARY) for pattern in CODE for path in LIBRARY.glob(pattern)]
+    digests = {code_sha256()}
+    for number, file in enumerate(files):
+        root = tmp_path / str(number)
+        for other in files:
+            (root / other).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(LIBRARY / other, root / other)
+        with (root / file).open("a") as changed:
+            changed.write("# changed\n")
+        digests.add(code_sha256(root))
+    assert len(digests) == len(files) + 1
+
+
+def test_the_training_code_holds_all_that_training_computes_with() -> None:
+    """Other rooms that training imports hold values, or read and write files."""
+    hashed = {path for pattern in CODE for path in LIBRARY.glob(pattern)}
+    imported = {
+        LIBRARY.parent / (node.module.replace(".", "/") + ".py")
+        for path in (LIBRARY / "training").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ensemble.")
+    }
+    rooms = {path.relative_to(LIBRARY).parts[0] for path in imported - hashed}
+    assert rooms <= {"checkpoints", "config.py", "errors.py", "images", "members"}
