@@ -1,4 +1,7 @@
-"""What one would write without this project: a Ray Data pipeline for each member. For the benchmark only."""
+"""The baseline of `ensemble benchmark scaling`: a Ray Data pipeline for each member, as one would write it by hand.
+
+No run uses it; it is in `cluster/` because nothing else may import ray.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -17,7 +20,7 @@ from ensemble.members.member import Member
 
 
 class _Predictor:
-    """A member as Ray Data's actor."""
+    """A callable of Ray Data's that predicts batches with one member."""
 
     def __init__(self, member: Member) -> None:
         self._member, self._host = member, SyntheticHost(HostSettings("cpu"))
@@ -29,7 +32,7 @@ class _Predictor:
 
 
 def require_ray_data() -> None:
-    """Tell, before anything is measured, whether it can be compared with.
+    """Check that Ray Data is installed, before anything is measured.
 
     Raises:
         ConfigError: Ray Data cannot be imported.
@@ -43,12 +46,21 @@ def require_ray_data() -> None:
 
 
 def predict_with_ray_data(folder: Path, member: Member, batch_images: int) -> dict[str, np.ndarray]:
-    """Rows of a member by file name; a session must be open."""
+    """Predict a folder of images with one member; a session must be open.
+
+    Args:
+        folder: Folder with the images.
+        member: The member to predict with.
+        batch_images: Images a batch.
+
+    Returns:
+        Log-probabilities [class] by file name.
+    """
     import ray.data
 
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    predicted = ray.data.read_images(str(folder), mode="RGB", include_paths=True).map_batches(
+    dataset = ray.data.read_images(str(folder), mode="RGB", include_paths=True).map_batches(
         _Predictor,
         fn_constructor_args=(member,),
         batch_size=batch_images,
@@ -56,7 +68,7 @@ def predict_with_ray_data(folder: Path, member: Member, batch_images: int) -> di
     )
     return {
         Path(path).name: row
-        for batch in predicted.iter_batches(batch_size=None, batch_format="numpy")
+        for batch in dataset.iter_batches(batch_size=None, batch_format="numpy")
         for path, row in zip(batch["path"], batch["log_probabilities"], strict=True)
     }
 
@@ -64,13 +76,16 @@ def predict_with_ray_data(folder: Path, member: Member, batch_images: int) -> di
 def predict_all_with_ray_data(
     config: ClusterConfig, folder: Path, members: Sequence[Member], clock: Any
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Rows of all members, one pipeline after the other, on an embedded Ray.
+    """Predict a folder of images with all members, one pipeline after the other, on an embedded Ray.
 
     Args:
-        config: Where and how wide.
-        folder: With the images.
-        members: Who predicts.
+        config: Settings of the Ray side.
+        folder: Folder with the images.
+        members: The members to predict with.
         clock: A context manager that is entered once Ray runs.
+
+    Returns:
+        Log-probabilities [class] by member and file name.
     """
     with session(config), clock:
         return {

@@ -1,4 +1,8 @@
-"""The crew: calls under way on hosts, and what happens when one fails."""
+"""The dispatcher: hands calls to workers, takes their values, and carries out what follows a failure.
+
+It runs in the driver. What a failure means is decided in `cluster/scheduling/failures.py`, which call a
+worker takes next in `work_queue.py`, and where workers are in `host_group.py`.
+"""
 
 import logging
 import time
@@ -28,7 +32,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class QuarantinedBlock:
-    """A block that killed its worker every time, and is missing."""
+    """A block that killed its worker in every attempt, and is missing from the table.
+
+    Attributes:
+        member: The member whose prediction it would have been.
+        shard: The images of the block.
+        reason: What ended the last attempt, as a sentence.
+    """
 
     member: Member
     shard: ShardSpec
@@ -36,14 +46,14 @@ class QuarantinedBlock:
 
 
 class Dispatcher:
-    """Does calls on host actors.
+    """Does calls on the workers of a host group, and makes failed calls again.
 
     Args:
         config: Settings of the Ray side.
         source: Where images come from.
-        devices: Where hosts may go.
-        is_cluster: Whether nodes come and go.
-        host: What the actors are.
+        devices: GPUs or CPU processes that workers may be placed on.
+        is_cluster: Whether nodes come and go, as they do unless Ray is embedded.
+        host: Class of the worker actors.
     """
 
     def __init__(
@@ -58,17 +68,21 @@ class Dispatcher:
         self.shards = Shards(source, config.shard_window_mb)
         self._queue = WorkQueue(())
         self._decoder_deaths: Counter[ShardSpec] = Counter()
-        self._poison: dict[ShardSpec, str] = {}
+        self._undecodable: dict[ShardSpec, str] = {}
         self.quarantined: list[QuarantinedBlock] = []
         self.retries: Counter[str] = Counter()
 
     def run(
         self, calls: Sequence[Call], on_start: Callable[[str], None] = lambda name: None
     ) -> Iterator[tuple[Call, Any]]:
-        """Do all calls; each comes back with its value, as they are done.
+        """Do all calls, and yield each one with its value as soon as it is done.
+
+        Args:
+            calls: The calls to make; `order` decides which comes first.
+            on_start: Receives the name of each training that a worker takes.
 
         Raises:
-            MemberFailedError: A call failed for good.
+            MemberFailedError: A call failed, and its cause allows no further attempt.
         """
         self._queue = WorkQueue(calls)
         self.shards.expect(calls)
@@ -90,7 +104,7 @@ class Dispatcher:
         return len(self._queue) > 0 or any(handle.calls for handle in self.host_group.handles)
 
     def _keep_only_these(self, calls: Sequence[Call]) -> None:
-        """Hosts forget the networks of members that they no longer carry."""
+        """Have workers forget the networks of members that they no longer carry."""
         columns = {c.member.column: c.member.name for c in calls if c.verb == "predict"}
         if not columns:
             return
@@ -116,20 +130,20 @@ class Dispatcher:
             handle.calls[method.remote(*call.arguments, *call.pixels)] = call
 
     def _take(self) -> Iterator[tuple[Call, Any]]:
-        """Wait for one call; give it with its value, or nothing if it failed."""
+        """Wait for one call; yield it with its value, or nothing if it failed."""
         by_ref = {ref: handle for handle in self.host_group.handles for ref in handle.calls}
         ready: list[Any] = []
         if by_ref:
-            # Not fetched: a block comes to the driver when it is asked for, one at a time.
+            # Not fetched: blocks come to the driver one at a time, by the `get` below.
             ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=LOOK_UP_S, fetch_local=False)
         else:
-            time.sleep(0.05)  # every host is draining, or is given time to answer
-        for moving in self.host_group.look_up(bool(ready)):
-            self._replace(moving)
+            time.sleep(0.05)  # every worker is draining, or is given time to answer
+        for handle in self.host_group.look_up(bool(ready)):
+            self._replace(handle)
         for ref in ready:
             handle = by_ref[ref]
             if ref not in handle.calls:
-                continue  # it went with its host meanwhile
+                continue  # its worker was replaced meanwhile, and the call is queued again
             try:
                 value = ray.get(ref)
             except ray_exceptions.RayError as error:
@@ -143,7 +157,7 @@ class Dispatcher:
         if cause is not Cause.OWN_CODE and self._fail_by_decoder(handle, ref):
             return
         if cause in {Cause.WORKER_LOST, Cause.WORKER_OOM}:
-            # A host does its calls in order: the oldest is the one that was running.
+            # A worker does its calls in order: the oldest is the one that was running.
             call = next(iter(handle.calls.values()))
         call.failures[cause] += 1
         decision = self._decide(call, cause, reason, call.failures[cause])
@@ -163,20 +177,21 @@ class Dispatcher:
             self._queue.put_back(call)
 
     def _fail_by_decoder(self, handle: HostHandle, ref: Any) -> bool:
-        """Deal with a call whose shard could not be decoded; false if that is not what it was."""
+        """Deal with a call whose shard could not be decoded; return whether that was the failure."""
         call = handle.calls[ref]
         for spec, pixels in zip(call.shards, call.pixels, strict=True):
-            is_known = not self.shards.holds(spec, pixels)  # another call has told of this death
-            error = None if is_known else self.shards.died(spec)
+            # Another call that used these pixels has reported the decoder already.
+            is_known = not self.shards.holds(spec, pixels)
+            error = None if is_known else self.shards.decode_error(spec)
             if not is_known and error is None:
                 continue
             del handle.calls[ref]
             self._queue.put_back(call)
             if error is not None:
                 self._count_decoder_death(call, spec, error)
-            if spec in self._poison:
+            if spec in self._undecodable:
                 for waiting in self._queue.drop(spec):
-                    self._quarantine(waiting, self._poison[spec])
+                    self._quarantine(waiting, self._undecodable[spec])
             return True
         return False
 
@@ -192,11 +207,11 @@ class Dispatcher:
         if decision is Decision.RAISE:
             raise self._error(call, self._decoder_deaths[spec], reason) from error
         if decision is Decision.QUARANTINE:
-            self._poison[spec] = reason
+            self._undecodable[spec] = reason
 
     def _decide(self, call: Call, cause: Cause, reason: str, attempts: int) -> Decision:
-        quarantined = sum(out.member.name == call.about.name for out in self.quarantined)
-        decision = decide(Failure(cause, attempts, call.verb != "train", quarantined))
+        num_quarantined = sum(block.member.name == call.about.name for block in self.quarantined)
+        decision = decide(Failure(cause, attempts, call.verb != "train", num_quarantined))
         if decision is not Decision.RAISE:
             self.retries[call.about.name] += 1
             log.warning(
@@ -223,7 +238,7 @@ class Dispatcher:
         self.shards.settle(call, is_done=False)
 
     def _replace(self, handle: HostHandle, without: Call | None = None) -> None:
-        """A new host for one that is gone; what was under way on it is queued again."""
+        """Start a new worker for one that is gone; queue again what was under way on it."""
         for call in handle.calls.values():
             if call is not without:
                 self._queue.put_back(call)

@@ -1,4 +1,8 @@
-"""A host: the process that carries members. Plain Python; the pool makes it a Ray actor."""
+"""A worker: the process that carries members, trains them and predicts with them.
+
+Plain Python, which the host group makes a Ray actor. The class is called `Host` as the settings are
+(`cluster.hosts`), and several of them may be on one machine.
+"""
 
 import os
 from collections.abc import Collection
@@ -20,14 +24,14 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class HostSettings:
-    """What a host is told when it starts.
+    """Settings of one worker, fixed while it runs.
 
     Attributes:
-        device: A torch device.
+        device: Name of a torch device, as cpu or cuda.
         threads: CPU threads of torch. Fixed by the plan, never by the machine: a sum over other
             threads rounds differently, and the same run must give the same report.
-        memory_fraction: Of the GPU's memory that torch may take.
-        channels_last: Memory layout of networks and pixels.
+        memory_fraction: Part of the GPU's memory that torch may take.
+        channels_last: Whether networks and pixels are laid out channel by channel last.
         compiled: Whether networks are compiled.
     """
 
@@ -39,7 +43,11 @@ class HostSettings:
 
 
 class Host:
-    """Trains members and predicts with them; keeps the networks that it has loaded."""
+    """Trains members and predicts with them; keeps the networks that it has loaded.
+
+    Args:
+        settings: Device, threads and memory.
+    """
 
     def __init__(self, settings: HostSettings) -> None:
         # Here and not at the top: the driver plans and commits without ever importing torch.
@@ -57,7 +65,7 @@ class Host:
         self._images: ResizedShard | None = None
 
     def where(self) -> tuple[str, str]:
-        """The node it is on, and the GPUs it sees."""
+        """Return Ray's id of its node, and CUDA_VISIBLE_DEVICES of its process."""
         import ray
 
         node_id: str = ray.get_runtime_context().get_node_id()
@@ -82,7 +90,16 @@ class Host:
     def predict(
         self, member: Member, largest_batch: int | None, shard: ImageShard
     ) -> tuple[LogitBlock, int | None]:
-        """The block of a member and a shard, and the largest batch if a larger one did not fit."""
+        """Predict a shard with a member.
+
+        Args:
+            member: The member to predict with.
+            largest_batch: Images a batch that are known to fit into memory; the usual number if none.
+            shard: Decoded images.
+
+        Returns:
+            The block, and the largest batch that fits where a larger one did not.
+        """
         from ensemble.inference.predict import count_flops, predict
         from ensemble.inference.resized import ResizedShard
 
@@ -97,7 +114,16 @@ class Host:
     def measure(
         self, member: Member, largest_batch: int | None, shard: ImageShard
     ) -> tuple[LogitBlock, MemberCost]:
-        """The block of a member and a shard, and what it cost once everything was warm."""
+        """Predict a shard with a member, and measure what that costs once everything is warm.
+
+        Args:
+            member: The member to predict with.
+            largest_batch: Images a batch that are known to fit into memory; the usual number if none.
+            shard: Decoded images.
+
+        Returns:
+            The block, and the cost.
+        """
         from ensemble.inference.measure import peak_memory, warm_up
 
         network = self._load(member, largest_batch)

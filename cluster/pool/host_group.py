@@ -1,4 +1,7 @@
-"""The roster: host actors, where each one is, and when it must move."""
+"""The workers of a run: starting and ending them as planned, and moving them off nodes that go away.
+
+A worker is a Ray actor of `Host`. Which calls it does is the dispatcher's business.
+"""
 
 import logging
 import time
@@ -17,20 +20,20 @@ from cluster.settings import ClusterConfig
 
 log = logging.getLogger(__name__)
 
-# How often it looks up: for drained nodes, and hosts that wait.
+# How often drained nodes and workers that wait for room are looked for.
 LOOK_UP_S = 1.0
-_SAY_WAITING_S = 60.0
+_LOG_WAITING_S = 60.0
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where a host is.
+    """Where a worker is.
 
     Attributes:
-        members: That it carries.
-        device: Of the plan.
-        node_id: Ray's name of the node.
-        gpus: CUDA_VISIBLE_DEVICES there.
+        members: Names of the members that it carries.
+        device: Index into the plan's devices.
+        node_id: Ray's id of the node.
+        gpus: CUDA_VISIBLE_DEVICES of the worker's process.
     """
 
     members: tuple[str, ...]
@@ -41,11 +44,22 @@ class Location:
 
 @dataclass(eq=False)
 class HostHandle:
-    """A host actor and the calls under way on it, oldest first."""
+    """What the driver knows of one worker.
+
+    Attributes:
+        plan: The members that it carries, and its share of a device.
+        actor: Ray's handle of the actor.
+        location: Reference to the answer of its first call, `Host.where`.
+        calls: Calls under way by their reference, oldest first.
+        not_before: Time on the monotonic clock until which it gets no call.
+        node_id: Ray's id of its node; empty until it has started.
+        gpus: CUDA_VISIBLE_DEVICES of its process.
+        is_draining: Whether its node is taken back, so that it gets no more calls.
+    """
 
     plan: HostPlan
     actor: Any
-    started: Any
+    location: Any
     calls: dict[Any, Call] = field(default_factory=dict)
     not_before: float = 0.0
     node_id: str = ""
@@ -54,13 +68,13 @@ class HostHandle:
 
 
 class HostGroup:
-    """Host actors on the devices of a run.
+    """The workers on the devices of a run.
 
     Args:
         config: Settings of the Ray side.
-        devices: Where hosts may go.
-        is_cluster: Whether nodes come and go.
-        host: What the actors are.
+        devices: GPUs or CPU processes that workers may be placed on.
+        is_cluster: Whether nodes come and go, as they do unless Ray is embedded.
+        host: Class of the worker actors.
     """
 
     def __init__(
@@ -73,46 +87,50 @@ class HostGroup:
         self._config, self._devices, self._host = config, tuple(devices), host
         self._is_cluster = is_cluster
         self._placement_groups = PlacementGroups(devices, scales=is_cluster)
-        self._looked_up = self._moved = time.monotonic()
+        self._last_look_up = self._last_move = time.monotonic()
         self.handles: list[HostHandle] = []
 
     def where(self) -> tuple[Location, ...]:
-        """Where the hosts are that have started."""
+        """Tell where the workers are that have started."""
         return tuple(
-            Location(w.plan.members, w.plan.device, w.node_id, w.gpus)
-            for w in self.handles
-            if w.node_id
+            Location(handle.plan.members, handle.plan.device, handle.node_id, handle.gpus)
+            for handle in self.handles
+            if handle.node_id
         )
 
     def place(self, plans: Sequence[HostPlan]) -> None:
-        """Have hosts as planned: those of the same shape stay, others end or start."""
-        wanted, kept = list(plans), []
+        """Have the workers of a plan: those of the same shape stay, others end or start.
+
+        Args:
+            plans: One for each worker.
+        """
+        to_start, handles = list(plans), []
         for handle in self.handles:
-            same = next((p for p in wanted if p.shape == handle.plan.shape), None)
+            same = next((p for p in to_start if p.shape == handle.plan.shape), None)
             if same is not None:
-                wanted.remove(same)
+                to_start.remove(same)
                 handle.plan = same
-                kept.append(handle)
+                handles.append(handle)
             elif self._devices[handle.plan.device].is_gpu:
                 ray.kill(handle.actor)
             else:
                 handle.plan = handle.plan.without_members()
-                kept.append(handle)
+                handles.append(handle)
         for index in {plan.device for plan in plans if plan.gpu_share == 1}:
             self._placement_groups.give_up(index)
-        self.handles = [*kept, *(self._start(plan) for plan in wanted)]
+        self.handles = [*handles, *(self._start(plan) for plan in to_start)]
 
     def replace(self, handle: HostHandle) -> None:
-        """Start a new host for one that is gone, or must go."""
+        """Start a new worker for one that is gone, or must go."""
         ray.kill(handle.actor)
         self.handles[self.handles.index(handle)] = self._start(handle.plan)
 
     def kind(self, handle: HostHandle) -> str:
-        """What kind of device a host is on."""
+        """Return the kind of device that a worker is on."""
         return self._devices[handle.plan.device].kind
 
     def is_alone(self, handle: HostHandle) -> bool:
-        """Whether no other host computes on its device."""
+        """Tell whether no other worker computes on the same device."""
         return not any(
             other.calls
             for other in self.handles
@@ -120,61 +138,66 @@ class HostGroup:
         )
 
     def close(self) -> None:
-        """End all hosts and give back what the cluster lent."""
+        """End all workers, and give back the room that they had on the cluster."""
         for handle in self.handles:
             ray.kill(handle.actor)
         self._placement_groups.close()
 
     def look_up(self, is_moving: bool) -> list[HostHandle]:
-        """Now and then: where hosts are, which nodes are drained, and whether hosts wait for room.
+        """Learn where workers are, which nodes are drained, and whether workers wait for room.
+
+        It does so once in `LOOK_UP_S` seconds, however often it is called.
 
         Args:
             is_moving: Whether some call has ended just now.
 
         Returns:
-            Hosts that must be replaced, in a place that is asked for.
+            Workers to replace; room for the new ones is requested already.
         """
         now = time.monotonic()
         if is_moving:
-            self._moved = now
-        if now - self._looked_up < LOOK_UP_S:
+            self._last_move = now
+        if now - self._last_look_up < LOOK_UP_S:
             return []
-        self._looked_up = now
+        self._last_look_up = now
         for handle in self.handles:
             self._locate(handle)
         if not self._is_cluster:
             return []
-        self._say_who_waits(now)
+        self._log_waiting(now)
         late = self._placement_groups.relax()
-        return [*self._drained(), *(w for w in self.handles if w.plan.device in late)]
+        return [
+            *self._drained(),
+            *(handle for handle in self.handles if handle.plan.device in late),
+        ]
 
-    def _say_who_waits(self, now: float) -> None:
+    def _log_waiting(self, now: float) -> None:
         waiting = sum(not handle.node_id for handle in self.handles)
-        if waiting and now - self._moved > _SAY_WAITING_S:
-            self._moved = now
+        if waiting and now - self._last_move > _LOG_WAITING_S:
+            self._last_move = now
             log.warning(
-                "%d of %d hosts wait for room; the cluster has %s",
+                "%d of %d workers wait for room; the cluster has %s",
                 waiting,
                 len(self.handles),
                 {k: v for k, v in ray.cluster_resources().items() if k in {"CPU", "GPU"}},
             )
 
     def _locate(self, handle: HostHandle) -> None:
-        if not handle.node_id and ray.wait([handle.started], timeout=0)[0]:
+        if not handle.node_id and ray.wait([handle.location], timeout=0)[0]:
             try:
-                handle.node_id, handle.gpus = ray.get(handle.started)
+                handle.node_id, handle.gpus = ray.get(handle.location)
             except ray_exceptions.RayError:
-                # Its calls fail the same way, and that is where it is dealt with.
-                handle.started = handle.actor.where.remote()
+                # Its calls fail the same way, and the dispatcher deals with them.
+                handle.location = handle.actor.where.remote()
 
     def _drained(self) -> list[HostHandle]:
-        """Hosts whose node is taken back: they get no more calls, and move once they are idle."""
+        """Mark workers whose node is taken back; return those that are idle, and so can move."""
         draining = ray._private.state.state.get_draining_nodes()
         for handle in self.handles:
             if handle.node_id in draining and not handle.is_draining:
                 handle.is_draining = True
                 log.warning(
-                    "host of %s: node %s is taken back; it ends %d calls and moves",
+                    "worker of %s: node %s is taken back; it ends %d calls and moves",
                     ", ".join(handle.plan.members) or "no member",
                     handle.node_id[:8],
                     len(handle.calls),
@@ -193,7 +216,7 @@ class HostGroup:
         settings = HostSettings(
             device, threads, plan.memory_fraction, config.channels_last, config.compile
         )
-        # Ray would restart it in silence; the crew replaces it itself, counts and says so.
+        # Ray would restart it in silence; the dispatcher replaces it itself, counts it and logs it.
         options = self._placement_groups.options(plan) | {"max_restarts": 0}
         actor = ray.remote(self._host).options(**options).remote(settings)
         return HostHandle(plan, actor, actor.where.remote())

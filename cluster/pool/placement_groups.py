@@ -1,4 +1,7 @@
-"""Room on the cluster for planned devices: labels, placement groups of shared GPUs, requests to scale."""
+"""Room on the cluster for planned devices: node labels, placement groups for shared GPUs, autoscaler requests.
+
+Ray keeps one autoscaler request for the whole cluster, so the last run to make one overrides the others'.
+"""
 
 import logging
 import time
@@ -14,12 +17,12 @@ from cluster.scheduling.placement import Device, HostPlan
 
 log = logging.getLogger(__name__)
 
-# A node of the preferred market is waited for this long, a start included.
+# Seconds that a node of the preferred market may take to come up, before any market is accepted.
 FALLBACK_AFTER_S = 180.0
 
 
 class _Group:
-    """One shared GPU: a placement group, because shares of one GPU must meet on it."""
+    """The placement group of one shared GPU: it keeps the workers that share the GPU together."""
 
     def __init__(self, device: Device) -> None:
         self._bundle = {"GPU": 1.0, "CPU": device.cpus}
@@ -31,20 +34,20 @@ class _Group:
         return PlacementGroupSchedulingStrategy(self._group, placement_group_bundle_index=0)
 
     def waits_too_long(self) -> bool:
-        """Whether there is a less preferred label, and it is time for it."""
+        """Tell whether there is a less preferred label, and the preferred one was waited for long enough."""
         if len(self._selectors) == 1 or time.monotonic() - self._since < FALLBACK_AFTER_S:
             return False
         return not ray.wait([self._ready], timeout=0)[0]
 
     def relax(self) -> Mapping[str, str]:
-        """Ask for the next label."""
+        """Request room with the next label; return that label."""
         remove_placement_group(self._group)
         self._selectors.pop(0)
         self._open()
         return self._selectors[0]
 
     def renew(self) -> None:
-        """Ask for room elsewhere."""
+        """Request room on another node."""
         remove_placement_group(self._group)
         self._open()
 
@@ -61,11 +64,11 @@ class _Group:
 
 
 class PlacementGroups:
-    """Where the hosts of each device go.
+    """Room for the workers of each device.
 
     Args:
-        devices: Of the run.
-        scales: Whether the cluster should be told what the run wants, so that it can grow.
+        devices: All devices of the run.
+        scales: Whether to tell the autoscaler what the run needs, so that the cluster grows.
     """
 
     def __init__(self, devices: Sequence[Device], scales: bool) -> None:
@@ -81,7 +84,7 @@ class PlacementGroups:
             request_resources(bundles=bundles, bundle_label_selectors=labels)
 
     def options(self, plan: HostPlan) -> dict[str, Any]:
-        """Ray's options for the actor of a host."""
+        """Return Ray's options for the actor of a worker."""
         options: dict[str, Any] = {"num_cpus": plan.cpu_share, "num_gpus": plan.gpu_share}
         device = self._devices[plan.device]
         if 0 < plan.gpu_share < 1:
@@ -96,17 +99,17 @@ class PlacementGroups:
         return options
 
     def give_up(self, device: int) -> None:
-        """End the placement group of a device whose hosts are gone, if it has one."""
+        """Remove the placement group of a device whose workers are gone, if it has one."""
         if group := self._groups.pop(device, None):
             group.close()
 
     def renew(self, device: int) -> None:
-        """Ask for room on another node."""
+        """Request room on another node for the placement group of a device, if it has one."""
         if group := self._groups.get(device):
             group.renew()
 
     def relax(self) -> list[int]:
-        """Devices that found no node of their preferred market in time and now take any."""
+        """Accept any market for devices that got no node of the preferred one in time; return those devices."""
         late = [index for index, group in self._groups.items() if group.waits_too_long()]
         for index in late:
             log.warning(
@@ -119,7 +122,7 @@ class PlacementGroups:
         return late
 
     def close(self) -> None:
-        """Give everything back, and stop asking for nodes."""
+        """Remove all placement groups, and withdraw the request to the autoscaler."""
         for group in self._groups.values():
             group.close()
         if self._scales:

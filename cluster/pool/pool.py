@@ -1,4 +1,8 @@
-"""The pool: trains and predicts on the hosts of a plan, which it makes from what members cost."""
+"""The pool: what a run sees of Ray. It trains members, and predicts shards with them.
+
+It measures what members cost, plans workers from the costs, and leaves calls to the dispatcher. It knows
+neither the table nor the search.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +15,7 @@ from cluster.pool.dispatcher import Dispatcher, QuarantinedBlock
 from cluster.pool.host import Host
 from cluster.pool.host_group import Location
 from cluster.scheduling.costs import Costs
-from cluster.scheduling.packing import plan
+from cluster.scheduling.packing import make_plan
 from cluster.scheduling.placement import Plan, whole_devices
 from cluster.scheduling.work_queue import Call
 from cluster.session import session
@@ -27,13 +31,17 @@ log = logging.getLogger(__name__)
 
 
 class Pool:
-    """Trains and predicts on host actors. Use `open_pool`.
+    """Trains and predicts on the workers of a plan. Use `open_pool`, which ends it in any case.
 
     Args:
-        config: Where and how wide.
+        config: Settings of the Ray side.
         source: Where images come from.
         cache: Where measured costs are kept.
-        host: What the actors are; tests pass a host of their own.
+        host: Class of the worker actors; benchmarks and tests pass one of their own.
+
+    Raises:
+        ConfigError: The settings ask for the CPU and list GPUs.
+        ClusterError: The settings ask for GPUs, and neither they nor the cluster have one.
     """
 
     def __init__(
@@ -51,36 +59,36 @@ class Pool:
 
     @property
     def num_hosts(self) -> int:
-        """Host actors."""
+        """Number of workers."""
         return len(self._dispatcher.host_group.handles)
 
     @property
     def decoded_images(self) -> int:
-        """Images decoded so far."""
+        """Number of images decoded so far."""
         return self._dispatcher.shards.decoded_images
 
     @property
     def retries(self) -> int:
-        """Calls made again so far."""
+        """Number of calls made again so far."""
         return self._dispatcher.retries.total()
 
     @property
     def retries_by_name(self) -> dict[str, int]:
-        """Calls made again so far, by member or training."""
+        """Number of calls made again so far, by the name of the member."""
         return dict(self._dispatcher.retries)
 
     @property
     def image_retries(self) -> int:
-        """Requests for images that were made again so far."""
+        """Number of requests to the image source that were made again so far."""
         return self._dispatcher.shards.retries
 
     @property
     def quarantined(self) -> tuple[QuarantinedBlock, ...]:
-        """Blocks that killed their worker every time, and are missing."""
+        """Blocks that killed their worker in every attempt, and are missing from the table."""
         return tuple(self._dispatcher.quarantined)
 
     def where(self) -> tuple[Location, ...]:
-        """Where the hosts are that have started."""
+        """Tell where the workers are that have started."""
         return self._dispatcher.host_group.where()
 
     def train(
@@ -89,12 +97,15 @@ class Pool:
         shards: Sequence[ShardSpec],
         on_start: Callable[[str], None] = lambda name: None,
     ) -> Iterator[TrainTask]:
-        """Train networks side by side, and tell each one when its checkpoint is there.
+        """Train members side by side, and yield each task when its checkpoint is there.
 
         Args:
-            tasks: The longest first, so that no host ends long after the others.
-            shards: Together they hold every task's images.
-            on_start: Is told the name of each task that a host takes.
+            tasks: Trainings, the longest first, so that no worker ends long after the others.
+            shards: Shards that together hold the images of every task.
+            on_start: Receives the name of each task that a worker takes.
+
+        Raises:
+            MemberFailedError: A training failed, and its cause allows no further attempt.
         """
         if not tasks:
             return
@@ -107,27 +118,34 @@ class Pool:
     def predict(
         self,
         work: Iterable[tuple[ShardSpec, Sequence[Member]]],
-        on_plan: Callable[[Plan], None] = lambda found: None,
+        on_plan: Callable[[Plan], None] = lambda plan: None,
     ) -> Iterator[tuple[Member, LogitBlock]]:
-        """Predict shards with members; blocks come as they are done.
+        """Predict shards with members, and yield each block with its member as soon as it is done.
 
         What a member costs is measured on its first block, if it is not known.
 
         Args:
             work: Shards in order, each with the members that lack it.
-            on_plan: Is told the plan before it is carried out.
+            on_plan: Receives the plan before it is carried out.
+
+        Raises:
+            MemberFailedError: A call failed, and its cause neither allows another attempt nor lets
+                its block be quarantined.
+            ClusterError: A member fits on no device.
         """
         pairs = [(member, spec) for spec, members in work for member in members]
-        calls = [Call("predict", m, (spec,), order) for order, (m, spec) in enumerate(pairs)]
-        while unknown := self._first_of_unknown(calls):
+        calls = [
+            Call("predict", member, (spec,), order) for order, (member, spec) in enumerate(pairs)
+        ]
+        while firsts := self._first_of_unmeasured(calls):
             self._dispatcher.host_group.place(whole_devices(self.devices))
-            measures = [Call("measure", c.about, c.shards, c.order) for c in unknown]
+            measures = [Call("measure", call.about, call.shards, call.order) for call in firsts]
             for call, (block, cost) in self._dispatcher.run(measures):
                 self._costs.keep(call.member, call.kind, cost)
                 if cost.batch_images:
-                    _say_halved(call.member, cost.batch_images)
+                    _log_halved(call.member, cost.batch_images)
                 yield call.member, block
-            calls = self._without_quarantined([call for call in calls if call not in unknown])
+            calls = self._without_quarantined([call for call in calls if call not in firsts])
         if calls:
             yield from self._predict(calls, on_plan)
 
@@ -137,21 +155,21 @@ class Pool:
         kinds = {device.kind for device in self.devices}
         works = self._costs.works(calls, kinds)
         devices = self._costs.with_memory(self.devices, {call.member for call in calls})
-        found = plan(works, devices, self._config.host_per)
-        on_plan(found)
-        for number, wave in enumerate(found.waves):
-            self._dispatcher.host_group.place(found.hosts(number))
+        plan = make_plan(works, devices, self._config.host_per)
+        on_plan(plan)
+        for number, wave in enumerate(plan.waves):
+            self._dispatcher.host_group.place(plan.hosts(number))
             names = {share.member for share in wave}
             of_wave = [call for call in calls if call.member.name in names]
             for call in of_wave:
                 call.batch_images = self._costs.batch_images(call.member, kinds)
             for call, (block, batch_images) in self._dispatcher.run(of_wave):
                 if batch_images and self._costs.halved(call.member, call.kind, batch_images):
-                    _say_halved(call.member, batch_images)
+                    _log_halved(call.member, batch_images)
                 yield call.member, block
 
-    def _first_of_unknown(self, calls: Sequence[Call]) -> list[Call]:
-        """The first call of each member whose cost is not known on any kind of device here."""
+    def _first_of_unmeasured(self, calls: Sequence[Call]) -> list[Call]:
+        """Return the first call of each member whose cost is not known on any kind of device here."""
         first: dict[str, Call] = {}
         for call in calls:
             first.setdefault(call.member.column, call)
@@ -163,15 +181,15 @@ class Pool:
         ]
 
     def _without_quarantined(self, calls: Sequence[Call]) -> list[Call]:
-        missing = {(out.member.column, out.shard) for out in self._dispatcher.quarantined}
-        return [c for c in calls if (c.member.column, c.shards[0]) not in missing]
+        quarantined = {(block.member.column, block.shard) for block in self.quarantined}
+        return [c for c in calls if (c.member.column, c.shards[0]) not in quarantined]
 
     def close(self) -> None:
-        """Give back what the cluster lent, and stop asking for nodes."""
+        """End the workers, give back their room, and withdraw the request to the autoscaler."""
         self._dispatcher.host_group.close()
 
 
-def _say_halved(member: Member, batch_images: int) -> None:
+def _log_halved(member: Member, batch_images: int) -> None:
     log.warning(
         "predict of %r: out of GPU memory; %d images a batch from now on", member.name, batch_images
     )
@@ -181,13 +199,17 @@ def _say_halved(member: Member, batch_images: int) -> None:
 def open_pool(
     config: ClusterConfig, source: SourceConfig, cache: CostCache, host: type[Host] = Host
 ) -> Iterator[Pool]:
-    """A pool on an embedded Ray, or on the cluster that RAY_ADDRESS names; ended in any case.
+    """Open a pool on an embedded Ray, or on the cluster that RAY_ADDRESS names; end it in any case.
 
     Args:
-        config: Where and how wide.
+        config: Settings of the Ray side.
         source: Where images come from.
         cache: Where measured costs are kept.
-        host: What the actors are; tests pass a host of their own.
+        host: Class of the worker actors; benchmarks and tests pass one of their own.
+
+    Raises:
+        ConfigError: The settings ask for the CPU and list GPUs.
+        ClusterError: Ray cannot be reached or started, or the settings ask for GPUs and there is none.
     """
     with session(config):
         pool = Pool(config, source, cache, host)

@@ -1,11 +1,11 @@
-"""The one place where Ray's exceptions become ours."""
+"""The one place where Ray's exceptions become causes of the failure policy."""
 
 from ray import exceptions as ray_exceptions
 
 from cluster.scheduling.failures import Cause
 from ensemble.errors import ProjectError
 
-# The nearest ancestor that is listed counts.
+# An exception has the cause of its nearest ancestor in this table.
 CAUSES: dict[type[BaseException], Cause] = {
     ray_exceptions.RayError: Cause.UNKNOWN,
     ray_exceptions.RayTaskError: Cause.OWN_CODE,
@@ -29,10 +29,10 @@ CAUSES: dict[type[BaseException], Cause] = {
 
 
 def translate(error: ray_exceptions.RayError) -> tuple[Cause, str]:
-    """What ended a call, and one sentence that says why."""
+    """Return what ended a call, and one sentence that says why."""
     if isinstance(error, ray_exceptions.RayTaskError):
         if isinstance(error.cause, ray_exceptions.RayError):
-            return translate(error.cause)  # of an argument that could not be made
+            return translate(error.cause)  # an argument of the call could not be made
         return Cause.OWN_CODE, _sentence(_explain(error.cause))
     if isinstance(error, ray_exceptions.ActorDiedError):
         return _why_the_actor_died(error), _sentence(_reason(error))
@@ -48,7 +48,7 @@ def _why_the_actor_died(error: ray_exceptions.ActorDiedError) -> Cause:
         return Cause.NODE_DRAINED
     if error.actor_init_failed:
         return Cause.START_FAILED
-    # Ray tells these apart in words only; a test with a real node and a real kill holds them.
+    # Ray tells these apart by their words only; tests with a real node and a real kill check them.
     if "node has died" in text or "node was terminated" in text or "node died" in text.lower():
         return Cause.NODE_LOST
     # Ray's general advice names the OOM killer after every death; its own killer says this.
@@ -63,10 +63,10 @@ def _explain(cause: BaseException) -> str:
 
 def _reason(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    # Ray begins with a general line and names of things; what happened comes after them.
-    told = [line for line in lines[1:] if not line.startswith("\t")]
-    what = (told or lines or [type(error).__name__])[0].strip()
-    return what.partition(" Some common causes include")[0]
+    # Ray begins with a general line and indented names; what happened comes after them.
+    details = [line for line in lines[1:] if not line.startswith("\t")]
+    reason = (details or lines or [type(error).__name__])[0].strip()
+    return reason.partition(" Some common causes include")[0]
 
 
 def _sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Decoded shards in the object store: each image decoded once for all members, bounded in bytes."""
+"""Decoded shards in Ray's object store: each image is decoded once for all members, within a bound in bytes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ImageShard, ShardSpec
 
 
-# Ray would decode again in silence; the pool does it itself, counts and says so.
+# Ray would decode again in silence; the dispatcher does it itself, counts it and logs it.
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)  # type: ignore[untyped-decorator]
 def _decode(config: SourceConfig, spec: ShardSpec) -> tuple[tuple[int, int], ImageShard]:
     source = open_source(config)
@@ -24,8 +24,8 @@ def _decode(config: SourceConfig, spec: ShardSpec) -> tuple[tuple[int, int], Ima
 
 
 @dataclass
-class _Held:
-    """References of one shard: its bytes and repeated requests (with the reply), and its pixels."""
+class _ShardRefs:
+    """References of one shard: to its size in bytes with the number of retried requests, and to its pixels."""
 
     size: Any
     pixels: Any
@@ -37,62 +37,62 @@ class Shards:
 
     Args:
         source: Where images come from.
-        window_mb: Bytes of decoded shards to keep; what is in use is kept beyond it.
+        window_mb: Size of the decoded shards to keep, in MB; shards in use are kept beyond it.
     """
 
     def __init__(self, source: SourceConfig, window_mb: int) -> None:
         self._source = source
         self._window = ShardWindow(window_mb)
-        self._held: dict[ShardSpec, _Held] = {}
+        self._refs: dict[ShardSpec, _ShardRefs] = {}
         self.decoded_images = 0
         self.retries = 0
 
     def expect(self, calls: Iterable[Call]) -> None:
-        """Begin anew with the calls that will wait for shards."""
+        """Start over with the calls that will wait for shards."""
         self._window.expect(calls)
 
     def has_room(self, spec: ShardSpec) -> bool:
-        """Whether a shard may be used now."""
+        """Tell whether a shard may be used now."""
         return self._window.has_room(spec)
 
     def ref(self, spec: ShardSpec) -> Any:
-        """The reference of a shard; its decode starts if it is not there."""
-        if spec not in self._held:
-            self._held[spec] = _Held(*_decode.remote(self._source, spec))
+        """Return the reference to the pixels of a shard; start its decode if it is not there."""
+        if spec not in self._refs:
+            self._refs[spec] = _ShardRefs(*_decode.remote(self._source, spec))
             self.decoded_images += len(spec.image_ids)
         self._window.use(spec)
-        return self._held[spec].pixels
+        return self._refs[spec].pixels
 
     def settle(self, call: Call, is_done: bool = True) -> None:
-        """Note that a call waits no more; learn the sizes of what it used, drop what is idle."""
+        """Note that a call waits no more: learn the sizes of its shards, and drop shards that are idle."""
         used = zip(call.shards, call.pixels, strict=True) if is_done else ()
-        sizes = {spec: self._size(self._held[spec]) for spec, p in used if self.holds(spec, p)}
+        sizes = {spec: self._size(self._refs[spec]) for spec, p in used if self.holds(spec, p)}
         for spec in self._window.settle(call, sizes):
-            del self._held[spec]
+            del self._refs[spec]
 
     def holds(self, spec: ShardSpec, pixels: Any) -> bool:
-        """Whether these are still the pixels of a shard, and not decoded anew since."""
-        held = self._held.get(spec)
-        return held is not None and held.pixels is pixels
+        """Tell whether these are still the pixels of a shard, which has not been decoded again since."""
+        refs = self._refs.get(spec)
+        return refs is not None and refs.pixels is pixels
 
-    def died(self, spec: ShardSpec) -> ray_exceptions.RayError | None:
-        """Why a shard could not be decoded, if it could not."""
-        held = self._held.get(spec)
-        if held is None or not ray.wait([held.size], timeout=0)[0]:
+    def decode_error(self, spec: ShardSpec) -> ray_exceptions.RayError | None:
+        """Return what ended the decode of a shard; none if it is under way or has succeeded."""
+        refs = self._refs.get(spec)
+        if refs is None or not ray.wait([refs.size], timeout=0)[0]:
             return None
         try:
-            ray.get(held.size)
+            ray.get(refs.size)
         except ray_exceptions.RayError as error:
             return error
         return None
 
     def forget(self, spec: ShardSpec) -> None:
-        """Decode a shard anew when it is next asked for."""
-        self._held.pop(spec, None)
+        """Drop a shard, so that its next use decodes it again."""
+        self._refs.pop(spec, None)
         self._window.forget(spec)
 
-    def _size(self, held: _Held) -> int:
-        if held.size_bytes is None:
-            held.size_bytes, retries = ray.get(held.size)
+    def _size(self, refs: _ShardRefs) -> int:
+        if refs.size_bytes is None:
+            refs.size_bytes, retries = ray.get(refs.size)
             self.retries += retries
-        return held.size_bytes
+        return refs.size_bytes

@@ -1,8 +1,9 @@
-"""A host that computes no network but a fixed amount of arithmetic: for rehearsing plans and failures.
+"""A stand-in for `Host` that computes a fixed amount of arithmetic and no network. For benchmarks and tests only.
 
-It shares the verbs of `Host`, so that the pool and its failures are rehearsed with real processes, on
-fake GPUs and without torch, and a block still follows from member and shard alone. Its clock is that
-of its own thread, which other programs hardly change.
+No run uses it. It has the methods of `Host`, so that benchmarks and tests drive the pool, and make it
+fail, with real processes, without torch and with GPUs that only Ray believes in. It is in `cluster/`
+because nothing else may import ray, and it must be importable on the workers. A block still depends on
+member and shard alone. Its clock is that of its own thread, which other programs hardly change.
 """
 
 import time
@@ -27,12 +28,12 @@ class SyntheticHost(Host):
         self._settings = settings
 
     def keep(self, columns: Collection[str]) -> None:
-        """There is nothing to keep."""
+        """Do nothing, because no network is loaded."""
 
     def predict(
         self, member: Member, largest_batch: int | None, shard: ImageShard
     ) -> tuple[LogitBlock, int | None]:
-        """A block that follows from the member's column and the pixels."""
+        """Make a block from a hash of the member's column and the pixels."""
         started = time.thread_time()
         rows = [_row(member, pixels.tobytes()) for pixels in shard.images()]
         spread = np.array(rows, np.float64).reshape(len(shard), len(member.classes))
@@ -50,7 +51,7 @@ class SyntheticHost(Host):
     def measure(
         self, member: Member, largest_batch: int | None, shard: ImageShard
     ) -> tuple[LogitBlock, MemberCost]:
-        """The block, and what it cost."""
+        """Make a block, and measure what that costs."""
         self.predict(member, largest_batch, shard)  # warm, as `Host` is when it is timed
         block, _ = self.predict(member, largest_batch, shard)
         return block, MemberCost(images_per_s=max(len(shard), 1) / block.seconds, memory_mb=1000)

@@ -1,4 +1,4 @@
-"""From members and devices to a plan: longest first, then replicas until all end together. Pure."""
+"""Make a plan for members on devices: longest first, then replicas until all devices end together. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,19 +20,26 @@ _LEAST_FRACTION = 0.02
 _BALANCED = 0.005
 
 
-def plan(works: Sequence[Work], devices: Sequence[Device], host_per: HostPer = "member") -> Plan:
+def make_plan(
+    works: Sequence[Work], devices: Sequence[Device], host_per: HostPer = "member"
+) -> Plan:
     """Spread members over devices so that all end together.
 
     Longest processing time first, into whatever memory is left; then parts of members move from the
-    device that ends last to those that end first, as replicas. Members that find no memory make
-    another wave. Without replicas, on equal devices with memory to spare, the longest device is
+    device that ends last to those that end first, as replicas. Members for which no device has memory
+    left make another wave. Without replicas, on equal devices with memory to spare, the longest device is
     within 4/3 of the best schedule's.
+
+    Args:
+        works: What each member has to do.
+        devices: GPUs, or processes on CPUs.
+        host_per: Whether each member gets a worker of its own, or each GPU one for all of its members.
+
+    Raises:
+        ClusterError: A member fits on no device.
 
     Source: Graham 1969, "Bounds on multiprocessing timing anomalies", for the packing; McNaughton
         1959 for what divisible work can reach, which is the mean of the loads.
-
-    Raises:
-        ClusterError: A member fits on no device; told with the numbers.
     """
     for work in works:
         _check_fits(work, devices, host_per)
@@ -41,11 +48,11 @@ def plan(works: Sequence[Work], devices: Sequence[Device], host_per: HostPer = "
         sorted(works, key=lambda w: (-w.memory_mb, -min(w.seconds.values()), w.name)),
     )
     plans = [Plan(tuple(devices), _waves(order, devices, host_per), host_per) for order in orders]
-    return min(plans, key=lambda found: (len(found.waves), found.seconds))
+    return min(plans, key=lambda plan: (len(plan.waves), plan.seconds))
 
 
 def lower_bound(works: Sequence[Work], devices: Sequence[Device]) -> float:
-    """Seconds that no schedule can beat: every device busy, every member where it is fastest."""
+    """Return the seconds that no schedule can beat: each device busy, each member where it is fastest."""
     return sum(min(work.seconds[d.kind] for d in devices) for work in works) / len(devices)
 
 
@@ -75,7 +82,7 @@ def _waves(
 def _pack(
     works: Sequence[Work], devices: Sequence[Device], host_per: HostPer
 ) -> tuple[list[Share], list[Work]]:
-    """Place each work where it ends first; return what found no memory too."""
+    """Place each member where it ends first; return the shares, and the members that fit nowhere."""
     shares: list[Share] = []
     left: list[Work] = []
     for work in works:
@@ -121,9 +128,9 @@ def _best_move(
     between: tuple[int, int],
     loads: list[float],
 ) -> list[Share] | None:
-    """The shares after the move that lets two devices end soonest; none if nothing may move."""
+    """Return the shares after the move that lets two devices end soonest; none if no move does."""
     last, first = between
-    found: list[tuple[float, bool, float, str, list[Share]]] = []
+    moves: list[tuple[float, bool, float, str, list[Share]]] = []
     for share in (s for s in shares if s.device == last):
         work = works[share.member]
         there = [s for s in shares if s.device == first and s.member == share.member]
@@ -137,8 +144,8 @@ def _best_move(
         if end >= loads[last]:
             continue
         after = _moved(shares, share, first, part, (here_s, there_s))
-        found.append((end, not there, work.memory_mb, share.member, after))
-    return min(found, key=lambda row: row[:4])[4] if found else None
+        moves.append((end, not there, work.memory_mb, share.member, after))
+    return min(moves, key=lambda move: move[:4])[4] if moves else None
 
 
 def _moved(

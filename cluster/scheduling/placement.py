@@ -1,4 +1,4 @@
-"""A plan: members on devices, the hosts that carry them, and when all will be done. Pure values."""
+"""A plan: members on devices, the workers that carry them, and when all will be done. Pure values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,8 +19,8 @@ class Device:
 
     Attributes:
         kind: `cpu`, or the type of the GPU: members have one speed on each kind.
-        memory_mb: Of the GPU; not counted on CPUs.
-        cpus: CPUs that its hosts share.
+        memory_mb: Memory of the GPU; not counted on CPUs.
+        cpus: CPUs that its workers share.
         selectors: Labels that its node must have, the preferred ones first; any node if empty.
     """
 
@@ -31,7 +31,7 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it is one."""
+        """Whether it is a GPU."""
         return self.kind != "cpu"
 
 
@@ -40,10 +40,10 @@ class Work:
     """What a member has to do.
 
     Attributes:
-        name: Of the member.
-        seconds: What all of it takes on one whole device, by kind.
-        memory_mb: Peak of weights and one batch.
-        blocks: Pieces that it can be divided into.
+        name: Name of the member.
+        seconds: Seconds that all of it takes on one whole device, by kind of device.
+        memory_mb: Peak memory of weights and one batch.
+        blocks: Number of blocks, which can be divided among workers.
     """
 
     name: str
@@ -57,11 +57,11 @@ class Share:
     """A member on a device.
 
     Attributes:
-        member: Its name.
+        member: Name of the member.
         device: Index into the plan's devices.
-        fraction: Of its work; less than 1 where replicas do the rest.
-        seconds: What that takes.
-        memory_mb: What it holds there.
+        fraction: Part of the member's work; less than 1 where replicas do the rest.
+        seconds: Seconds that this part takes.
+        memory_mb: Memory that the member holds there.
     """
 
     member: str
@@ -73,15 +73,15 @@ class Share:
 
 @dataclass(frozen=True)
 class HostPlan:
-    """One process: the members it carries, and what it takes of the cluster (no GPU on CPUs).
+    """One worker: the members that it carries, and its share of the cluster.
 
     Attributes:
-        members: Names.
+        members: Names of the members.
         device: Index into the plan's devices.
-        cpu_share: CPUs.
-        gpu_share: Of one GPU.
-        memory_fraction: Of the GPU's memory that torch may take.
-        fractions: Of each member's work; all of it where none are told.
+        cpu_share: Number of CPUs, or part of one.
+        gpu_share: Part of one GPU; 0 on CPUs.
+        memory_fraction: Part of the GPU's memory that torch may take.
+        fractions: Part of each member's work, in the order of `members`; all of it if empty.
     """
 
     members: tuple[str, ...]
@@ -98,11 +98,11 @@ class HostPlan:
 
     @property
     def shape(self) -> tuple[int, float, float, float]:
-        """What cannot change while it runs."""
+        """What cannot change while the worker runs."""
         return self.device, self.cpu_share, self.gpu_share, self.memory_fraction
 
     def without_members(self) -> "HostPlan":
-        """The same process with nothing assigned."""
+        """Return the plan of the same worker with no members."""
         return replace(self, members=(), fractions=())
 
 
@@ -111,8 +111,9 @@ class Plan:
     """Members on devices, wave after wave.
 
     Attributes:
-        devices: Everything that may be used.
-        waves: Members that are in memory together; each wave decodes the images again.
+        devices: All devices that may be used.
+        waves: Shares that are in memory together; each wave decodes the images again.
+        host_per: Whether each member has a worker of its own, or each GPU one for all of its members.
     """
 
     devices: tuple[Device, ...]
@@ -120,7 +121,7 @@ class Plan:
     host_per: HostPer = "member"
 
     def loads(self, wave: Sequence[Share]) -> list[float]:
-        """Seconds that each device computes in a wave."""
+        """Return the seconds that each device computes in a wave."""
         return [
             sum(share.seconds for share in wave if share.device == index)
             for index in range(len(self.devices))
@@ -128,29 +129,29 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """What all waves take."""
+        """Seconds that all waves take."""
         return sum(max(self.loads(wave)) for wave in self.waves)
 
     @property
     def gpu_hours(self) -> float:
-        """GPUs are held until the wave ends, also by those that end sooner."""
+        """GPU-hours of all waves; a GPU is held until its wave ends, also if it ends sooner itself."""
         num_gpus = sum(device.is_gpu for device in self.devices)
         return num_gpus * self.seconds / 3600
 
     @property
     def replicas(self) -> dict[str, int]:
-        """How many hosts carry each member that more than one carries."""
+        """Number of workers by member, for members that more than one carries."""
         counts: dict[str, int] = {}
         for share in (share for wave in self.waves for share in wave):
             counts[share.member] = counts.get(share.member, 0) + 1
         return {name: count for name, count in counts.items() if count > 1}
 
     def memory_mb(self, wave: Sequence[Share], index: int) -> float:
-        """What a device holds in a wave, contexts included."""
+        """Return the memory that a device holds in a wave, contexts included."""
         return held_mb([s for s in wave if s.device == index], self.devices[index], self.host_per)
 
     def hosts(self, number: int) -> tuple[HostPlan, ...]:
-        """The processes of a wave, device by device."""
+        """Return the plans of the workers of a wave, device by device."""
         return tuple(
             host
             for index, device in enumerate(self.devices)
@@ -161,7 +162,7 @@ class Plan:
 
 
 def whole_devices(devices: Sequence[Device]) -> tuple[HostPlan, ...]:
-    """One host with nothing assigned on each whole device: for trainings and measurements."""
+    """Plan one worker without members on each whole device: for trainings and measurements."""
     return tuple(
         HostPlan((), index, _floor(device.cpus), 1.0, USABLE)
         if device.is_gpu
@@ -171,7 +172,7 @@ def whole_devices(devices: Sequence[Device]) -> tuple[HostPlan, ...]:
 
 
 def held_mb(shares: Sequence[Share], device: Device, host_per: HostPer) -> float:
-    """What some members hold of a device's memory, contexts included; nothing is counted on CPUs."""
+    """Return the memory that members hold on a device, contexts included; 0 on CPUs."""
     if not device.is_gpu or not shares:
         return 0.0
     contexts = len(shares) if host_per == "member" else 1
@@ -206,7 +207,7 @@ def _hosts_on(
 
 
 def _memory_fraction(memory_mb: float, held_mb: float, device_mb: float) -> float:
-    """Torch's part of a GPU: its process's, without the context that torch does not count."""
+    """Return torch's part of a GPU: its process's part, less the context, which torch does not count."""
     if device_mb == float("inf"):
         return 1.0
     whole = (memory_mb + CONTEXT_MB) / held_mb * USABLE * device_mb

@@ -1,4 +1,4 @@
-"""A virtual clock for plans: the pool's own queue and window, with hosts that only take time. Pure."""
+"""A virtual clock for plans: the pool's own work queue and window, with workers that only take time. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,16 +24,16 @@ def simulate(
     shard_bytes: int,
     window_mb: int,
 ) -> float:
-    """Seconds until all calls of a plan are done.
+    """Return the seconds until all calls of a plan are done.
 
-    A device is divided equally among its hosts that have work; decoding takes no time.
+    A device is divided equally among its workers that have work; decoding takes no time.
 
     Args:
-        plan: Who predicts where.
+        plan: Members on devices.
         calls: One for each member and shard.
-        block_s: What one block takes on a whole device, by member and kind of device.
-        shard_bytes: Of one decoded shard.
-        window_mb: As in the settings.
+        block_s: Seconds that one block takes on a whole device, by member and kind of device.
+        shard_bytes: Size of one decoded shard.
+        window_mb: Size of the decoded shards to keep, in MB.
     """
     now = 0.0
     for number, wave in enumerate(plan.waves):

@@ -1,4 +1,7 @@
-"""Calls that wait, and which of them a host may take next. Pure: the pool and a virtual clock run the same."""
+"""Calls that wait, which of them a worker may take next, and which shards may be open meanwhile.
+
+Pure: the dispatcher and the virtual clock of `simulate.py` run the same code.
+"""
 
 from collections import Counter, deque
 from collections.abc import Iterable
@@ -13,24 +16,24 @@ from ensemble.training.task import TrainTask
 
 Verb = Literal["train", "measure", "predict"]
 
-# One block computes while the next one's shard travels; a training waits for the first free host.
+# One block computes while the next one's shard travels; a training waits for the first free worker.
 CALLS_IN_FLIGHT: dict[Verb, int] = {"train": 1, "measure": 1, "predict": 2}
 _MB = 1 << 20
 
 
 @dataclass(eq=False)
 class Call:
-    """One piece of work: a verb of `Host`, what it is about, and the shards that it needs.
+    """One piece of work: a method of `Host`, and what it needs.
 
     Attributes:
-        verb: Of `Host`.
-        about: What is trained, or who predicts.
-        shards: Decoded images that it needs.
+        verb: Name of the method of `Host`.
+        about: The training, or the member that predicts.
+        shards: Shards whose images it needs.
         order: Place in the work: all members of a shard before the next shard.
         failures: How often it ended without a value, by cause.
-        pixels: References to its shards, while it is under way.
-        kind: Of the device that it went to last.
-        batch_images: The batch that is known to fit into memory; the usual one if none.
+        pixels: References to the decoded shards, while it is under way.
+        kind: Kind of the device that it went to last.
+        batch_images: Images a batch that are known to fit into memory; the usual number if none.
     """
 
     verb: Verb
@@ -44,19 +47,19 @@ class Call:
 
     @property
     def owner(self) -> str | None:
-        """The member whose hosts alone may do it; none if any host may."""
+        """Name of the member whose workers alone may do it; none if any worker may."""
         return self.about.name if self.verb == "predict" else None
 
     @property
     def member(self) -> Member:
-        """Who predicts."""
+        """The member that predicts."""
         if not isinstance(self.about, Member):
             raise TypeError(f"{self} is not about a member.")
         return self.about
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """What the verb takes before its shards."""
+        """Arguments of the method that stand before the shards."""
         return (self.about,) if self.verb == "train" else (self.about, self.batch_images)
 
     def __str__(self) -> str:
@@ -70,13 +73,13 @@ class Call:
 
 
 class WorkQueue:
-    """Calls that wait, in the order of the work; replicas take their planned part of a member's.
+    """Calls that wait, in the order of the work; replicas take their planned part of a member's calls.
 
     A replica that took more would be ahead with one member and late with those it shares its GPU
-    with, and all hosts wait for the latest.
+    with, and all workers wait for the latest.
 
     Args:
-        calls: In any order; `order` decides.
+        calls: The calls in any order; their `order` decides.
     """
 
     def __init__(self, calls: Iterable[Call]) -> None:
@@ -90,12 +93,12 @@ class WorkQueue:
         return sum(map(len, self._by_owner.values()))
 
     def peek(self, host: HostPlan, is_alone: bool = True) -> Call | None:
-        """The first call that a host may do.
+        """Return the first call that a worker may do; none if there is none for it.
 
         Args:
-            host: Its members and fractions.
-            is_alone: Whether no other host computes on its device, so that it may take more than
-                its part: nobody is made late.
+            host: Plan of the worker, with its members and fractions.
+            is_alone: Whether no other worker computes on its device, so that it may take more than
+                its part without making another one late.
         """
         fractions = host.fractions or (1.0,) * len(host.members)
         owners = [None, *(m for m, f in zip(host.members, fractions, strict=True) if f >= 1)]
@@ -105,7 +108,7 @@ class WorkQueue:
         return min(heads, key=lambda call: call.order, default=None)
 
     def take(self, call: Call, device: int = 0) -> None:
-        """Remove a call that `peek` gave to a host on a device."""
+        """Remove a call that `peek` has returned for a worker on a device."""
         self._by_owner[call.owner].popleft()
         self._taken[call.owner] += 1
         self._taken_by[call.owner, device] += 1
@@ -121,7 +124,7 @@ class WorkQueue:
         self._by_owner[call.owner] = deque([*earlier, call, *later])
 
     def drop(self, spec: ShardSpec) -> list[Call]:
-        """Take out every call that needs a shard."""
+        """Remove and return every call that needs a shard."""
         dropped = []
         for owner, queue in self._by_owner.items():
             dropped += [call for call in queue if spec in call.shards]
@@ -130,51 +133,51 @@ class WorkQueue:
 
 
 class ShardWindow:
-    """Which shards may be open: two always, more while the bytes allow.
+    """Decides which shards may be open: two always, more while their bytes allow.
 
-    A shard is open from its decode until no call waits for it, so that a fast host does not run
+    A shard is open from its decode until no call waits for it, so that a fast worker does not run
     ahead of a slow one by more than the window.
 
     Args:
-        window_mb: Bytes of decoded shards to keep; what is in use is kept beyond it.
+        window_mb: Size of the decoded shards to keep, in MB; shards in use are kept beyond it.
     """
 
     def __init__(self, window_mb: int) -> None:
         self._window_bytes = window_mb * _MB
         self._waiting: Counter[ShardSpec] = Counter()
-        self._held: dict[ShardSpec, int] = {}  # size in bytes, 0 while unknown; oldest use first
+        self._sizes: dict[ShardSpec, int] = {}  # size in bytes, 0 while unknown; oldest use first
 
     def expect(self, calls: Iterable[Call]) -> None:
-        """Begin anew with the calls that will wait for shards."""
+        """Start over with the calls that will wait for shards."""
         self._waiting = Counter(spec for call in calls for spec in call.shards)
 
     def has_room(self, spec: ShardSpec) -> bool:
-        """Whether a shard may be used now."""
-        is_open = {held for held in self._held if self._waiting[held] > 0}
+        """Tell whether a shard may be used now."""
+        is_open = {shard for shard in self._sizes if self._waiting[shard] > 0}
         if spec in is_open or len(is_open) < 2:
             return True
-        largest = max(self._held.values())
+        largest = max(self._sizes.values())
         return 0 < (len(is_open) + 1) * largest <= self._window_bytes
 
     def use(self, spec: ShardSpec) -> None:
         """Note that a shard is held, and used last."""
-        self._held[spec] = self._held.pop(spec, 0)
+        self._sizes[spec] = self._sizes.pop(spec, 0)
 
     def forget(self, spec: ShardSpec) -> None:
         """Note that a shard is held no more."""
-        self._held.pop(spec, None)
+        self._sizes.pop(spec, None)
 
     def settle(self, call: Call, size_bytes: dict[ShardSpec, int]) -> list[ShardSpec]:
         """Note that a call waits no more; return the idle shards to drop, the oldest first."""
         self._waiting.subtract(call.shards)
         for spec, size in size_bytes.items():
-            if spec in self._held:
-                self._held[spec] = size
-        total, idle = sum(self._held.values()), []
-        for spec in list(self._held):
+            if spec in self._sizes:
+                self._sizes[spec] = size
+        total, idle = sum(self._sizes.values()), []
+        for spec in list(self._sizes):
             if total <= self._window_bytes:
                 break
             if self._waiting[spec] <= 0:
-                total -= self._held.pop(spec)
+                total -= self._sizes.pop(spec)
                 idle.append(spec)
         return idle

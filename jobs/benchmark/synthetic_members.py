@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.pool.pool import Pool, open_pool
 from cluster.pool.synthetic_host import SyntheticHost
-from cluster.scheduling.packing import lower_bound, plan
+from cluster.scheduling.packing import lower_bound, make_plan
 from cluster.scheduling.placement import Device, Plan, Work
 from cluster.scheduling.simulate import simulate
 from cluster.scheduling.work_queue import Call
@@ -86,9 +86,9 @@ def on_a_virtual_clock(num_hosts: int, num_shards: int) -> Outcome:
     pairs = [(member, spec) for spec in specs for member in members]
     calls = [Call("predict", m, (spec,), order) for order, (m, spec) in enumerate(pairs)]
     devices = [Device()] * num_hosts
-    found = plan(works, devices)
-    seconds = simulate(found, calls, block_s, _SHARD_BYTES, ClusterConfig().shard_window_mb)
-    return Outcome(num_hosts, found.seconds, lower_bound(works, devices), seconds)
+    plan = make_plan(works, devices)
+    seconds = simulate(plan, calls, block_s, _SHARD_BYTES, ClusterConfig().shard_window_mb)
+    return Outcome(num_hosts, plan.seconds, lower_bound(works, devices), seconds)
 
 
 def with_real_processes(

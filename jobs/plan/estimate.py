@@ -7,8 +7,7 @@ from rich.console import Console
 
 from cluster.devices import find_devices
 from cluster.scheduling.costs import Costs
-from cluster.scheduling.packing import lower_bound
-from cluster.scheduling.packing import plan as place
+from cluster.scheduling.packing import lower_bound, make_plan
 from cluster.scheduling.placement import Device, Plan, Work
 from ensemble.checkpoints.header import read_metadata
 from ensemble.config import S3_SCHEME
@@ -21,6 +20,7 @@ from ensemble.members.source_settings import CheckpointSource, RecipeSource
 from jobs.plan import text as plan_text
 from jobs.plan.document import PlacedMember, PlanDocument, PlannedHost, PlannedWave
 from jobs.settings import RunConfig
+from jobs.stored_runs.layout import costs_in, tables_folder
 from jobs.stored_runs.tables import describe_table
 
 _SAMPLE_IMAGES = 8
@@ -28,8 +28,8 @@ _MB = 1 << 20
 
 
 def cost_cache(config: RunConfig) -> CostCache:
-    """Where the costs of members are kept, beside their weights."""
-    return CostCache((config.runs / "cache" / "figures").absolute())
+    """Open the costs of members that earlier runs have measured."""
+    return CostCache(costs_in(config.runs))
 
 
 def plan(config: RunConfig, address: str | None = None) -> PlanDocument:
@@ -47,8 +47,7 @@ def plan(config: RunConfig, address: str | None = None) -> PlanDocument:
     ids = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
     devices = find_devices(config.cluster, address)
     found, works, unknown = draft(config, devices, len(ids), len(splits.test.classes))
-    above = str(config.storage.tables or config.storage.runs or config.runs)
-    disk = describe_table(config, above, len(ids), len(splits.test.classes))
+    disk = describe_table(config, tables_folder(config), len(ids), len(splits.test.classes))
     return _document(config, source, ids, found, works, unknown, disk)
 
 
@@ -91,7 +90,7 @@ def draft(
         seconds = {kind: num_images / cost.images_per_s for kind, cost in filled.items()}
         memory_mb = max(cost.memory_mb for cost in filled.values())
         works.append(Work(member.name, seconds, memory_mb, max(1, blocks)))
-    return place(works, devices, config.cluster.host_per), works, unknown
+    return make_plan(works, devices, config.cluster.host_per), works, unknown
 
 
 def _known_cost(

@@ -87,9 +87,9 @@ def test_a_block_that_kills_its_host_three_times_is_left_out_and_all_others_come
     block = f"predict of 'fragile' on 50 images from {SPECS[1].image_ids[0]!r}"
     lines = [line for line in caplog.messages if block in line]
     assert [line.split("attempt ")[1] for line in lines] == [
-        "1 of 3; replace the host and retry",
-        "2 of 3; replace the host and retry",
-        "3 of 3; leave this block out and go on",
+        "1 of 3; replace the worker and retry",
+        "2 of 3; replace the worker and retry",
+        "3 of 3; quarantine this block and go on",
     ]
 
 

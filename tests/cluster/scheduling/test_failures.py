@@ -26,21 +26,23 @@ def test_what_is_not_known_is_not_tried_again() -> None:
     assert decide(Failure(Cause.UNKNOWN, 1, can_be_quarantined=True)) is Decision.RAISE
 
 
-def test_a_lost_host_is_replaced_until_attempts_run_out() -> None:
+def test_a_lost_worker_is_replaced_until_attempts_run_out() -> None:
     decisions = [decide(Failure(Cause.WORKER_LOST, n)) for n in (1, 2, 3)]
     assert decisions == [Decision.REPLACE, Decision.REPLACE, Decision.RAISE]
 
 
 @pytest.mark.parametrize("cause", KILLED)
-def test_a_block_that_kills_its_worker_every_time_is_left_out(cause: Cause) -> None:
+def test_a_block_that_kills_its_worker_every_time_is_quarantined(cause: Cause) -> None:
     limit = LIMITS[cause]
     assert decide(Failure(cause, limit - 1, can_be_quarantined=True)) is not Decision.QUARANTINE
     assert decide(Failure(cause, limit, can_be_quarantined=True)) is Decision.QUARANTINE
 
 
 @pytest.mark.parametrize("cause", KILLED)
-def test_a_member_that_kills_its_host_on_every_shard_is_at_fault_itself(cause: Cause) -> None:
-    failure = Failure(cause, LIMITS[cause], can_be_quarantined=True, quarantined=MAX_QUARANTINED)
+def test_a_member_that_kills_its_worker_on_every_shard_is_at_fault_itself(cause: Cause) -> None:
+    failure = Failure(
+        cause, LIMITS[cause], can_be_quarantined=True, num_quarantined=MAX_QUARANTINED
+    )
     assert decide(failure) is Decision.RAISE
 
 
@@ -55,7 +57,9 @@ def test_an_announced_loss_is_hardly_counted() -> None:
 
 
 @pytest.mark.parametrize("cause", [Cause.OBJECT_LOST, Cause.UNREACHABLE])
-def test_a_lost_object_or_message_is_asked_for_again_on_the_same_host(cause: Cause) -> None:
+def test_a_call_whose_object_or_message_was_lost_is_made_again_by_the_same_worker(
+    cause: Cause,
+) -> None:
     assert decide(Failure(cause, 1)) is Decision.RETRY
     assert decide(Failure(cause, LIMITS[cause], True)) is Decision.RAISE
 
@@ -80,11 +84,11 @@ def test_every_fact_has_its_decision(cause: Cause) -> None:
     first, last = DECISIONS[cause]
     assert decide(Failure(cause, 1, can_be_quarantined=True)) is first
     assert decide(Failure(cause, LIMITS[cause], can_be_quarantined=True)) is last
-    # A training is never left out.
+    # A training is never quarantined.
     assert decide(Failure(cause, LIMITS[cause])) is Decision.RAISE
 
 
-def test_only_a_host_that_does_not_answer_is_given_time_and_never_over_five_seconds() -> None:
+def test_only_a_worker_that_does_not_answer_is_given_time_and_never_over_five_seconds() -> None:
     assert {backoff_s(cause, 1) for cause in Cause if cause is not Cause.UNREACHABLE} == {0.0}
     times = [backoff_s(Cause.UNREACHABLE, n) for n in range(1, 21)]
     assert times == sorted(times)
@@ -96,8 +100,8 @@ KINDS = [
     for _, kind in inspect.getmembers(ray_exceptions, inspect.isclass)
     if issubclass(kind, ray_exceptions.RayError)
 ]
-# What this project never asks Ray for: other languages, streams, compiled graphs, cancelling, names.
-NOT_ASKED_FOR = {
+# Errors of what this project does not use of Ray: other languages, streams, compiled graphs, cancelling, names.
+NOT_USED = {
     "CrossLanguageError",
     "TaskCancelledError",
     "RaySystemError",
@@ -123,7 +127,7 @@ NOT_ASKED_FOR = {
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_error_of_ray_that_can_be_met_has_a_cause_of_its_own(kind: type) -> None:
     nearest = next(CAUSES[ancestor] for ancestor in kind.__mro__ if ancestor in CAUSES)
-    assert (nearest is Cause.UNKNOWN) == (kind.__name__ in NOT_ASKED_FOR)
+    assert (nearest is Cause.UNKNOWN) == (kind.__name__ in NOT_USED)
 
 
 def test_our_own_message_comes_through_as_it_is() -> None:
@@ -151,8 +155,8 @@ def test_an_actor_that_could_not_start_is_told_apart_from_one_that_died() -> Non
     ids=lambda value: type(value).__name__,
 )
 def test_what_ray_raises_becomes_a_fact(error: ray_exceptions.RayError, cause: Cause) -> None:
-    found, reason = translate(error)
-    assert found is cause
+    translated, reason = translate(error)
+    assert translated is cause
     assert reason.endswith(".")
 
 

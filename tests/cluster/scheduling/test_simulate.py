@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.scheduling.packing import lower_bound, plan
+from cluster.scheduling.packing import lower_bound, make_plan
 from cluster.scheduling.placement import Device, Plan, Work
 from cluster.scheduling.simulate import simulate
 from cluster.scheduling.work_queue import Call
@@ -33,7 +33,7 @@ def _member(name: str) -> Member:
     )
 
 
-def _rehearse(devices: list[Device], memory_mb: float = 1000.0) -> tuple[Plan, float, float]:
+def _simulate(devices: list[Device], memory_mb: float = 1000.0) -> tuple[Plan, float, float]:
     block_s = {
         f"m{i}": {device.kind: 128 * cost / 1e3 * speed for device, speed in _speeds(devices)}
         for i, cost in enumerate(COSTS_MS)
@@ -45,8 +45,8 @@ def _rehearse(devices: list[Device], memory_mb: float = 1000.0) -> tuple[Plan, f
     members = {name: _member(name) for name in block_s}
     pairs = [(member, spec) for spec in SHARDS for member in members.values()]
     calls = [Call("predict", m, (spec,), order) for order, (m, spec) in enumerate(pairs)]
-    found = plan(works, devices)
-    return found, simulate(found, calls, block_s, SHARD_BYTES, 256), lower_bound(works, devices)
+    plan = make_plan(works, devices)
+    return plan, simulate(plan, calls, block_s, SHARD_BYTES, 256), lower_bound(works, devices)
 
 
 def _speeds(devices: list[Device]) -> list[tuple[Device, float]]:
@@ -58,24 +58,24 @@ def _speeds(devices: list[Device]) -> list[tuple[Device, float]]:
 def test_hosts_are_busy_nine_tenths_of_the_time_and_the_plan_says_how_long(
     device: Device, num_hosts: int
 ) -> None:
-    found, seconds, bound = _rehearse([device] * num_hosts)
+    plan, seconds, bound = _simulate([device] * num_hosts)
     assert bound / seconds >= 0.9
-    assert found.seconds == pytest.approx(seconds, rel=0.15)
+    assert plan.seconds == pytest.approx(seconds, rel=0.15)
 
 
 def test_nothing_ends_before_the_lower_bound() -> None:
     for num_hosts in (1, 3):
-        _, seconds, bound = _rehearse([Device()] * num_hosts)
+        _, seconds, bound = _simulate([Device()] * num_hosts)
         assert seconds >= bound * (1 - 1e-9)
 
 
 def test_gpus_of_two_kinds_end_together() -> None:
-    found, seconds, _ = _rehearse([Device("A100", 80_000, 4), Device("L4", 24_000, 4)])
-    assert found.seconds == pytest.approx(seconds, rel=0.15)
+    plan, seconds, _ = _simulate([Device("A100", 80_000, 4), Device("L4", 24_000, 4)])
+    assert plan.seconds == pytest.approx(seconds, rel=0.15)
 
 
 def test_waves_come_one_after_the_other() -> None:
-    one, alone, _ = _rehearse([Device("A100", 80_000, 4)])
-    two, apart, _ = _rehearse([replace(Device("A100", 80_000, 4), memory_mb=12_000)])
+    one, alone, _ = _simulate([Device("A100", 80_000, 4)])
+    two, apart, _ = _simulate([replace(Device("A100", 80_000, 4), memory_mb=12_000)])
     assert (len(one.waves), len(two.waves)) == (1, 2)
     assert apart == pytest.approx(alone, rel=0.01)

@@ -120,7 +120,7 @@ def test_a_run_with_poison_ends_with_code_five_and_goes_on_without_it_where_that
     assert "PartialError: 1 blocks are missing" in done.stderr
     assert "'deadly' on 10 images from" in done.stderr
     lines = [line for line in done.stderr.splitlines() if "attempt 3 of 3" in line]
-    assert [line.split("; ")[-1] for line in lines] == ["leave this block out and go on"]
+    assert [line.split("; ")[-1] for line in lines] == ["quarantine this block and go on"]
     run = tmp_path / "runs" / "night"
     assert not (run / "report.json").exists()
     assert progress_record.read(run / "progress.json").state == "failed"
