@@ -1,4 +1,4 @@
-"""What a run may compute on. The config decides, and never which nodes happen to be up."""
+"""The devices of a run. The config decides them; the nodes that are up do so only where it lists none."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,20 +15,21 @@ _FREE_CPUS = 1
 
 
 def is_named(address: str | None) -> bool:
-    """Whether a cluster is named, rather than a Ray of the run's own."""
+    """Tell whether an address names a cluster, and not an embedded Ray."""
     return address not in (None, "local")
 
 
 def takes_gpus(config: ClusterConfig, is_cluster: bool, num_gpus: int) -> bool:
-    """Whether networks run on GPUs.
+    """Tell whether networks run on GPUs.
 
     Args:
-        config: Settings.
+        config: Settings of the Ray side.
         is_cluster: Whether a cluster is named.
-        num_gpus: Of this machine; a cluster's are not asked for, which may be scaled to zero.
+        num_gpus: GPUs that are up. They count without a named cluster only, because a cluster may be
+            scaled to zero.
 
     Raises:
-        ConfigError: The settings contradict each other.
+        ConfigError: `device` is cpu, and `gpus` lists GPUs.
     """
     if config.device == "cpu" and config.gpus:
         raise ConfigError(
@@ -43,48 +44,50 @@ def takes_gpus(config: ClusterConfig, is_cluster: bool, num_gpus: int) -> bool:
 def list_devices(
     config: ClusterConfig, is_cluster: bool, nodes: Sequence[Mapping[str, Any]]
 ) -> tuple[Device, ...]:
-    """The devices of a run.
+    """List the devices of a run.
 
     Args:
-        config: Settings.
+        config: Settings of the Ray side.
         is_cluster: Whether a cluster is named.
-        nodes: Of Ray, as `ray.nodes()` tells them.
+        nodes: Nodes of the cluster, as `ray.nodes()` lists them.
 
     Raises:
-        ClusterError: GPUs are wanted, and neither config nor cluster has one.
+        ConfigError: `device` is cpu, and `gpus` lists GPUs.
+        ClusterError: `device` is cuda, and neither the config nor the cluster has a GPU.
     """
     nodes = [node for node in nodes if node["Alive"]]
-    found = [device for node in nodes for device in _gpus_of(node)]
-    if not takes_gpus(config, is_cluster, len(found)):
+    gpus = [device for node in nodes for device in _gpus_of(node)]
+    if not takes_gpus(config, is_cluster, len(gpus)):
         num_cpus = sum(int(node["Resources"].get("CPU", 0)) for node in nodes)
         return (Device(),) * (config.hosts or max(1, num_cpus - _FREE_CPUS))
     if config.gpus:
-        return tuple(device for gpu in config.gpus for device in (_listed(gpu),) * gpu.count)
-    if not found:
+        return tuple(device for gpu in config.gpus for device in (_device_of(gpu),) * gpu.count)
+    if not gpus:
         raise ClusterError(
             f"cluster.device is cuda, cluster.gpus is empty, and none of the {len(nodes)} nodes "
             "that are up has a GPU. Expected at least one; list them in cluster.gpus if they start "
             "on demand, set cluster.device=cpu, or point RAY_ADDRESS at a cluster that has GPUs."
         )
-    return tuple(found)
+    return tuple(gpus)
 
 
 def find_devices(config: ClusterConfig, address: str | None = None) -> tuple[Device, ...]:
-    """The devices of a run that is not begun; a cluster is asked only if one is named.
+    """Find the devices of a run that has not begun. A cluster is asked only if one is named.
 
     Args:
-        config: Settings.
-        address: Of the cluster, or the URL of its dashboard; what RAY_ADDRESS says if not given.
+        config: Settings of the Ray side.
+        address: Address of the cluster, or the URL of its dashboard; RAY_ADDRESS if none.
 
     Raises:
-        ClusterError: The cluster does not answer, or GPUs are wanted and there is none.
+        ConfigError: `device` is cpu, and `gpus` lists GPUs.
+        ClusterError: The cluster does not answer, or `device` is cuda and there is no GPU.
     """
     address = address or ray_address()
     if not is_named(address) or config.gpus:
         return list_devices(config, is_named(address), [_this_machine(config)])
     if "://" in address:
         return list_devices(config, True, list_nodes(address))
-    # Here, because most plans need no Ray.
+    # Imported here, because most plans need no Ray.
     import ray
 
     from cluster.session import session
@@ -94,12 +97,12 @@ def find_devices(config: ClusterConfig, address: str | None = None) -> tuple[Dev
 
 
 def ray_address() -> str:
-    """The cluster that the environment names, or `local`."""
+    """Return the address that RAY_ADDRESS holds, or `local`."""
     return os.environ.get("RAY_ADDRESS", "local")
 
 
 def _this_machine(config: ClusterConfig) -> dict[str, Any]:
-    """What an embedded Ray would say of its one node."""
+    """Describe this machine as an embedded Ray would describe its one node."""
     from ray._private.accelerators import NvidiaGPUAcceleratorManager
 
     num_gpus = NvidiaGPUAcceleratorManager.get_current_node_num_accelerators()
@@ -107,7 +110,7 @@ def _this_machine(config: ClusterConfig) -> dict[str, Any]:
     return {"Alive": True, "Resources": {"CPU": num_cpus, "GPU": num_gpus}, "Labels": {}}
 
 
-def _listed(gpu: GpuConfig) -> Device:
+def _device_of(gpu: GpuConfig) -> Device:
     kind = {_GPU_TYPE: gpu.type} if gpu.type else {}
     preferred = (kind | {_MARKET: gpu.market},) if gpu.market else ()
     return Device(gpu.type or "gpu", gpu.memory_gb * 1024, gpu.cpus, (*preferred, kind))
@@ -117,7 +120,7 @@ def _gpus_of(node: Mapping[str, Any]) -> list[Device]:
     resources = node["Resources"]
     num_gpus = int(resources.get("GPU", 0))
     kind = node.get("Labels", {}).get(_GPU_TYPE)
-    # Half of the CPUs are left to decoding.
+    # Half of the CPUs stay free for decoding.
     cpus = resources.get("CPU", 1) / 2 / num_gpus if num_gpus else 1.0
     selectors: tuple[Mapping[str, str], ...] = ({_GPU_TYPE: kind},) if kind else ({},)
     return [Device(kind or "gpu", cpus=cpus, selectors=selectors)] * num_gpus

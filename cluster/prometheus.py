@@ -1,4 +1,4 @@
-"""A run's figures for Prometheus, which Ray exports as ray_ensemble_*: by run and member."""
+"""Metrics of a run for Prometheus, by run and member; Ray exports them as ray_ensemble_*."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ _TAGS = ("run", "member")
 
 
 class RunMetrics:
-    """Counters and gauges of one run; to be made and used while a Ray session is open.
+    """Counters and gauges of one run. A Ray session must be open while they are made and used.
 
     Args:
-        run: Its name.
+        run: Name of the run.
     """
 
     def __init__(self, run: str) -> None:
@@ -36,12 +36,12 @@ class RunMetrics:
         images_per_s: Mapping[str, float],
         retries: Mapping[str, int],
     ) -> None:
-        """Publish how things stand.
+        """Publish the counts of a run so far.
 
         Args:
-            images: Forward passes so far by member.
-            images_per_s: By member.
-            retries: So far by member.
+            images: Forward passes so far, by member.
+            images_per_s: Forward passes a second, by member.
+            retries: Calls made again so far, by member.
         """
         self._raise("images", images)
         self._raise("retries", retries)

@@ -1,4 +1,4 @@
-"""The search as a task of its own, beside whatever the pool does meanwhile."""
+"""The search as a Ray task of its own, which runs while the pool works."""
 
 from typing import Any
 
@@ -14,13 +14,21 @@ from ensemble.search.settings import SearchConfig
 
 
 class SearchHandle:
-    """A search under way."""
+    """A search under way.
+
+    Args:
+        ref: Reference to its result.
+    """
 
     def __init__(self, ref: Any) -> None:
         self._ref = ref
 
     def result(self) -> Ensemble:
-        """Wait for the weights."""
+        """Wait for the weights.
+
+        Raises:
+            ClusterError: The task of the search failed.
+        """
         try:
             ensemble: Ensemble = ray.get(self._ref)
         except ray_exceptions.RayError as error:
@@ -34,5 +42,10 @@ def _search(table: OutrankingTable, config: SearchConfig) -> Ensemble:
 
 
 def start_search(table: OutrankingTable, config: SearchConfig) -> SearchHandle:
-    """Start the search on the CPU that hosts leave free; it waits for none of them."""
+    """Start the search on the CPU that workers leave free, so that it waits for none of them.
+
+    Args:
+        table: Outranking table of the search split.
+        config: Which search, and its settings.
+    """
     return SearchHandle(_search.remote(table, config))

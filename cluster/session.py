@@ -22,8 +22,8 @@ def session(config: ClusterConfig, address: str | None = None) -> Iterator[None]
     """Join or start Ray; leave or end it, whatever happens inside.
 
     Args:
-        config: Where and how wide.
-        address: The cluster to join; what RAY_ADDRESS says if not given.
+        config: Settings of the Ray side; only its sizes matter here.
+        address: Address of the cluster to join; RAY_ADDRESS if none, and an embedded Ray without it.
 
     Raises:
         ClusterError: Ray cannot be reached or started.
@@ -32,7 +32,7 @@ def session(config: ClusterConfig, address: str | None = None) -> Iterator[None]
     folder = Path(tempfile.mkdtemp(prefix="ens-", dir=_short_folder()))
     try:
         _start(address, config, folder)
-        # Ray prints a paragraph for each process that ends; what is done about it is a line of ours.
+        # Ray prints a paragraph for each process that ends; the dispatcher logs one line instead.
         ray._private.worker._worker_logs_enabled = False
         yield
     finally:
@@ -43,7 +43,7 @@ def session(config: ClusterConfig, address: str | None = None) -> Iterator[None]
 
 def _start(address: str, config: ClusterConfig, folder: Path) -> None:
     embedded = {
-        # One logical CPU beside the hosts' for decoding and searching, which are short.
+        # One CPU more than the workers have, for decoding and searching.
         "num_cpus": (config.hosts or len(os.sched_getaffinity(0))) + 1,
         "object_store_memory": config.object_store_mb << 20,
         "include_dashboard": False,
@@ -65,13 +65,13 @@ def _start(address: str, config: ClusterConfig, folder: Path) -> None:
             else "Free memory or disk in /tmp and /dev/shm, and run again."
         )
         raise ClusterError(f"cannot start Ray at {address!r}: {error}. {hint}") from error
-    # Ray puts its own handler in place, which would end the process before anything is closed.
+    # Ray installs a handler of its own, which would end the process before anything is closed.
     if on_sigterm is not None:
         signal.signal(signal.SIGTERM, on_sigterm)
     tighten(token_file())
 
 
 def _short_folder() -> str | None:
-    # Ray's sockets live below it, and a socket's path may have 107 bytes.
+    # Ray's sockets are below this folder, and the path of a socket may have 107 bytes.
     folder = tempfile.gettempdir()
     return folder if len(folder) <= 32 else "/tmp"

@@ -12,26 +12,26 @@ class GpuConfig(Config):
     """GPUs of one kind that the run may use, whether their nodes are up now or not."""
 
     count: PositiveInt
-    """How many."""
+    """Number of GPUs of this kind."""
     memory_gb: PositiveFloat
-    """Memory of each, in GB of 2^30 bytes."""
+    """Memory of each GPU, in GB of 2^30 bytes."""
     type: str | None = None
-    """Ray's name of the kind, as A100 or H200; hosts go to nodes with this label and no others."""
+    """Ray's name of the kind, as A100 or H200; workers go to nodes with this label and no others."""
     market: Literal["spot", "on-demand"] | None = None
-    """The market that is preferred; after a while without such a node, any market is taken."""
+    """Market that is preferred; after three minutes without such a node, any market is accepted."""
     cpus: PositiveFloat = 2
-    """CPUs taken beside each GPU, for resizing and copying; decoding takes others."""
+    """CPUs reserved beside each GPU, for resizing and copying; decoding takes others."""
 
 
 class ClusterConfig(Config):
-    """Where and how wide the work runs."""
+    """Where the work runs, and on how many GPUs or processes."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What networks run on; auto takes GPUs if `gpus` lists some, or this machine has some and no cluster is named."""
     gpus: tuple[GpuConfig, ...] = ()
     """GPUs to plan for; those of the nodes that are up, where device is cuda and none are listed."""
     host_per: Literal["member", "gpu"] = "member"
-    """On GPUs: a process for each member, with a share of a GPU; or one for each GPU, with all its members."""
+    """On GPUs: one process for each member with a share of a GPU, or one for each GPU with all of its members."""
     figures: dict[str, MemberCost] = Field(default_factory=dict)
     """Known costs, by member; the others are measured once and kept."""
     channels_last: bool = False

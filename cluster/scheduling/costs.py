@@ -1,4 +1,4 @@
-"""What members cost on the devices of a run: given in the config, measured by an earlier run, or unknown."""
+"""What members cost on each kind of device: stated in the config, measured by an earlier run, or unknown."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -37,9 +37,17 @@ class Costs:
         precision: Precision,
         kind: str,
     ) -> str:
-        """Identity of a cost on a kind of device, for members that are not trained yet.
+        """Return the identity of a cost, which is known of members that are not trained yet too.
 
-        Parameters need be known of programs only, whose architecture does not tell them apart.
+        Args:
+            architecture: Name of the architecture, or the format of a program.
+            parameters: Number of parameters. Only programs need it: all of one format have the same
+                architecture.
+            num_classes: Number of outputs.
+            size: Side of the input, in pixels.
+            views: Test-time views.
+            precision: Precision of the forward passes.
+            kind: Kind of device.
         """
         if architecture in PROGRAMS:
             architecture = f"{architecture}/{parameters}"
@@ -65,18 +73,18 @@ class Costs:
         return self.find(member.name, self._key_of(member, kind))
 
     def keep(self, member: Member, kind: str, cost: MemberCost) -> None:
-        """Remember what was measured, in this run and in later ones."""
+        """Keep a measured cost, for this run and for later ones."""
         key = self._key_of(member, kind)
         self._costs[key] = cost
         self._cache.keep(key, cost)
 
     def batch_images(self, member: Member, kinds: Collection[str]) -> int | None:
-        """The smallest batch that is known to fit; none where nothing is known."""
+        """Return the smallest batch that is known to fit on all kinds of device; none if none is known."""
         costs = [self.of(member, kind) for kind in kinds]
         return min((c.batch_images for c in costs if c and c.batch_images), default=None)
 
     def halved(self, member: Member, kind: str, batch_images: int) -> bool:
-        """Remember the batch that fitted; tell whether that is news."""
+        """Keep the batch that fits; return whether it was unknown before."""
         known = self.of(member, kind)
         if known is None or known.batch_images == batch_images:
             return False
@@ -87,9 +95,9 @@ class Costs:
         return True
 
     def works(self, calls: Iterable[Call], kinds: Collection[str]) -> list[Work]:
-        """What each member of some calls has to do, on each kind of device.
+        """Return the work of each member in some calls, on each kind of device.
 
-        A kind that a member was not measured on is taken to be as fast as the one it was.
+        A kind of device that a member was not measured on counts as fast as the one that it was measured on.
         """
         members, blocks, images = dict[str, Member](), Counter[str](), Counter[str]()
         for call in calls:
@@ -106,7 +114,7 @@ class Costs:
     def with_memory(
         self, devices: Sequence[Device], members: Iterable[Member]
     ) -> tuple[Device, ...]:
-        """Devices with the memory that was measured, where the config did not say it."""
+        """Return the devices with their measured memory, where the config does not state it."""
         members = tuple(members)
         memory: dict[str, float] = {}
         for kind in sorted({device.kind for device in devices}):

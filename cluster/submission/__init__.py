@@ -1,1 +1,1 @@
-"""cluster/submission."""
+"""Runs as jobs on the head of a cluster, over HTTP and with a token."""
