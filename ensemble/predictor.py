@@ -1,20 +1,14 @@
-"""The artifact: an ensemble as a folder that predicts without the run that made it.
+"""The predictor: an artifact with its networks loaded, which answers images."""
 
-`ensemble.json` says what the folder holds; weights are safetensors beside it, each with its sha256.
-Nothing in it is pickled.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from ensemble.artifact.document import weights_without
-from ensemble.artifact.read import _DOCUMENT, _load_member, _load_routing, _read_document
+from ensemble.artifact.read import Artifact, fetch, read
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ShapeError
 from ensemble.evaluation import metrics
@@ -23,15 +17,23 @@ from ensemble.images.shard import ImageShard
 from ensemble.members.member import Member
 from ensemble.storage.fetch import FetchedFolder
 from ensemble.storage.settings import S3Config
-from ensemble.subclassifiers.route import FittedRouting, answer, is_asked, is_routed, rank_scores
+from ensemble.subclassifiers.route import (
+    FittedRouting,
+    answer,
+    is_routed,
+    is_routed_to,
+    rank_scores,
+)
+
+Images = UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What an ensemble says of some images.
+    """The answers of an ensemble for some images.
 
     Attributes:
-        probabilities: Of each class, at the temperature that the run found.
+        probabilities: Probability of each class, at the temperature that the run fitted.
         answers: Class index; of a routed image the sub-classifier's.
         routed: Whether a sub-classifier answered.
     """
@@ -48,83 +50,63 @@ def load(
     trust_code: bool = False,
     without: str | None = None,
 ) -> "Predictor":
-    """Load an artifact; every file is checked against its sha256.
+    """Load an artifact; every file is checked against its SHA-256.
 
     Args:
-        folder: The `ensemble` folder of a run, or s3://bucket/prefix of one; that is copied to a
-            temporary folder, which lives as long as the predictor.
+        folder: The `ensemble` folder of a run, or its place as s3://bucket/prefix. An artifact on S3
+            is copied to a temporary folder, which lives as long as the predictor.
         storage: How S3 is reached.
         trust_code: Accept members that run code of their own: factories and .pt2 programs.
-        without: A member whose file is lost: it is not read, and the weights found for its loss hold.
+        without: Name of a member whose file is lost. The file is not read, and the others get the
+            weights that were fitted for this loss.
 
     Raises:
-        UnknownNameError: There is no such member.
+        UnknownNameError: No member has the name `without`.
         CheckpointError: The folder is not an artifact, a file in it is missing or changed, or there
-            are no weights for the loss.
-        ConfigError: The store is not there, or refuses.
+            are no weights for the loss of the member.
+        ConfigError: The store is missing, or refuses access.
     """
     if not str(folder).startswith(S3_SCHEME):
-        return _load(Path(folder), trust_code, without)
-    fetched = FetchedFolder(str(folder), storage or S3Config())
-    fetched.fetch(_DOCUMENT)
-    for file in _read_document(fetched.path, without).files:
-        fetched.fetch(file)
-    predictor = _load(fetched.path, trust_code, without)
-    predictor._copy = fetched
-    return predictor
-
-
-def _load(folder: Path, trust_code: bool, without: str | None) -> "Predictor":
-    document = _read_document(folder, without)
-    outputs = tuple(range(len(document.classes)))
-    loaded = (
-        _load_member(folder, entry.name, entry, outputs, document.data_sha256, trust_code)
-        for entry in document.members
-    )
-    members = tuple(
-        replace(member, temperature=entry.temperature)
-        for member, entry in zip(loaded, document.members, strict=True)
-    )
-    units = np.array([entry.weight_units for entry in document.members])
-    routing = _load_routing(folder, document, units, trust_code) if document.routing else None
-    fallbacks = {fallback.missing: fallback.weight_units for fallback in document.fallbacks}
-    return Predictor(document.classes, members, units, routing, fallbacks, document.temperature)
+        return Predictor(read(Path(folder), trust_code=trust_code, without=without))
+    local = fetch(str(folder), storage or S3Config(), without)
+    return Predictor(read(local.path, trust_code=trust_code, without=without), local)
 
 
 class Predictor:
-    """An ensemble that is ready to predict. Use `load`."""
+    """An ensemble that is ready to predict; `load` makes one.
 
-    def __init__(
-        self,
-        classes: tuple[str, ...],
-        members: tuple[Member, ...],
-        units: Int[np.ndarray, "member"],
-        routing: FittedRouting | None,
-        fallbacks: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
-        temperature: float = 1.0,
-    ) -> None:
+    Args:
+        artifact: The ensemble.
+        local: Copy of an artifact on S3; it stays on disk as long as the predictor.
+    """
+
+    def __init__(self, artifact: Artifact, local: FetchedFolder | None = None) -> None:
+        # Here, because torch takes seconds to import.
         from ensemble.checkpoints.load import load_network
         from ensemble.inference.forward import PreparedNetwork
 
-        self.classes = classes
-        self.members = members
-        self._units = units
-        self._routing = routing
-        self._fallbacks = fallbacks
-        self._temperature = temperature
-        # Keeps a downloaded artifact on disk for as long as anybody may look at its members.
-        self._copy: object = None
-        everyone = (*members, *(routing.subclassifiers.values() if routing else ()))
+        self._artifact = artifact
+        self._local = local
+        routing = artifact.routing
+        members = (*artifact.members, *(routing.subclassifiers.values() if routing else ()))
         # By weights: where views are kept, several members are one network.
-        distinct = {(member.weights_sha256, member.precision): member for member in everyone}
+        distinct = {(member.weights_sha256, member.precision): member for member in members}
         self._networks = {
             key: PreparedNetwork(load_network(member), member.precision).eval()
             for key, member in distinct.items()
         }
 
-    def predict(
-        self, images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray]
-    ) -> Prediction:
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, by class index."""
+        return self._artifact.classes
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Members with a weight."""
+        return self._artifact.members
+
+    def predict(self, images: Images) -> Prediction:
         """Predict RGB images, uint8, each `[height, width, 3]`; their sizes may differ.
 
         Raises:
@@ -137,56 +119,53 @@ class Predictor:
                     f"image {i} is {image.dtype} {list(image.shape)}; expected uint8 "
                     "[height, width, 3] in RGB."
                 )
-        base = metrics.average(self._rows(self.members, images), self._units)
-        if self._routing is None:
-            probabilities = at_temperature(base, self._temperature)
-            return Prediction(probabilities, base.argmax(axis=1), np.zeros(len(base), bool))
-        return self._route(base, images, self._routing)
+        artifact = self._artifact
+        base = metrics.average(self._log_probabilities(artifact.members, images), artifact.units)
+        if artifact.routing is not None:
+            return self._route(base, images, artifact.routing)
+        probabilities = at_temperature(base, artifact.temperature)
+        return Prediction(probabilities, base.argmax(axis=1), np.zeros(len(base), bool))
 
     def without(self, name: str) -> "Predictor":
-        """Give the predictor for the absence of a member, with the weights found for that.
+        """Leave a member out, and give the others the weights that were fitted for its loss.
 
         The gate to the sub-classifiers, if there is one, and the temperature stay as fitted.
 
         Raises:
-            UnknownNameError: There is no such member.
-            CheckpointError: The artifact has no weights for its loss.
+            UnknownNameError: No member has this name.
+            CheckpointError: The artifact has no weights for the loss of this member.
         """
-        names = [member.name for member in self.members]
-        weights = weights_without(name, names, self._fallbacks)
-        left = copy(self)
-        left.members = tuple(member for member in self.members if member.name in weights)
-        left._units = np.array([weights[member.name] for member in left.members])
-        left._fallbacks = {}
-        return left
+        other = copy(self)
+        other._artifact = self._artifact.without(name)
+        return other
 
     def _route(
         self,
         base: Float[np.ndarray, "image class"],
-        images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray],
+        images: Images,
         fitted: FittedRouting,
     ) -> Prediction:
         routing, subs = fitted.routing, {}
-        gate, asked = is_routed(base, routing), is_asked(base, routing)
+        routed, routed_to = is_routed(base, routing), is_routed_to(base, routing)
         for number, member in fitted.subclassifiers.items():
-            # Only the images that it has a say in; nobody looks at the other rows.
-            rows = np.flatnonzero(asked[:, number])
+            # Only the images that are routed to it; the answer does not depend on the other rows.
+            rows = np.flatnonzero(routed_to[:, number])
             subs[number] = np.zeros((len(base), len(member.classes)))
             if len(rows):
-                (logs,) = self._rows([member], [images[i] for i in rows.tolist()])
+                (logs,) = self._log_probabilities([member], [images[i] for i in rows.tolist()])
                 subs[number][rows] = np.exp(logs.astype(np.float64))
         return Prediction(
-            at_temperature(answer(base, subs, routing, gate), self._temperature),
-            rank_scores(base, subs, routing, gate).argmax(axis=1),
-            gate,
+            at_temperature(answer(base, subs, routing, routed), self._artifact.temperature),
+            rank_scores(base, subs, routing, routed).argmax(axis=1),
+            routed,
         )
 
-    def _rows(
+    def _log_probabilities(
         self,
         members: Sequence[Member],
-        images: UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray],
+        images: Images,
     ) -> list[Float[np.ndarray, "image class"]]:
-        """What members say of images that are resized once for all of them."""
+        """Predict with several members; images are resized once for all of them."""
         import torch
 
         from ensemble.inference.predict import predict

@@ -1,4 +1,4 @@
-"""What `ensemble.json` of an artifact says, as values."""
+"""What `ensemble.json` of an artifact says, as values: classes, members, weights and routing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -10,6 +10,9 @@ from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.members.settings import Precision
 from ensemble.subclassifiers.settings import GateKind, RoutingKind
 from ensemble.views.settings import Views
+
+FILE_NAME = "ensemble.json"
+"""Name of the document in the folder of an artifact."""
 
 PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -23,43 +26,43 @@ class MemberEntry(Config):
     weight_units: PositiveInt
     views: Views
     precision: Precision = "float32"
-    """Of its weights and activations; version 1 does not say it, and predicts in float32."""
+    """Precision of the member's weights and activations; float32 where version 1 leaves it out."""
     temperature: PositiveFinite = 1.0
-    """Of its probabilities in the average."""
+    """Temperature of the member's probabilities in the average."""
 
 
 class SubclassifierEntry(Config):
-    """A sub-classifier."""
+    """A sub-classifier of the classes of one label cluster."""
 
     classes: tuple[NonNegativeInt, ...]
     file: str
     sha256: str
     views: Views
     precision: Precision = "float32"
-    """As of a member."""
+    """Precision of the sub-classifier's weights and activations."""
 
 
 class RoutingEntry(Config):
-    """Gate, routing, and whom they lead to."""
+    """A gate, a routing, and the sub-classifiers behind them."""
 
     threshold: FiniteFloat
     gate: GateKind = "entropy"
     coefficients: tuple[FiniteFloat, ...] = ()
     kind: RoutingKind = "hard"
     clusters: tuple[tuple[NonNegativeInt, ...], ...] = ()
-    """Those of the sub-classifiers, in their order, if there are no others."""
+    """All label clusters; those of the sub-classifiers, in their order, where the list is empty."""
     subclassifiers: tuple[SubclassifierEntry, ...] = Field(min_length=1)
 
 
 class FallbackEntry(Config):
-    """Weights for the loss of one member."""
+    """Weights of the other members for the loss of one."""
 
     missing: str
     weight_units: dict[str, PositiveInt] = Field(min_length=1)
 
 
 class ArtifactDocument(Config):
-    """All of it."""
+    """Everything that `ensemble.json` says."""
 
     schema_version: Literal[1, 2] = 2
     """Version 2 says the precision of each member."""
@@ -70,11 +73,11 @@ class ArtifactDocument(Config):
     routing: RoutingEntry | None = None
     fallbacks: tuple[FallbackEntry, ...] = ()
     temperature: PositiveFinite = 1.0
-    """Of the probabilities that it answers with; the order of classes does not depend on it."""
+    """Temperature of the ensemble's probabilities; the order of classes does not depend on it."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file that it names."""
+        """Files of the members and sub-classifiers, relative to the folder."""
         subclassifiers = self.routing.subclassifiers if self.routing else ()
         return (*(m.file for m in self.members), *(s.file for s in subclassifiers))
 
@@ -82,21 +85,21 @@ class ArtifactDocument(Config):
     def _check_fallbacks(self) -> "ArtifactDocument":
         names = {member.name for member in self.members}
         for fallback in self.fallbacks:
-            named = {fallback.missing, *fallback.weight_units}
-            if not named <= names or fallback.missing in fallback.weight_units:
+            mentioned = {fallback.missing, *fallback.weight_units}
+            if not mentioned <= names or fallback.missing in fallback.weight_units:
                 raise ValueError(
-                    f"the weights without {fallback.missing!r} are of {sorted(named)}; expected "
+                    f"the weights without {fallback.missing!r} are of {sorted(mentioned)}; expected "
                     f"other members of {sorted(names)}."
                 )
         return self
 
 
 def document_without(document: ArtifactDocument, name: str) -> ArtifactDocument:
-    """Leave a member out, and give the others the weights found for its loss.
+    """Leave a member out, and give the others the weights that were fitted for its loss.
 
     Raises:
-        UnknownNameError: There is no such member.
-        CheckpointError: There are no weights for its loss.
+        UnknownNameError: No member has this name.
+        CheckpointError: The document has no weights for the loss of this member.
     """
     weights = weights_without(
         name,
@@ -114,12 +117,22 @@ def document_without(document: ArtifactDocument, name: str) -> ArtifactDocument:
 def weights_without(
     name: str, names: Sequence[str], fallbacks: Mapping[str, Mapping[str, int]]
 ) -> Mapping[str, int]:
-    """Give the weights of the others, units; raises as `document_without` does."""
+    """Give the weights of the other members for the loss of one, in units of 0.00001.
+
+    Args:
+        name: The member that is lost.
+        names: All members.
+        fallbacks: Weights of the others by the member that is lost.
+
+    Raises:
+        UnknownNameError: No member has this name.
+        CheckpointError: There are no weights for the loss of this member.
+    """
     if name not in names:
         raise UnknownNameError.of("member of the ensemble", name, names)
     if name not in fallbacks:
         raise CheckpointError(
             f"the ensemble of {', '.join(names)} has no weights for the loss of {name!r}. They "
-            "are found by a run that selects two members or more; run it again."
+            "are fitted by a run that selects two members or more; run it again."
         )
     return fallbacks[name]

@@ -1,5 +1,7 @@
-"""ensemble / artifact / read: say here what this file is responsible for."""
+"""Reading an artifact: its members, weights and routing, with every file checked as it is read."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -7,66 +9,167 @@ from jaxtyping import Int
 from pydantic import ValidationError
 
 from ensemble.artifact.document import (
+    FILE_NAME,
     ArtifactDocument,
     MemberEntry,
+    RoutingEntry,
     SubclassifierEntry,
     document_without,
+    weights_without,
 )
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError
 from ensemble.members.member import Member, in_precision
+from ensemble.storage.fetch import FetchedFolder
+from ensemble.storage.settings import S3Config
 from ensemble.subclassifiers.gates import Gate
+from ensemble.subclassifiers.label_clusters import LabelClusters
 from ensemble.subclassifiers.route import FittedRouting, Routing
 
-_DOCUMENT = "ensemble.json"
+
+@dataclass(frozen=True)
+class Artifact:
+    """An ensemble as it was saved; no network is loaded yet.
+
+    Attributes:
+        classes: Class names.
+        members: Members with a weight, each at its temperature.
+        units: Weight of each member, in units of 0.00001.
+        routing: Gate and sub-classifiers; None where no image is routed.
+        fallbacks: For the loss of a member, by its name: weights of the others, in the same units.
+        temperature: Temperature of the ensemble's probabilities.
+    """
+
+    classes: tuple[str, ...]
+    members: tuple[Member, ...]
+    units: Int[np.ndarray, "member"]
+    routing: FittedRouting | None
+    fallbacks: Mapping[str, Mapping[str, int]]
+    temperature: float
+
+    def without(self, name: str) -> "Artifact":
+        """Leave a member out, and give the others the weights that were fitted for its loss.
+
+        The gate to the sub-classifiers, if there is one, and the temperature stay as fitted.
+
+        Raises:
+            UnknownNameError: No member has this name.
+            CheckpointError: The artifact has no weights for the loss of this member.
+        """
+        weights = weights_without(name, [member.name for member in self.members], self.fallbacks)
+        members = tuple(member for member in self.members if member.name in weights)
+        units = np.array([weights[member.name] for member in members])
+        return replace(self, members=members, units=units, fallbacks={})
 
 
-def _read_document(folder: Path, without: str | None) -> ArtifactDocument:
+def read(folder: Path, *, trust_code: bool = False, without: str | None = None) -> Artifact:
+    """Read an artifact; every file in it is checked against its SHA-256.
+
+    Args:
+        folder: The `ensemble` folder of a run.
+        trust_code: Accept members that run code of their own: factories and .pt2 programs.
+        without: Name of a member whose file is lost. The file is not read, and the others get the
+            weights that were fitted for this loss.
+
+    Raises:
+        UnknownNameError: No member has the name `without`.
+        CheckpointError: The folder is not an artifact, a file in it is missing or changed, or there
+            are no weights for the loss of the member.
+    """
+    document = read_document(folder, without)
+    outputs = tuple(range(len(document.classes)))
+    members = tuple(
+        replace(
+            _load(folder, entry.name, entry, outputs, document.data_sha256, trust_code),
+            temperature=entry.temperature,
+        )
+        for entry in document.members
+    )
+    units = np.array([entry.weight_units for entry in document.members])
+    routing = None
+    if document.routing is not None:
+        routing = _read_routing(folder, document, document.routing, units, trust_code)
+    fallbacks = {fallback.missing: fallback.weight_units for fallback in document.fallbacks}
+    return Artifact(document.classes, members, units, routing, fallbacks, document.temperature)
+
+
+def fetch(place: str, storage: S3Config, without: str | None = None) -> FetchedFolder:
+    """Copy an artifact from S3 to a temporary folder, which lives as long as what is returned.
+
+    Args:
+        place: The artifact, as s3://bucket/prefix.
+        storage: How S3 is reached.
+        without: Name of a member whose file is lost and not copied.
+
+    Raises:
+        UnknownNameError: No member has the name `without`.
+        CheckpointError: The prefix is not that of an artifact, or a file is missing.
+        ConfigError: The store is missing, or refuses access.
+    """
+    folder = FetchedFolder(place, storage)
+    folder.fetch(FILE_NAME)
+    for file in read_document(folder.path, without).files:
+        folder.fetch(file)
+    return folder
+
+
+def read_document(folder: Path, without: str | None = None) -> ArtifactDocument:
+    """Read `ensemble.json`, without one of the members if a name is passed.
+
+    Raises:
+        UnknownNameError: No member has the name `without`.
+        CheckpointError: The file is missing or is not an artifact's, or there are no weights for the
+            loss of the member.
+    """
+    path = folder / FILE_NAME
     try:
-        document = ArtifactDocument.model_validate_json((folder / _DOCUMENT).read_bytes())
+        document = ArtifactDocument.model_validate_json(path.read_bytes())
     except OSError as error:
         raise CheckpointError(
-            f"cannot read {folder / _DOCUMENT}: {error.strerror}. Expected the `ensemble` folder of "
-            "a run."
+            f"cannot read {path}: {error.strerror}. Expected the `ensemble` folder of a run."
         ) from error
     except ValidationError as error:
-        raise CheckpointError(f"{folder / _DOCUMENT} is not an ensemble: {error}") from error
+        raise CheckpointError(f"{path} is not an ensemble: {error}") from error
     return document if without is None else document_without(document, without)
 
 
-def _load_routing(
-    folder: Path, document: ArtifactDocument, units: Int[np.ndarray, "member"], trust_code: bool
+def _read_routing(
+    folder: Path,
+    document: ArtifactDocument,
+    entry: RoutingEntry,
+    units: Int[np.ndarray, "member"],
+    trust_code: bool,
 ) -> FittedRouting:
-    entry = document.routing
-    assert entry is not None
     clusters = entry.clusters or tuple(sub.classes for sub in entry.subclassifiers)
-    labels = sorted(label for group in clusters for label in group)
+    labels = sorted(label for classes in clusters for label in classes)
     if labels != list(range(len(document.classes))):
         raise CheckpointError(
-            f"{folder / _DOCUMENT} has label clusters over the classes {labels}; expected each of "
+            f"{folder / FILE_NAME} has label clusters over the classes {labels}; expected each of "
             f"{len(document.classes)} once."
         )
-    members = {
-        _index_of(folder, clusters, sub.classes): _load_member(
+    subclassifiers = {
+        _index_of(folder, clusters, sub.classes): _load(
             folder, sub.file, sub, sub.classes, document.data_sha256, trust_code
         )
         for sub in entry.subclassifiers
     }
     gate = Gate(entry.gate, entry.coefficients)
-    routing = Routing(clusters, tuple(sorted(members)), entry.threshold, gate, entry.kind)
-    return FittedRouting(routing, members, units)
+    used = tuple(sorted(subclassifiers))
+    return FittedRouting(
+        Routing(clusters, used, entry.threshold, gate, entry.kind), subclassifiers, units
+    )
 
 
-def _index_of(folder: Path, clusters: tuple[tuple[int, ...], ...], classes: tuple[int, ...]) -> int:
+def _index_of(folder: Path, clusters: LabelClusters, classes: tuple[int, ...]) -> int:
     if classes not in clusters:
         raise CheckpointError(
-            f"{folder / _DOCUMENT} has a sub-classifier of the classes {list(classes)}, which are "
+            f"{folder / FILE_NAME} has a sub-classifier of the classes {list(classes)}, which are "
             "not one of its label clusters."
         )
     return clusters.index(classes)
 
 
-def _load_member(
+def _load(
     folder: Path,
     name: str,
     entry: MemberEntry | SubclassifierEntry,
@@ -76,7 +179,7 @@ def _load_member(
 ) -> Member:
     path = folder / entry.file
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise CheckpointError(f"{folder / _DOCUMENT} names {entry.file!r}, outside its folder.")
+        raise CheckpointError(f"{folder / FILE_NAME} names {entry.file!r}, outside its folder.")
     member = load_member(name, path, entry.views, data_sha256, trust_code=trust_code)
     if member.weights_sha256 != entry.sha256:
         raise CheckpointError(
@@ -85,7 +188,7 @@ def _load_member(
         )
     if member.classes != classes:
         raise CheckpointError(
-            f"{path} is about the classes {list(member.classes)}, and {folder / _DOCUMENT} says "
+            f"{path} is about the classes {list(member.classes)}, and {folder / FILE_NAME} says "
             f"{list(classes)}. Copy the artifact again."
         )
     return in_precision(member, entry.precision)

@@ -1,4 +1,4 @@
-"""ensemble / artifact / write: say here what this file is responsible for."""
+"""Writing an artifact: the members with a weight, their sub-classifiers, and the document."""
 
 import json
 import shutil
@@ -9,20 +9,18 @@ import numpy as np
 from jaxtyping import Int
 
 from ensemble.artifact.document import (
+    FILE_NAME,
     ArtifactDocument,
     FallbackEntry,
     MemberEntry,
     RoutingEntry,
     SubclassifierEntry,
 )
-from ensemble.artifact.read import _DOCUMENT
 from ensemble.files import publish_folder
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import to_units
 from ensemble.search.fallbacks import WithoutMember
-from ensemble.subclassifiers.route import (
-    FittedRouting,
-)
+from ensemble.subclassifiers.route import FittedRouting
 
 
 def save(
@@ -35,17 +33,20 @@ def save(
     fallbacks: Sequence[WithoutMember] = (),
     temperature: float = 1.0,
 ) -> None:
-    """Write the artifact; members without weight are left out.
+    """Write the artifact; members without a weight are left out.
 
     Args:
-        folder: Replaced if it is there.
+        folder: Folder of the artifact; an older one is replaced as a whole.
         members: The pool.
         units: Weight of each member, in units of 0.00001.
         classes: Class names.
-        search: What found the weights.
+        search: Kind of the search that fitted the weights.
         routing: The gate and its sub-classifiers; left out if the gate never opens.
         fallbacks: Weights for the loss of a member, over others that have a weight.
-        temperature: Of the probabilities that it answers with (`calibration`).
+        temperature: Temperature of the ensemble's probabilities (`calibration`).
+
+    Raises:
+        OSError: A checkpoint cannot be read, or the disk is full.
     """
     building = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(building, ignore_errors=True)
@@ -64,18 +65,18 @@ def save(
         for member, weight in zip(members, units, strict=True)
         if weight
     ]
-    opens = routing is not None and routing.routing.is_open
+    is_open = routing is not None and routing.routing.is_open
     document = ArtifactDocument(
         classes=tuple(classes),
         data_sha256=members[0].data_sha256,
         search=search,
         members=tuple(entries),
-        routing=_save_routing(building, routing) if routing and opens else None,
+        routing=_save_routing(building, routing) if routing and is_open else None,
         fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
         temperature=temperature,
     )
     text = json.dumps(document.model_dump(mode="json"), indent=2) + "\n"
-    (building / _DOCUMENT).write_text(text, encoding="utf-8")
+    (building / FILE_NAME).write_text(text, encoding="utf-8")
     publish_folder(building, folder)
 
 

@@ -14,7 +14,14 @@ from ensemble.evaluation import metrics
 from ensemble.search.crossfit import stratified_folds
 from ensemble.subclassifiers.gates import Gate, cluster_masses, fit_logistic, score
 from ensemble.subclassifiers.label_clusters import LabelClusters
-from ensemble.subclassifiers.route import Routing, Subs, is_asked, is_routed, may_route, rank_scores
+from ensemble.subclassifiers.route import (
+    Routing,
+    Subs,
+    is_routed,
+    is_routed_to,
+    may_route,
+    rank_scores,
+)
 from ensemble.subclassifiers.settings import GateKind, RoutingKind
 
 NUM_FOLDS = 5
@@ -206,7 +213,7 @@ def _fit_threshold(
 
 def _slices(evidence: Evidence, routing: Routing) -> Int[np.ndarray, "image"]:
     """The likeliest label cluster that each image's sub-classifiers were asked of; -1 for none."""
-    asked = is_asked(evidence.base, routing)
+    asked = is_routed_to(evidence.base, routing)
     masses = np.where(asked, cluster_masses(evidence.base, evidence.clusters), -1)
     return np.where(asked.any(axis=1), masses.argmax(axis=1), -1)
 

@@ -73,7 +73,7 @@ def is_routed(
     return opens & may_route(probabilities, routing)
 
 
-def is_asked(
+def is_routed_to(
     probabilities: Float[np.ndarray, "image class"], routing: Routing
 ) -> Bool[np.ndarray, "image cluster"]:
     """Which sub-classifiers an image must be shown to; none for an image that is not routed."""

@@ -30,7 +30,7 @@ from ensemble.storage.open import open_store
 from ensemble.storage.settings import S3Config
 from ensemble.subclassifiers.answers import evaluate_routed
 from ensemble.subclassifiers.gates import Gate, choose_cluster, entropy, score
-from ensemble.subclassifiers.route import FittedRouting, Routing, is_asked
+from ensemble.subclassifiers.route import FittedRouting, Routing, is_routed_to
 from ensemble.subclassifiers.settings import RoutingKind
 
 CPU = torch.device("cpu")
@@ -240,7 +240,7 @@ def test_every_gate_and_routing_is_loaded_as_it_was_evaluated(
     outcome, routed = evaluate_routed(tiny_run.table, tiny_run.members, test, fitted)
     assert np.array_equal(prediction.routed, routed)
     assert np.array_equal(prediction.answers, outcome.answers)
-    asked = is_asked(saved.base, routing).sum(axis=0)
+    asked = is_routed_to(saved.base, routing).sum(axis=0)
     assert [seen[6], seen[4]] == asked.tolist()
 
 

@@ -10,7 +10,14 @@ from ensemble.evaluation import metrics
 from ensemble.subclassifiers.choose import Evidence, fit_paper, routing_curve
 from ensemble.subclassifiers.gates import Gate, choose_cluster, entropy, score
 from ensemble.subclassifiers.label_clusters import LabelClusters
-from ensemble.subclassifiers.route import Routing, answer, front, is_asked, is_routed, rank_scores
+from ensemble.subclassifiers.route import (
+    Routing,
+    answer,
+    front,
+    is_routed,
+    is_routed_to,
+    rank_scores,
+)
 from ensemble.subclassifiers.settings import RoutingKind
 
 CLUSTERS: LabelClusters = ((0, 3, 4), (2, 5), (1,))
@@ -261,7 +268,7 @@ def test_a_cluster_that_is_not_used_is_never_asked(
     case: Case, kind: RoutingKind, used: set[int]
 ) -> None:
     routing = replace(PAPER, kind=kind, used=tuple(sorted(used)), threshold=0.5)
-    asked, routed = is_asked(case.base, routing), is_routed(case.base, routing)
+    asked, routed = is_routed_to(case.base, routing), is_routed(case.base, routing)
     assert not asked[:, [number for number in range(3) if number not in used]].any()
     assert np.array_equal(asked.any(axis=1), routed)
     # Without the others' probabilities at hand: they are not looked at.
