@@ -14,7 +14,6 @@ from cluster.pool.host import HostSettings
 from cluster.pool.synthetic_host import SyntheticHost
 from cluster.session import session
 from cluster.settings import ClusterConfig
-from ensemble.errors import ConfigError
 from ensemble.images.shard import ImageShard
 from ensemble.members.member import Member
 
@@ -31,18 +30,13 @@ class _Predictor:
         return {"path": batch["path"], "log_probabilities": block.log_probabilities}
 
 
-def require_ray_data() -> None:
-    """Check that Ray Data is installed, before anything is measured.
-
-    Raises:
-        ConfigError: Ray Data cannot be imported.
-    """
+def explain_missing_ray_data() -> str | None:
+    """Say why Ray Data cannot be imported, and how to install it; give None where it can be."""
     try:
         import ray.data  # noqa: F401
     except ImportError as error:
-        raise ConfigError(
-            f"Ray Data cannot be imported ({error}). Install 'ray[data]', or set rival=false."
-        ) from error
+        return f"Ray Data cannot be imported ({error}); pip install -e '.[benchmark]' installs it"
+    return None
 
 
 def predict_with_ray_data(folder: Path, member: Member, batch_images: int) -> dict[str, np.ndarray]:

@@ -74,8 +74,8 @@ class Host:
     def keep(self, columns: Collection[str]) -> None:
         """Forget the networks of all other members."""
         self._keys = {column: key for column, key in self._keys.items() if column in columns}
-        kept = set(self._keys.values())
-        self._networks = {key: network for key, network in self._networks.items() if key in kept}
+        keys = set(self._keys.values())
+        self._networks = {key: network for key, network in self._networks.items() if key in keys}
         if self._device.type == "cuda":
             import torch
 

@@ -71,9 +71,9 @@ def _check_fits(work: Work, devices: Sequence[Device], host_per: HostPer) -> Non
 def _waves(
     order: Sequence[Work], devices: Sequence[Device], host_per: HostPer
 ) -> tuple[tuple[Share, ...], ...]:
-    waves, left = [], list(order)
-    while left:
-        wave, left = _pack(left, devices, host_per)
+    waves, remaining = [], list(order)
+    while remaining:
+        wave, remaining = _pack(remaining, devices, host_per)
         by_name = {work.name: work for work in order}
         waves.append(tuple(_balance(wave, by_name, devices, host_per)))
     return tuple(waves)
@@ -84,7 +84,7 @@ def _pack(
 ) -> tuple[list[Share], list[Work]]:
     """Place each member where it ends first; return the shares, and the members that fit nowhere."""
     shares: list[Share] = []
-    left: list[Work] = []
+    misfits: list[Work] = []
     for work in works:
         ends = [
             (sum(s.seconds for s in shares if s.device == index) + work.seconds[device.kind], index)
@@ -92,12 +92,12 @@ def _pack(
             if _has_memory(shares, index, work, device, host_per)
         ]
         if not ends:
-            left.append(work)
+            misfits.append(work)
             continue
         index = min(ends)[1]
         seconds = work.seconds[devices[index].kind]
         shares.append(Share(work.name, index, 1.0, seconds, work.memory_mb))
-    return shares, left
+    return shares, misfits
 
 
 def _balance(
@@ -107,16 +107,16 @@ def _balance(
     for _ in range(4 * len(devices)):
         loads = [sum(s.seconds for s in shares if s.device == i) for i in range(len(devices))]
         last = max(range(len(devices)), key=lambda i: (loads[i], -i))
-        moved = None
+        after = None
         for first in sorted(range(len(devices)), key=lambda i: (loads[i], i)):
             if loads[last] - loads[first] <= _BALANCED * loads[last]:
                 break
-            moved = _best_move(shares, works, devices, host_per, (last, first), loads)
-            if moved is not None:
+            after = _best_move(shares, works, devices, host_per, (last, first), loads)
+            if after is not None:
                 break
-        if moved is None:
+        if after is None:
             break
-        shares = moved
+        shares = after
     return sorted(shares, key=lambda s: (s.device, -s.seconds, s.member))
 
 
@@ -143,25 +143,25 @@ def _best_move(
         end = max(loads[last] - part * here_s, loads[first] + part * there_s)
         if end >= loads[last]:
             continue
-        after = _moved(shares, share, first, part, (here_s, there_s))
+        after = _move(shares, share, first, part, (here_s, there_s))
         moves.append((end, not there, work.memory_mb, share.member, after))
     return min(moves, key=lambda move: move[:4])[4] if moves else None
 
 
-def _moved(
+def _move(
     shares: list[Share], share: Share, to: int, part: float, seconds: tuple[float, float]
 ) -> list[Share]:
     here_s, there_s = seconds
-    kept = [s for s in shares if s is not share]
+    after = [s for s in shares if s is not share]
     if share.fraction - part > 1e-12:
-        left = share.fraction - part
-        kept.append(replace(share, fraction=left, seconds=left * here_s))
-    for there in kept:
-        if there.device == to and there.member == share.member:
-            kept.remove(there)
-            part += there.fraction
+        rest = share.fraction - part
+        after.append(replace(share, fraction=rest, seconds=rest * here_s))
+    for replica in after:
+        if replica.device == to and replica.member == share.member:
+            after.remove(replica)
+            part += replica.fraction
             break
-    return [*kept, Share(share.member, to, part, part * there_s, share.memory_mb)]
+    return [*after, Share(share.member, to, part, part * there_s, share.memory_mb)]
 
 
 def _has_memory(

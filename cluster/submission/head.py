@@ -1,4 +1,4 @@
-"""The head of a Ray cluster over HTTP: whether it is there, whether it asks for a token, and a way in."""
+"""The head of a Ray cluster over HTTP: whether it answers, whether it demands a token, and a client of its Jobs API."""
 
 import json
 import logging
@@ -28,17 +28,22 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a head said when it was asked for its version: the HTTP status, and the version at 200."""
+    """A head's answer to the request for its version.
+
+    Attributes:
+        status: HTTP status.
+        ray_version: Version of Ray; empty unless the status is 200.
+    """
 
     status: int
     ray_version: str = ""
 
 
 def check_address(address: str | None) -> str:
-    """The address of a head, fit to be shown.
+    """Check the address of a head, and return it without a slash at its end.
 
     Raises:
-        ConfigError: There is none, or it is not the address of a dashboard.
+        ConfigError: The address is missing, or it is not the address of a dashboard.
     """
     if not address:
         raise ConfigError(
@@ -82,14 +87,14 @@ def ask(address: str, token: Token | None) -> Answer:
 
 
 def list_nodes(address: str) -> list[dict[str, Any]]:
-    """The nodes of a cluster, in the words of `ray.nodes()`, without joining it.
+    """List the nodes of a cluster with the keys of `ray.nodes()`, without joining it.
 
     Raises:
-        ConfigError: The token is missing or refused.
-        ClusterError: Nothing answers, or not as it should.
+        ConfigError: The address is no dashboard's, or the token is missing or refused.
+        ClusterError: Nothing answers, or what answers does not list its nodes.
     """
     address = check_address(address)
-    # Nothing is run there, so that a head that lets in everybody will do.
+    # Nothing is run there, so a head that demands no token is accepted.
     token = _find_token(address, is_insecure=True)
     try:
         nodes = _read(f"{address}/api/v0/nodes", token)["data"]["result"]["result"]
@@ -113,15 +118,16 @@ def _read(url: str, token: Token | None) -> Any:
 
 
 def connect(address: str | None, is_insecure: bool) -> Any:
-    """A client of the Jobs API of a head that only lets in who has its token.
+    """Make a client of the Jobs API of a head that demands a token.
 
     Args:
-        address: As http://head:8265.
-        is_insecure: Accept a head that lets in everybody.
+        address: Address of its dashboard, as http://head:8265.
+        is_insecure: Whether to accept a head that demands no token.
 
     Raises:
-        ConfigError: The head lets in everybody, or the token is missing or refused.
-        ClusterError: Nothing answers.
+        ConfigError: The address is no dashboard's, the head demands no token, or the token is missing
+            or refused.
+        ClusterError: Nothing answers, or what answers is not a Ray head.
     """
     address = check_address(address)
     return _client(address, _find_token(address, is_insecure))
@@ -150,17 +156,17 @@ def _find_token(address: str, is_insecure: bool) -> Token | None:
 
 
 def examine(address: str | None) -> tuple[Finding, ...]:
-    """What a head promises, for `ensemble doctor`.
+    """Check what a head should promise, for `ensemble doctor`.
 
     Raises:
-        ConfigError: The address is none.
-        ClusterError: Nothing answers.
+        ConfigError: The address is missing, or it is not the address of a dashboard.
+        ClusterError: Nothing answers, or what answers is not a Ray head.
     """
     address = check_address(address)
     without, token = ask(address, None), read_token()
     is_closed = without.status != 200
-    seen = f"HTTP {without.status}" + ("" if is_closed else ": whoever reaches it can run code")
-    findings = [Finding("refuses who has no token", is_closed, seen)]
+    detail = f"HTTP {without.status}" + ("" if is_closed else ": whoever reaches it can run code")
+    findings = [Finding("refuses who has no token", is_closed, detail)]
     version = without.ray_version
     if is_closed:
         answer = ask(address, token) if token else Answer(401)
@@ -210,7 +216,7 @@ def _client(address: str, token: Token | None) -> Any:
 
 @contextmanager
 def _addressed(address: str) -> Iterator[None]:
-    # Ray lets the environment override the address that it is given.
+    # In Ray the environment overrides the address in the argument.
     before = os.environ.get(_VARIABLE)
     os.environ[_VARIABLE] = address
     try:

@@ -1,4 +1,4 @@
-"""Runs on a cluster as jobs of Ray: submit, find, follow, stop. What a job does is not known here."""
+"""Runs on a cluster as Ray jobs: submit, find, follow, stop. The command of a job is its caller's business."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from ensemble.errors import ClusterError, ConfigError, UnknownNameError
 STOP_WAIT_S = 60
 POLL_EVERY_S = 0.5
 
-# A driver that was stopped, or that ended without telling a code that programs may have.
+# Exit codes of a driver that was stopped, and of one that ended without a code that programs may have.
 _STOPPED, _FAILED = 130, 1
 _RUN, _ATTEMPT = "ensemble.run", "ensemble.attempt"
 
@@ -27,18 +27,18 @@ State = Literal["pending", "running", "succeeded", "failed", "stopped"]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One job of Ray that works on a run; the first has the run's name as its submission id.
+    """One Ray job that works on a run; the first one has the run's name as its submission id.
 
     Attributes:
         run: Name of the run.
-        number: 1 for the submission, more for each time it was gone on with.
+        number: 1 for the submission, and one more for each time that the run was resumed.
         job: Ray's submission id.
-        state: Where it is.
-        exit_code: Of the driver; none before it ended.
+        state: State of the job.
+        exit_code: Exit code that stands for its end; none while it runs.
         started_at: When it was submitted.
         ended_at: When it ended.
-        message: What Ray says of it.
-        metadata: What it was submitted with.
+        message: Ray's message about its state.
+        metadata: Metadata that it was submitted with.
     """
 
     run: str
@@ -64,7 +64,7 @@ class Attempt:
 
 
 def exit_code_of(state: State, driver_exit_code: int | None) -> int | None:
-    """The code that this machine's process should end with; none while the job runs.
+    """Return the code that a process that waits for the job ends with; none while the job runs.
 
     A driver that a signal ended, or that never came to start, has failed.
     """
@@ -84,19 +84,19 @@ def submit(
     """Ship a folder, and start a command in it on the head.
 
     Args:
-        client: Of `cluster.head.connect`.
+        client: Client from `cluster.submission.head.connect`.
         run: Name of the run.
-        number: Of the attempt.
-        entrypoint: A shell command.
-        folder: Becomes the job's working directory, and its modules can be imported.
-        metadata: Is kept with the job, for everybody who may list jobs.
+        number: Number of the attempt.
+        entrypoint: Shell command.
+        folder: Folder that becomes the job's working directory; its modules can be imported.
+        metadata: Texts kept with the job, which everybody who may list jobs can read.
 
     Returns:
         Ray's submission id.
 
     Raises:
-        ConfigError: This very attempt was submitted meanwhile.
-        ClusterError: The head refuses.
+        ConfigError: The same attempt was submitted meanwhile.
+        ClusterError: The head refuses the job, or the connection is lost.
     """
     # No entrypoint resources: with any, Ray may place the driver on a spot machine.
     with _translated(run):
@@ -113,10 +113,10 @@ def submit(
 
 
 def list_runs(client: Any) -> tuple[Attempt, ...]:
-    """The last attempt of every run that the head remembers, the newest first.
+    """List the last attempt of every run that the head remembers, the newest first.
 
     Raises:
-        ClusterError: The head does not answer as it should.
+        ClusterError: The head answers with an error, or the connection is lost.
     """
     with _translated():
         jobs = client.list_jobs()
@@ -129,11 +129,11 @@ def list_runs(client: Any) -> tuple[Attempt, ...]:
 
 
 def find(client: Any, run: str) -> Attempt:
-    """The last attempt of a run.
+    """Find the last attempt of a run.
 
     Raises:
         ConfigError: The head knows no such run.
-        ClusterError: The head does not answer as it should.
+        ClusterError: The head answers with an error, or the connection is lost.
     """
     runs = {attempt.run: attempt for attempt in list_runs(client)}
     if not runs:
@@ -144,10 +144,10 @@ def find(client: Any, run: str) -> Attempt:
 
 
 def logs(client: Any, attempt: Attempt) -> list[str]:
-    """All lines that the driver has printed so far.
+    """Read all lines that the driver has printed so far.
 
     Raises:
-        ClusterError: The head does not answer as it should.
+        ClusterError: The head answers with an error, or the connection is lost.
     """
     with _translated():
         text: str = client.get_job_logs(attempt.job)
@@ -178,7 +178,7 @@ def wait(client: Any, attempt: Attempt, timeout_s: float | None = None) -> Attem
     """Wait until an attempt is over.
 
     Raises:
-        ClusterError: It is not, after so many seconds.
+        ClusterError: The attempt is not over after `timeout_s` seconds, or the connection is lost.
     """
     began = time.monotonic()
     while not attempt.is_over:
@@ -193,10 +193,10 @@ def wait(client: Any, attempt: Attempt, timeout_s: float | None = None) -> Attem
 
 
 def stop(client: Any, attempt: Attempt) -> Attempt:
-    """Ask the driver to end, give it time to, and tell how it ended.
+    """Ask the driver to end, wait until it has, and return how it ended.
 
     Raises:
-        ClusterError: The head does not answer as it should, or the driver does not end.
+        ClusterError: The driver does not end in time, or the connection is lost.
     """
     with _translated():
         client.stop_job(attempt.job)
@@ -209,7 +209,7 @@ def _again(client: Any, attempt: Attempt) -> Attempt:
 
 
 def _job_of(run: str, number: int) -> str:
-    # No name of a run has a tilde.
+    # A run's name has no tilde, so that this is no other run's.
     return run if number == 1 else f"{run}~{number}"
 
 

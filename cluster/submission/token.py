@@ -1,4 +1,4 @@
-"""The token that opens a Ray cluster: where it is found, and that nobody else may read it."""
+"""The token of a Ray cluster: where it is kept, and that other users cannot read its file."""
 
 import os
 import stat
@@ -15,22 +15,27 @@ WHERE_TO_PUT_IT = (
 
 @dataclass(frozen=True)
 class Token:
-    """A token, which no message may contain, and the place it came from, which messages name."""
+    """A token and where it was found.
+
+    Attributes:
+        value: The token, which no message may contain.
+        origin: Name of the variable or path of the file, for messages.
+    """
 
     value: str = field(repr=False)
     origin: str
 
 
 def token_file() -> Path:
-    """Where Ray keeps the token."""
+    """Return the path of the file in which Ray keeps the token."""
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
 
 
 def read_token() -> Token | None:
-    """Find the token where Ray itself looks for it, in that order; none if there is none.
+    """Find the token where Ray itself looks for it, in the same order; none if there is none.
 
     Raises:
-        ConfigError: The file that was named cannot be read.
+        ConfigError: The token's file cannot be read.
     """
     if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return Token(value, "RAY_AUTH_TOKEN")
@@ -48,14 +53,14 @@ def read_token() -> Token | None:
 
 
 def tighten(path: Path) -> None:
-    """Leave a token file readable by its owner only: Ray writes it readable for everybody.
+    """Make a token file readable by its owner only, because Ray writes it readable for everybody.
 
-    A file of somebody else's, as a mounted secret is, stays as its owner made it.
+    A file that belongs to another user, as a mounted secret does, is left as it is.
     """
     if path.is_file() and is_open_to_others(path) and path.stat().st_uid == os.geteuid():
         path.chmod(0o600)
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Whether another user of this machine may read a file."""
+    """Tell whether another user of this machine may read a file."""
     return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))

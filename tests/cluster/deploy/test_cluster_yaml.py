@@ -30,8 +30,8 @@ DEFINITIONS = os.environ.get("ENSEMBLE_KUBERAY_CRDS")
 
 @pytest.fixture(params=LAUNCHERS)
 def launcher(request: pytest.FixtureRequest) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(LAUNCHERS[request.param].read_text())
-    return found
+    document: dict[str, Any] = yaml.safe_load(LAUNCHERS[request.param].read_text())
+    return document
 
 
 def _workers(launcher: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def test_spot_is_asked_for_first_and_labels_tell_the_market(launcher: dict[str, 
     assert {**spot["labels"], MARKET: ""} == {**fallback["labels"], MARKET: ""}
 
 
-def _found(workers: dict[str, dict[str, str]]) -> list[set[str]]:
+def _workers_by_selector(workers: dict[str, dict[str, str]]) -> list[set[str]]:
     """Which workers a config's GPU may be on: those that are preferred, and all."""
     gpu = GpuConfig(count=1, memory_gb=22, type="L4", market="spot")
     (device,) = list_devices(ClusterConfig(gpus=(gpu,)), True, ())
@@ -85,7 +85,7 @@ def _found(workers: dict[str, dict[str, str]]) -> list[set[str]]:
 
 def test_a_gpu_that_a_config_asks_for_is_found_by_its_labels(launcher: dict[str, Any]) -> None:
     labels = {name: worker["labels"] for name, worker in _workers(launcher).items()}
-    assert _found(labels) == [{"gpu_spot"}, {"gpu_spot", "gpu_on_demand"}]
+    assert _workers_by_selector(labels) == [{"gpu_spot"}, {"gpu_spot", "gpu_on_demand"}]
 
 
 def test_the_market_is_what_the_cloud_is_asked_for() -> None:
@@ -102,14 +102,14 @@ def test_the_market_is_what_the_cloud_is_asked_for() -> None:
 def test_the_image_has_a_ray_and_a_python_that_this_project_runs_on(
     launcher: dict[str, Any],
 ) -> None:
-    found = IMAGE.fullmatch(launcher["docker"]["image"])
-    assert found
+    image = IMAGE.fullmatch(launcher["docker"]["image"])
+    assert image
     low, high = re.search(  # type: ignore[union-attr]
         r"ray\[default\]>=([\d.]+),<([\d.]+)", " ".join(PROJECT["dependencies"])
     ).groups()
-    version = tuple(int(part) for part in found[1].split("."))
+    version = tuple(int(part) for part in image[1].split("."))
     assert tuple(map(int, low.split("."))) <= version < tuple(map(int, high.split(".")))
-    assert found[0] in (ROOT / "cluster" / "deploy" / "Dockerfile").read_text()
+    assert image[0] in (ROOT / "cluster" / "deploy" / "Dockerfile").read_text()
 
 
 def test_a_token_is_needed_everywhere_and_the_dashboard_is_on_loopback(
@@ -155,8 +155,8 @@ def test_what_a_user_must_fill_in_is_marked() -> None:
 
 
 def _manifest(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((KUBERAY / f"{name}.yaml").read_text())
-    return found
+    document: dict[str, Any] = yaml.safe_load((KUBERAY / f"{name}.yaml").read_text())
+    return document
 
 
 def _clusters() -> dict[str, dict[str, Any]]:
@@ -179,7 +179,7 @@ def test_kuberay_clusters_keep_the_same_promises(kind: str) -> None:
     )
     groups = {group["groupName"]: group for group in spec["workerGroupSpecs"]}
     labels = {name: group["labels"] for name, group in groups.items()}
-    assert _found(labels) == [{"gpu-spot"}, {"gpu-spot", "gpu-on-demand"}]
+    assert _workers_by_selector(labels) == [{"gpu-spot"}, {"gpu-spot", "gpu-on-demand"}]
     assert set(groups) == {"decode", "gpu-spot", "gpu-on-demand"}
     assert groups["gpu-spot"]["priority"] > groups["gpu-on-demand"]["priority"]
     images = set()

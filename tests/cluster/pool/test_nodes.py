@@ -1,6 +1,6 @@
 """Real raylets on one machine with GPUs that only Ray believes in: placement, lost nodes, lost messages.
 
-The hosts are `SyntheticHost`s, which compute on CPUs whatever the plan says, so that GPUs need not be
+The workers are `SyntheticHost`s, which compute on CPUs whatever the plan says, so that GPUs need not be
 there; everything else is what runs on a cluster.
 """
 
@@ -131,7 +131,7 @@ def _fill(
     root: Path,
     members: tuple[Member, ...] = MEMBERS,
     at: dict[int, Callable[[], object]] | None = None,
-    on_plan: Callable[[Plan], None] = lambda found: None,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
 ) -> dict[str, bytes]:
     """Fill a table, doing something after some blocks; give its bytes."""
     table = LogitTable(root)
@@ -164,10 +164,10 @@ def test_thirteen_members_are_where_the_plan_says(
         _add_node(cluster)
     plans: list[Plan] = []
     with _pool(_config(6), tmp_path) as pool:
-        found = _fill(pool, tmp_path / "table", on_plan=plans.append)
+        table = _fill(pool, tmp_path / "table", on_plan=plans.append)
         where = pool.where()
         actors = [a for a in ray._private.state.actors().values() if a["State"] == "ALIVE"]
-    assert found == expected
+    assert table == expected
     hosts = plans[0].hosts(0)
     assert sorted((host.device, host.members) for host in hosts) == sorted(
         (place.device, place.members) for place in where
@@ -193,9 +193,9 @@ def test_a_node_killed_half_way_and_replaced_changes_no_byte(
         _add_node(cluster, 1)
 
     with _pool(_config(2, host_per="gpu"), tmp_path) as pool:
-        found = _fill(pool, tmp_path / "table", at={_moment(seed): lose})
+        table = _fill(pool, tmp_path / "table", at={_moment(seed): lose})
         retries = pool.retries
-    assert found == expected
+    assert table == expected
     assert retries >= 1
 
 
@@ -215,9 +215,9 @@ def test_a_node_that_is_taken_back_as_announced_costs_no_call(
 
     with _pool(_config(2, host_per="gpu"), tmp_path) as pool:
         moments = {_moment(seed): drain, 150: lambda: seen.append(_nodes(pool))}
-        found = _fill(pool, tmp_path / "table", MEMBERS, moments)
+        table = _fill(pool, tmp_path / "table", MEMBERS, moments)
         retries = pool.retries
-    assert found == expected
+    assert table == expected
     assert retries == 0
     assert first.node_id not in seen[0]
 
@@ -237,7 +237,7 @@ def test_lost_requests_and_replies_change_no_byte(
 ) -> None:
     _add_node(lossy_cluster, 2)
     with _pool(_config(2, host_per="gpu"), tmp_path) as pool:
-        found = _fill(pool, tmp_path / "table")
+        table = _fill(pool, tmp_path / "table")
         retries = pool.retries
-    assert found == expected
+    assert table == expected
     assert retries > 0

@@ -47,11 +47,11 @@ def _expected(members: tuple[Member, ...], shards: list[ImageShard]) -> Blocks:
     }
 
 
-def _assert_same(found: Blocks, expected: Blocks) -> None:
-    assert found.keys() == expected.keys()
+def _assert_same(blocks: Blocks, expected: Blocks) -> None:
+    assert blocks.keys() == expected.keys()
     for key, block in expected.items():
-        np.testing.assert_array_equal(found[key].image_ids, block.image_ids)
-        np.testing.assert_array_equal(found[key].log_probabilities, block.log_probabilities)
+        np.testing.assert_array_equal(blocks[key].image_ids, block.image_ids)
+        np.testing.assert_array_equal(blocks[key].log_probabilities, block.log_probabilities)
 
 
 def test_blocks_equal_those_of_the_library(
@@ -62,12 +62,12 @@ def test_blocks_equal_those_of_the_library(
     assert pool.decoded_images - before <= sum(len(spec.image_ids) for spec in specs)
 
 
-def test_killed_hosts_are_replaced_and_every_block_comes(
+def test_killed_workers_are_replaced_and_every_block_comes(
     pool: Pool, specs: Specs, members: tuple[Member, ...], shards: list[ImageShard]
 ) -> None:
     retries = pool.retries
-    found = _predict_all(pool, specs, members, kill_after=3)
-    _assert_same(found, _expected(members, shards))
+    blocks = _predict_all(pool, specs, members, kill_after=3)
+    _assert_same(blocks, _expected(members, shards))
     assert pool.retries > retries
 
 
@@ -106,7 +106,7 @@ def test_a_search_task_finds_what_the_library_finds(pool: Pool) -> None:
     table = OutrankingTable.from_columns(
         dict(zip("abc", logs, strict=True)), rng.integers(0, 6, 200)
     )
-    found = start_search(table, SearchConfig(kind="paper")).result()
+    ensemble = start_search(table, SearchConfig(kind="paper")).result()
     expected = fit(table, SearchConfig(kind="paper"))
-    np.testing.assert_array_equal(found.weights, expected.weights)
-    assert found.errors == expected.errors
+    np.testing.assert_array_equal(ensemble.weights, expected.weights)
+    assert ensemble.errors == expected.errors

@@ -1,4 +1,4 @@
-"""Blocks that kill their worker: on an embedded Ray, with hosts that kill themselves."""
+"""Blocks that kill their worker: on an embedded Ray, with workers that kill themselves."""
 
 import os
 import signal
@@ -26,17 +26,17 @@ pytestmark = pytest.mark.ray
 
 IDS = open_source(DigitsConfig()).index().image_ids[:200].tolist()
 SPECS = plan_shards(IDS, 50)
-POISON = IDS[60]
+DEADLY = IDS[60]
 
 
 class Fragile(SyntheticHost):
-    """A host whose process dies of one image, where the member is fragile, or of all of them."""
+    """A worker that dies of one image, where the member is fragile, or of all of them."""
 
     def predict(
         self, member: Member, largest_batch: int | None, shard: ImageShard
     ) -> tuple[LogitBlock, int | None]:
-        is_poisoned = member.name == "fragile" and POISON in shard.image_ids.tolist()
-        if is_poisoned or member.name == "hopeless":
+        is_deadly = member.name == "fragile" and DEADLY in shard.image_ids.tolist()
+        if is_deadly or member.name == "hopeless":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().predict(member, largest_batch, shard)
 
@@ -75,15 +75,15 @@ def _predict(pool: Pool, *members: Member) -> set[tuple[str, str]]:
     return {(m.name, str(block.image_ids[0])) for m, block in pool.predict(work)}
 
 
-def test_a_block_that_kills_its_host_three_times_is_left_out_and_all_others_come(
+def test_a_block_that_kills_its_worker_three_times_is_quarantined_and_all_others_come(
     fragile_pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = _predict(fragile_pool, SOUND, FRAGILE)
-    everything = {(m.name, spec.image_ids[0]) for m in (SOUND, FRAGILE) for spec in SPECS}
-    assert found == everything - {("fragile", SPECS[1].image_ids[0])}
-    (out,) = fragile_pool.quarantined
-    assert (out.member, out.shard) == (FRAGILE, SPECS[1])
-    # Another block of the same host may fail with it, and is made again.
+    blocks = _predict(fragile_pool, SOUND, FRAGILE)
+    all_blocks = {(m.name, spec.image_ids[0]) for m in (SOUND, FRAGILE) for spec in SPECS}
+    assert blocks == all_blocks - {("fragile", SPECS[1].image_ids[0])}
+    (quarantined,) = fragile_pool.quarantined
+    assert (quarantined.member, quarantined.shard) == (FRAGILE, SPECS[1])
+    # Another block of the same worker may fail with it, and is made again.
     block = f"predict of 'fragile' on 50 images from {SPECS[1].image_ids[0]!r}"
     lines = [line for line in caplog.messages if block in line]
     assert [line.split("attempt ")[1] for line in lines] == [
@@ -93,6 +93,6 @@ def test_a_block_that_kills_its_host_three_times_is_left_out_and_all_others_come
     ]
 
 
-def test_a_member_that_kills_its_host_on_every_shard_ends_the_run(fragile_pool: Pool) -> None:
+def test_a_member_that_kills_its_worker_on_every_shard_ends_the_run(fragile_pool: Pool) -> None:
     with pytest.raises(MemberFailedError, match=r"predict of 'hopeless' on .* failed in attempt 3"):
         _predict(fragile_pool, HOPELESS)

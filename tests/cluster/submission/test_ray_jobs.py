@@ -77,8 +77,8 @@ def test_the_last_attempt_of_every_run_is_listed_newest_first_and_no_job_of_othe
     client = _client(
         _job("a", 2, start=3000), _job("a", 10, start=5000), other, driver, _job("b", 1, start=4000)
     )
-    found = [(attempt.run, attempt.number) for attempt in remote_jobs.list_runs(client)]
-    assert found == [("a", 10), ("b", 1)]
+    attempts = [(attempt.run, attempt.number) for attempt in remote_jobs.list_runs(client)]
+    assert attempts == [("a", 10), ("b", 1)]
 
 
 def test_an_unknown_run_is_told_with_the_nearest_one() -> None:

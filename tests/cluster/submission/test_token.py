@@ -30,17 +30,17 @@ def test_variable_comes_before_named_file_and_named_file_before_the_home_folder(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write(home / ".ray" / "auth_token", "of home\n")
-    found = read_token()
-    assert found
-    assert found.value == "of home"
+    token = read_token()
+    assert token
+    assert token.value == "of home"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(_write(home / "named", "of file\n")))
-    found = read_token()
-    assert found
-    assert (found.value, found.origin) == ("of file", str(home / "named"))
+    token = read_token()
+    assert token
+    assert (token.value, token.origin) == ("of file", str(home / "named"))
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of variable")
-    found = read_token()
-    assert found
-    assert (found.value, found.origin) == ("of variable", "RAY_AUTH_TOKEN")
+    token = read_token()
+    assert token
+    assert (token.value, token.origin) == ("of variable", "RAY_AUTH_TOKEN")
 
 
 def test_a_token_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
