@@ -1,1 +1,1 @@
-"""Where images come from, how they are split, and how they become shards. Nothing here knows a network."""
+"""Which labelled images are there, how are they split, and how do they become shards of pixels?"""

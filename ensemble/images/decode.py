@@ -1,4 +1,4 @@
-"""One encoded image to pixels, by Pillow: the decoder that refuses what is forged."""
+"""Decode one image with Pillow, and refuse a file whose header asks for too many pixels."""
 
 import warnings
 from io import BytesIO
@@ -11,7 +11,9 @@ from PIL import Image
 
 from ensemble.errors import DecodeError
 
-# EXIF rotation is not applied, as in torchvision's ImageFolder. Part of a source's identity.
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+# Part of a source's identity. EXIF rotation is not applied, as in torchvision's ImageFolder.
 DECODER = f"pillow-{PIL.__version__}"
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -20,12 +22,16 @@ _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 def decode(file: Path | BytesIO, max_pixels: int) -> UInt8[np.ndarray, "height width 3"]:
     """Decode an image to RGB.
 
+    Args:
+        file: Path of the encoded image, or its bytes.
+        max_pixels: Largest height times width that is decoded.
+
     Raises:
-        DecodeError: It cannot be decoded, or its header says more pixels than that.
+        DecodeError: The image cannot be decoded, or its header says more than `max_pixels`.
     """
     try:
         with warnings.catch_warnings():
-            # Oddities of metadata are no reason to leave an image out; a bomb is.
+            # Odd metadata is no reason to leave an image out; a decompression bomb is.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             return _decode(file, max_pixels)
@@ -39,6 +45,3 @@ def _decode(file: Path | BytesIO, max_pixels: int) -> UInt8[np.ndarray, "height 
         if width * height > max_pixels:
             raise DecodeError(f"{width} x {height} pixels, over max_pixels = {max_pixels}")
         return np.asarray(image.convert("RGB"))
-
-
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})

@@ -1,4 +1,4 @@
-"""The image index: which labelled images there are. Pixels stay where they are."""
+"""The image index: which labelled images a source has, without their pixels."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,10 +17,13 @@ class ImageIndex:
     """Labelled images of one source, in the source's own order.
 
     Attributes:
-        source: Identity of the source: everything that decides what pixels an id stands for.
-        image_ids: Unique text ids.
+        source: Identity of the source: everything that decides which pixels an id stands for.
+        image_ids: Unique text id of each image.
         labels: Class index of each image.
-        classes: Class names; the order is the meaning of an index.
+        classes: Name of each class, by class index.
+
+    Raises:
+        DataError: Two images have one id, or a label is no class index.
     """
 
     source: str
@@ -43,16 +46,16 @@ class ImageIndex:
         return len(self.image_ids)
 
     def take(self, rows: Int[np.ndarray, "row"]) -> "ImageIndex":
-        """The images at some rows, in that order."""
+        """Take the images at some rows, in that order."""
         return ImageIndex(self.source, self.image_ids[rows], self.labels[rows], self.classes)
 
     def of_classes(self, classes: Iterable[int]) -> "ImageIndex":
-        """The images of some classes, in the same order."""
+        """Take the images of some classes, in the same order."""
         return self.take(np.flatnonzero(np.isin(self.labels, list(classes))))
 
     @cached_property
     def sha256(self) -> str:
-        """Identity of the whole: source, ids, labels and class order."""
+        """Identity of the index: source, ids, labels and class names, in 64 hexadecimal digits."""
         digest = sha256(self.source.encode())
         for part in ("\0".join(self.image_ids), "\0".join(self.classes)):
             digest.update(b"\1" + part.encode())
@@ -61,7 +64,12 @@ class ImageIndex:
 
 
 def without_image(name: str, folder: str) -> ConfigError:
-    """What to say of a class without an image."""
+    """Make the error for a class without an image.
+
+    Args:
+        name: Name of the class.
+        folder: Folder of the class, or s3://bucket/prefix.
+    """
     return ConfigError(
         f"the class {name!r} has no image in {folder!r}; expected files ending in "
         f"{', '.join(sorted(SUFFIXES))}. Add some, or remove the folder."

@@ -1,4 +1,4 @@
-"""Image sources: one file a kind, one dict. Each kind's work is in its own module."""
+"""Open an image source of any kind, and decode a shard of its images."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,7 +14,7 @@ from ensemble.images.shard import BadImage, ImageShard, ShardSpec
 
 @runtime_checkable
 class Source(Protocol):
-    """What every kind of source can do."""
+    """Labelled images that can be listed, and decoded one by one."""
 
     def index(self) -> ImageIndex:
         """List the labelled images, without decoding any."""
@@ -23,20 +23,20 @@ class Source(Protocol):
         """Decode one image to RGB, uint8 `[height, width, 3]`.
 
         Raises:
-            DecodeError: It cannot be decoded; the message is the reason.
+            DecodeError: The image cannot be decoded; the message is the reason.
         """
 
 
 @runtime_checkable
 class RemoteSource(Source, Protocol):
-    """A source whose images come from far away."""
+    """A source whose images are read over a network."""
 
     @property
     def retries(self) -> int:
-        """Requests that were made again so far."""
+        """Number of requests that were repeated so far."""
 
     def read_ahead(self, image_ids: Sequence[str]) -> None:
-        """Begin to read the images that are decoded next."""
+        """Begin to read images that will be decoded next."""
 
 
 _MODULES = {
@@ -50,13 +50,13 @@ _MODULES = {
 
 
 def open_source(config: SourceConfig) -> Source:
-    """The source that some settings describe."""
+    """Open the source that the settings describe; nothing is read yet."""
     source: Source = import_module(_MODULES[config.kind]).open_source(config)
     return source
 
 
 def decode_shard(source: Source, spec: ShardSpec) -> ImageShard:
-    """Decode the images of a shard, each once; what cannot be decoded is recorded with its reason."""
+    """Decode each image of a shard; one that cannot be decoded is recorded with the reason."""
     image_ids, images, bad = [], [], []
     if isinstance(source, RemoteSource):
         source.read_ahead(spec.image_ids)

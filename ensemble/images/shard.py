@@ -11,7 +11,12 @@ from ensemble.errors import ShapeError
 
 @dataclass(frozen=True)
 class BadImage:
-    """An image that no member sees, and why."""
+    """An image that could not be decoded, which no member predicts.
+
+    Attributes:
+        image_id: Id of the image.
+        reason: Why it could not be decoded.
+    """
 
     image_id: str
     reason: str
@@ -19,7 +24,11 @@ class BadImage:
 
 @dataclass(frozen=True)
 class ShardSpec:
-    """Which images a shard holds; the work order of one decode."""
+    """The images that one shard is to hold.
+
+    Attributes:
+        image_ids: Ids of the images, in order.
+    """
 
     image_ids: tuple[str, ...]
 
@@ -31,9 +40,12 @@ class ImageShard:
     Attributes:
         image_ids: Ids of the images that could be decoded.
         pixels: RGB values of all images, each `height x width x 3` in row order.
-        heights: Rows of each image, in pixels.
-        widths: Columns of each image, in pixels.
-        bad: The images of the spec that could not be decoded.
+        heights: Height of each image, in pixels.
+        widths: Width of each image, in pixels.
+        bad: Images of the spec that could not be decoded.
+
+    Raises:
+        ShapeError: The pixels are more or fewer than the heights and widths say.
     """
 
     image_ids: Shaped[np.ndarray, "image"]
@@ -55,11 +67,11 @@ class ImageShard:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of pixels."""
+        """Size of the pixels, in bytes."""
         return self.pixels.nbytes
 
     def images(self) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
-        """Read-only views of the images, one after the other."""
+        """Iterate over the images, each an array that shares the memory of `pixels`."""
         start = 0
         for height, width in zip(self.heights, self.widths, strict=True):
             stop = start + int(height) * int(width) * 3
@@ -70,7 +82,7 @@ class ImageShard:
     def pack(
         cls, image_ids: Sequence[str], images: Sequence[np.ndarray], bad: Sequence[BadImage] = ()
     ) -> "ImageShard":
-        """Put decoded RGB images, each uint8 `[height, width, 3]`, into one value."""
+        """Pack decoded RGB images, each uint8 `[height, width, 3]`, into one shard."""
         flat = [image.reshape(-1) for image in images]
         return cls(
             image_ids=np.array(image_ids, dtype=np.str_),

@@ -1,4 +1,4 @@
-"""Three disjoint sets of images: to train on, to fit the ensemble on, and to report on."""
+"""Split images into three disjoint sets: to train on, to fit the ensemble on, and to report on."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,13 @@ from ensemble.images.settings import SplitConfig
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint images of one index."""
+    """Disjoint images of one index.
+
+    Attributes:
+        train: Images that members and sub-classifiers are trained on.
+        search: Images that weights, label clusters and thresholds are chosen on.
+        test: Images that results are reported on, and nothing is fitted on.
+    """
 
     train: ImageIndex
     search: ImageIndex
@@ -41,12 +47,12 @@ def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:
     they are not (a few, where one class outweighs dozens of small ones).
 
     Raises:
-        EmptySplitError: There are too few images, or a split would lack a class.
+        EmptySplitError: The index has too few images, or a split would lack a class.
     """
     rng = np.random.default_rng(seed)
     sizes = {"train": config.train, "search": config.search}
     if config.test_from is None:
-        # One too many, where none is left, is refused with the others.
+        # Where no image is left for the test split, asking for one makes `_deal` refuse the sizes.
         test = config.test or max(1, len(index) - config.train - config.search)
         train, search, held_out = _deal(index, sizes | {"test": test}, rng)
     else:
@@ -61,33 +67,33 @@ def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:
 
 
 def stratified_sample(index: ImageIndex, num_images: int, seed: int) -> ImageIndex:
-    """So many images of an index, or all if it has fewer, with every class in its share."""
+    """Draw `num_images` images of an index, or all if it has fewer, with every class in its share."""
     rows = _stratified_order(index.labels, np.random.default_rng(seed))[:num_images]
     return index.take(np.sort(rows))
 
 
 def _is_own_test(index: ImageIndex, test_from: str) -> Bool[np.ndarray, "image"]:
-    """Which images are the source's own test images."""
+    """Tell which images are the source's own test images."""
     ids = index.image_ids.astype(np.str_)
-    found = np.char.startswith(ids, test_from)
-    if not found.any():
+    is_own = np.char.startswith(ids, test_from)
+    if not is_own.any():
         raise EmptySplitError(
             f"no image id begins with images.split.test_from={test_from!r}; there are "
             f"{len(ids)} ids, as {', '.join(map(repr, ids[[0, -1]].tolist() if len(ids) else []))}. "
-            "Give what those of the test images begin with."
+            "Set it to the prefix of the test images' ids."
         )
-    return found
+    return is_own
 
 
 def _deal(
     index: ImageIndex, sizes: Mapping[str, int], rng: np.random.Generator
 ) -> tuple[ImageIndex, ...]:
-    """Parts of these sizes, each in the index's order; what is left over is in none."""
+    """Divide an index into parts of some sizes, each in the index's order; images left over are in none."""
     stops = np.cumsum(list(sizes.values()))
     if stops[-1] > len(index):
-        asked = " + ".join(f"{size} {name}" for name, size in sizes.items())
+        counts = " + ".join(f"{size} {name}" for name, size in sizes.items())
         raise EmptySplitError(
-            f"images.split asks for {asked} images, and there are {len(index)} to draw them from. "
+            f"images.split asks for {counts} images, and there are {len(index)} to draw them from. "
             "Lower one of them."
         )
     rows = _stratified_order(index.labels, rng)[: stops[-1]]
@@ -97,7 +103,7 @@ def _deal(
 def _stratified_order(
     labels: Int[np.ndarray, "image"], rng: np.random.Generator
 ) -> Int[np.ndarray, "image"]:
-    """An order of all rows in which every stretch holds each class in its share."""
+    """Draw an order of all rows in which every stretch holds each class in its share."""
     position = np.empty(len(labels))
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))

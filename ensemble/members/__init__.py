@@ -1,1 +1,1 @@
-"""ensemble/members."""
+"""What is a member, and what identifies its predictions? Settings and values only; no torch."""

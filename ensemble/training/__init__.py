@@ -1,1 +1,1 @@
-"""How a network is trained and kept: recipe, schedule, augmentation, loop, checkpoint."""
+"""How is a network trained, and how does a training go on after an interruption?"""

@@ -1,1 +1,1 @@
-"""ensemble/views."""
+"""Which test-time views of an image does a member see? Settings only; no torch."""

@@ -25,17 +25,17 @@ _SIDE = 32
 
 @dataclass(frozen=True)
 class Release:
-    """What was published, and how it is recognised.
+    """The published files of one data set, and how they are recognised.
 
     Attributes:
-        url: Of the archive.
-        archive_md5: Of it.
-        folder: That it unpacks to.
+        url: URL of the archive.
+        archive_md5: MD5 of the archive.
+        folder: Folder that the archive unpacks to.
         train: MD5 of each file of training images, by name, in order.
-        test: Likewise of the test images.
+        test: MD5 of each file of test images, by name, in order.
         meta: Name and MD5 of the file with the class names.
         labels: Key of the labels in a file of images.
-        names: Key of the class names.
+        names: Key of the class names in the file of `meta`.
     """
 
     url: str
@@ -49,7 +49,7 @@ class Release:
 
     @property
     def md5_by_name(self) -> dict[str, str]:
-        """Every file that is needed."""
+        """MD5 of every file that is needed, by name."""
         return {**self.train, **self.test, self.meta[0]: self.meta[1]}
 
 
@@ -94,9 +94,9 @@ class CifarFiles:
     """The files of a release, in torchvision's layout.
 
     Attributes:
-        root: The folder that has the release's folder in it.
-        release: What is expected there.
-        download: Whether to fetch what is missing.
+        root: Folder that holds the release's folder.
+        release: The files that are expected there.
+        download: Whether to download the archive if a file is missing.
     """
 
     root: Path
@@ -108,7 +108,8 @@ class CifarFiles:
         """List all images; those of the test files have ids that begin with test/.
 
         Raises:
-            ConfigError: A file is missing, or not the published one.
+            ConfigError: A file is missing, or is not the published one.
+            DataError: A file does not hold images, labels or class names.
         """
         if self.download and not all(self._path(n).exists() for n in self.release.md5_by_name):
             _download(self.release, self.root)
@@ -125,7 +126,11 @@ class CifarFiles:
         )
 
     def decode(self, image_id: str) -> UInt8[np.ndarray, "32 32 3"]:
-        """Give one image's pixels."""
+        """Return the pixels of one image.
+
+        Raises:
+            DecodeError: There is no image of that id.
+        """
         name, _, row = image_id.partition("/")
         if name not in ("train", "test") or not row.isdecimal():
             raise DecodeError(
@@ -147,7 +152,7 @@ class CifarFiles:
         return tuple(names)
 
     def _part(self, name: str) -> _Part:
-        """The training or the test images; read once, because a shard asks for hundreds."""
+        """Return the training or the test images; they are read once, because a shard takes hundreds."""
         if name not in self._parts:
             files = self.release.train if name == "train" else self.release.test
             batches = [self._batch(file, checksum) for file, checksum in files.items()]
@@ -156,8 +161,8 @@ class CifarFiles:
         return self._parts[name]
 
     def _batch(self, name: str, checksum: str) -> tuple[np.ndarray, np.ndarray]:
-        found = self._read(name, checksum)
-        pixels, labels = found.get("data"), found.get(self.release.labels)
+        batch = self._read(name, checksum)
+        pixels, labels = batch.get("data"), batch.get(self.release.labels)
         if (
             not isinstance(pixels, np.ndarray)
             or not isinstance(labels, list)
@@ -181,10 +186,10 @@ class CifarFiles:
                 f"cannot read {str(path)!r}: {error.strerror}. Set images.source.path to the folder that "
                 f"holds {self.release.folder}, or images.source.download=true."
             ) from error
-        found = md5(content, usedforsecurity=False).hexdigest()
-        if found != checksum:
+        digest = md5(content, usedforsecurity=False).hexdigest()
+        if digest != checksum:
             raise ConfigError(
-                f"{str(path)!r} has the MD5 {found}, and the published file {checksum}. It is damaged or "
+                f"{str(path)!r} has the MD5 {digest}, and the published file {checksum}. It is damaged or "
                 "another one, and is not read. Remove it and fetch it again: images.source.download=true."
             )
         try:
@@ -231,5 +236,5 @@ def _download(release: Release, root: Path) -> None:
 
 
 def open_source(config: CifarConfig) -> CifarFiles:
-    """The files; nothing is read yet."""
+    """Open the files; nothing is read yet."""
     return CifarFiles(config.path, RELEASES[config.kind], config.download)

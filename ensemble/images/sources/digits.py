@@ -41,5 +41,5 @@ class _Digits:
 
 
 def open_source(config: DigitsConfig) -> _Digits:
-    """The digits; nothing is read yet."""
+    """Open the digits; nothing is read yet."""
     return _Digits()

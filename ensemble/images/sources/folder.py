@@ -1,4 +1,4 @@
-"""A folder with one sub-folder per class."""
+"""A folder of image files with one sub-folder per class."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -66,7 +66,7 @@ class _Folder:
 
 
 def open_source(config: FolderConfig) -> Source:
-    """The folder; nothing is read yet."""
+    """Open a folder, or a prefix of S3; nothing is read yet."""
     if config.path.startswith(S3_SCHEME):
         from ensemble.images.sources.s3_folder import open_remote_folder
 

@@ -1,4 +1,4 @@
-"""Labelled images of which only ids and labels are there: what imported predictions are about."""
+"""A list of image ids and labels without pixels, which imported predictions refer to."""
 
 import json
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class _Listed:
     def index(self) -> ImageIndex:
         folder, _, name = self.path.rpartition("/")
         try:
-            found = json.loads(open_store(folder or "/", self.storage).read(name))
+            document = json.loads(open_store(folder or "/", self.storage).read(name))
             index = ImageIndex(
                 source="listed-1",
-                image_ids=np.array(found["image_ids"], np.str_),
-                labels=np.array(found["labels"], np.int64),
-                classes=tuple(found["classes"]),
+                image_ids=np.array(document["image_ids"], np.str_),
+                labels=np.array(document["labels"], np.int64),
+                classes=tuple(document["classes"]),
             )
         except DamagedTableError as error:
             raise ConfigError(
@@ -39,7 +39,7 @@ class _Listed:
             raise DataError(
                 f"{self.path} is not a list of images ({error!r}). Import again."
             ) from error
-        if index.sha256 != found.get("sha256"):
+        if index.sha256 != document.get("sha256"):
             raise DataError(f"{self.path} is damaged: its sha256 is not its own. Import again.")
         return index
 
@@ -48,7 +48,7 @@ class _Listed:
 
 
 def encode(index: ImageIndex) -> bytes:
-    """The bytes of a list that `open_source` reads."""
+    """Encode an index as a list that `open_source` reads."""
     document = {
         "version": 1,
         "sha256": index.sha256,
@@ -60,5 +60,5 @@ def encode(index: ImageIndex) -> bytes:
 
 
 def open_source(config: "ListedConfig") -> _Listed:
-    """The list; nothing is read yet."""
+    """Open the list; nothing is read yet."""
     return _Listed(config.path, config.storage or S3Config())

@@ -1,4 +1,4 @@
-"""Encoded images in Parquet files: a row each, with its label."""
+"""Parquet files with one encoded image and its label in each row."""
 
 import io
 import json
@@ -23,8 +23,8 @@ from ensemble.images.settings import ParquetConfig
 @dataclass
 class _Parquet:
     config: ParquetConfig
-    # The row group that was read last: images are asked for in the order of their rows.
-    _held: tuple[Path, int, pa.ChunkedArray] | None = field(default=None, init=False)
+    # The row group that was read last, because images are decoded in the order of their rows.
+    _group: tuple[Path, int, pa.ChunkedArray] | None = field(default=None, init=False)
 
     def index(self) -> ImageIndex:
         digest = sha256(f"{self.config.image}\0{self.config.label}\0".encode())
@@ -56,15 +56,15 @@ class _Parquet:
 
     @cached_property
     def _files(self) -> list[Path]:
-        given = self.config.path if isinstance(self.config.path, tuple) else (self.config.path,)
+        paths = self.config.path if isinstance(self.config.path, tuple) else (self.config.path,)
         files = [
             file
-            for path in given
+            for path in paths
             for file in (sorted(path.glob("*.parquet")) if path.is_dir() else [path])
         ]
         if not files:
             raise ConfigError(
-                f"there is no .parquet file in {', '.join(map(str, given))}; set images.source.path."
+                f"there is no .parquet file in {', '.join(map(str, paths))}; set images.source.path."
             )
         return files
 
@@ -96,20 +96,20 @@ class _Parquet:
             return tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
         try:
             text = path.read_text(encoding="utf-8")
-            found = json.loads(text) if path.suffix == ".json" else text.splitlines()
+            names = json.loads(text) if path.suffix == ".json" else text.splitlines()
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"cannot read the class names {str(path)!r}: {error}. Expected a text file with a name on "
                 "each line, or a JSON list."
             ) from error
-        if isinstance(found, dict):
-            found = found.get(self.config.label)
-        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        if isinstance(names, dict):
+            names = names.get(self.config.label)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ConfigError(
                 f"{path} holds no list of class names; expected a JSON list, or one under the key "
                 f"{self.config.label!r}."
             )
-        return tuple(found)
+        return tuple(names)
 
     def _column(self, path: Path, name: str) -> pa.ChunkedArray:
         file = _open(path)
@@ -127,10 +127,10 @@ class _Parquet:
         while row >= file.metadata.row_group(group).num_rows:
             row -= file.metadata.row_group(group).num_rows
             group += 1
-        if self._held is None or self._held[:2] != (path, group):
+        if self._group is None or self._group[:2] != (path, group):
             table = file.read_row_group(group, columns=[self.config.image])
-            self._held = (path, group, _descend(table, self.config.image))
-        return self._held[2][row].as_py()
+            self._group = (path, group, _descend(table, self.config.image))
+        return self._group[2][row].as_py()
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -149,5 +149,5 @@ def _descend(table: pa.Table, name: str) -> pa.ChunkedArray:
 
 
 def open_source(config: ParquetConfig) -> _Parquet:
-    """The files; nothing is read yet."""
+    """Open the files; nothing is read yet."""
     return _Parquet(config)

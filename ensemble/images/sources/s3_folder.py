@@ -1,4 +1,4 @@
-"""A prefix of an S3 bucket with one sub-folder per class: `folder` for images that are objects."""
+"""A prefix of an S3 bucket with one sub-folder of image objects per class."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,16 +19,16 @@ from ensemble.storage.settings import S3Config
 
 # Requests under way at a time: a round trip takes longer than the bytes of a photograph.
 READS_AT_ONCE = 16
-# More is no file of an image: an uncompressed one of `max_pixels` in 16 bits and four channels.
+# No image file is larger: `max_pixels` uncompressed, with four channels of 16 bits, and its header.
 _BYTES_PER_PIXEL, _HEADER_BYTES = 8, 1 << 20
 
 
 class RemoteFolder:
-    """Objects below a prefix. An object that is gone is a bad image; a silent store ends the run.
+    """Objects below a prefix. An object that is gone is a bad image; a store that does not answer ends the run.
 
     Args:
-        store: Of the prefix.
-        max_pixels: An image whose header says more is not decoded.
+        store: Store of the prefix.
+        max_pixels: Largest number of pixels that is decoded.
     """
 
     def __init__(self, store: S3Store, max_pixels: int) -> None:
@@ -39,14 +39,17 @@ class RemoteFolder:
 
     @property
     def retries(self) -> int:
-        """Requests that were made again so far."""
+        """Number of requests that were repeated so far."""
         return self._store.retries
 
     def index(self) -> ImageIndex:
-        """List the images by one listing of the prefix; see `Source.index`.
+        """List the labelled images by one listing of the prefix, without decoding any.
 
         The identity is made of names, sizes and ETags: the same objects copied elsewhere are the
         same source, as long as they were uploaded in one PUT each or in the same parts.
+
+        Raises:
+            ConfigError: There is no folder below the prefix, or one has no image.
         """
         objects = [entry for entry in self._store.listed() if "/" in entry.key]
         # In the order of a folder of the same files.
@@ -55,12 +58,13 @@ class RemoteFolder:
         if not classes:
             raise ConfigError(
                 f"there is no object in any folder below {self._store.url!r}; expected one folder per "
-                "class. Mend images.source.path."
+                "class. Correct images.source.path."
             )
         images = [entry for entry in objects if _is_image(entry)]
-        found = [entry.key.partition("/")[0] for entry in images]
+        class_of_image = [entry.key.partition("/")[0] for entry in images]
+        present = set(class_of_image)
         for name in classes:
-            if name not in set(found):
+            if name not in present:
                 raise without_image(name, f"{self._store.url}/{name}")
         digest = sha256()
         for entry in images:
@@ -68,16 +72,20 @@ class RemoteFolder:
         return ImageIndex(
             source=f"s3-folder-1 {DECODER} {digest.hexdigest()}",
             image_ids=np.array([entry.key for entry in images], np.str_),
-            labels=np.searchsorted(classes, found).astype(np.int64),
+            labels=np.searchsorted(classes, class_of_image).astype(np.int64),
             classes=tuple(classes),
         )
 
     def read_ahead(self, image_ids: Sequence[str]) -> None:
-        """Begin to read the images that are decoded next."""
+        """Begin to read images that will be decoded next."""
         self._ahead = {i: self._threads.submit(self._read, i) for i in image_ids}
 
     def decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
-        """Decode one image; see `Source.decode`."""
+        """Decode one image to RGB.
+
+        Raises:
+            DecodeError: The object is gone, too large, or no image that can be decoded.
+        """
         ahead = self._ahead.pop(image_id, None)
         data = self._read(image_id) if ahead is None else ahead.result()
         return decode(BytesIO(data), self._max_pixels)
@@ -98,7 +106,7 @@ def _is_image(entry: Listed) -> bool:
 
 
 def open_remote_folder(config: FolderConfig) -> RemoteFolder:
-    """The prefix; nothing is read yet. One for each process: connecting takes longer than reading."""
+    """Open the prefix; nothing is read yet. A process opens it once, because connecting takes longer than reading."""
     return _opened(config.path, config.storage or S3Config(), config.max_pixels)
 
 
