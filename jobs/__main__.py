@@ -1,31 +1,52 @@
-"""The `ensemble` command. Parses and prints; torch and ray are imported by the jobs, after parsing."""
+"""The `ensemble` command: its verbs by name, and its exit codes. Nothing slow is imported before parsing."""
 
 import logging
 import sys
-from typing import TYPE_CHECKING
+
+import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectError
-from jobs.cli import pool, remote, run, search, subclassifiers, table  # noqa: F401 - pool, run and search register their verbs
+from jobs.cli import pool, remote, run, search, subclassifiers, table
+from jobs.cli.app import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE
 from jobs.cli.benchmark import benchmark
 
-if TYPE_CHECKING:
-    pass
-from jobs.cli.app import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE, app
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Turn a pool of trained image classifiers into one better predictor.",
+)
 
-for verb in (remote.status, remote.logs, remote.stop):
-    app.command()(verb)
+VERBS = {
+    "Runs": {
+        "run": run.run,
+        "plan": run.plan,
+        "resume": run.resume,
+        "validate": run.validate,
+        "schema": run.schema,
+    },
+    "Results": {"search": search.search, "summary": search.summary},
+    "Before a run": {"members": pool.members, "doctor": pool.doctor},
+    "On a cluster": {
+        "submit": remote.submit,
+        "status": remote.status,
+        "logs": remote.logs,
+        "stop": remote.stop,
+        "list": remote.list_runs,
+    },
+}
 
+GROUPS = {
+    "table": (table.app, "Results"),
+    "subclassifiers": (subclassifiers.app, "Results"),
+    "benchmark": (benchmark, "Measurements"),
+}
 
-app.command("list")(remote.list_runs)
-
-
-app.add_typer(table.app, name="table")
-
-
-app.add_typer(subclassifiers.app, name="subclassifiers")
-
-
-app.add_typer(benchmark, name="benchmark")
+for panel, verbs in VERBS.items():
+    for name, verb in verbs.items():
+        app.command(name, rich_help_panel=panel)(verb)
+for name, (group, panel) in GROUPS.items():
+    app.add_typer(group, name=name, rich_help_panel=panel)
 
 
 def main() -> None:

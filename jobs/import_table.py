@@ -20,9 +20,8 @@ from ensemble.storage.store import read_if_there
 from ensemble.table.imported import Foreign, Form, add_to_table, read_file
 from ensemble.table.logit_table import LogitTable
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import check_same
-from jobs.stored_runs.open import table_of
-from jobs.stored_runs.tables import hold_if_shared
+from jobs.stored_runs.layout import CONFIG, IMAGES, check_same
+from jobs.stored_runs.tables import hold_if_shared, table_store
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,11 @@ def import_table(
     split(index, config.images.split, config.seed)
     files = open_store(place, storage)
     text = config.model_dump_json(indent=2) + "\n"
-    if (there := read_if_there(files, "config.json")) is not None:
-        check_same(place, json.loads(there), json.loads(text))
-    files.replace("images.json", listed.encode(index))
-    files.replace("config.json", text.encode())
-    store = table_of(place, config)
+    if (text_there := read_if_there(files, CONFIG)) is not None:
+        check_same(place, json.loads(text_there), json.loads(text))
+    files.replace(IMAGES, listed.encode(index))
+    files.replace(CONFIG, text.encode())
+    store = table_store(config, place)
     with hold_if_shared(store, storage) as lease:
         table = LogitTable(store, config.table.dtype, lease)
         for foreign in found:
@@ -168,7 +167,7 @@ def _config(
         "storage": storage.model_dump(),
         "seed": settings.seed,
         "images": {
-            "source": {"kind": "listed", "path": f"{here.rstrip('/')}/images.json"},
+            "source": {"kind": "listed", "path": f"{here.rstrip('/')}/{IMAGES}"},
             "split": {"train": 0, "search": max(1, round(settings.search * len(index)))},
         },
         "members": [{"name": f.name, "source": {"kind": "imported"}} for f in found],

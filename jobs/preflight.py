@@ -4,13 +4,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt
 from rich.console import Console
 
-from ensemble.config import Config, check
+from ensemble.config import Config, check, parse_settings, read_settings
 from ensemble.errors import ConfigError, DataError
 from ensemble.evaluation.preflight import ALPHA, Verdict, judge, probe
 from ensemble.images.settings import SourceConfig, with_storage
@@ -19,7 +18,7 @@ from ensemble.members.source_settings import RecipeSource, WeightsConfig
 from ensemble.storage.settings import S3Config
 from ensemble.views.settings import CenterView
 from jobs.pools import fetched, load_pool
-from jobs.search_settings import read_settings
+from jobs.stored_runs.layout import cache_in
 
 SHARD_IMAGES = 64
 
@@ -132,8 +131,9 @@ def _examine(
         raise DataError(f"no image of {images.source} can be decoded; there is nothing to probe.")
     label_by_id = dict(zip(images.image_ids.tolist(), images.labels.tolist(), strict=True))
     trust = config.weights.trust_code
-    for each in (fetched(member, config.storage, config.runs / "cache") for member in members):
-        path = import_member(each, images.classes, config.weights, config.runs / "cache")
+    cache = cache_in(config.runs)
+    for each in (fetched(member, config.storage, cache) for member in members):
+        path = import_member(each, images.classes, config.weights, cache)
         # One crop, whatever the member's views: that is what published figures are of.
         member = load_member(each.name, path, CenterView(), images.sha256, trust_code=trust)
         network = load_network(member).to(device)
@@ -143,12 +143,8 @@ def _examine(
 
 
 def _read_images(text: str) -> SourceConfig:
-    settings: Any
     if text.lstrip().startswith("{"):
-        try:
-            settings = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"cannot read --images {text!r}: {error}") from error
+        settings = parse_settings(text, f"--images {text!r}")
     else:
         kind = "parquet" if text.endswith(".parquet") else "folder"
         settings = {"kind": kind, "path": text}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ensemble.errors import ConfigError, DamagedTableError
+from ensemble.errors import ConfigError
 from ensemble.report.documents.run import Report, Result
 from ensemble.report.documents.subclassifiers import (
     ClusteredLabels,
@@ -17,7 +17,8 @@ from ensemble.report.documents.weights import Difference
 from ensemble.statistics import mean_sd
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
-from ensemble.storage.store import Store
+from ensemble.storage.store import Store, read_if_there
+from jobs.stored_runs.layout import REPORT, not_a_run
 
 
 def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None) -> str:
@@ -56,14 +57,16 @@ def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None
 
 
 def _read(files: Store) -> Report:
+    text = read_if_there(files, REPORT)
+    if text is None:
+        raise not_a_run(files.url, f"{REPORT}, as a finished run has")
     try:
-        return Report.model_validate_json(files.read("report.json"))
-    except DamagedTableError as error:
-        raise ConfigError(
-            f"{files.url}/report.json is not there. Expected the folder of a finished run."
-        ) from error
+        return Report.model_validate_json(text)
     except ValidationError as error:
-        raise ConfigError(f"{files.url}/report.json is not a report of this version.") from error
+        raise ConfigError(
+            f"{files.url}/{REPORT} is not a report of this version. Expected the folder of a run that "
+            "this version has finished; `ensemble resume` with that folder writes the report again."
+        ) from error
 
 
 def _line(rows: Sequence[Result]) -> str:

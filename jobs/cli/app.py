@@ -1,4 +1,4 @@
-"""jobs / cli / app: say here what this file is responsible for."""
+"""What the verbs of the `ensemble` command share: exit codes, common arguments, and the console."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,57 +6,61 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    pass
+    from rich.console import Console
 
-
-# A log has no width; the result table wants this much.
+# The width of the result tables where the output is not a terminal, and so has no width.
 LOG_WIDTH = 120
-
 
 EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 5, 130
 
-
 CONFIGS = Path(__file__).parents[1] / "configs"
 
-
 DEFAULT_CONFIG = CONFIGS / "digits.yaml"
-
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Turn a pool of trained image classifiers into one better predictor.",
-)
-
 
 Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[CONFIG] [a.b=value]...",
-        help="A YAML file (the built-in digits run if there is none), then settings to change.",
+        help="A YAML file with the settings of a run (the built-in digits run if it is left out), "
+        "then settings to change, such as seed=1 or search.k=5.",
     ),
 ]
-
 
 AllowPartial = Annotated[
     bool,
     typer.Option(
-        "--allow-partial", help="Leave out images that kill their worker, instead of exit code 5."
+        "--allow-partial",
+        help="Leave out the images whose prediction killed its worker three times, and finish the "
+        "run without them. Without this option such a run ends with exit code 5.",
     ),
 ]
-
 
 JsonLog = Annotated[
     bool,
     typer.Option(
-        "--json-log", help="Progress as a line of JSON every 5 s, as submitted runs log it."
+        "--json-log",
+        help="Print progress as one JSON record every 5 seconds, as the log of a submitted run has it.",
     ),
 ]
 
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document, for programs, instead of text.")
+]
 
-def _split_words(words: list[str] | None) -> tuple[Path, list[str]]:
+
+def split_config(words: list[str] | None) -> tuple[Path, list[str]]:
+    """Divide the words of a command into the path of its config and the settings to change."""
     words = words or []
     if words and "=" not in words[0]:
         return Path(words[0]), words[1:]
     return DEFAULT_CONFIG, words
+
+
+def open_console() -> "Console":
+    """Open the console that results are printed on, wide enough for tables in a log."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    return console

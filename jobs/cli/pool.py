@@ -1,83 +1,101 @@
-"""jobs / cli / pool: say here what this file is responsible for."""
+"""The verbs to call before a run: members lists a pool; doctor examines a store, a pool or a cluster's head."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ensemble.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
-from jobs.cli.app import EXIT_FAILED, LOG_WIDTH, app
+from jobs.cli.app import EXIT_FAILED, AsJson, open_console
 
 
-@app.command()
 def doctor(
     place: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PLACE|POOL]", help="A folder or s3://bucket/prefix; with --images a pool."
+            metavar="[PLACE|POOL]",
+            help="The folder or s3://bucket/prefix to examine; with --images the name of a pool, or "
+            "the path of a YAML file with one.",
         ),
     ] = None,
     words: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[key=value]...",
-            help="Of storage, as endpoint=http://host:9000; of a preflight, as probe=500, seed=1.",
+            help="For a place, settings of storage such as endpoint=http://host:9000; for a pool, "
+            "settings of the check such as probe=500 (images) or seed=1.",
         ),
     ] = None,
     images: Annotated[
         str | None,
-        typer.Option(help="A folder, a .parquet file, or {kind: …}: hold a pool to its figures."),
+        typer.Option(
+            metavar="IMAGES",
+            help="Labelled images to hold the members of a pool to their published errors: a folder "
+            "with one sub-folder per class, a .parquet file, or the settings of a source, such as {kind: digits}.",
+        ),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(metavar="URL", help="Of a cluster's head, to examine instead.")
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Examine the head of a cluster instead: the URL of its dashboard, such as "
+            "http://127.0.0.1:8265.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Try, before a run, whether a place can keep tables, members are what they should be, or a head is closed."""
-    from rich.console import Console
+    """Examine, before a run, a store for tables, the members of a pool, or the head of a cluster.
+
+    Ends with exit code 1 if the store, a member or the head is not fit.
+    """
+    from jobs.progress.live import working
 
     if (place is None) == (address is None):
-        raise ConfigError("what shall be examined? Expected a PLACE, or --address URL.")
+        raise ConfigError(
+            "nothing to examine, or two things. Expected either a place or pool, as in `ensemble "
+            "doctor runs`, or --address URL."
+        )
     if place is not None and images is not None:
         from jobs import preflight
 
-        if not preflight.preflight(place, images, words or [], Console(), as_json):
+        if not preflight.preflight(place, images, words or [], open_console(), as_json):
             raise typer.Exit(EXIT_FAILED)
         return
     from jobs import doctor as job
 
-    found = job.examine(place, words or []) if place else job.examine_head(address)
+    with working("doctor", f"examine {place or address}"):
+        findings = job.examine(place, words or []) if place else job.examine_head(address)
     if as_json:
-        typer.echo(job.as_json(found))
+        typer.echo(job.as_json(findings))
     else:
-        job.show(found, Console())
-    if not found["is_fit"]:
+        job.show(findings, open_console())
+    if not findings["is_fit"]:
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
 def members(
     pool: Annotated[
-        str, typer.Argument(metavar="POOL", help="As imagenet13-public, or a YAML file.")
+        str,
+        typer.Argument(
+            metavar="POOL",
+            help="The name of a pool, such as imagenet13-public, or the path of a YAML file with one.",
+        ),
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[key=value]...", help="As weights.mirror=/data/weights."),
+        typer.Argument(
+            metavar="[key=value]...",
+            help="Where weights are looked for, such as weights.mirror=/data/weights.",
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """List the members of a pool: size, cost, input, published errors, and whether weights are here."""
-    from rich.console import Console
-
+    """List the members of a pool: size, cost, input, views, published errors, and whether weights are here."""
     from jobs import members as job
+    from jobs.progress.live import working
 
-    cards = job.describe_pool(pool, words or [])
+    with working("members", f"describe the members of {pool}"):
+        cards = job.describe_pool(pool, words or [])
     if as_json:
         typer.echo(job.as_json(cards))
-        return
-    console = Console()
-    if not console.is_terminal:
-        console.width = LOG_WIDTH
-    job.show(cards, console)
+    else:
+        job.show(cards, open_console())

@@ -1,4 +1,4 @@
-"""The verbs that speak to a cluster: submit, status, logs, stop, list. Parses and prints."""
+"""The verbs that speak to a cluster: submit, status, logs, stop, list."""
 
 import json
 from pathlib import Path
@@ -7,61 +7,78 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ensemble.errors import ConfigError
+from jobs.cli.app import EXIT_INTERRUPTED, AllowPartial, AsJson, Words, split_config
 
 if TYPE_CHECKING:
     from cluster.submission.ray_jobs import Attempt
     from jobs.progress.record import ProgressRecord
-    from jobs.settings import RunConfig
 
 Address = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
         envvar="RAY_API_SERVER_ADDRESS",
-        help="Of the head's dashboard, as http://127.0.0.1:8265 through a tunnel.",
+        help="The URL of the dashboard of a cluster's head, as http://127.0.0.1:8265 through a tunnel.",
     ),
 ]
 Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Accept a head that lets in everybody without a token.")
+    bool,
+    typer.Option(
+        "--insecure", help="Use a head that accepts everybody because it asks for no token."
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Wait = Annotated[
-    bool, typer.Option("--wait", help="Follow the log, and end with the run's own exit code.")
+    bool,
+    typer.Option(
+        "--wait", help="Follow the log until the run ends, and end with the run's own exit code."
+    ),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a run that was submitted.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a submitted run.")]
 
 
 def submit(
-    config: "RunConfig",
-    stem: str,
-    address: str | None,
-    is_insecure: bool,
-    is_waiting: bool,
-    allow_partial: bool,
+    words: Words = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The name of the run; the same as name=NAME among the settings."
+        ),
+    ] = None,
+    address: Address = None,
+    insecure: Insecure = False,
+    wait: Wait = False,
+    allow_partial: AllowPartial = False,
 ) -> None:
-    """Ship a run to a cluster and start it there."""
+    """Do the main job on a cluster. The code and the resolved config are shipped, secrets are not."""
     from cluster.submission.head import connect
     from jobs import submit as job
+    from jobs.progress.live import working
+    from jobs.settings import load_run_config
 
-    client = connect(address, is_insecure)
-    attempt = job.submit(client, config, stem, allow_partial)
+    path, overrides = split_config(words)
+    config = load_run_config(path, [*overrides, *([f"name='{name}'"] if name else [])])
+    with working("submit", f"ship the run to {address}"):
+        client = connect(address, insecure)
+        attempt = job.submit(client, config, path.stem, allow_partial)
     typer.echo(f"submitted {attempt.run} to {address}; its folder there: {job.folder_of(attempt)}")
     if paths := job.needed_paths(config):
         typer.echo(f"not shipped, the cluster's machines must have: {', '.join(paths)}")
-    _go_on(client, attempt, is_waiting)
+    _go_on(client, attempt, wait)
 
 
-def resume(
-    name: str, address: str | None, is_insecure: bool, is_waiting: bool, allow_partial: bool
+def resume_submitted(
+    name: str, address: str | None, insecure: bool, wait: bool, allow_partial: bool
 ) -> None:
-    """Go on with a run on a cluster."""
+    """Go on with a submitted run on its cluster."""
     from cluster.submission.head import connect
     from jobs import submit as job
+    from jobs.progress.live import working
 
-    client = connect(address, is_insecure)
-    attempt = job.resume(client, name, allow_partial)
+    with working("resume", f"ship the code of {name} to {address}"):
+        client = connect(address, insecure)
+        attempt = job.resume(client, name, allow_partial)
     typer.echo(f"goes on with {attempt.run} on {address}, attempt {attempt.number}")
-    _go_on(client, attempt, is_waiting)
+    _go_on(client, attempt, wait)
 
 
 def status(
@@ -69,20 +86,21 @@ def status(
         str | None,
         typer.Argument(
             metavar="[NAME]",
-            help="Of a run that was submitted, the newest if there is none; or a run's folder.",
+            help="The name of a submitted run (the newest one if it is left out), or the folder of a "
+            "run on this machine.",
         ),
     ] = None,
     address: Address = None,
     insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what a run is at, or how it ended."""
+    """Tell what stage a run is in and how far each member is, or how the run ended."""
     from jobs.progress import record as progress_record
 
     if name is not None and is_local(name, address):
         from jobs.stored_runs.layout import RunFolder
 
-        _show(None, progress_record.read(RunFolder(Path(name)).progress_json), as_json)
+        _show(None, progress_record.read(RunFolder(Path(name))), as_json)
         return
     from cluster.submission import ray_jobs as remote_jobs
     from cluster.submission.head import connect
@@ -104,14 +122,17 @@ def status(
 
 def logs(
     name: Name,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the run ends.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on printing new lines until the run ends.")
+    ] = False,
     address: Address = None,
     insecure: Insecure = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The progress records only, one a line.")
+        bool,
+        typer.Option("--json", help="Print only the progress records, each as one line of JSON."),
     ] = False,
 ) -> None:
-    """Print what a run's driver printed."""
+    """Print the log of a submitted run: what its driver printed."""
     from cluster.submission import ray_jobs as remote_jobs
     from cluster.submission.head import connect
 
@@ -125,7 +146,7 @@ def logs(
 
 
 def stop(name: Name, address: Address = None, insecure: Insecure = False) -> None:
-    """Stop a run so that it can be resumed: what it has computed is kept."""
+    """Stop a submitted run. What it has computed is kept; `ensemble resume NAME` goes on with it."""
     from cluster.submission import ray_jobs as remote_jobs
     from cluster.submission.head import connect
 
@@ -139,7 +160,7 @@ def stop(name: Name, address: Address = None, insecure: Insecure = False) -> Non
 
 
 def list_runs(address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
-    """List the runs that were submitted to a cluster."""
+    """List the runs that were submitted to a cluster, the newest first."""
     from cluster.submission import ray_jobs as remote_jobs
     from cluster.submission.head import connect
 
@@ -177,7 +198,7 @@ def _follow(client: Any, attempt: "Attempt", as_json: bool) -> None:
         remote_jobs.follow(client, attempt, lambda line: _print_line(line, as_json))
     except KeyboardInterrupt:
         typer.echo(f"{attempt.run} goes on without you", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _print_line(line: str, as_json: bool) -> None:

@@ -1,57 +1,63 @@
-"""jobs / cli / search: say here what this file is responsible for."""
+"""The verbs that read finished runs: search, summary."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ensemble.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
-from jobs.cli.app import LOG_WIDTH, app
+from jobs.cli.app import open_console
 
 
-@app.command()
 def search(
     place: Annotated[
-        str, typer.Argument(metavar="RUN", help="Folder of a finished run, or s3://….")
+        str,
+        typer.Argument(
+            metavar="RUN", help="The folder of a finished run, or its s3://bucket/prefix/RUN."
+        ),
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[a.b=value]...", help="As search.kind=line, k=5, max_cost=0.02."),
+        typer.Argument(
+            metavar="[a.b=value]...",
+            help="Settings of the search, such as kind=line, k=5, max_cost=0.02, temperature=true or "
+            "cross_fit=true; and of storage, such as storage.endpoint=http://host:9000.",
+        ),
     ] = None,
 ) -> None:
-    """Search weights on the table of a finished run: no model, no Ray, in seconds."""
-    from rich.console import Console
-
+    """Search weights on the predictions of a finished run, in seconds: no model and no Ray is needed."""
     from jobs.cli.tables import search_table
+    from jobs.progress.live import working
     from jobs.search import search as search_job
 
-    report, page = search_job(place, words or [])
-    console = Console()
-    if not console.is_terminal:
-        console.width = LOG_WIDTH
+    with working("search", f"search weights on {place}"):
+        report, page = search_job(place, words or [])
+    console = open_console()
     console.print(search_table(report))
     for warning in report.warnings:
         console.print(f"note: {warning}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 
-@app.command()
 def summary(
     words: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN... [storage.key=value]...",
-            help="Folders or s3://… of finished runs that differ by seed.",
+            help="Folders, or s3://bucket/prefix/RUN, of finished runs that differ in their seed.",
         ),
     ],
 ) -> None:
-    """Print mean ± sd over runs of one config as a Markdown table."""
+    """Print the mean ± standard deviation over finished runs of one config, as Markdown tables."""
+    from jobs.progress.live import working
     from jobs.stored_runs.open import split_words, storage_config
     from jobs.summary import summarise
 
     storage, runs = split_words(words)
     if not runs:
-        raise ConfigError("no run is named; expected the folders of finished runs.")
-    typer.echo(summarise(runs, storage_config(storage)))
+        raise ConfigError(
+            "no run is named. Expected the folders of finished runs, as in `ensemble summary "
+            "runs/digits-*`."
+        )
+    with working("summary", f"read {len(runs)} reports"):
+        tables = summarise(runs, storage_config(storage))
+    typer.echo(tables)

@@ -1,4 +1,4 @@
-"""`ensemble table`: look at a table, compare two, mend one, export and import predictions."""
+"""The verbs of `ensemble table`: show, diff, repair, gc, export, import."""
 
 import dataclasses
 import json
@@ -9,30 +9,41 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ensemble.errors import UnknownNameError
+from jobs.cli.app import EXIT_FAILED, AsJson
+
 if TYPE_CHECKING:
     from ensemble.storage.settings import StorageConfig
     from ensemble.storage.store import Store
     from ensemble.table.lease import Lease
 
 app = typer.Typer(
-    no_args_is_help=True, help="Show, compare, repair, export and import predictions."
+    no_args_is_help=True,
+    help="Show, compare, repair, export and import the predictions that a run keeps in its table.",
 )
 
 Place = Annotated[
-    str, typer.Argument(metavar="RUN", help="Folder of a run, a table's folder, or s3://….")
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="The folder of a run, its s3://bucket/prefix/RUN, or the folder of a table itself.",
+    ),
 ]
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[storage.key=value]...", help="How S3 is reached, as storage.endpoint=http://…."
+        metavar="[storage.key=value]...",
+        help="How S3 is reached, such as storage.endpoint=http://host:9000.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @app.command()
-def show(place: Place, words: Words = None, as_json: Json = False) -> None:
-    """List the columns: shards, rows, bytes, who computed them and when; and files of no column."""
+def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
+    """List the columns of a table: shards, rows, bytes, the hosts that computed them and when.
+
+    Files that no entry of the log names are listed too, and the run that is writing the table.
+    """
     from ensemble.table.lease import read_holder
     from ensemble.table.logit_table import LogitTable
     from ensemble.table.overview import summarise
@@ -83,37 +94,45 @@ def show(place: Place, words: Words = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def diff(a: Place, b: Place, words: Words = None, as_json: Json = False) -> None:
-    """Say which columns of two tables differ, and why."""
+def diff(a: Place, b: Place, words: Words = None, as_json: AsJson = False) -> None:
+    """Tell which columns of two tables differ, and why."""
     from ensemble.table.logit_table import LogitTable
     from ensemble.table.overview import compare, summarise
 
     first, second = (summarise(LogitTable(_open(place, words)[0]).commits()) for place in (a, b))
-    found = compare(first, second)
+    differences = compare(first, second)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
+        document = [dataclasses.asdict(difference) for difference in differences]
+        typer.echo(json.dumps(document, indent=2))
         return
-    for each in found:
-        typer.echo(
-            ": ".join(filter(None, (f"{each.state:9} {each.member}", "; ".join(each.reasons))))
-        )
+    for difference in differences:
+        column = f"{difference.state:9} {difference.member}"
+        typer.echo(": ".join(filter(None, (column, "; ".join(difference.reasons)))))
 
 
 @app.command()
 def repair(
     place: Place,
     words: Words = None,
-    check: Annotated[bool, typer.Option("--check", help="Only say what is damaged.")] = False,
-    as_json: Json = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Only list what is damaged, change nothing, and end with exit code 1 if anything is.",
+        ),
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Find everything damaged, and take exactly that out; `ensemble resume` computes it again."""
+    """Remove exactly the damaged parts of a table; `ensemble resume RUN` computes them again."""
     from ensemble.table import repair as job
+    from jobs.progress.live import working
 
-    if check:
-        faults = job.find_faults(_open(place, words)[0])
-    else:
-        with _writable(place, words) as (store, lease):
-            faults = job.repair(store, lease)
+    with working("table repair", f"read and check every file of {place}"):
+        if check:
+            faults = job.find_faults(_open(place, words)[0])
+        else:
+            with _writable(place, words) as (store, lease):
+                faults = job.repair(store, lease)
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(fault) for fault in faults], indent=2))
     else:
@@ -123,15 +142,17 @@ def repair(
         done = "nothing is damaged" if not faults else f"{len(faults)} damaged"
         typer.echo(done + ("; `ensemble resume` computes what is gone" if faults else ""))
     if check and faults:
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
 def gc(place: Place, words: Words = None) -> None:
-    """Remove leftovers of crashes, and shard files that no log entry names."""
+    """Remove what crashes left in a table, and shard files that no entry of its log names."""
     from ensemble.table.repair import collect
+    from jobs.progress.live import working
 
-    with _writable(place, words) as (store, lease):
+    removal = working("table gc", f"find and remove unused files of {place}")
+    with removal, _writable(place, words) as (store, lease):
         waste = collect(store, lease)
     for path in waste:
         typer.echo(f"removed {path}")
@@ -141,44 +162,78 @@ def gc(place: Place, words: Words = None) -> None:
 @app.command()
 def export(
     place: Place,
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
     words: Words = None,
-    kind: Annotated[str, typer.Option("--format", help="parquet or npz.")] = "parquet",
+    kind: Annotated[
+        str, typer.Option("--format", help="The format of the file: parquet or npz.")
+    ] = "parquet",
 ) -> None:
-    """Write all predictions to one file for other tools."""
+    """Write all predictions of a table to one file for other tools."""
     from ensemble.table.export import FORMATS, export_table
     from ensemble.table.logit_table import LogitTable
+    from jobs.progress.live import working
 
     if kind not in FORMATS:
-        from ensemble.errors import UnknownNameError
-
         raise UnknownNameError.of("format", kind, FORMATS)
-    rows = export_table(LogitTable(_open(place, words)[0]), out, kind)
+    with working("table export", f"write the predictions of {place} to {out}"):
+        rows = export_table(LogitTable(_open(place, words)[0]), out, kind)
     typer.echo(f"{rows} rows written to {out}")
 
 
 @app.command("import")
 def import_(
     place: Annotated[
-        str, typer.Argument(metavar="RUN", help="The folder to make, or s3://bucket/prefix/RUN.")
+        str,
+        typer.Argument(
+            metavar="RUN", help="The folder to make for the predictions, or s3://bucket/prefix/RUN."
+        ),
     ],
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILES... [storage.key=value]...", help=".npy, .npz, .csv or .parquet."
+            metavar="FILES... [storage.key=value]...",
+            help="Files with predictions: .npy with those of one member (its name is the file's), "
+            ".npz, .csv or .parquet.",
         ),
     ],
-    labels: Annotated[Path | None, typer.Option(help=".npy, .json or .csv.")] = None,
-    form: Annotated[str, typer.Option(help="probabilities or logits.")] = "probabilities",
-    class_map: Annotated[Path | None, typer.Option(help="JSON: our class of each output.")] = None,
-    classes: Annotated[Path | None, typer.Option(help="JSON: class names.")] = None,
-    search: Annotated[float, typer.Option(help="Share that weights are fitted on.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of that draw.")] = 0,
-    dtype: Annotated[str, typer.Option(help="float32 or float16.")] = "float32",
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The label of each image: a .npy, a .json, or a .csv with the columns image_id and "
+            "label. A .npz of predictions may hold the labels itself.",
+        ),
+    ] = None,
+    form: Annotated[
+        str, typer.Option(help="What the predictions are: probabilities or logits.")
+    ] = "probabilities",
+    class_map: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A JSON list with the class index of each output of the predictions, null for none.",
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A JSON list of class names; numbers if not set."),
+    ] = None,
+    search: Annotated[
+        float,
+        typer.Option(
+            help="The share of the images that weights are fitted on; the others judge the weights."
+        ),
+    ] = 0.5,
+    seed: Annotated[
+        int, typer.Option(help="The seed with which images are drawn for that share.")
+    ] = 0,
+    dtype: Annotated[
+        str, typer.Option(help="The precision to store predictions in: float32 or float16.")
+    ] = "float32",
 ) -> None:
-    """Take predictions computed elsewhere; `ensemble search RUN` then works on them."""
-    from ensemble.errors import UnknownNameError
+    """Make a run's folder of predictions computed elsewhere, for `ensemble search RUN` to work on."""
     from jobs.import_table import ImportSettings, import_table
+    from jobs.progress.live import working
     from jobs.stored_runs.open import split_words, storage_config
 
     if form not in ("logits", "probabilities"):
@@ -187,7 +242,8 @@ def import_(
     storage, names = split_words(words)
     files = [Path(name) for name in names]
     settings = ImportSettings(files, labels, kind, class_map, classes, search, seed, dtype)
-    config, index = import_table(place, settings, storage_config(storage))
+    with working("table import", f"import {len(files)} files into {place}"):
+        config, index = import_table(place, settings, storage_config(storage))
     typer.echo(
         f"{len(config.members)} members, {len(index)} images, {len(index.classes)} classes imported "
         f"into {place}; `ensemble search {place}` finds weights"

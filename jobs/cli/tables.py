@@ -1,13 +1,14 @@
-"""The result of a run as a table on the terminal."""
+"""The results of a run and of a search as tables on the terminal."""
 
 from rich.table import Table
 
 from ensemble.report.documents.run import Report
-from ensemble.report.documents.search import Difference, SearchReport
+from ensemble.report.documents.search import SearchReport
+from ensemble.report.documents.weights import Difference
 
 
 def result_table(report: Report) -> Table:
-    """One row a predictor, on the test split."""
+    """Lay out the results of a run: one row a predictor, on the test split."""
     n = report.best.score.n
     table = Table(title=f"{report.name}: test split, n = {n}", title_justify="left")
     for column in ("predictor", "members", "top-1 error", f"top-{report.top_k} error", "NLL"):
@@ -27,15 +28,16 @@ def result_table(report: Report) -> Table:
         )
     table.caption = "* chosen on the search split; differences in percentage points"
     if report.calibration and report.calibration.is_kept:
-        found = report.calibration
+        calibration = report.calibration
         table.caption += (
-            f"; it answers at temperature {found.temperature:.2f}: NLL {found.test_nll_after:.4f}"
+            f"; it answers at temperature {calibration.temperature:.2f}: "
+            f"NLL {calibration.test_nll_after:.4f}"
         )
     return table
 
 
 def search_table(report: SearchReport) -> Table:
-    """One row a predictor, on images that the weights were not fitted on."""
+    """Lay out the results of a search: one row a predictor, on images the weights were not fitted on."""
     where = "two-fold cross-fit" if report.is_cross_fitted else "test split"
     table = Table(title=f"{report.run}: {where}, n = {report.judged_images}", title_justify="left")
     table.add_column("predictor")
@@ -51,7 +53,9 @@ def search_table(report: SearchReport) -> Table:
             _words(row.against_uniform),
         )
     weights = (f"{m.name} {m.weight:.3g}" for m in report.members if m.weight)
-    table.caption = f"weights: {', '.join(weights)}; differences in percentage points"
+    table.caption = (
+        f"search: {report.search}; weights: {', '.join(weights)}; differences in percentage points"
+    )
     return table
 
 

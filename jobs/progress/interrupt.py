@@ -14,10 +14,13 @@ def install() -> None:
 
 
 def check() -> None:
-    """Raise again what was asked for.
+    """Raise KeyboardInterrupt if a stop was requested.
 
-    Compiled code now and then drops an exception that a signal raised inside it; asked at each
-    piece of work, the request is late by one piece and never lost.
+    Compiled code now and then drops an exception that a signal raised inside it. Called at each
+    piece of work, this makes the stop late by one piece at most, and never lost.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM has arrived.
     """
     if _requested.is_set():
         raise KeyboardInterrupt

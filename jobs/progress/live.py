@@ -1,8 +1,8 @@
-"""What a run is doing: a live table on a terminal, lines elsewhere, and a file in both."""
+"""What a command is doing: a live table on a terminal, lines in a log, and for a run a file too."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ensemble.errors import ProjectError
+from ensemble.files import write_atomic
 from jobs.progress import interrupt
 from jobs.progress.record import MemberRecord, ProgressRecord, StageRecord
-from jobs.stored_runs.layout import write
 
 if TYPE_CHECKING:
     from cluster.prometheus import RunMetrics
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RECORD_EVERY_S = 5.0
 # A person reads all of a log, a program only its last record.
 LINE_EVERY_S = 30.0
+# The unit of a stage that is one piece of work.
+WHOLE = "done"
 
 
 @dataclass
@@ -63,7 +65,7 @@ class StageProgress:
         return self.images / max(self.elapsed, 1e-9)
 
     def record(self) -> StageRecord:
-        """The same as a value."""
+        """Give the stage's progress as a value."""
         return StageRecord(
             name=self.name,
             done=self.done,
@@ -74,8 +76,15 @@ class StageProgress:
             seconds=round(self.elapsed, 1),
         )
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the stage has parts that are counted, or is one piece of work."""
+        return self.unit != WHOLE
+
     def describe(self) -> str:
-        """One line."""
+        """Tell in one line how far the stage is."""
+        if not self.is_counted:
+            return f"{self.name}: {self.elapsed:.1f} s"
         text = f"{self.name}: {self.done}/{self.total} {self.unit}"
         if self.images:
             text += f", {self.images_per_s:.0f} images/s"
@@ -86,7 +95,7 @@ class StageProgress:
 
 @dataclass
 class MemberProgress:
-    """What a member is at, and what it has computed."""
+    """The state of a member, and what it has computed."""
 
     state: str = "waiting"
     detail: str = ""
@@ -103,16 +112,24 @@ class Progress:
     """Stages and the state of each member. Use as a context manager.
 
     Args:
-        console: Where a person looks.
-        run: Name of the run.
-        members: Their names.
+        console: Where progress is printed.
+        run: Name of the run, or of the verb.
+        members: Names of the members that the run will report on.
         json_log: Print records as JSON, as the log of a job has them, and nothing that moves.
+        quiet_s: A stage that ends within so many seconds leaves no line; in a log the first line of
+            a stage under way comes after as long.
     """
 
     def __init__(
-        self, console: Console, run: str, members: list[str], json_log: bool = False
+        self,
+        console: Console,
+        run: str,
+        members: Sequence[str],
+        json_log: bool = False,
+        quiet_s: float = 0.0,
     ) -> None:
         self._console, self._run, self._json_log = console, run, json_log
+        self._quiet_s = quiet_s
         self._is_live = console.is_terminal and not json_log
         self._file: Path | None = None
         self._members = {name: MemberProgress() for name in members}
@@ -120,7 +137,8 @@ class Progress:
         self._metrics: RunMetrics | None = None
         self._lock = threading.Lock()
         self.stages: list[StageProgress] = []
-        self._started = self._said = time.perf_counter()
+        self._started = time.perf_counter()
+        self._said = self._started - (LINE_EVERY_S - quiet_s if quiet_s else 0)
         self._stop = threading.Event()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         self._live = Live(self, console=console, refresh_per_second=4, transient=True)
@@ -147,7 +165,7 @@ class Progress:
             self._publish("failed", str(error) if known else f"{kind.__name__}: {error}")
 
     def keep(self, file: Path) -> None:
-        """Keep the record in a file from now on: the run's folder is ours."""
+        """Keep the record in a file from now on, because the run's folder now belongs to this run."""
         self._file = file
         self._publish("running")
 
@@ -166,21 +184,22 @@ class Progress:
                 self._metrics, self._retries = None, lambda: last
 
     @contextmanager
-    def stage(self, name: str, total: int = 1, unit: str = "done") -> Iterator[StageProgress]:
+    def stage(self, name: str, total: int = 1, unit: str = WHOLE) -> Iterator[StageProgress]:
         """Show a stage while it runs; its last line stays."""
         interrupt.check()
         stage = StageProgress(name, total, unit)
         self.stages.append(stage)
         yield stage
-        if unit == "done" and not stage.done:
+        if not stage.is_counted and not stage.done:
             stage.advance()
         stage.seconds = stage.elapsed
-        self.say(stage.describe())
+        if stage.seconds >= self._quiet_s:
+            self.say(stage.describe())
 
     def member(
         self, name: str, state: str, detail: str = "", images: int = 0, compute_s: float = 0.0
     ) -> None:
-        """Note what a member is at, and the forward passes and seconds that it has just done."""
+        """Note the state of a member, and the forward passes and seconds that it has just done."""
         interrupt.check()
         member = self._members.setdefault(name, MemberProgress())
         member.state, member.detail = state, detail
@@ -190,7 +209,7 @@ class Progress:
     def record(
         self, state: Literal["running", "finished", "stopped", "failed"], message: str = ""
     ) -> ProgressRecord:
-        """How things stand, as one value."""
+        """Give the state of the run at this moment as one value."""
         retries = dict(self._retries())
         return ProgressRecord(
             run=self._run,
@@ -226,8 +245,9 @@ class Progress:
         now = time.perf_counter()
         if now - self._said >= LINE_EVERY_S:
             self._said = now
-            for stage in [stage for stage in self.stages if stage.seconds is None and stage.done]:
-                self.say(stage.describe())
+            for stage in [stage for stage in self.stages if stage.seconds is None]:
+                if stage.done or not stage.is_counted:
+                    self.say(f"{stage.describe()} so far")
 
     def _publish(
         self, state: Literal["running", "finished", "stopped", "failed"], message: str = ""
@@ -236,7 +256,7 @@ class Progress:
         text = record.model_dump_json()
         try:
             if self._file is not None:
-                write(self._file, f"{text}\n")
+                write_atomic(self._file, f"{text}\n")
         except OSError as error:
             self.say(f"cannot write {self._file}: {error.strerror}")
         if self._json_log and (state != "running" or record.stages):
@@ -261,14 +281,36 @@ class Progress:
                 running.add_row(
                     stage.name,
                     ProgressBar(total=stage.total, completed=stage.done, width=24),
-                    f"{stage.done}/{stage.total} {stage.unit}",
+                    f"{stage.done}/{stage.total} {stage.unit}" if stage.is_counted else "",
                     f"{stage.images_per_s:.0f}" if stage.images else "",
                     f"{stage.eta_s:.0f} s" if stage.eta_s else "",
                     f"{stage.elapsed:.1f} s",
                 )
+        if not self._members:
+            return Group(running)
         members = Table(box=None, pad_edge=False)
         members.add_column("member")
         members.add_column("state")
         for name, member in list(self._members.items()):
             members.add_row(name, Text(f"{member.state} {member.detail}"))
         return Group(running, Text(), members)
+
+
+@contextmanager
+def working(verb: str, task: str, total: int = 1, unit: str = WHOLE) -> Iterator[StageProgress]:
+    """Tell on stderr what a verb is doing while its one stage runs.
+
+    Results stay alone on stdout, and a verb that is done within five seconds leaves no line.
+
+    Args:
+        verb: Name of the verb.
+        task: The work, as a verb and its object.
+        total: The number of parts that are counted.
+        unit: What the parts are.
+    """
+    console = Console(stderr=True)
+    with (
+        Progress(console, verb, [], quiet_s=RECORD_EVERY_S) as progress,
+        progress.stage(task, total, unit) as stage,
+    ):
+        yield stage

@@ -1,72 +1,72 @@
-"""What a run says of itself while it goes: one value for its log, its folder, and `ensemble status`."""
+"""The progress of a run as one value, for its log, its folder and `ensemble status`."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 from pydantic import AwareDatetime, ValidationError
 
 from ensemble.config import Config
-from ensemble.errors import ConfigError, DataError
+from ensemble.errors import DataError
+from jobs.stored_runs.layout import RunFolder, not_a_run
 
 
 class MemberRecord(Config):
-    """What one member, or sub-classifier, is at."""
+    """The progress of one member or sub-classifier."""
 
     state: str
-    """As queued, training, predicting, predicted."""
+    """What the member does, such as queued, training, predicting or predicted."""
     images: int = 0
-    """Forward passes of this very run, a view of an image being one."""
+    """Forward passes that this run computed; each view of an image is one."""
     images_per_s: float = 0.0
-    """While it computed."""
+    """Forward passes per second of the time that the member computed."""
     retries: int = 0
     """Calls that were made again after a failure."""
 
 
 class StageRecord(Config):
-    """How far a stage under way is."""
+    """The progress of a stage under way."""
 
     name: str
-    """As predict."""
+    """Name of the stage, such as predict."""
     done: int
-    """Units that are done."""
+    """Number of units that are done."""
     total: int
-    """All of them."""
+    """Number of units in all."""
     unit: str
-    """What is counted."""
+    """What the units are, such as blocks."""
     images_per_s: float
     """Forward passes per second of the clock; 0 where none are made."""
     eta_s: float | None
-    """Seconds to go at the pace so far; none before anything is done."""
+    """Seconds to go at the pace so far; null before anything is done."""
     seconds: float
-    """Since it began."""
+    """Seconds since the stage began."""
 
 
 class ProgressRecord(Config):
-    """A run at a moment."""
+    """The progress of a run at a moment."""
 
     schema_version: Literal[1] = 1
     """Version of this format."""
     run: str
-    """Its name."""
+    """Name of the run."""
     state: Literal["running", "finished", "stopped", "failed"]
-    """Where it is; a stopped one goes on with `ensemble resume`."""
+    """State of the run; a stopped run goes on with `ensemble resume`."""
     at: AwareDatetime
-    """When this was written."""
+    """Time at which this record was written."""
     seconds: float
-    """Since the run began."""
+    """Seconds since the run began."""
     stages: tuple[StageRecord, ...]
-    """Those under way."""
+    """The stages under way."""
     members: dict[str, MemberRecord]
-    """By name."""
+    """The progress of each member, by name."""
     retries: int
-    """Calls that were made again, in all."""
+    """Calls that were made again after a failure, over all members."""
     message: str = ""
-    """Why it failed."""
+    """Why the run failed; empty if it did not."""
 
     def describe(self) -> str:
-        """One line for a person."""
+        """Tell the progress of the run in one line."""
         parts = [f"{self.run}: {self.state} for {self.seconds:.0f} s"]
         if self.state != "running":
             parts = [f"{self.run}: {self.state} after {self.seconds:.0f} s"]
@@ -83,12 +83,12 @@ class ProgressRecord(Config):
         return "; ".join(part for part in parts if part)
 
     def age_s(self) -> float:
-        """Seconds since it was written."""
+        """Give the seconds since the record was written."""
         return (datetime.now(UTC) - self.at).total_seconds()
 
 
 def parse(line: str) -> ProgressRecord | None:
-    """The record that a line of a log holds; none if it holds something else."""
+    """Read the record that a line of a log holds; none if the line holds something else."""
     if not line.startswith("{"):
         return None
     try:
@@ -98,26 +98,26 @@ def parse(line: str) -> ProgressRecord | None:
 
 
 def last(lines: Iterable[str]) -> ProgressRecord | None:
-    """The last record of a log."""
-    return next((found for found in map(parse, reversed([*lines])) if found), None)
+    """Find the last record in a log; none if there is no record in it."""
+    return next((record for record in map(parse, reversed([*lines])) if record), None)
 
 
-def read(path: Path) -> ProgressRecord:
-    """The record in a run's folder.
+def read(folder: RunFolder) -> ProgressRecord:
+    """Read the record in a run's folder.
 
     Raises:
-        ConfigError: There is none.
-        DataError: It is damaged.
+        ConfigError: The folder is not that of a run that has begun.
+        DataError: The record is damaged.
     """
+    path = folder.progress_json
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"{str(path.parent)!r} is not the folder of a run that has begun: {path.name} cannot be "
-            f"read ({error.strerror}). Expected a folder such as runs/digits-1a2b3c4d, or --address "
-            "and the name of a submitted run."
-        ) from error
-    found = parse(text.strip())
-    if found is None:
-        raise DataError(f"{str(path)!r} holds no record of a run's progress; resume the run.")
-    return found
+        raise not_a_run(str(folder.path), path.name) from error
+    record = parse(text.strip())
+    if record is None:
+        raise DataError(
+            f"{str(path)!r} holds no record of a run's progress. Expected one JSON record; "
+            f"`ensemble resume {folder.path}` writes it again."
+        )
+    return record

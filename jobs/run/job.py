@@ -18,7 +18,7 @@ from ensemble.table.logit_table import LogitTable
 from jobs.progress.live import Progress
 from jobs.settings import RunConfig
 from jobs.stored_runs.finished import measured_costs
-from jobs.stored_runs.layout import RunFolder
+from jobs.stored_runs.layout import RunFolder, cache_in
 from jobs.stored_runs.other_runs import OtherRuns
 from jobs.stored_runs.weights import KeptWeights
 
@@ -103,7 +103,7 @@ class Job:
     @property
     def cache(self) -> Path:
         """Where weights are kept."""
-        return cache_of(self.config)
+        return cache_in(self.config.runs)
 
     @property
     def trust_code(self) -> bool:
@@ -123,11 +123,6 @@ class Job:
     def seed_of(self, *parts: object) -> int:
         """A seed of its own for each piece of work, from the run's."""
         return int(fingerprint([self.config.seed, *parts])[:8], 16)
-
-
-def cache_of(config: RunConfig) -> Path:
-    """Where runs keep weights; absolute, because hosts may run in another folder."""
-    return (config.runs / "cache").absolute()
 
 
 def search_config(

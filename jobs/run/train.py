@@ -15,8 +15,9 @@ from ensemble.training.task import TrainTask
 from ensemble.views.policies import weigh_views
 from jobs.pools import fetched
 from jobs.progress.live import Progress
-from jobs.run.job import Job, cache_of
+from jobs.run.job import Job
 from jobs.settings import RunConfig
+from jobs.stored_runs.layout import cache_in
 
 
 def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -> dict[str, Path]:
@@ -31,7 +32,7 @@ def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -
     # Here, because a run that trains all its members need not pay for torch in the driver.
     from ensemble.pretrained.import_member import import_member
 
-    cache, paths = cache_of(config), {}
+    cache, paths = cache_in(config.runs), {}
     with progress.stage("load weights", len(published), "members") as stage:
         for member in published:
             try:

@@ -1,1 +1,1 @@
-"""jobs/stored_runs."""
+"""Runs that are there already: where their files lie, how they are opened, published and read."""

@@ -26,6 +26,7 @@ from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.policies import REFERENCE_SIZE
 from jobs.settings import RunConfig
+from jobs.stored_runs.layout import REPORT
 from jobs.stored_runs.open import open_run
 
 
@@ -232,12 +233,12 @@ def _without_bad(table: LogitTable, columns: tuple[Column, ...], splits: Splits)
 def _parameters(files: Store) -> dict[str, float]:
     """Read the members' parameters from the run's report, if there is one."""
     try:
-        members = json.loads(files.read("report.json"))["members"]
+        members = json.loads(files.read(REPORT))["members"]
         return {str(member["name"]): float(member["parameters"]) for member in members}
     except DamagedTableError:
         return {}
     except (KeyError, TypeError, ValueError) as error:
         raise TableError(
-            f"{files.url}/report.json is not a report of this project ({error!r}). Remove it, or run "
+            f"{files.url}/{REPORT} is not a report of this project ({error!r}). Remove it, or run "
             "the job again."
         ) from error

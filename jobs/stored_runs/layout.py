@@ -1,58 +1,111 @@
-"""The folder of a run: what lies where, and whose it is."""
+"""Where a run and all that belongs to it lies: its folder's files, its table, the weights that runs share."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ensemble.config import check
+from ensemble.config import S3_SCHEME, check
 from ensemble.errors import ConfigError
+from ensemble.files import write_atomic
 from jobs.settings import ACCESS_ONLY, EXECUTION_ONLY, RunConfig
+
+CONFIG, PROGRESS, REPORT, PAGE = "config.json", "progress.json", "report.json", "report.html"
+TABLE, ARTIFACT, SEARCHES, WEIGHTS, IMAGES = "table", "ensemble", "search", "weights", "images.json"
+
+# Everything that can lie in the folder of a run.
+CONTENTS = (CONFIG, PROGRESS, TABLE, ARTIFACT, REPORT, PAGE, SEARCHES, WEIGHTS, IMAGES)
 
 _ACCESS = tuple(f"images.source.{key}" for key in sorted(ACCESS_ONLY))
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths below `runs/<name>/`."""
+    """The folder of a run on this machine, `runs/NAME`."""
 
     path: Path
 
     @property
     def config(self) -> Path:
-        """The resolved settings."""
-        return self.path / "config.json"
+        """File with the resolved settings."""
+        return self.path / CONFIG
 
     @property
     def progress_json(self) -> Path:
-        """What the run is at, or how it ended."""
-        return self.path / "progress.json"
-
-    @property
-    def table(self) -> Path:
-        """The logit table."""
-        return self.path / "table"
+        """File with the run's progress, or how it ended."""
+        return self.path / PROGRESS
 
     @property
     def artifact(self) -> Path:
-        """The ensemble that `ensemble.predictor.load` takes."""
-        return self.path / "ensemble"
+        """Folder with the ensemble that `ensemble.predictor.load` takes."""
+        return self.path / ARTIFACT
 
     @property
     def report_json(self) -> Path:
-        """Every figure."""
-        return self.path / "report.json"
+        """File with every figure of the report."""
+        return self.path / REPORT
 
     @property
     def report_html(self) -> Path:
-        """The page made from it."""
-        return self.path / "report.html"
+        """The page made from the report."""
+        return self.path / PAGE
+
+
+def cache_in(runs: Path) -> Path:
+    """Locate the weights and costs that runs share; absolute, because hosts may run in another folder."""
+    return (runs / "cache").absolute()
+
+
+def costs_in(runs: Path) -> Path:
+    """Locate the measured costs of members, beside their weights."""
+    return cache_in(runs) / "figures"
+
+
+def tables_folder(config: RunConfig) -> str:
+    """Locate the folder or prefix below which each run has a folder with its table."""
+    return str(config.storage.tables or config.storage.runs or config.runs).rstrip("/")
+
+
+def table_place(config: RunConfig, run: str | Path) -> str:
+    """Locate the table of a run.
+
+    Where the run lies now counts, and not where it was made.
+
+    Args:
+        config: The run's settings.
+        run: The run's folder on this machine, or s3://bucket/prefix/RUN.
+    """
+    place, storage = str(run).rstrip("/"), config.storage
+    is_remote = place.startswith(S3_SCHEME)
+    above = storage.tables or (None if is_remote else storage.runs)
+    if above is not None:
+        place = f"{above.rstrip('/')}/{Path(place).name}"
+    return f"{place}/{TABLE}"
+
+
+def published_place(config: RunConfig, folder: RunFolder) -> str | None:
+    """Locate the run's files at s3://; none if `storage.runs` is not set."""
+    above = config.storage.runs
+    return None if above is None else f"{above.rstrip('/')}/{folder.path.name}"
+
+
+def not_a_run(place: str, lacking: str) -> ConfigError:
+    """Make the error of a place that should be the folder of a run and is not.
+
+    Args:
+        place: A folder of this machine, or s3://bucket/prefix.
+        lacking: What was looked for there.
+    """
+    return ConfigError(
+        f"{place!r} is not the folder of a run: it has no {lacking}. Expected a folder such as "
+        "runs/digits-1a2b3c4d or s3://bucket/prefix/RUN. `status` and `resume` also take the name of a "
+        "submitted run, with --address URL."
+    )
 
 
 def run_name(config: RunConfig, stem: str) -> str:
-    """The name of a run: its own, or one made from its config's file name and content."""
+    """Name a run as its config says, or after the config's file name and content."""
     return config.name or f"{stem}-{config.identity[:8]}"
 
 
@@ -72,7 +125,7 @@ def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
         folder.path.mkdir(parents=True, exist_ok=True)
         if folder.config.exists():
             check_same(str(folder.path), json.loads(folder.config.read_text()), settings)
-        write(folder.config, json.dumps(settings, indent=2) + "\n")
+        write_atomic(folder.config, json.dumps(settings, indent=2) + "\n")
     except OSError as error:
         raise ConfigError(
             f"cannot use the run folder {str(folder.path)!r}: {error.strerror}. Expected a folder "
@@ -86,33 +139,16 @@ def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
     return folder
 
 
-def read_run_config(folder: RunFolder, storage: Mapping[str, Any] | None = None) -> RunConfig:
-    """The resolved settings of a run, with settings of `storage` that hold now on top.
-
-    Raises:
-        ConfigError: It is not the folder of a run.
-    """
-    name = str(folder.config)
-    try:
-        text = folder.config.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"{str(folder.path)!r} is not the folder of a run: {name} cannot be read "
-            f"({error.strerror}). Expected a folder such as runs/digits-1a2b3c4d."
-        ) from error
-    return parse_run_config(text, name, storage or {})
-
-
 def parse_run_config(text: bytes, name: str, storage: Mapping[str, Any]) -> RunConfig:
-    """The resolved settings of a run from the bytes of its config.json.
+    """Read the resolved settings of a run from the bytes of its config.json.
 
     Args:
-        text: Those bytes.
+        text: The bytes.
         name: What messages call the file.
         storage: Settings of `storage` that hold now, whatever held when the run was made.
 
     Raises:
-        ConfigError: They are no settings of a run.
+        ConfigError: The bytes are not the settings of a run.
     """
     try:
         settings = json.loads(text)
@@ -125,25 +161,18 @@ def parse_run_config(text: bytes, name: str, storage: Mapping[str, Any]) -> RunC
     return check(RunConfig, settings, name)
 
 
-def write(path: Path, text: str) -> None:
-    """Replace a file at once."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def check_same(folder: str, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def check_same(folder: str, settings_there: dict[str, Any], settings: dict[str, Any]) -> None:
     """Refuse to go on with a run of another config.
 
     Args:
-        folder: Of the run.
-        found: The settings that lie there.
-        wanted: Ours.
+        folder: The run's folder, as messages call it.
+        settings_there: The settings of the run that the folder belongs to.
+        settings: The settings of the run that is to use it.
 
     Raises:
         ConfigError: A setting that results depend on differs; the first one is named.
     """
-    theirs, ours = (_flatten(part) for part in (found, wanted))
+    theirs, ours = (_flatten(part) for part in (settings_there, settings))
     for key in sorted(theirs.keys() | ours.keys()):
         is_free = key.split(".")[0] in EXECUTION_ONLY or key.startswith(_ACCESS)
         if is_free or theirs.get(key) == ours.get(key):

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ensemble.config import S3_SCHEME, check
-from ensemble.errors import ConfigError, DamagedTableError
+from ensemble.config import S3_SCHEME, check, read_settings
+from ensemble.errors import ConfigError
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
-from ensemble.storage.store import LocalStore, Store
-from jobs.search_settings import read_settings
+from ensemble.storage.store import LocalStore, Store, read_if_there
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import RunFolder, open_run_folder, parse_run_config, read_run_config
+from jobs.stored_runs.layout import CONFIG, RunFolder, not_a_run, open_run_folder, parse_run_config
 from jobs.stored_runs.tables import table_store
 
 _PREFIX = "storage."
@@ -20,13 +19,13 @@ _PREFIX = "storage."
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What a run left.
+    """A run that is there, finished or not.
 
     Attributes:
-        name: Of its folder.
-        config: Its settings, with what the command says of storage on top.
-        files: Of its folder.
-        table: Of its table.
+        name: Name of the run's folder.
+        config: The run's settings, with the command's settings of `storage` on top.
+        files: Store of the run's folder.
+        table: Store of the run's table.
     """
 
     name: str
@@ -36,9 +35,9 @@ class StoredRun:
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Words of the form storage.key=value, and all others."""
-    ours = [word for word in words if word.startswith(_PREFIX)]
-    return ours, [word for word in words if not word.startswith(_PREFIX)]
+    """Divide words into those of the form storage.key=value, and all others."""
+    storage = [word for word in words if word.startswith(_PREFIX)]
+    return storage, [word for word in words if not word.startswith(_PREFIX)]
 
 
 def open_run(place: str | Path, words: Sequence[str] = ()) -> StoredRun:
@@ -49,50 +48,50 @@ def open_run(place: str | Path, words: Sequence[str] = ()) -> StoredRun:
         words: How S3 is reached, of the form storage.key=value.
 
     Raises:
-        ConfigError: There is no run, or a setting is wrong.
+        ConfigError: The place is not the folder of a run, or a setting is wrong.
     """
     run = _find(place, words)
     if run is None:
-        raise ConfigError(
-            f"{str(place)!r} is not the folder of a run: it has no config.json. Expected a folder such "
-            "as runs/digits-1a2b3c4d, or s3://bucket/prefix/RUN."
-        )
+        raise not_a_run(str(place), CONFIG)
     return run
 
 
 def continue_run(place: str, words: Sequence[str]) -> tuple[RunConfig, RunFolder]:
     """Take up a run where it lies, with the settings it was begun with.
 
-    Of a run at s3:// nothing need be here: its table and weights there are used, and its folder is
-    made in `runs` of this machine.
+    A run at s3:// needs nothing on this machine: its table and weights there are used, and a folder
+    for it is made in `runs` of this machine.
 
     Args:
-        place: Its folder, or s3://bucket/prefix/RUN.
-        words: Of the form storage.key=value; for s3:// also runs=PATH.
+        place: The run's folder, or s3://bucket/prefix/RUN.
+        words: Settings of the form storage.key=value; for s3:// also runs=PATH.
 
     Raises:
-        ConfigError: There is no run, or the folder here is another one's.
+        ConfigError: The place is not the folder of a run, or the folder on this machine belongs to
+            another run.
     """
     if not place.startswith(S3_SCHEME):
-        folder = RunFolder(Path(place))
-        return read_run_config(folder, _storage(words)), folder
+        return open_run(place, words).config, RunFolder(Path(place))
     here = [word for word in words if word.startswith("runs=")]
     run = open_run(place, [word for word in words if word not in here])
     above, _, name = place.rstrip("/").rpartition("/")
     # An absolute path was one of the machine that began the run.
     runs = "runs" if run.config.runs.is_absolute() else str(run.config.runs)
     settings = run.config.model_dump(mode="json")
-    settings |= {"name": name, "runs": runs} | read_settings(here)
+    settings = read_settings(here, settings | {"name": name, "runs": runs})
     settings["storage"]["runs"] = above
-    config = check(RunConfig, settings, f"{place}/config.json")
+    config = check(RunConfig, settings, f"{place}/{CONFIG}")
     return config, open_run_folder(config, name)
 
 
 def open_table(place: str, words: Sequence[str] = ()) -> tuple[Store, StorageConfig]:
-    """The table of a run, or the table that lies at a place itself; and how it is reached.
+    """Open the table of a run, or the table that lies at a place itself.
+
+    Returns:
+        The store of the table, and the settings it is reached with.
 
     Raises:
-        ConfigError: It is neither, or a setting is wrong.
+        ConfigError: The place is neither the folder of a run nor a table, or a setting is wrong.
     """
     run = _find(place, words)
     if run is not None:
@@ -100,18 +99,15 @@ def open_table(place: str, words: Sequence[str] = ()) -> tuple[Store, StorageCon
     config = storage_config(words)
     store = open_store(place, config)
     if next(store.keys("log"), None) is None and next(store.keys("columns"), None) is None:
-        raise ConfigError(
-            f"{place!r} is neither the folder of a run nor a table. Expected a folder such as "
-            "runs/digits-1a2b3c4d, or s3://bucket/prefix/RUN."
-        )
+        raise not_a_run(place, f"{CONFIG}, and no table's log or columns either")
     return store, config
 
 
 def storage_config(words: Sequence[str]) -> StorageConfig:
-    """Settings of `storage` from words of the form storage.key=value.
+    """Read settings of `storage` from words of the form storage.key=value.
 
     Raises:
-        ConfigError: One is wrong, or of something else.
+        ConfigError: A setting is wrong, or is not one of `storage`.
     """
     return check(StorageConfig, _storage(words), "the command")
 
@@ -119,26 +115,15 @@ def storage_config(words: Sequence[str]) -> StorageConfig:
 def _find(place: str | Path, words: Sequence[str]) -> StoredRun | None:
     text = str(place)
     files = open_store(text, storage_config(words))
-    try:
-        settings = files.read("config.json")
-    except DamagedTableError:
+    settings = read_if_there(files, CONFIG)
+    if settings is None:
         return None
-    config = parse_run_config(settings, f"{files.url}/config.json", _storage(words))
+    config = parse_run_config(settings, f"{files.url}/{CONFIG}", _storage(words))
     name = Path(text).resolve().name if isinstance(files, LocalStore) else Path(text).name
-    return StoredRun(name, config, files, table_of(text, config))
-
-
-def table_of(place: str, config: RunConfig) -> Store:
-    """The table of the run at a place: where the run lies now counts, not where it was made."""
-    if not place.startswith(S3_SCHEME):
-        return table_store(config, RunFolder(Path(place)))
-    place, tables = place.rstrip("/"), config.storage.tables
-    above = place if tables is None else f"{tables.rstrip('/')}/{Path(place).name}"
-    return open_store(f"{above}/table", config.storage)
+    return StoredRun(name, config, files, table_store(config, text))
 
 
 def _storage(words: Sequence[str]) -> dict[str, Any]:
-    """Settings of `storage` from words as in a run's config."""
     wrong = [word for word in words if not word.startswith(_PREFIX)]
     if wrong:
         raise ConfigError(

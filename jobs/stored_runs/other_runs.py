@@ -9,15 +9,15 @@ from ensemble.storage.open import open_store
 from ensemble.storage.store import Store
 from ensemble.table.logit_table import LogitTable
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import RunFolder
+from jobs.stored_runs.layout import TABLE, RunFolder, table_place, tables_folder
 
 
 @dataclass(frozen=True)
 class OtherRuns:
-    """The runs that lie beside one: in the same folder, or below the same prefix.
+    """The runs that lie beside a run: in the same folder, or below the same prefix.
 
-    A pool with a fourteenth member or with other views is another config, and so another run; what
-    its columns have in common with an earlier one's is theirs by identity, whatever members are called.
+    A pool with a fourteenth member or with other views is another config, and so another run. Columns
+    of one identity hold the same predictions in both, whatever the members are called.
     """
 
     config: RunConfig
@@ -30,7 +30,16 @@ class OtherRuns:
         image_ids: Sequence[str],
         say: Callable[[str], None],
     ) -> None:
-        """Fill what a table lacks from theirs. One that is damaged is passed over, and named."""
+        """Copy what a table lacks from the tables of other runs.
+
+        A damaged table is passed over, and `say` tells its name.
+
+        Args:
+            table: The table of this run.
+            members: The members whose columns are needed.
+            image_ids: The images whose predictions are needed.
+            say: Prints a line about what is copied or passed over.
+        """
         columns = {m.column for m in members if table.missing(m.column, image_ids)}
         try:
             others = tuple(self._tables(columns)) if columns else ()
@@ -54,12 +63,11 @@ class OtherRuns:
                 say(f"{rows} rows of {other.url} are used again")
 
     def _tables(self, columns: set[str]) -> Iterator[Store]:
-        """Tables that have a folder for one of some columns; each costs one look."""
-        storage = self.config.storage
-        above = storage.tables or storage.runs or self.config.runs
+        """Find the tables that have a folder for one of the columns, by one listing each."""
+        storage, above = self.config.storage, tables_folder(self.config)
         beside = open_store(above, storage)
         for name in beside.folders(""):
-            if name != self.folder.path.name:
-                found = beside.folders(f"{name}/table/columns")
-                if not columns.isdisjoint(found):
-                    yield open_store(f"{str(above).rstrip('/')}/{name}/table", storage)
+            if name == self.folder.path.name:
+                continue
+            if not columns.isdisjoint(beside.folders(f"{name}/{TABLE}/columns")):
+                yield open_store(table_place(self.config, f"{above}/{name}"), storage)

@@ -6,45 +6,46 @@ from pathlib import Path
 from ensemble.storage.open import open_store
 from ensemble.storage.store import Store, read_if_there
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import RunFolder, check_same
+from jobs.stored_runs.layout import ARTIFACT, CONFIG, RunFolder, check_same, published_place
 
-_ENSEMBLE = "ensemble/ensemble.json"
+_DOCUMENT = "ensemble.json"
+_ENSEMBLE = f"{ARTIFACT}/{_DOCUMENT}"
 
 
 def published(config: RunConfig, folder: RunFolder) -> Store | None:
-    """Where the run's files go besides its folder; nowhere if `storage.runs` is not set."""
-    if config.storage.runs is None:
-        return None
-    return open_store(f"{config.storage.runs.rstrip('/')}/{folder.path.name}", config.storage)
+    """Open the store that the run's files are copied to; none if `storage.runs` is not set."""
+    place = published_place(config, folder)
+    return None if place is None else open_store(place, config.storage)
 
 
 def publish_config(store: Store, config: RunConfig) -> None:
-    """Say first of all whose run this is; what it was begun with stays.
+    """Publish the config before anything else, to mark whose run this is.
 
-    How it is reached may differ from machine to machine, and is theirs to say.
+    A config that is there already stays: each machine may reach the store in its own way.
 
     Raises:
-        ConfigError: A run of another config lies there.
+        ConfigError: The store holds a run of another config.
     """
     settings = config.model_dump(mode="json")
-    found = read_if_there(store, "config.json")
-    if found is not None:
-        check_same(store.url, json.loads(found), settings)
+    text = read_if_there(store, CONFIG)
+    if text is not None:
+        check_same(store.url, json.loads(text), settings)
         return
-    store.replace("config.json", (json.dumps(settings, indent=2) + "\n").encode())
+    store.replace(CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
 
 
 def publish_results(store: Store, folder: RunFolder) -> None:
     """Upload the artifact, the page and the report; the report last, when all else is there.
 
     A reader finds the old artifact, none, or the new one: its `ensemble.json`, which names every
-    file with its sha256, goes away first and comes last. It is left alone where it is ours.
+    file with its sha256, is removed first and uploaded last. An artifact that is there already is not
+    uploaded again.
     """
-    document = (folder.artifact / "ensemble.json").read_bytes()
+    document = (folder.artifact / _DOCUMENT).read_bytes()
     if read_if_there(store, _ENSEMBLE) != document:
         store.remove(_ENSEMBLE)
         for path in sorted(folder.artifact.rglob("*")):
-            if path.is_file() and path.name != "ensemble.json":
+            if path.is_file() and path.name != _DOCUMENT:
                 store.replace(_key(path, folder), path.read_bytes())
         store.replace(_ENSEMBLE, document)
     for path in (folder.report_html, folder.report_json):

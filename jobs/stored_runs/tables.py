@@ -1,7 +1,8 @@
-"""Where a run's table is, and the right to write it."""
+"""A run's table as a store, the right to write it, and its size before there is one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ensemble.members.member import view_names
 from ensemble.storage.open import open_store
@@ -12,37 +13,39 @@ from ensemble.table.lease import Lease, hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.policies import REFERENCE_SIZE
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import RunFolder
+from jobs.stored_runs.layout import RunFolder, table_place
 
 
-def table_store(config: RunConfig, folder: RunFolder) -> Store:
-    """The store of a run's table: below `storage.tables`, or `storage.runs`, or in its folder."""
-    above = config.storage.tables or config.storage.runs
-    if above is None:
-        return open_store(folder.table, config.storage)
-    return open_store(f"{above.rstrip('/')}/{folder.path.name}/table", config.storage)
+def table_store(config: RunConfig, run: str | Path) -> Store:
+    """Open the store of a run's table; nothing is read or written yet.
+
+    Args:
+        config: The run's settings.
+        run: The run's folder on this machine, or s3://bucket/prefix/RUN.
+    """
+    return open_store(table_place(config, run), config.storage)
 
 
 @contextmanager
 def writable_table(config: RunConfig, folder: RunFolder) -> Iterator[LogitTable]:
-    """A run's table, which no other run writes meanwhile.
+    """Open a run's table, and keep other runs from writing it meanwhile.
 
     Raises:
-        ConfigError: The store cannot keep two runs apart, and that is not accepted.
-        TableBusyError: Another run holds it; it is named.
+        ConfigError: The store cannot keep two writers apart, and `storage.single_writer` is not set.
+        TableBusyError: Another run holds the table; the message names it.
     """
-    store = table_store(config, folder)
+    store = table_store(config, folder.path)
     with hold_if_shared(store, config.storage) as lease:
         yield LogitTable(store, config.table.dtype, lease)
 
 
 @contextmanager
 def hold_if_shared(store: Store, storage: StorageConfig) -> Iterator[Lease | None]:
-    """The lease of a table; none where the user promised to be its only writer.
+    """Hold the lease of a table; there is none where the user promised to be its only writer.
 
     Raises:
-        ConfigError: The store cannot keep two runs apart, and that is not accepted.
-        TableBusyError: Another run holds it; it is named.
+        ConfigError: The store cannot keep two writers apart, and `storage.single_writer` is not set.
+        TableBusyError: Another run holds the table; the message names it.
     """
     require_conditional_writes(store, storage)
     if store.is_remote and storage.single_writer:
@@ -53,7 +56,7 @@ def hold_if_shared(store: Store, storage: StorageConfig) -> Iterator[Lease | Non
 
 
 def describe_table(config: RunConfig, place: str, images: int, classes: int) -> str:
-    """What a run will keep, in bytes, before it starts."""
+    """Tell, before a run starts, how large its table will be."""
     columns = sum(
         len(view_names(m.name, m.views or config.views, REFERENCE_SIZE)) for m in config.members
     )
@@ -65,7 +68,7 @@ def describe_table(config: RunConfig, place: str, images: int, classes: int) -> 
 
 
 def describe_memory(config: RunConfig) -> str:
-    """What of the object store a run takes at most."""
+    """Tell how much of the object store a run takes at most."""
     return (
         f"in the object store up to {config.cluster.shard_window_mb} MB of decoded images of "
         f"{config.cluster.object_store_mb} MB"

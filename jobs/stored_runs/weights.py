@@ -1,4 +1,4 @@
-"""Trained weights of a run at s3://: who goes on with it elsewhere trains none of them again."""
+"""Trained weights kept with a run at s3://, so that another machine that resumes it trains none again."""
 
 from collections.abc import Iterable
 from hashlib import sha256
@@ -7,31 +7,34 @@ from pathlib import Path, PurePosixPath
 from ensemble.errors import CheckpointError
 from ensemble.files import write_atomic
 from ensemble.storage.store import Store
+from jobs.stored_runs.layout import WEIGHTS
 
-FOLDER = "weights"
 _DIGEST_CHARS, _ATTEMPTS = 16, 3
 
 
 class KeptWeights:
     """Checkpoints below a run's prefix, each under its own name and the digest of its bytes.
 
-    They belong to the run, and not to all runs: the columns of its table are of exactly these bytes,
-    and another machine may train others under the same name.
+    The weights belong to the run, and not to all runs: the columns of the run's table are of exactly
+    these bytes, and another machine may train other bytes under the same name.
 
     Args:
-        files: Of the run; nobody else writes them meanwhile.
+        files: Store of the run's folder; no other run writes it meanwhile.
     """
 
     def __init__(self, files: Store) -> None:
         self._files = files
-        stems = ((PurePosixPath(key).stem, key) for key in files.keys(FOLDER))
+        stems = ((PurePosixPath(key).stem, key) for key in files.keys(WEIGHTS))
         self._keys = {stem.rpartition("-")[0]: key for stem, key in stems}
 
     def bring(self, checkpoints: Iterable[Path]) -> None:
-        """Make the files here those of the run; keep what is here and not yet there.
+        """Fetch the run's checkpoints where files here differ; upload those that the run lacks.
+
+        Args:
+            checkpoints: Paths on this machine, whether or not there is a file yet.
 
         Raises:
-            CheckpointError: A kept file is damaged.
+            CheckpointError: A checkpoint of the run is damaged.
         """
         for path in checkpoints:
             if path.stem not in self._keys:
@@ -61,4 +64,4 @@ class KeptWeights:
 
 
 def _key(path: Path, data: bytes) -> str:
-    return f"{FOLDER}/{path.stem}-{sha256(data).hexdigest()[:_DIGEST_CHARS]}{path.suffix}"
+    return f"{WEIGHTS}/{path.stem}-{sha256(data).hexdigest()[:_DIGEST_CHARS]}{path.suffix}"

@@ -10,6 +10,7 @@ from ensemble.errors import ConfigError, DataError
 from jobs.progress import record as progress_record
 from jobs.progress.live import Progress
 from jobs.progress.record import ProgressRecord
+from jobs.stored_runs.layout import RunFolder
 
 
 def _progress(out: io.StringIO | None = None, json_log: bool = True) -> Progress:
@@ -26,13 +27,13 @@ def test_log_and_folder_hold_the_same_record_at_the_end(tmp_path: Path) -> None:
     out, file = io.StringIO(), tmp_path / "progress.json"
     with _progress(out) as progress:
         progress.keep(file)
-        assert progress_record.read(file).state == "running"
+        assert progress_record.read(RunFolder(tmp_path)).state == "running"
         with progress.stage("predict", 3, "blocks") as stage:
             progress.member("vgg", "predicting", "2 to go", images=64, compute_s=0.5)
             stage.advance(images=64)
             progress.member("vgg", "predicting", "1 to go", images=64, compute_s=0.5)
             stage.advance(images=64)
-    last = progress_record.read(file)
+    last = progress_record.read(RunFolder(tmp_path))
     assert _records(out)[-1] == last
     assert (last.run, last.state, last.stages) == ("tonight", "finished", ())
     assert last.members["vgg"].images == 128
@@ -47,7 +48,7 @@ def test_a_log_for_people_has_no_record_and_the_folder_has(tmp_path: Path) -> No
         progress.keep(file)
         with progress.stage("predict", 1, "blocks") as stage:
             stage.advance(images=64)
-    assert progress_record.read(file).state == "finished"
+    assert progress_record.read(RunFolder(tmp_path)).state == "finished"
     assert _records(out) == []
     assert out.getvalue().startswith("predict: 1/1 blocks")
 
@@ -81,15 +82,15 @@ def test_a_run_that_is_not_ours_leaves_the_record_of_the_other_alone(tmp_path: P
         first.keep(tmp_path / "progress.json")
         with pytest.raises(DataError), _progress():
             raise DataError("busy")
-        assert progress_record.read(tmp_path / "progress.json").state == "running"
+        assert progress_record.read(RunFolder(tmp_path)).state == "running"
 
 
 def test_a_folder_without_a_record_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is not the folder of a run that has begun"):
-        progress_record.read(tmp_path / "progress.json")
+    with pytest.raises(ConfigError, match=r"is not the folder of a run: it has no progress\.json"):
+        progress_record.read(RunFolder(tmp_path))
     (tmp_path / "progress.json").write_text("{}")
     with pytest.raises(DataError, match="holds no record"):
-        progress_record.read(tmp_path / "progress.json")
+        progress_record.read(RunFolder(tmp_path))
 
 
 @given(

@@ -98,7 +98,10 @@ def test_second_driver_is_refused_and_told_whose_the_table_is(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["table", "show", "/no/such/run"], "is neither the folder of a run nor a table"),
+        (
+            ["table", "show", "/no/such/run"],
+            "is not the folder of a run: it has no config.json, and no table",
+        ),
         (
             ["table", "export", ".", "--out", "x", "--format", "xls"],
             "no format 'xls'. Known: npz, parquet",

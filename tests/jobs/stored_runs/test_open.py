@@ -111,7 +111,10 @@ def test_single_writer_of_the_run_or_the_command_holds_for_repair_and_gc(
 
 def test_what_is_no_run_and_no_setting_of_storage_is_refused(moto_port: int) -> None:
     words = [f"storage.endpoint=http://127.0.0.1:{moto_port}"]
-    with pytest.raises(ConfigError, match="'s3://tables/no' is neither the folder of a run nor a"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'s3://tables/no' is not the folder of a run: it has no config\.json, and no table",
+    ):
         open_table("s3://tables/no", words)
     with pytest.raises(ConfigError, match="'s3://tables/no' is not the folder of a run"):
         open_run("s3://tables/no", words)
@@ -134,7 +137,7 @@ def test_run_at_s3_is_taken_up_by_a_machine_that_has_its_url_only(
     config, folder = continue_run(f"{place}/", words)
     assert (config.identity, folder.path) == (begun.identity, Path("runs/mine"))
     assert config.storage.runs == "s3://tables/up"
-    assert table_store(config, folder).url == f"{place}/table"
+    assert table_store(config, folder.path).url == f"{place}/table"
     _, elsewhere = continue_run(place, [*words, f"runs={tmp_path}/elsewhere"])
     assert elsewhere.config.exists()
     publish_config(store, config)
@@ -152,7 +155,9 @@ def test_run_at_s3_is_taken_up_by_a_machine_that_has_its_url_only(
 
 def test_summary_reads_reports_from_s3(moto_port: int) -> None:
     words = f"storage.endpoint=http://127.0.0.1:{moto_port}"
-    with pytest.raises(ConfigError, match=r"s3://tables/none/report\.json is not there"):
+    with pytest.raises(
+        ConfigError, match=r"'s3://tables/none' is not the folder of a run: it has no report\.json"
+    ):
         ensemble("summary", "s3://tables/none", words)
     with pytest.raises(ConfigError, match="no run is named"):
         ensemble("summary", words)
