@@ -1,7 +1,11 @@
-"""The comparison that every report shows: best, uniform, paper and chosen, on images none of them saw."""
+"""What every report compares an ensemble with, on images that none of the weights were fitted on.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+The best single member, plain averages and the paper's search: their keys, labels and weights are
+decided here, for the report of a run and for that of a search alike.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -12,8 +16,8 @@ from ensemble.outranking.table import OutrankingTable
 from ensemble.search.crossfit import judge_folds
 from ensemble.search.fit import fit
 from ensemble.search.result import Ensemble
-from ensemble.search.settings import SearchConfig, SearchKind
-from ensemble.search.weights import finish
+from ensemble.search.settings import PredictorKey, SearchConfig
+from ensemble.search.weights import anchor_units, best_member, finish
 
 IMAGES_PER_CLASS = 10
 """With fewer images of a class, weights are fitted to chance rather than to the class."""
@@ -21,7 +25,20 @@ IMAGES_PER_CLASS = 10
 LEAST_ERRORS = 30
 """With fewer errors of the best member, one image more or less decides a weight."""
 
-KEYS = ("best", "uniform_all", "uniform_selected", "paper", "chosen")
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """One row of the comparison: weights fitted on the search split.
+
+    Attributes:
+        key: What it is, the same in every report.
+        label: What it is, in words.
+        ensemble: Its weights.
+    """
+
+    key: PredictorKey
+    label: str
+    ensemble: Ensemble
 
 
 @dataclass(frozen=True)
@@ -29,7 +46,7 @@ class Comparison:
     """A paired difference in errors: this predictor minus another.
 
     Attributes:
-        interval: With its bootstrap bounds.
+        interval: The difference with its bootstrap bounds.
         p: McNemar's exact test.
         fixed: Images wrong by the other and right here.
         broken: Images right by the other and wrong here.
@@ -42,20 +59,22 @@ class Comparison:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class JudgedPredictor:
     """One predictor on images that its weights were not fitted on.
 
     Attributes:
-        key: One of `KEYS`.
-        members: Members with a weight; of the first fold where it was cross-fitted.
+        key: What it is, the same in every report.
+        label: What it is, in words.
+        members: Members with weight > 0; of the first fold where it was cross-fitted.
         n: Images.
         errors: Top-k errors.
-        nll: Nats.
-        against_best: Against the best single member; None for that one itself.
-        against_uniform: Against the plain average of all members; None for that one itself.
+        nll: Mean negative log-likelihood of the label, nats.
+        against_best: Difference to the best single member; None for that member itself.
+        against_uniform: Difference to the plain average of all members; None for that average.
     """
 
-    key: str
+    key: PredictorKey
+    label: str
     members: int
     n: int
     errors: int
@@ -65,37 +84,53 @@ class Judged:
 
 
 def predictors(
-    table: OutrankingTable, config: SearchConfig, chosen: Ensemble | None = None
-) -> dict[str, Ensemble]:
-    """Fit what is compared, by key; `chosen` is fitted with `config` unless it is given.
+    table: OutrankingTable, config: SearchConfig, ensemble: Ensemble
+) -> tuple[Predictor, ...]:
+    """List what every report compares, in the order of the report.
 
-    The uniform averages and the best member know no caps: they are what the chosen one is held
-    against.
+    The best member, the plain averages and the paper's search know no caps: the ensemble is held
+    against them. The paper's search has no row of its own where it made the ensemble.
+
+    Args:
+        table: The outranking table of the search split.
+        config: What the ensemble was searched with.
+        ensemble: The weights that were searched.
     """
-    plain = SearchConfig(k=config.k, objective=config.objective)
-    chosen = chosen or fit(table, config)
-    selected = np.where(chosen.units > 0, WEIGHT_UNITS, 0)
-
-    def fitted(kind: SearchKind) -> Ensemble:
-        return fit(table, plain.model_copy(update={"kind": kind}))
-
-    return {
-        "best": fitted("best"),
-        "uniform_all": fitted("uniform"),
-        "uniform_selected": finish(table, config, "uniform", selected),
-        "paper": fitted("paper"),
-        "chosen": chosen,
-    }
+    names, best = table.member_names, best_member(table, config)
+    selected = ensemble.units > 0
+    rows = [
+        Predictor(
+            "best",
+            f"best member ({names[best]})",
+            finish(table, config, "best", anchor_units(table, best)),
+        ),
+        Predictor(
+            "uniform_all",
+            f"uniform over all {len(names)}",
+            finish(table, config, "uniform", np.full(len(names), WEIGHT_UNITS)),
+        ),
+        Predictor(
+            "uniform_selected",
+            f"uniform over the {np.count_nonzero(selected)} selected",
+            finish(table, config, "uniform", np.where(selected, WEIGHT_UNITS, 0)),
+        ),
+    ]
+    if ensemble.kind != "paper":
+        plain = SearchConfig(kind="paper", k=config.k, objective=config.objective)
+        rows.append(Predictor("paper", "the paper's search", fit(table, plain)))
+    return (*rows, Predictor("ensemble", "weighted ensemble", ensemble))
 
 
 def judge(
-    table: OutrankingTable, fitted: dict[str, Ensemble], resamples: int = 10_000
-) -> tuple[Judged, ...]:
+    table: OutrankingTable, rows: Sequence[Predictor], resamples: int = 10_000
+) -> tuple[JudgedPredictor, ...]:
     """Judge predictors on a table of other images than they were fitted on."""
-    wrong = {key: table.is_error(e.units, e.k) for key, e in fitted.items()}
-    nlls = {key: table.nll(e.units) for key, e in fitted.items()}
-    sizes = {key: len(e.selected) for key, e in fitted.items()}
-    return _judged(wrong, nlls, sizes, resamples)
+    return _judged(
+        rows,
+        {row.key: table.is_error(row.ensemble.units, row.ensemble.k) for row in rows},
+        {row.key: table.nll(row.ensemble.units) for row in rows},
+        resamples,
+    )
 
 
 def judge_cross_fitted(
@@ -103,73 +138,83 @@ def judge_cross_fitted(
     folds: Int[np.ndarray, " image"],
     config: SearchConfig,
     resamples: int = 10_000,
-) -> tuple[Judged, ...]:
+) -> tuple[JudgedPredictor, ...]:
     """Judge where there is one labelled set only: fit on one half, judge on the other, and reverse.
 
     Args:
         tables: Of all images, one for each fold: of the members as they are without that fold. They
             differ only where the members were calibrated.
         folds: 0 or 1 for each image.
-        config: What the chosen one is fitted with.
-        resamples: Of each paired bootstrap interval.
+        config: Settings of the search that is judged.
+        resamples: Bootstrap samples of each paired interval.
     """
-    halves = [
-        predictors(table.reweighted((folds != fold).astype(np.int64)), config)
-        for fold, table in enumerate(tables)
-    ]
+    halves = []
+    for fold, table in enumerate(tables):
+        half = table.reweighted((folds != fold).astype(np.int64))
+        halves.append(predictors(half, config, fit(half, config)))
+    rows = tuple(zip(*halves, strict=True))
     held_out = {
-        key: judge_folds(tables, [half[key] for half in halves], folds, config.error_k)
-        for key in KEYS
+        pair[0].key: judge_folds(tables, [row.ensemble for row in pair], folds, config.error_k)
+        for pair in rows
     }
-    wrong = {key: judged.is_error for key, judged in held_out.items()}
-    nlls = {key: float(judged.losses.mean()) for key, judged in held_out.items()}
-    sizes = {key: len(halves[0][key].selected) for key in KEYS}
-    return _judged(wrong, nlls, sizes, resamples)
+    return _judged(
+        [replace(pair[0], label=_label(pair)) for pair in rows],
+        {key: part.is_error for key, part in held_out.items()},
+        {key: float(part.losses.mean()) for key, part in held_out.items()},
+        resamples,
+    )
+
+
+def _label(halves: Sequence[Predictor]) -> str:
+    """Name what was fitted on each half by both labels, where these differ."""
+    return " / ".join(dict.fromkeys(half.label for half in halves))
 
 
 def warnings(table: OutrankingTable, ensemble: Ensemble) -> tuple[str, ...]:
     """Say in sentences what makes the weights less trustworthy than they look."""
-    found = []
+    sentences = []
     per_class = table.num_images / table.num_classes
     if per_class < IMAGES_PER_CLASS:
-        found.append(
+        sentences.append(
             f"The search split has {table.num_images:,} images for {table.num_classes:,} classes, "
             f"{per_class:.1f} a class; below {IMAGES_PER_CLASS} a class weights follow chance. "
             f"Use {IMAGES_PER_CLASS * table.num_classes:,} images or more, or trust equal weights."
         )
     least = int(table.member_errors(ensemble.k).min())
     if least < LEAST_ERRORS:
-        found.append(
+        sentences.append(
             f"The best member has only {least} top-{ensemble.k} errors on the search split; with "
             f"fewer than {LEAST_ERRORS} single images decide the weights. Use more images."
         )
     for name, broken in zip(table.member_names, table.num_broken.tolist(), strict=True):
         if broken:
-            found.append(f"{name} has NaN or infinity on {broken} images; they count as wrong.")
+            sentences.append(f"{name} has NaN or infinity on {broken} images; they count as wrong.")
     if ties := table.num_ties(ensemble.units, ensemble.k):
-        found.append(f"Equal scores decide {ties} images of the search split, by class order.")
-    return (*found, *ensemble.notes)
+        sentences.append(f"Equal scores decide {ties} images of the search split, by class order.")
+    return (*sentences, *ensemble.notes)
 
 
 def _judged(
-    wrong: dict[str, Bool[np.ndarray, " image"]],
-    nlls: dict[str, float],
-    sizes: dict[str, int],
+    rows: Sequence[Predictor],
+    wrong: Mapping[PredictorKey, Bool[np.ndarray, " image"]],
+    nlls: Mapping[PredictorKey, float],
     resamples: int,
-) -> tuple[Judged, ...]:
+) -> tuple[JudgedPredictor, ...]:
+    def against(key: PredictorKey, other: PredictorKey) -> Comparison | None:
+        return None if key == other else compare(wrong[key], wrong[other], resamples)
+
     return tuple(
-        Judged(
-            key=key,
-            members=sizes[key],
-            n=len(wrong[key]),
-            errors=int(wrong[key].sum()),
-            nll=nlls[key],
-            against_best=compare(wrong[key], wrong["best"], resamples) if key != "best" else None,
-            against_uniform=compare(wrong[key], wrong["uniform_all"], resamples)
-            if key != "uniform_all"
-            else None,
+        JudgedPredictor(
+            key=row.key,
+            label=row.label,
+            members=len(row.ensemble.selected),
+            n=len(wrong[row.key]),
+            errors=int(wrong[row.key].sum()),
+            nll=nlls[row.key],
+            against_best=against(row.key, "best"),
+            against_uniform=against(row.key, "uniform_all"),
         )
-        for key in wrong
+        for row in rows
     )
 
 

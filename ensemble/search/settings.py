@@ -11,6 +11,8 @@ SearchKind = Literal[
 ]
 Objective = Literal["top_k", "top_1", "nll"]
 CostUnit = Literal["seconds", "parameters", "flops", "gpu_bytes"]
+PredictorKey = Literal["best", "uniform_all", "uniform_selected", "paper", "ensemble"]
+"""What every report compares; `comparison` makes them."""
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

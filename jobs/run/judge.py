@@ -2,17 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ensemble.evaluation.outcome import evaluate
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
-from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.report.build.run import Findings, frontier_key
+from ensemble.search.comparison import predictors
 from ensemble.search.fallbacks import weights_among_selected
-from ensemble.search.fit import fit
 from ensemble.search.frontier import cost_frontier
-from ensemble.search.settings import SearchConfig
 from ensemble.subclassifiers.answers import calibrate_answers, evaluate_routed
 from ensemble.subclassifiers.findings import RoutedTest, Subclassified, SubclassifiersOnTest
 from jobs.run.job import Job
@@ -28,18 +24,12 @@ def judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
 
 def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
     members, splits, outranking = predictions.members, predictions.splits, predictions.outranking
-    ensemble, settings, paper = fitted.ensemble, fitted.settings, None
-    weightings = {
-        "uniform_all": np.full(len(members), WEIGHT_UNITS),
-        "uniform_selected": (ensemble.weights > 0).astype(np.int64) * WEIGHT_UNITS,
-        "ensemble": ensemble.units,
-    }
+    ensemble, settings = fitted.ensemble, fitted.settings
+    rows = predictors(outranking, settings, ensemble)
+    # The best member's outcome is that of the member.
+    weightings = {row.key: row.ensemble.units for row in rows if row.key != "best"}
     frontier = cost_frontier(outranking, settings, [ensemble]) if settings.costs else ()
     weightings |= {frontier_key(i): point.ensemble.units for i, point in enumerate(frontier)}
-    if ensemble.kind != "paper":
-        of_paper = SearchConfig(kind="paper", k=settings.k, objective=settings.objective)
-        paper = fit(outranking, of_paper)
-        weightings["paper"] = paper.units
     images, units, routing = splits.search, ensemble.units, None
     subclassifiers = fitted.subclassifiers
     if subclassifiers is not None and subclassifiers.is_used:
@@ -51,6 +41,7 @@ def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
         members=members,
         ensemble=ensemble,
         outranking=outranking,
+        predictors=rows,
         search=evaluate(job.table, members, splits.search, {}),
         test=evaluate(job.table, members, splits.test, weightings),
         calibration=calibrate_answers(
@@ -59,7 +50,6 @@ def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
         subclassifiers=subclassifiers,
         routed=judge_on_test(job, members, splits.test, subclassifiers) if subclassifiers else None,
         subclassifier_settings=job.config.subclassifiers,
-        paper=paper,
         settings=settings,
         cost_unit=("as given" if job.config.search.costs else settings.cost) if frontier else None,
         frontier=frontier,

@@ -25,6 +25,7 @@ from jobs.run.job import search_config
 from jobs.search import search
 from jobs.settings import RunConfig
 from jobs.stored_runs.finished import open_finished_run
+from jobs.subclassifiers_plan import examine as plan_subclassifiers
 
 from .conftest import Command
 
@@ -107,7 +108,7 @@ def test_a_search_writes_its_report_beside_the_run(make_run: Callable[..., Path]
         "uniform_all",
         "uniform_selected",
         "paper",
-        "chosen",
+        "ensemble",
     ]
     assert [member.name for member in report.members] == list(NAMES)
     assert [member.family for member in report.members] == ["net0", "net1", "net2"]
@@ -160,7 +161,7 @@ def test_temperatures_are_cross_fitted_too(make_run: Callable[..., Path]) -> Non
         fitted = calibrate(logs[best][seen], labels[seen], 0)
         at = apply_temperature(logs[best], fitted.value)
         losses[unseen] = -at[np.arange(len(labels)), labels][unseen]
-    chosen = next(row for row in report.results if row.key == "chosen")
+    chosen = next(row for row in report.results if row.key == "ensemble")
     assert chosen.nll == pytest.approx(losses.mean(), rel=1e-6)
 
 
@@ -211,7 +212,9 @@ def test_a_run_charges_what_it_measured_for_a_cost_bound_only(
         (["cost=gpu_bytes"], "did not measure it for every member. Measured: seconds, flops"),
         (["max_cost=.inf"], "finite number"),
         (["search=5"], "valid dictionary"),
-        (["kind=[1"], "cannot read the value"),
+        (["kind=[1"], r"the setting 'search\.kind=\[1' is not YAML"),
+        (["families={a: x, a: y}"], "the key 'a' stands twice"),
+        (["families={a: &x y, b: *x}"], r"the YAML alias \*x is not accepted"),
         (["kind.x=1", "kind.x.y=2"], "goes into 'x'"),
         (["resamples=5"], "resamples"),
     ],
@@ -221,6 +224,21 @@ def test_wrong_settings_are_one_message(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         search(make_run(), words)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("num_clusters", "expected key=value"),
+        ("num_clusters={a: 1, a: 2}", "the key 'a' stands twice"),
+        ("num_clusters=[&a [1], *a]", r"the YAML alias \*a is not accepted"),
+    ],
+)
+def test_wrong_settings_of_a_plan_of_sub_classifiers_are_one_message(
+    make_run: Callable[..., Path], word: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_subclassifiers(make_run(), [word])
 
 
 def test_a_run_that_is_not_finished_is_refused(make_run: Callable[..., Path]) -> None:
@@ -249,7 +267,8 @@ def test_the_command_prints_a_table_and_a_mistake_exits_with_2(
     folder = make_run()
     done = command("search", folder, "kind=line", "stability=2")
     assert done.returncode == 0, done.stderr
-    assert "chosen: line" in done.stdout
+    assert "weighted ensemble" in done.stdout
+    assert "search: line" in done.stdout
     assert "search-report.html" in done.stdout
     wrong = command("search", folder, "kind=lien")
     assert wrong.returncode == 2

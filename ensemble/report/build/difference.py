@@ -1,21 +1,25 @@
-"""A paired difference between two predictors on the same images, as the report tells it."""
+"""A paired difference between two predictors on the same images, as every report tells it."""
 
 from ensemble.evaluation.outcome import Outcome
 from ensemble.report.documents.weights import Difference
-from ensemble.search.comparison import compare
+from ensemble.search.comparison import Comparison, compare
 
 
 def difference(outcome: Outcome, other: Outcome, resamples: int) -> Difference:
     """Compare the top-1 errors of two predictors: this minus the other."""
-    found = compare(outcome.is_wrong, other.is_wrong, resamples)
-    interval = found.interval
+    return describe_difference(compare(outcome.is_wrong, other.is_wrong, resamples))
+
+
+def describe_difference(comparison: Comparison) -> Difference:
+    """Put a comparison into a report."""
+    interval = comparison.interval
     return Difference(
         difference=interval.mean,
         low=interval.low,
         high=interval.high,
         level=interval.level,
-        resamples=resamples,
-        fixed=found.fixed,
-        broken=found.broken,
-        mcnemar_p=found.p,
+        resamples=interval.resamples,
+        fixed=comparison.fixed,
+        broken=comparison.broken,
+        mcnemar_p=comparison.p,
     )

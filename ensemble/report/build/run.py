@@ -18,7 +18,7 @@ from ensemble.report.build.weights import frontier_lines, member_lines, stabilit
 from ensemble.report.documents import run as document
 from ensemble.report.documents import weights as weights_document
 from ensemble.report.documents.subclassifiers import Subclassifiers
-from ensemble.search.comparison import warnings
+from ensemble.search.comparison import Predictor, warnings
 from ensemble.search.explain import explain
 from ensemble.search.fallbacks import WithoutMember
 from ensemble.search.frontier import FrontierPoint
@@ -50,15 +50,14 @@ class Findings:
         members: The pool.
         ensemble: The weights.
         outranking: The search split as the search saw it.
+        predictors: What the ensemble is compared with, and the ensemble itself.
         search: Outcome of each member on the search split, by name.
-        test: Outcome of each member by name, and of `uniform_all`, `uniform_selected`, `ensemble`.
+        test: Outcome of each member by name, and of each predictor but the best member by its key.
         calibration: A temperature for the answers of the chosen predictor; None where there were too
             few images to fit one.
         subclassifiers: What was fine-tuned and chosen; none without sub-classifiers.
         routed: How that does on the test split.
         subclassifier_settings: How that was asked for.
-        paper: The paper's weights, where another search was asked for; its outcome is `paper` in
-            `test`.
         settings: Of the search.
         cost_unit: What members were charged in; None where they were not.
         frontier: Error against cost, where they were; outcomes are at `frontier_key` in `test`.
@@ -71,13 +70,13 @@ class Findings:
     members: tuple[Member, ...]
     ensemble: Ensemble
     outranking: OutrankingTable
+    predictors: tuple[Predictor, ...]
     search: dict[str, Outcome]
     test: dict[str, Outcome]
     calibration: CalibrationOnTest | None = None
     subclassifiers: Subclassified | None = None
     routed: SubclassifiersOnTest | None = None
     subclassifier_settings: SubclassifiersConfig | None = None
-    paper: Ensemble | None = None
     settings: SearchConfig = field(default_factory=SearchConfig)
     cost_unit: str | None = None
     frontier: tuple[FrontierPoint, ...] = ()
@@ -208,27 +207,20 @@ def _search(findings: Findings) -> weights_document.Search:
 
 
 def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.Result, ...]:
-    best, selected = findings.test[findings.best.name], len(findings.ensemble.selected)
-    uniform = findings.test["uniform_all"]
-    everyone = len(findings.members)
+    best, uniform = findings.test[findings.best.name], findings.test["uniform_all"]
     rows: list[tuple[document.ResultKey, str, int, Outcome]] = [
-        ("best", f"best member ({findings.best.name})", 1, best),
-        ("uniform_all", f"uniform over all {everyone}", everyone, uniform),
         (
-            "uniform_selected",
-            f"uniform over the {selected} selected",
-            selected,
-            findings.test["uniform_selected"],
-        ),
-        ("ensemble", "weighted ensemble", selected, findings.test["ensemble"]),
+            row.key,
+            row.label,
+            len(row.ensemble.selected),
+            best if row.key == "best" else findings.test[row.key],
+        )
+        for row in findings.predictors
     ]
-    if findings.paper is not None:
-        count = len(findings.paper.selected)
-        rows.insert(3, ("paper", "the paper's search", count, findings.test["paper"]))
     if findings.subclassifiers is not None and findings.routed is not None:
-        voting = int((findings.subclassifiers.units > 0).sum())
+        num_members = int((findings.subclassifiers.units > 0).sum())
         label = f"{findings.subclassifiers.first} + sub-classifiers"
-        rows.append(("ensemble_subclassifiers", label, voting, findings.routed.chosen.outcome))
+        rows.append(("ensemble_subclassifiers", label, num_members, findings.routed.chosen.outcome))
     chosen = "ensemble_subclassifiers" if findings.is_routing else "ensemble"
     return tuple(
         document.Result(

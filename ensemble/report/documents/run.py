@@ -28,10 +28,9 @@ from ensemble.report.documents.weights import (
     Search,
     Sha256,
 )
+from ensemble.search.settings import PredictorKey
 
-ResultKey = Literal[
-    "best", "uniform_all", "uniform_selected", "paper", "ensemble", "ensemble_subclassifiers"
-]
+ResultKey = PredictorKey | Literal["ensemble_subclassifiers"]
 
 
 class Score(Config):

@@ -6,10 +6,11 @@ two searches of the same settings.
 
 from typing import Any, Literal
 
-from pydantic import FiniteFloat, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from ensemble.config import Config
 from ensemble.report.documents.weights import (
+    Difference,
     Finite,
     Fraction,
     FrontierLine,
@@ -17,21 +18,7 @@ from ensemble.report.documents.weights import (
     Sha256,
     StabilitySummary,
 )
-
-PredictorKey = Literal["best", "uniform_all", "uniform_selected", "paper", "chosen"]
-
-
-class Difference(Config):
-    """A paired difference in errors: this minus another predictor."""
-
-    difference: FiniteFloat
-    """A fraction; negative is better."""
-    low: FiniteFloat
-    high: FiniteFloat
-    level: Fraction
-    mcnemar_p: Fraction
-    fixed: NonNegativeInt
-    broken: NonNegativeInt
+from ensemble.search.settings import PredictorKey
 
 
 class Predictor(Config):
@@ -76,7 +63,7 @@ class Execution(Config):
 class SearchReport(Config):
     """Everything that one search found."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     run: str
     config_sha256: Sha256
     """Of the run."""

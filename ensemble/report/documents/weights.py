@@ -98,7 +98,7 @@ class Search(Config):
 
 
 class Difference(Config):
-    """A paired difference in top-1 error on the test split: this minus another predictor."""
+    """A paired difference in error on the same images: this minus another predictor."""
 
     difference: FiniteFloat
     """A fraction; negative is better than the other."""

@@ -19,7 +19,7 @@ def render(report: SearchReport) -> str:
         .render(
             report=report,
             digits=digits,
-            chosen=rows["chosen"],
+            ensemble=rows["ensemble"],
             best=rows["best"],
             members=sorted(report.members, key=lambda m: (-m.weight, m.errors, m.name)),
         )

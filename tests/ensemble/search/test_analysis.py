@@ -5,7 +5,7 @@ import pytest
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
 from ensemble.outranking.table import OutrankingTable
-from ensemble.search.comparison import KEYS, judge, judge_cross_fitted, predictors, warnings
+from ensemble.search.comparison import judge, judge_cross_fitted, predictors, warnings
 from ensemble.search.crossfit import cross_fit, stratified_folds
 from ensemble.search.explain import explain
 from ensemble.search.fallbacks import weights_among_selected, weights_without_each
@@ -149,17 +149,25 @@ def test_stability_counts_how_often_members_are_selected(table):
 
 def test_what_is_compared_is_judged_on_images_it_was_not_fitted_on(table, held_out):
     config = SearchConfig(kind="line")
-    fitted = predictors(table, config)
-    rows = judge(held_out, fitted)
-    assert tuple(row.key for row in rows) == KEYS
-    for row in rows:
+    compared = predictors(table, config, fit(table, config))
+    rows = judge(held_out, compared)
+    keys = ["best", "uniform_all", "uniform_selected", "paper", "ensemble"]
+    assert [row.key for row in rows] == keys
+    for row, predictor in zip(rows, compared, strict=True):
+        assert (row.key, row.label) == (predictor.key, predictor.label)
         assert row.n == held_out.num_images
-        assert row.errors == held_out.errors(fitted[row.key].units, 1)
+        assert row.errors == held_out.errors(predictor.ensemble.units, 1)
         assert (row.against_best is None) == (row.key == "best")
         assert (row.against_uniform is None) == (row.key == "uniform_all")
     best, chosen = rows[0], rows[-1]
     assert chosen.against_best.interval.mean == (chosen.errors - best.errors) / 300
     assert chosen.against_best.broken - chosen.against_best.fixed == chosen.errors - best.errors
+
+
+def test_the_papers_search_stands_once_where_it_made_the_ensemble(table):
+    config = SearchConfig(kind="paper")
+    keys = [row.key for row in predictors(table, config, fit(table, config))]
+    assert keys == ["best", "uniform_all", "uniform_selected", "ensemble"]
 
 
 def test_one_labelled_set_is_cross_fitted(table):

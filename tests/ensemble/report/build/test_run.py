@@ -23,6 +23,7 @@ from ensemble.report.build.run import Findings, build, frontier_key
 from ensemble.report.build.subclassifiers import MAX_CURVE_POINTS
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
+from ensemble.search.comparison import Predictor, predictors
 from ensemble.search.frontier import cost_frontier
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
@@ -119,6 +120,7 @@ def find(
     table: LogitTable, parts: Splits, members: tuple[Member, ...], subs: tuple[Member, ...]
 ) -> Findings:
     outranking = build_outranking(table, members, parts.search)
+    ensemble = Ensemble(("x", "y", "z"), WEIGHTS, "paper", 1, 12, 60)
     weightings = {
         "uniform_all": np.full(3, 100),
         "uniform_selected": np.array([100, 100, 0]),
@@ -134,8 +136,9 @@ def find(
         splits=parts,
         bad=(BadImage("image-999", "torn"),),
         members=members,
-        ensemble=Ensemble(("x", "y", "z"), WEIGHTS, "paper", 1, 12, 60),
+        ensemble=ensemble,
         outranking=outranking,
+        predictors=predictors(outranking, SearchConfig(), ensemble),
         search=evaluate(table, members, parts.search, {}),
         test=evaluate(table, members, parts.test, weightings),
         subclassifiers=found,
@@ -176,7 +179,7 @@ def with_trial(findings: Findings, **changes: object) -> Subclassified:
 def test_best_member_has_the_fewest_errors_where_the_search_was_fitted(world: World) -> None:
     rows = [world.table.read(m.column, splits().search.image_ids) for m in world.findings.members]
     errors = [metrics.top_k_error_count(part, splits().search.labels, 1) for part in rows]
-    assert errors[best_member(world.findings.outranking, 1)] == min(errors)
+    assert errors[best_member(world.findings.outranking, world.findings.settings)] == min(errors)
 
 
 def test_every_score_is_that_of_brute_force(world: World) -> None:
@@ -433,9 +436,11 @@ def test_a_table_too_large_to_resample_has_no_stability(
 
 
 def test_the_paper_has_a_row_and_every_row_is_compared_with_uniform(world: World) -> None:
-    paper = Ensemble(("x", "y", "z"), np.array([1.0, 0.0, 0.0]), "paper", 1, 12, 60)
+    ensemble = Ensemble(("x", "y", "z"), np.array([1.0, 0.0, 0.0]), "paper", 1, 12, 60)
+    *others, last = world.findings.predictors
+    compared = (*others, Predictor("paper", "the paper's search", ensemble), last)
     test = {**world.findings.test, "paper": world.findings.test["x"]}
-    report = world.report(paper=paper, test=test)
+    report = world.report(predictors=compared, test=test)
     rows = {row.key: row for row in report.results}
     assert rows["paper"].members == 1
     assert [key for key, row in rows.items() if row.against_uniform is None] == ["uniform_all"]

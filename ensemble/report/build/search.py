@@ -1,0 +1,146 @@
+"""From what a search on a finished table found to its report. Searches nothing, draws nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ensemble.evaluation.calibration import Temperature
+from ensemble.outranking.table import OutrankingTable
+from ensemble.report.build.difference import describe_difference
+from ensemble.report.build.weights import frontier_lines, member_lines, stability_summary
+from ensemble.report.documents import search as document
+from ensemble.search.comparison import JudgedPredictor, warnings
+from ensemble.search.explain import explain
+from ensemble.search.fallbacks import WithoutMember
+from ensemble.search.frontier import FrontierPoint
+from ensemble.search.result import Ensemble
+from ensemble.search.settings import SearchConfig
+from ensemble.search.stability import Stability
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Which finished run the weights were searched on.
+
+    Attributes:
+        name: Name of the run.
+        config_sha256: Identity of its settings.
+        data_sha256: Identity of its images.
+        families: Architecture of each member.
+    """
+
+    name: str
+    config_sha256: str
+    data_sha256: str
+    families: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class SearchFindings:
+    """What a search hands to its report.
+
+    Attributes:
+        table: The table that weights were fitted on.
+        judged: The table that figures are reported on; the same one where it is cross-fitted.
+        ensemble: The weights.
+        predictors: The comparison, judged.
+        temperatures: Temperature of each member; empty where the members were not calibrated.
+        average: Temperature of the average.
+        stability: What resampling says of the weights; None where it was not asked for.
+        frontier: Error against cost; empty where members have no costs.
+        fallbacks: Weights for the loss of each member.
+        cost_unit: What members are charged in; None where they are not.
+    """
+
+    table: OutrankingTable
+    judged: OutrankingTable
+    ensemble: Ensemble
+    predictors: tuple[JudgedPredictor, ...]
+    temperatures: Mapping[str, Temperature]
+    average: Temperature
+    stability: Stability | None
+    frontier: tuple[FrontierPoint, ...]
+    fallbacks: tuple[WithoutMember, ...]
+    cost_unit: str | None
+
+
+def build(
+    run: RunIdentity,
+    settings: dict[str, Any],
+    search: SearchConfig,
+    findings: SearchFindings,
+    execution: document.Execution,
+) -> document.SearchReport:
+    """Put a report together.
+
+    Args:
+        run: Which run the weights were searched on.
+        settings: All settings of the job, as JSON values.
+        search: Settings of the search.
+        findings: What the search found.
+        execution: How it went.
+    """
+    table, ensemble = findings.table, findings.ensemble
+    return document.SearchReport(
+        run=run.name,
+        config_sha256=run.config_sha256,
+        data_sha256=run.data_sha256,
+        settings=settings,
+        search=ensemble.search,
+        k=ensemble.k,
+        classes=table.num_classes,
+        search_images=table.num_images,
+        judged_images=findings.judged.num_images,
+        is_cross_fitted=findings.judged is table,
+        cost_unit=findings.cost_unit,
+        warnings=warnings(table, ensemble),
+        results=tuple(_predictor(predictor) for predictor in findings.predictors),
+        members=member_lines(
+            explain(table, ensemble, search),
+            findings.stability,
+            run.families,
+            search.costs,
+            {name: temperature.value for name, temperature in findings.temperatures.items()},
+        ),
+        stability=stability_summary(findings.stability),
+        frontier=frontier_lines(
+            findings.frontier,
+            [findings.judged.errors(p.ensemble.units, ensemble.k) for p in findings.frontier],
+        ),
+        fallbacks=tuple(_fallback(fallback) for fallback in findings.fallbacks),
+        average_temperature=_average_temperature(findings.average),
+        execution=execution,
+    )
+
+
+def _predictor(predictor: JudgedPredictor) -> document.Predictor:
+    against_best, against_uniform = predictor.against_best, predictor.against_uniform
+    return document.Predictor(
+        key=predictor.key,
+        label=predictor.label,
+        members=predictor.members,
+        n=predictor.n,
+        errors=predictor.errors,
+        error=predictor.errors / predictor.n,
+        nll=predictor.nll,
+        against_best=describe_difference(against_best) if against_best else None,
+        against_uniform=describe_difference(against_uniform) if against_uniform else None,
+    )
+
+
+def _fallback(fallback: WithoutMember) -> document.Fallback:
+    return document.Fallback(
+        missing=fallback.member,
+        weights=fallback.weights,
+        search_errors=fallback.errors,
+        search_errors_unchanged=fallback.errors_unchanged,
+    )
+
+
+def _average_temperature(temperature: Temperature) -> document.AverageTemperature:
+    return document.AverageTemperature(
+        value=temperature.value,
+        nll_before=temperature.nll_before,
+        nll_after=temperature.nll_after,
+        is_kept=temperature.is_kept,
+    )
