@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Int
+
 from ensemble.evaluation.outcome import evaluate
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
@@ -27,7 +30,9 @@ def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
     ensemble, settings = fitted.ensemble, fitted.settings
     rows = predictors(outranking, settings, ensemble)
     # The best member's outcome is that of the member.
-    weightings = {row.key: row.ensemble.units for row in rows if row.key != "best"}
+    weightings: dict[str, Int[np.ndarray, " member"]] = {
+        row.key: row.ensemble.units for row in rows if row.key != "best"
+    }
     frontier = cost_frontier(outranking, settings, [ensemble]) if settings.costs else ()
     weightings |= {frontier_key(i): point.ensemble.units for i, point in enumerate(frontier)}
     images, units, routing = splits.search, ensemble.units, None
