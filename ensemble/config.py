@@ -1,11 +1,12 @@
-"""The base of every setting, and the one way a YAML file becomes settings. Knows no stage, imports no torch.
+"""The base of every setting, and the one way that a YAML file and words such as `seed=7` become settings.
 
-A stage keeps its settings beside its code; `jobs.settings` puts them together.
+A stage keeps its settings beside its code; `jobs.settings` puts them together. Imports no torch.
 """
 
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, get_args
 
@@ -96,17 +97,31 @@ def load(
     Args:
         kind: The settings to make.
         path: A YAML file of at most 1 MiB, without aliases and duplicate keys.
-        overrides: Words of the form `a.b=value`; the value is YAML. `a.0.b` reaches into a list.
+        overrides: Words for `read_settings`.
         name: What messages call the file; its path if empty.
 
     Raises:
         ConfigError: The file cannot be read, or a setting is wrong; the message lists every one.
     """
     name = name or str(path)
-    settings = _read(path, name)
-    for override in overrides:
-        _put(settings, override)
-    return check(kind, settings, name)
+    return check(kind, read_settings(overrides, _read(path, name)), name)
+
+
+def read_settings(words: Iterable[str], onto: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Turn words such as `a.b=value` into nested settings.
+
+    Args:
+        words: A key, `=`, and a value in YAML without aliases and duplicate keys; `a.0.b` reaches
+            into a list. The last word for a key holds.
+        onto: Settings that the words are put on top of, which stay as they are; none if not given.
+
+    Raises:
+        ConfigError: A word is not of that form, or goes into a setting that has no parts.
+    """
+    settings = deepcopy(dict(onto or {}))
+    for word in words:
+        _put(settings, word)
+    return settings
 
 
 def check(kind: type[AnyConfig], settings: Mapping[str, Any], name: str) -> AnyConfig:
@@ -133,10 +148,19 @@ def _read(path: Path, name: str) -> dict[str, Any]:
         ) from error
     if len(text) > MAX_CONFIG_BYTES:
         raise ConfigError(f"the config {name!r} is over 1 MiB; a config is a short YAML file.")
-    return _parse(text, name)
+    return parse_settings(text, name)
 
 
-def _parse(text: bytes | str, name: str) -> dict[str, Any]:
+def parse_settings(text: bytes | str, name: str) -> dict[str, Any]:
+    """Read settings from YAML.
+
+    Args:
+        text: A YAML mapping, without aliases and duplicate keys.
+        name: What messages call the text.
+
+    Raises:
+        ConfigError: The text is not YAML, not a mapping, or holds an alias or a key twice.
+    """
     try:
         settings = yaml.load(text, Loader=_Loader)
     except ConfigError as error:
@@ -149,36 +173,43 @@ def _parse(text: bytes | str, name: str) -> dict[str, Any]:
     return settings
 
 
-def _put(settings: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
+def _put(settings: dict[str, Any], word: str) -> None:
+    key, equals, text = word.partition("=")
     if not equals or not key:
-        raise ConfigError(f"cannot read the override {override!r}; expected a.b=value.")
-    parsed = _parse(f"value: {text}", f"the override {override!r}")
+        raise ConfigError(
+            f"cannot read the setting {word!r}; expected key=value, or a.b=value for a setting b "
+            "inside a."
+        )
+    parsed = parse_settings(f"value: {text}", f"the setting {word!r}")
     if len(parsed) > 1:
-        raise ConfigError(f"the override {override!r} sets more than one key; give each its own.")
+        raise ConfigError(
+            f"the setting {word!r} sets more than one key; write a word for each of them."
+        )
     value = parsed["value"]
     here: Any = settings
     *parents, last = key.split(".")
     for parent in parents:
-        here = _step(here, parent, override)
+        here = _step(here, parent, word)
     if isinstance(here, list):
-        here[_index(here, last, override)] = value
+        here[_index(here, last, word)] = value
     else:
         here[last] = value
 
 
-def _step(here: Any, key: str, override: str) -> Any:
+def _step(here: Any, key: str, word: str) -> Any:
     is_list = isinstance(here, list)
-    child = here[_index(here, key, override)] if is_list else here.setdefault(key, {})
+    child = here[_index(here, key, word)] if is_list else here.setdefault(key, {})
     if not isinstance(child, dict | list):
-        raise ConfigError(f"the override {override!r} goes into {key!r}, which is {child!r}.")
+        raise ConfigError(
+            f"the setting {word!r} goes into {key!r}, which is {child!r} and has no settings inside."
+        )
     return child
 
 
-def _index(here: list[Any], key: str, override: str) -> int:
+def _index(here: list[Any], key: str, word: str) -> int:
     if not key.isdecimal() or int(key) >= len(here):
         raise ConfigError(
-            f"the override {override!r}: {key!r} is no index into a list of {len(here)} "
+            f"the setting {word!r}: {key!r} is no index into a list of {len(here)} "
             f"(0 to {len(here) - 1})."
         )
     return int(key)

@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ensemble.config import check
+from ensemble.config import check, read_settings
 from ensemble.storage.open import open_store
 from ensemble.storage.probe import probe
 from ensemble.storage.settings import StorageConfig
-from jobs.search_settings import read_settings
 
 
 def examine(place: str, words: Sequence[str]) -> dict[str, Any]:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from ensemble.config import Config, check
+from ensemble.config import Config, check, read_settings
 from ensemble.members.source_settings import WeightsConfig
 from jobs.pools import load_pool
-from jobs.search_settings import read_settings
 
 if TYPE_CHECKING:
     from ensemble.pretrained.card import Card

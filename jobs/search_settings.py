@@ -1,12 +1,11 @@
 """Settings of `ensemble search`: those of the run's search, and what is said about the weights."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
-from ensemble.config import Config, check
+from ensemble.config import Config, check, read_settings
 from ensemble.errors import ConfigError
 from ensemble.search.settings import SearchConfig
 
@@ -26,25 +25,6 @@ class SearchJobConfig(Config):
     """Bootstrap samples that the search is repeated on; 0 for none."""
     stability_limit_s: PositiveFloat = 60.0
     """No such repetition begins after so many seconds."""
-
-
-def read_settings(words: Iterable[str]) -> dict[str, Any]:
-    """Turn words such as `a.b=value` into nested settings; values are YAML.
-
-    Raises:
-        ConfigError: A word is not of that form.
-    """
-    settings: dict[str, Any] = {}
-    for word in words:
-        key, equals, text = word.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"cannot read {word!r}; expected key=value, as in search.kind=line.")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"cannot read the value of {word!r}: {error}") from error
-        _put(settings, key.split("."), value, word)
-    return settings
 
 
 def search_settings(
@@ -123,13 +103,3 @@ def _full_name(word: str) -> str:
     """Put `search.` before a key that is one of the search's own."""
     first = word.partition("=")[0].partition(".")[0]
     return f"search.{word}" if first in SearchConfig.model_fields else word
-
-
-def _put(settings: dict[str, Any], keys: Sequence[str], value: Any, word: str) -> None:
-    *parents, last = keys
-    here: Any = settings
-    for parent in parents:
-        here = here.setdefault(parent, {})
-        if not isinstance(here, dict):
-            raise ConfigError(f"{word!r} goes into {parent!r}, which is {here!r}.")
-    here[last] = value

@@ -130,18 +130,17 @@ def examine(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         TableError: The table is damaged.
     """
     # Here, because `--help` must not pay for array libraries.
-    from ensemble.config import check
+    from ensemble.config import check, read_settings
     from ensemble.errors import UnknownNameError
     from ensemble.subclassifiers.dry_run import best_plan, plan_label_clusters
     from ensemble.subclassifiers.label_clusters import check_num_clusters
     from ensemble.subclassifiers.settings import PAPER_FINE_TUNING, SubclassifiersConfig
-    from jobs.search_settings import read_settings
     from jobs.stored_runs.finished import open_finished_run
 
     run = open_finished_run(folder)
     of_run = run.config.subclassifiers
     settings = of_run.model_dump(mode="json") if of_run else {}
-    config = check(SubclassifiersConfig, settings | read_settings(words), "the command")
+    config = check(SubclassifiersConfig, read_settings(words, settings), "the command")
     names = [column.member for column in run.columns]
     if config.base is not None and config.base not in names:
         raise UnknownNameError.of("member", config.base, names)

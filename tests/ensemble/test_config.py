@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.config import MAX_CONFIG_BYTES, Config, check, load
+from ensemble.config import MAX_CONFIG_BYTES, Config, check, load, parse_settings, read_settings
 from ensemble.errors import ConfigError
 from ensemble.views.settings import ShiftsAndScales
 from jobs.settings import RunConfig
@@ -282,18 +282,18 @@ def test_later_override_wins(path: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "match"),
     [
-        ("seed", r"cannot read the override 'seed'; expected a\.b=value"),
-        ("=3", r"cannot read the override '=3'"),
-        ("", r"cannot read the override ''"),
+        ("seed", r"cannot read the setting 'seed'; expected key=value, or a\.b=value"),
+        ("=3", r"cannot read the setting '=3'"),
+        ("", r"cannot read the setting ''"),
         ("sead=3", r"sead: no such setting\. Did you mean 'seed'"),
         ("report..top_k=3", r"report\.: no such setting|report\.: |no such setting"),
         ("members.2.name=x", r"'2' is no index into a list of 2 \(0 to 1\)"),
         ("members.-1.name=x", r"'-1' is no index into a list of 2"),
         ("members.first.name=x", r"'first' is no index into a list of 2"),
         ("members.0.name.first=x", r"goes into 'name', which is 'a'"),
-        ("seed=[1", r"the override 'seed=\[1' is not YAML"),
-        ("seed=*x", r"the override .*the YAML alias \*x is not accepted"),
-        ("seed=1\nruns: x", r"sets more than one key; give each its own"),
+        ("seed=[1", r"the setting 'seed=\[1' is not YAML"),
+        ("seed=*x", r"the setting .*the YAML alias \*x is not accepted"),
+        ("seed=1\nruns: x", r"sets more than one key; write a word for each"),
         ("seed=!!python/object:os.system {}", r"is not YAML"),
     ],
 )
@@ -301,6 +301,27 @@ def test_override_that_cannot_be_read_is_refused(path: Path, word: str, match: s
     path.write_text(SMALLEST)
     with pytest.raises(ConfigError, match=match):
         load(RunConfig, path, [word])
+
+
+def test_words_become_nested_settings_and_the_last_one_for_a_key_holds() -> None:
+    words = ["a.b=1", "c=[x, {y: 1e-3}]", "a.d=", "c.1.y=2e-3", "a.b=http://host:9000"]
+    assert read_settings(words) == {
+        "a": {"b": "http://host:9000", "d": None},
+        "c": ["x", {"y": 0.002}],
+    }
+    assert read_settings([]) == {}
+
+
+def test_words_leave_the_settings_below_them_as_they_are() -> None:
+    below = {"a": {"b": 1, "c": 2}, "d": [3]}
+    assert read_settings(["a.b=5", "d.0=6"], below) == {"a": {"b": 5, "c": 2}, "d": [6]}
+    assert below == {"a": {"b": 1, "c": 2}, "d": [3]}
+
+
+def test_text_that_is_no_mapping_is_refused_by_its_name() -> None:
+    assert parse_settings("{kind: folder, max_pixels: 1e3}", "--images")["max_pixels"] == 1000.0
+    with pytest.raises(ConfigError, match="--images holds list; expected `key: value` lines"):
+        parse_settings("[a]", "--images")
 
 
 def test_messages_call_the_file_by_the_name_given(path: Path) -> None:
