@@ -1,1 +1,1 @@
-"""Benchmarks of single parts: each prints a table and writes JSON with what it was measured on."""
+"""Benchmarks of single parts: each measures, prints, and writes one document with its bars and its machine."""

@@ -7,15 +7,13 @@ CPU seconds an image, of all that the host's process does, are much the same on 
 
 import json
 import os
-import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, PositiveInt
@@ -26,8 +24,6 @@ from cluster.pool.host import Host
 from cluster.pool.pool import Pool, open_pool
 from cluster.settings import ClusterConfig
 from ensemble.checkpoints.load import load_member
-from ensemble.config import Config, check
-from ensemble.files import write_atomic
 from ensemble.images.open import decode_shard, open_source
 from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import ImageShard, ShardSpec, plan_shards
@@ -36,7 +32,15 @@ from ensemble.members.member import Member, in_precision
 from ensemble.members.settings import Preprocessing
 from ensemble.members.source_settings import Architecture
 from ensemble.views.settings import CenterView
-from jobs.search_settings import read_settings
+from jobs.benchmark.report import (
+    Bar,
+    Begin,
+    BenchmarkConfig,
+    BenchmarkReport,
+    finish,
+    read_config,
+    step_printer,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -50,85 +54,97 @@ _CLASSES = 10
 _DISTINCT = 64
 
 
-class PredictBenchmarkConfig(Config):
-    """The member, and the photographs that are made up for it."""
+class PredictBenchmarkConfig(BenchmarkConfig):
+    """The member, and the synthetic photographs that it predicts."""
+
+    full_size: ClassVar = {"shards": 7, "repeats": 5}
 
     architecture: Architecture = "resnet14_small"
-    """With random weights."""
+    """Architecture of the member; its weights are random."""
     input_size: PositiveInt = 224
-    """Side of its input, in pixels."""
+    """Side of the member's input, in pixels."""
     members: PositiveInt = 13
-    """Of the pool whose decoding is counted; they read 32 x 32 pixels, so that little else is timed."""
-    shards: Annotated[int, Field(ge=2)] = 7
-    """Of 64 images in a round; the first fills the pipeline and is not timed."""
+    """Members whose decoding is counted; their inputs are 32 x 32 pixels, so that little else takes time."""
+    shards: Annotated[int, Field(ge=2)] = 2
+    """Shards of 64 images in a round; the first one fills the pipeline and is not timed."""
     width: PositiveInt = 500
-    """Of a JPEG, in pixels."""
+    """Width of a photograph, in pixels."""
     height: PositiveInt = 375
-    """Likewise."""
-    repeats: PositiveInt = 5
-    """Rounds of new images after one to warm up, the bare network before and after each; medians are reported."""
+    """Height of a photograph, in pixels."""
+    repeats: PositiveInt = 3
+    """Rounds of new images after one to warm up, with the bare network before and after each; medians are
+    reported."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """What the network runs on: a CPU in float32, a GPU in bfloat16 with channels last."""
+    """Device of the network: a CPU in float32, or a GPU in bfloat16 with channels last."""
     out: Path = Path("predict-benchmark.json")
-    """Where the figures go."""
+    """JSON file that the bars and figures are written to."""
 
 
-def benchmark_predict(words: Sequence[str], console: Console) -> dict[str, Any]:
-    """Measure, print, and write the figures to a file.
+def benchmark_predict(
+    words: Sequence[str], console: Console, is_full: bool = False
+) -> BenchmarkReport:
+    """Time a member in the running system, print the figures, and write them to a file.
 
     Raises:
-        ConfigError: A setting is wrong.
+        ConfigError: A setting is unknown or has a wrong value, or the file cannot be written.
+        ClusterError: Ray does not start, or there is no such device.
     """
-    config = check(PredictBenchmarkConfig, read_settings(words), "the command")
+    config = read_config(PredictBenchmarkConfig, words, is_full)
+    report = measure(config, step_printer(console))
+    console.print(Text(_describe(report.figures, config.members)), soft_wrap=True)
+    return finish(report, config.out, console)
+
+
+def measure(config: PredictBenchmarkConfig, begin: Begin) -> BenchmarkReport:
+    """Time a member in the running system and as a bare network, and count what is decoded.
+
+    Raises:
+        ClusterError: Ray does not start, or there is no such device.
+    """
     with tempfile.TemporaryDirectory(prefix="ens-bench-") as name:
-        found = _measure(config, Path(name))
+        figures = _measure_in(config, Path(name), begin)
     bar = SPEED_BARS[config.device]
-    document: dict[str, Any] = {
-        "schema_version": 1,
-        "settings": config.model_dump(mode="json"),
-        "machine": {
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "torch": version("torch"),
-        },
-        **found,
-        "bars": {
-            "speed_ratio": {
-                "bar": bar,
-                "met": found["system"]["speed_ratio"] >= bar,
-                "met_from_decoded": found["system_from_decoded"]["speed_ratio"] >= bar,
-            },
-            "decode_ratio": {"bar": DECODE_BAR, "met": found["decode_ratio"] <= DECODE_BAR},
-        },
-    }
-    console.print(Text(_describe(found, config.members, bar)), soft_wrap=True)
-    write_atomic(config.out, json.dumps(document, indent=2) + "\n")
-    console.print(f"figures: {config.out}", soft_wrap=True, highlight=False)
-    return document
+    decoded = f"images decoded for {config.members} members, x those for one"
+    bars = (
+        Bar(
+            "images/s of the system, decoding beside it, x bare network",
+            figures["system"]["speed_ratio"],
+            ">=",
+            bar,
+        ),
+        Bar(
+            "images/s of the system, from decoded images, x bare network",
+            figures["system_from_decoded"]["speed_ratio"],
+            ">=",
+            bar,
+        ),
+        Bar(decoded, figures["decode_ratio"], "<=", DECODE_BAR),
+    )
+    return BenchmarkReport(config.model_dump(mode="json"), bars, figures)
 
 
-def _describe(found: dict[str, Any], members: int, bar: float) -> str:
-    lines = [f"bare network: {statistics.median(found['bare_images_per_s']):.2f} images/s"]
+def _describe(figures: Mapping[str, Any], members: int) -> str:
+    lines = [f"bare network: {statistics.median(figures['bare_images_per_s']):.2f} images/s"]
     for key, what in (
         ("system", "system, decoding beside it"),
         ("system_from_decoded", "system, from decoded images"),
     ):
-        row = found[key]
+        row = figures[key]
         ratios = row["speed_ratios"]
         lines.append(
             f"{what}: {statistics.median(row['images_per_s']):.2f} images/s, ratio "
-            f"{row['speed_ratio']:.3f} ({min(ratios):.3f} to {max(ratios):.3f}, n = {len(ratios)}; bar "
-            f"{bar}), by CPU seconds {row['cpu_ratio']:.3f}"
+            f"{row['speed_ratio']:.3f} ({min(ratios):.3f} to {max(ratios):.3f}, n = {len(ratios)}), by CPU "
+            f"seconds {row['cpu_ratio']:.3f}"
         )
     lines.append(
-        f"images decoded for {members} members / for one: {found['decode_ratio']:.2f} (bar "
-        f"{DECODE_BAR}), {1e3 * found['decode_cpu_seconds_per_image']:.1f} ms of a CPU an image"
+        f"images decoded for {members} members / for one: {figures['decode_ratio']:.2f}, "
+        f"{1e3 * figures['decode_cpu_seconds_per_image']:.1f} ms of a CPU an image"
     )
     return "\n".join(lines)
 
 
 class _Clocked(Host):
-    """A host that says its process's CPU seconds so far in place of a block's."""
+    """A host that gives the CPU seconds of its process so far in place of those of a block."""
 
     def predict(
         self, member: Member, largest_batch: int | None, shard: ImageShard
@@ -143,10 +159,11 @@ class _Rate:
     cpu_seconds_per_image: float
 
 
-def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
+def _measure_in(config: PredictBenchmarkConfig, folder: Path, begin: Begin) -> dict[str, Any]:
     from ensemble.inference.predict import BATCH_IMAGES
 
     rounds = config.repeats + 1  # one to warm up
+    begin("making photographs")
     # Two more for the count of decodings; every round has images of its own, not decoded before.
     _make_photographs(config, folder / "images", (rounds + 2) * config.shards * BATCH_IMAGES)
     source = FolderConfig(path=str(folder / "images"))
@@ -163,11 +180,17 @@ def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
         device=config.device, hosts=1, shard_images=BATCH_IMAGES, channels_last=is_on_gpu
     )
     system, again, bare = [], [], []
+    begin("starting Ray")
     with open_pool(cluster, source, CostCache(folder / "figures"), _Clocked) as pool:
         for number in range(rounds):
+            round_name = f"round {number} of {config.repeats}" if number else "warm-up"
+            begin(f"{round_name}: system, decoding beside it")
             system.append(_predict(pool, member, parts[number]))
+            begin(f"{round_name}: system, from decoded images")
             again.append(_predict(pool, member, parts[number]))
+            begin(f"{round_name}: bare network")
             bare.append(_loop(network, batch, config.shards - 1))
+        begin(f"counting what is decoded for one member and for {config.members}")
         decoded = [_decoded(pool, parts[-2], many[:1]), _decoded(pool, parts[-1], many)]
     started = time.process_time()
     decode_shard(open_source(source), specs[0])
@@ -182,7 +205,7 @@ def _measure(config: PredictBenchmarkConfig, folder: Path) -> dict[str, Any]:
 
 
 def _compare(system: Sequence[_Rate], bare: Sequence[_Rate]) -> dict[str, Any]:
-    """Each round of the system against the mean of the bare network before it and after it."""
+    """Compare each round of the system with the mean of the bare network before it and after it."""
     around = list(zip(system, bare, bare[1:], strict=False))
     speed = [
         s.images_per_s / statistics.fmean([a.images_per_s, b.images_per_s]) for s, a, b in around
@@ -202,7 +225,7 @@ def _compare(system: Sequence[_Rate], bare: Sequence[_Rate]) -> dict[str, Any]:
 
 
 def _predict(pool: Pool, member: Member, specs: Sequence[ShardSpec]) -> _Rate:
-    """From the first block to the last, decoding beside it."""
+    """Predict shards with one member, timed from the first block to the last."""
     arrived, seconds, images = [], [], 0
     for _, block in pool.predict([(spec, [member]) for spec in specs]):
         arrived.append(time.perf_counter())
@@ -213,7 +236,7 @@ def _predict(pool: Pool, member: Member, specs: Sequence[ShardSpec]) -> _Rate:
 
 
 def _decoded(pool: Pool, specs: Sequence[ShardSpec], members: Sequence[Member]) -> int:
-    """How many images were decoded for some members to predict some shards."""
+    """Count the images that were decoded for some members to predict some shards."""
     before = pool.decoded_images
     for _ in pool.predict([(spec, members) for spec in specs]):
         pass
@@ -237,7 +260,7 @@ def _bare(member: Member, device: str) -> tuple["torch.nn.Module", "torch.Tensor
 
 
 def _loop(network: "torch.nn.Module", batch: "torch.Tensor", batches: int) -> _Rate:
-    """Of `network(batch)`, and nothing else."""
+    """Time `network(batch)`, and nothing else."""
     import torch
 
     with torch.inference_mode():
@@ -270,20 +293,20 @@ def _make_member(config: PredictBenchmarkConfig, path: Path, size: int) -> Membe
 
 
 def _make_photographs(config: PredictBenchmarkConfig, folder: Path, count: int) -> None:
-    """JPEGs of smooth noise, as dear to decode as photographs are; in two classes."""
+    """Write JPEGs of smooth noise, which take as long to decode as photographs, in two classes."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    made: list[Path] = []
+    distinct: list[Path] = []
     for number in range(count):
         path = folder / f"class{number % 2}" / f"{number:06d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         if number >= _DISTINCT:
-            os.link(made[number % _DISTINCT], path)  # decoded anew all the same
+            os.link(distinct[number % _DISTINCT], path)  # a link is decoded as any other file
             continue
         coarse = rng.integers(0, 256, (config.height // 8, config.width // 8, 3), dtype=np.uint8)
         image = Image.fromarray(coarse).resize(
             (config.width, config.height), Image.Resampling.BICUBIC
         )
         image.save(path, quality=90)
-        made.append(path)
+        distinct.append(path)

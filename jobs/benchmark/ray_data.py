@@ -20,6 +20,7 @@ from ensemble.images.shard import plan_shards
 from ensemble.inference.costs import CostCache
 from ensemble.members.member import Member
 from jobs.benchmark.process_cpu import cpu_seconds
+from jobs.benchmark.report import Begin
 from jobs.benchmark.synthetic_members import COSTS_MS, synthetic_member
 
 _Rows = dict[str, dict[str, np.ndarray]]
@@ -27,20 +28,23 @@ _Rows = dict[str, dict[str, np.ndarray]]
 
 @dataclass
 class Spent:
-    """Wall and CPU seconds."""
+    """Wall and CPU seconds that some work took."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
 
 
-def compare(num_images: int, pixels: int, seed: int, folder: Path) -> dict[str, Any]:
+def compare(num_images: int, pixels: int, seed: int, folder: Path, begin: Begin) -> dict[str, Any]:
     """Predict JPEGs with 13 members that cost next to nothing, so that all else is compared."""
     images = folder / "images"
+    begin(f"baseline: writing {num_images} JPEGs")
     _write_images(images / "only", num_images, pixels, seed)
     members = [synthetic_member(number, 1) for number in range(len(COSTS_MS))]
     settings = ClusterConfig(device="cpu", hosts=2, object_store_mb=512)
     ours, theirs = Spent(), Spent()
+    begin("baseline: this system")
     rows = _ours(settings, images, members, folder, ours)
+    begin(f"baseline: Ray Data, a pipeline for each of {len(members)} members")
     their_rows = predict_all_with_ray_data(settings, images, members, _clock(theirs))
     return {
         "ours": vars(ours),
@@ -56,7 +60,7 @@ def _ours(
     source = FolderConfig(path=str(images))
     ids = open_source(source).index().image_ids.tolist()
     rows: _Rows = {member.name: {} for member in members}
-    cache = CostCache(folder / "figures-rival")
+    cache = CostCache(folder / "figures-baseline")
     with open_pool(settings, source, cache, SyntheticHost) as pool, _clock(spent):
         work = [(spec, members) for spec in plan_shards(ids, settings.shard_images)]
         for member, block in pool.predict(work):
@@ -81,7 +85,7 @@ def _clock(spent: Spent) -> Iterator[None]:
 
 
 def _write_images(folder: Path, num_images: int, side: int, seed: int) -> None:
-    """JPEGs that take as long to decode as photographs: smooth shapes and some noise."""
+    """Write JPEGs that take as long to decode as photographs: smooth shapes and some noise."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     for number in range(num_images):

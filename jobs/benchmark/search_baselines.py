@@ -1,4 +1,4 @@
-"""What the searches are timed against: brute force, and ensemble selection as others do it."""
+"""Baselines of the searches: brute force, and ensemble selection as published and as in AutoGluon."""
 
 from collections.abc import Callable, Sequence
 
@@ -27,7 +27,7 @@ def topk_errors(
 
 
 def set_torch_threads(threads: int) -> str:
-    """Let torch use as many threads as the others, and say which torch it is."""
+    """Let torch use as many threads as the searches, and give its version."""
     import torch
 
     torch.set_num_threads(threads)
@@ -63,9 +63,9 @@ def plain_selection(
 
 
 def autogluon_selection() -> Selection | None:
-    """Give AutoGluon's own EnsembleSelection by accuracy, where it is installed.
+    """Give AutoGluon's own EnsembleSelection by accuracy; None where it is not installed.
 
-    What is given takes probabilities, labels and rounds, and returns its top-1 errors.
+    The function takes probabilities, labels and rounds, and returns its top-1 errors.
     """
     try:
         from autogluon.core.constants import MULTICLASS

@@ -14,6 +14,7 @@ from ensemble.search.fit import SEARCHES, fit
 from ensemble.search.settings import SearchConfig
 from ensemble.search.weights import finish
 from ensemble.statistics import MeanSd, mean_sd
+from jobs.benchmark.report import Begin
 
 # AlexNet, ResNets of several depths (two of 50 layers), VGG, Inception v3 and Inception-ResNet v2 as
 # in the paper's pool; what it has and the dump lacks is filled up with other families.
@@ -38,13 +39,13 @@ _BLOCK_IMAGES = 1000
 
 @dataclass(frozen=True)
 class HalvesResult:
-    """How one predictor does on the held-out halves, shares of images.
+    """Errors of one predictor over the halves, as shares of images.
 
     Attributes:
-        fitted: Error where it was fitted.
-        held_out: Error where it was not.
+        fitted: Error on the half that it was fitted on.
+        held_out: Error on the other half.
         against_selected: Its held-out error minus that of `uniform_selected`, half by half.
-        nll: Held-out, nats.
+        nll: Negative log-likelihood on the other half, nats.
     """
 
     fitted: MeanSd
@@ -62,7 +63,7 @@ def load_table(path: Path) -> OutrankingTable:
     errors are those of all 1000 classes.
 
     Raises:
-        ConfigError: The file is not there, or lacks a member or an array.
+        ConfigError: The file cannot be read, or lacks a member or an array.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -109,10 +110,15 @@ def _slots(
     return columns, ((listed == labels[:, None]) & is_new).argmax(axis=1)
 
 
-def halves(table: OutrankingTable, k: int, num_halves: int, seed: int) -> dict[str, HalvesResult]:
+def halves(
+    table: OutrankingTable, k: int, num_halves: int, seed: int, begin: Begin
+) -> dict[str, HalvesResult]:
     """Fit every search on random halves of the images and judge it on the others."""
     rng = np.random.default_rng(seed)
-    runs = [_one(table, k, _random_half(table.num_images, rng)) for _ in range(num_halves)]
+    runs = []
+    for number in range(1, num_halves + 1):
+        begin(f"real predictions, top-{k}, halves {number} of {num_halves}")
+        runs.append(_one(table, k, _random_half(table.num_images, rng)))
     return {
         key: HalvesResult(
             fitted=mean_sd([run[key][0] for run in runs]),

@@ -1,44 +1,46 @@
 """Settings of `ensemble benchmark search`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from ensemble.config import Config
+from jobs.benchmark.report import BenchmarkConfig
 
 
-class SearchBenchmarkConfig(Config):
-    """Sizes of the made-up pool, and what is measured on it."""
+class SearchBenchmarkConfig(BenchmarkConfig):
+    """Sizes of the synthetic pool, and what is measured on it."""
 
-    images: PositiveInt = 50_000
-    """Images of the made-up pool."""
+    full_size: ClassVar = {"images": 50_000, "repeats": 5}
+
+    images: PositiveInt = 20_000
+    """Images of the synthetic pool."""
     classes: Annotated[int, Field(ge=12)] = 1000
-    """Its classes."""
+    """Classes of the synthetic pool."""
     members: Annotated[int, Field(ge=2)] = 13
-    """Its members."""
+    """Members of the synthetic pool."""
     k: Annotated[int, Field(ge=1, le=10)] = 5
-    """The error is top-k."""
+    """An image counts as wrong if its label is not among this many best classes."""
     seed: NonNegativeInt = 0
-    """Of the pool, and of the halves of the real data."""
-    repeats: PositiveInt = 5
-    """Rounds; what is compared is measured in turn in each of them, and medians are reported."""
+    """Seed of the synthetic pool, and of the halves of the real predictions."""
+    repeats: PositiveInt = 3
+    """Rounds; what is compared is timed in turn in each round, and medians are reported."""
     threads: PositiveInt = 2
-    """Of the build, of the read and of torch."""
+    """Threads of the build, of the read and of torch."""
     topk_images: PositiveInt = 10_000
-    """Images that torch.topk is timed on, for one weight; scaled to all images and 101 weights."""
+    """Images that torch.topk is timed on for one weight; its time is scaled to all images and 101 weights."""
     caruana_images: PositiveInt = 10_000
     """Images that the 50 rounds of ensemble selection are compared on."""
     replicates: NonNegativeInt = 200
-    """Bootstrap samples of the paper's search."""
+    """Bootstrap samples that the paper's search is repeated on; 0 for none."""
     exact_weights: NonNegativeInt = 8
     """Random weightings whose errors are compared with brute force, image by image."""
     memory: bool = True
-    """Measure the peak memory of a build in a process of its own."""
+    """Measure the peak memory of a build, in a process of its own."""
     predictions: Path | None = None
-    """An .npz of real top-k predictions (`models`, `classes`, `probabilities`, `labels`); none if not
-    set."""
+    """An .npz of real top-k predictions (`models`, `classes`, `probabilities`, `labels`) that the searches
+    are judged on; left out if not set."""
     halves: PositiveInt = 20
-    """Random halves of the real data: fitted on one, judged on the other."""
+    """Random halves of the real predictions: the searches are fitted on one half, judged on the other."""
     out: Path = Path("search-benchmark.json")
-    """Where the figures go."""
+    """JSON file that the bars and figures are written to."""

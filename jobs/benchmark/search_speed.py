@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,8 +19,9 @@ from ensemble.search.fit import fit
 from ensemble.search.settings import SearchConfig
 from ensemble.search.stability import bootstrap
 from ensemble.search.weights import anchor_units, best_first
-from jobs.benchmark import search_baselines as rivals
+from jobs.benchmark import search_baselines as baselines
 from jobs.benchmark.process_memory import measure_build
+from jobs.benchmark.report import Bar, Begin
 from jobs.benchmark.search_settings import SearchBenchmarkConfig
 from jobs.benchmark.synthetic_pool import SyntheticPool
 
@@ -33,20 +34,20 @@ Value = TypeVar("Value")
 
 @dataclass
 class Times:
-    """Seconds of each thing in each round, and figures of other kinds."""
+    """Seconds of each kind of work in each round, and figures of other kinds."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     figures: dict[str, float | int | str | bool] = field(default_factory=dict)
 
     def measure(self, name: str, work: Callable[[], Value]) -> Value:
-        """Do some work and note what it took."""
+        """Do some work and note the seconds it took."""
         began = time.perf_counter()
         result = work()
         self.seconds.setdefault(name, []).append(time.perf_counter() - began)
         return result
 
     def median(self, name: str) -> float:
-        """Give the median of what something took, seconds."""
+        """Give the median of the seconds that some work took."""
         return statistics.median(self.seconds[name])
 
 
@@ -59,7 +60,7 @@ class Pool:
 
 
 def make_pool(config: SearchBenchmarkConfig) -> Pool:
-    """Make up the dense tables, float32."""
+    """Make the dense tables of a synthetic pool, float32."""
     pool = SyntheticPool(num_members=config.members, num_classes=config.classes, seed=config.seed)
     labels = pool.labels(config.images)
     return Pool(list(pool.columns(labels)), labels)
@@ -72,20 +73,22 @@ def build(pool: Pool, threads: int, images: int | None = None) -> OutrankingTabl
     return builder.finish()
 
 
-def measure(config: SearchBenchmarkConfig, pool: Pool) -> Times:
-    """Measure everything on the made-up pool."""
+def measure(config: SearchBenchmarkConfig, pool: Pool, begin: Begin) -> Times:
+    """Measure everything on the synthetic pool."""
     times = Times()
-    times.figures["torch"] = rivals.set_torch_threads(config.threads)
+    times.figures["torch"] = baselines.set_torch_threads(config.threads)
+    begin("building the outranking table")
     table = build(pool, config.threads)
     times.figures["pairs_per_image"] = table.num_pairs / table.num_images
     brute = _Brute(config, pool, table)
-    for _ in range(config.repeats):
+    for number in range(1, config.repeats + 1):
+        begin(f"round {number} of {config.repeats}: build and searches")
         times.measure("read", lambda: _read(pool, config.threads))
         fresh = times.measure("build", lambda: build(pool, config.threads))
         _measure_searches(config, fresh, times)
         times.measure("topk_subset", brute.once)
-    _measure_caruana(config, pool, times)
-    _measure_once(config, pool, table, times)
+    _measure_caruana(config, pool, times, begin)
+    _measure_once(config, pool, table, times, begin)
     return times
 
 
@@ -100,7 +103,7 @@ class _Brute:
         self._labels, self._k = pool.labels[part], config.k
 
     def once(self) -> int:
-        return rivals.topk_errors(self._so_far, self._member, self._labels, 0.37, self._k)
+        return baselines.topk_errors(self._so_far, self._member, self._labels, 0.37, self._k)
 
 
 def _read(pool: Pool, threads: int) -> float:
@@ -150,7 +153,7 @@ def _paper_sweeps(boxed: OutrankingTable, anchor: int, k: int) -> None:
         scores += boxed.differences[member] * float(step)
 
 
-def _measure_caruana(config: SearchBenchmarkConfig, pool: Pool, times: Times) -> None:
+def _measure_caruana(config: SearchBenchmarkConfig, pool: Pool, times: Times, begin: Begin) -> None:
     """Time 50 rounds by accuracy on the same rows: ours with its build, theirs on probabilities.
 
     AutoGluon takes its turn in every round. Ours comes behind a build that is not timed, because
@@ -161,9 +164,10 @@ def _measure_caruana(config: SearchBenchmarkConfig, pool: Pool, times: Times) ->
     dense = [np.exp(column[:images]) for column in pool.columns]
     labels = pool.labels[:images]
     settings = SearchConfig(kind="caruana", rounds=ROUNDS, initial=0, k=1)
-    autogluon = rivals.autogluon_selection()
+    autogluon = baselines.autogluon_selection()
     _select(pool, config.threads, images, settings)
-    for _ in range(config.repeats):
+    for number in range(1, config.repeats + 1):
+        begin(f"round {number} of {config.repeats}: {ROUNDS} rounds of Caruana")
         table = build(pool, config.threads, images)
         times.measure("caruana_50_search", partial(fit, table, settings))
         ours = times.measure(
@@ -174,8 +178,9 @@ def _measure_caruana(config: SearchBenchmarkConfig, pool: Pool, times: Times) ->
                 "caruana_50_autogluon", partial(autogluon, dense, labels, ROUNDS)
             )
     times.figures["caruana_50_errors"] = ours
+    begin(f"{ROUNDS} rounds of Caruana as published, once")
     _, plain = times.measure(
-        "caruana_50_plain", lambda: rivals.plain_selection(dense, labels, ROUNDS)
+        "caruana_50_plain", lambda: baselines.plain_selection(dense, labels, ROUNDS)
     )
     times.figures["caruana_50_errors_plain"] = plain
 
@@ -185,22 +190,29 @@ def _select(pool: Pool, threads: int, images: int, settings: SearchConfig) -> in
 
 
 def _measure_once(
-    config: SearchBenchmarkConfig, pool: Pool, table: OutrankingTable, times: Times
+    config: SearchBenchmarkConfig,
+    pool: Pool,
+    table: OutrankingTable,
+    times: Times,
+    begin: Begin,
 ) -> None:
     """Measure what takes too long to repeat, or needs no repetition."""
     settings = SearchConfig(kind="paper", k=config.k)
     if config.replicates:
+        begin(f"bootstrap of {config.replicates} samples")
         paper = fit(table, settings)
         times.measure(
             "bootstrap", lambda: bootstrap(table, paper, settings, config.replicates, config.seed)
         )
     rng = np.random.default_rng(config.seed)
     wrong = 0
-    for _ in range(config.exact_weights):
+    for number in range(1, config.exact_weights + 1):
+        begin(f"weights {number} of {config.exact_weights} against brute force")
         units = rng.integers(0, WEIGHT_UNITS + 1, config.members)
         wrong += _mismatches(pool, table, units, config.k)
     times.figures["exact_mismatches"] = wrong
     if config.memory:
+        begin("peak memory of a build")
         memory = measure_build(config.images, config.classes, config.members, config.seed)
         times.figures["memory_beyond_window_mb"] = memory.beyond_window / 2**20
         times.figures["memory_window_mb"] = memory.window / 2**20
@@ -211,30 +223,32 @@ def _mismatches(
     pool: Pool, table: OutrankingTable, units: Int[np.ndarray, " member"], k: int
 ) -> int:
     """Count the images on which the table and the dense average disagree."""
-    found, expected = table.is_error(units, k), []
+    errors, expected = table.is_error(units, k), []
     for first in range(0, len(pool.labels), _BLOCK_IMAGES):
         part = slice(first, first + _BLOCK_IMAGES)
         dense = metrics.average([column[part] for column in pool.columns], units)
         expected.append(metrics.is_top_k_error(dense, pool.labels[part], k))
-    return int((np.concatenate(expected) != found).sum())
+    return int((np.concatenate(expected) != errors).sum())
 
 
-def bars(config: SearchBenchmarkConfig, times: Times) -> list[tuple[str, float, str, float]]:
-    """List what is promised: name, what was measured, how it is compared, the bar."""
+def bars(config: SearchBenchmarkConfig, times: Times) -> tuple[Bar, ...]:
+    """List what is promised, with what was measured for it."""
     images = min(config.topk_images, config.images)
     topk_sweep = times.median("topk_subset") * config.images / images * GRID_WEIGHTS
     whole = times.median("build") + times.median("box") + times.median("paper_after_box")
     rows = [
-        ("one sweep, x torch.topk", topk_sweep / times.median("sweep_full"), ">=", 1000.0),
-        ("one boxed sweep, x torch.topk", topk_sweep / times.median("sweep_boxed"), ">=", 5000.0),
-        ("tables to paper's weights, x one read", whole / times.median("read"), "<=", 9.0),
-        ("the paper's sweeps on the box, ms", 1e3 * times.median("paper_sweeps"), "<=", 40.0),
+        Bar("one sweep, x torch.topk", topk_sweep / times.median("sweep_full"), ">=", 1000.0),
+        Bar(
+            "one boxed sweep, x torch.topk", topk_sweep / times.median("sweep_boxed"), ">=", 5000.0
+        ),
+        Bar("tables to paper's weights, x one read", whole / times.median("read"), "<=", 9.0),
+        Bar("the paper's sweeps on the box, ms", 1e3 * times.median("paper_sweeps"), "<=", 40.0),
     ]
     # The bar is AutoGluon's; where it is not installed, that of the algorithm as published.
-    rival = "autogluon" if "caruana_50_autogluon" in times.seconds else "plain"
-    theirs = times.median(f"caruana_50_{rival}")
+    baseline = "autogluon" if "caruana_50_autogluon" in times.seconds else "plain"
+    theirs = times.median(f"caruana_50_{baseline}")
     rows += [
-        (f"Caruana 50 rounds, {what}, x {rival}", theirs / times.median(name), ">=", 300.0)
+        Bar(f"Caruana 50 rounds, {what}, x {baseline}", theirs / times.median(name), ">=", 300.0)
         for what, name in (
             ("build and search", "caruana_50_with_build"),
             ("search alone", "caruana_50_search"),
@@ -242,30 +256,31 @@ def bars(config: SearchBenchmarkConfig, times: Times) -> list[tuple[str, float, 
     ]
     if config.replicates:
         rows.append(
-            (f"bootstrap, {config.replicates} replicates, s", times.median("bootstrap"), "<=", 10.0)
+            Bar(
+                f"bootstrap, {config.replicates} replicates, s",
+                times.median("bootstrap"),
+                "<=",
+                10.0,
+            )
         )
     if config.memory:
         beyond = float(times.figures["memory_beyond_window_mb"])
-        rows.append(("peak memory beyond a window, MB", beyond, "<=", 300.0))
+        rows.append(Bar("peak memory beyond a window, MB", beyond, "<=", 300.0))
     mismatches = float(times.figures["exact_mismatches"])
     rows.append(
-        (
+        Bar(
             f"images that differ from brute force at {config.exact_weights} weights",
             mismatches,
             "<=",
             0.0,
         )
     )
-    return rows
+    return tuple(rows)
 
 
-def summarise(times: Times, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Give median, least and rounds of some measurements, seconds."""
+def summarise(times: Times) -> dict[str, dict[str, float]]:
+    """Give median, least and number of rounds of everything that was timed, seconds."""
     return {
-        name: {
-            "median": times.median(name),
-            "min": min(times.seconds[name]),
-            "rounds": len(times.seconds[name]),
-        }
-        for name in names
+        name: {"median": times.median(name), "min": min(seconds), "rounds": len(seconds)}
+        for name, seconds in times.seconds.items()
     }

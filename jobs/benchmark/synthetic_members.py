@@ -21,23 +21,24 @@ from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
 from ensemble.views.settings import CenterView
 from jobs.benchmark.process_cpu import cpu_seconds, cpu_seconds_by_pid, machine_seconds
+from jobs.benchmark.report import Begin
 
 # What 13 members cost an image, in ms: from small to large, as pools are.
 COSTS_MS = (0.4, 0.6, 0.9, 1.1, 1.5, 1.8, 2.0, 2.6, 3.5, 4.1, 5.0, 7.5, 11.0)
-# Of arithmetic, on the machine that this was written on; what it is elsewhere is measured.
+# Rounds of arithmetic on the machine that this was written on; elsewhere their time is measured.
 ROUNDS_PER_MS = 50
 _SHARD_BYTES = 128 * 224 * 224 * 3
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A plan and what became of it.
+    """A plan, and what happened when it was carried out.
 
     Attributes:
-        hosts: How many.
-        planned_s: What the plan said.
-        lower_bound_s: What no schedule can beat, given what was computed.
-        seconds: What it took.
+        hosts: Number of hosts.
+        planned_s: Seconds that the plan said.
+        lower_bound_s: Seconds that no schedule of the same work can beat.
+        seconds: Seconds that it took.
         outside: Share of the machine's cores that other programs took meanwhile.
     """
 
@@ -59,7 +60,7 @@ class Outcome:
 
 
 def synthetic_member(number: int, rounds: int) -> Member:
-    """A member of fixed cost."""
+    """Make a member that costs a fixed amount of arithmetic an image."""
     return Member(
         name=f"m{number}",
         architecture=f"synthetic-{rounds}",
@@ -75,7 +76,7 @@ def synthetic_member(number: int, rounds: int) -> Member:
 
 
 def on_a_virtual_clock(num_hosts: int, num_shards: int) -> Outcome:
-    """The pool's own queue and window, with hosts that only take time."""
+    """Carry out a plan with the pool's own queue and window, and hosts that only take virtual time."""
     specs = plan_shards([str(number) for number in range(128 * num_shards)], 128)
     members = [synthetic_member(number, 1) for number in range(len(COSTS_MS))]
     block_s = {m.name: {"cpu": 0.128 * cost} for m, cost in zip(members, COSTS_MS, strict=True)}
@@ -92,13 +93,13 @@ def on_a_virtual_clock(num_hosts: int, num_shards: int) -> Outcome:
 
 
 def with_real_processes(
-    num_hosts: int, num_images: int, repeats: int, folder: Path
+    num_hosts: int, num_images: int, repeats: int, folder: Path, begin: Begin
 ) -> tuple[list[Outcome], list[Outcome]]:
-    """Hosts that compute, each time with costs that are measured anew.
+    """Carry out plans with hosts that compute, with costs that are measured anew each time.
 
     Returns:
-        By the CPU seconds of the busiest host, which other programs hardly change; and by the wall
-        clock, which they do.
+        Outcomes by the CPU seconds of the busiest host, which other programs hardly change; and by the
+        wall clock, which they change.
     """
     ids = open_source(DigitsConfig()).index().image_ids[:num_images].tolist()
     members = [synthetic_member(n, int(cost * ROUNDS_PER_MS)) for n, cost in enumerate(COSTS_MS)]
@@ -106,6 +107,7 @@ def with_real_processes(
     work = [(spec, members) for spec in plan_shards(ids, settings.shard_images)]
     by_cpu, by_wall = [], []
     for number in range(repeats):
+        begin(f"processes, {num_hosts} of them, round {number + 1} of {repeats}")
         cache = CostCache(folder / f"figures-{num_hosts}-{number}")
         with open_pool(settings, DigitsConfig(), cache, SyntheticHost) as pool:
             cpu, wall = _predict(pool, work)
@@ -116,7 +118,7 @@ def with_real_processes(
 
 @dataclass(frozen=True)
 class _Clocks:
-    """What was spent until a moment."""
+    """Seconds that were spent until a moment."""
 
     wall_s: float
     ours_s: float
@@ -133,15 +135,15 @@ def _predict(
     pool: Pool, work: Sequence[tuple[ShardSpec, Sequence[Member]]]
 ) -> tuple[Outcome, Outcome]:
     begun: list[tuple[Plan, _Clocks]] = []
-    for _ in pool.predict(work, lambda found: begun.append((found, _Clocks.read()))):
+    for _ in pool.predict(work, lambda placement: begun.append((placement, _Clocks.read()))):
         pass
     end = _Clocks.read()
-    ((found, start),) = begun
+    ((placement, start),) = begun
     spent = [seconds - start.by_host[pid] for pid, seconds in end.by_host.items()]
     wall_s, cores = end.wall_s - start.wall_s, os.cpu_count() or 1
     outside = max(0.0, (end.all_s - start.all_s) - (end.ours_s - start.ours_s)) / (cores * wall_s)
     bound = sum(spent) / len(spent)
     return (
-        Outcome(len(spent), found.seconds, bound, max(spent), outside),
-        Outcome(len(spent), found.seconds, bound, wall_s, outside),
+        Outcome(len(spent), placement.seconds, bound, max(spent), outside),
+        Outcome(len(spent), placement.seconds, bound, wall_s, outside),
     )

@@ -121,7 +121,7 @@ def measure(config: TableBenchmarkConfig, begin: Begin) -> BenchmarkReport:
     """
     with tempfile.TemporaryDirectory(prefix="ens-bench-") as name:
         seconds, slice_ratio = _time_rounds(config, Path(name), begin)
-    figures = {
+    figures: dict[str, Any] = {
         "size_mb": config.images * config.classes * np.dtype(config.dtype).itemsize / 1e6,
         "seconds": seconds,
         "write_ratio": _ratio(seconds, "commit", _SAVED),

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
+from ensemble.errors import UnknownNameError
 from jobs.benchmark.report import (
     Bar,
     Begin,
@@ -65,10 +66,15 @@ def measure(config: ViewsBenchmarkConfig, begin: Begin) -> BenchmarkReport:
     """Time each way of looking at an image with each network.
 
     Raises:
-        ConfigError: torchvision has no network of such a name.
+        UnknownNameError: torchvision has no classifier of such a name.
     """
     import torch
+    import torchvision
 
+    known = torchvision.models.list_models(module=torchvision.models)
+    for name in config.architectures:
+        if name not in known:
+            raise UnknownNameError.of("network of torchvision", name, known)
     torch.set_num_threads(config.threads)
     with torch.inference_mode():
         networks = {name: _measure_network(config, name, begin) for name in config.architectures}

@@ -19,9 +19,11 @@ def test_the_search_does_not_wait_for_the_fine_tunes(command: Command, tmp_path:
     ]
     done = command("benchmark", "schedule", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "schedule-benchmark.json").read_text())
-    assert not found["search_waits"]
-    assert found["config"]["num_clusters"] == 8
-    assert len(found["side_by_side"]) == len(found["one_after_the_other"]) == 2
-    assert set(found["side_by_side"][0]) == {"search", "fine_tunes", "everything"}
-    assert found["ratio"] > 0
+    document = json.loads((tmp_path / "schedule-benchmark.json").read_text())
+    assert [bar["measured"] for bar in document["bars"]] == [0]
+    assert done.stdout.splitlines()[-1] == "met: 1 of 1 bars."
+    assert document["settings"]["num_clusters"] == 8
+    figures = document["figures"]
+    assert len(figures["side_by_side"]) == len(figures["one_after_the_other"]) == 2
+    assert set(figures["side_by_side"][0]) == {"search", "fine_tunes", "everything"}
+    assert figures["ratio"] > 0

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from ensemble.errors import ConfigError
-from jobs.benchmark import search_baselines as rivals
-from jobs.benchmark import search_quality as real
+from jobs.benchmark import search_baselines as baselines
+from jobs.benchmark import search_quality as quality
 from jobs.benchmark.search import benchmark_search
 
 SMALL = [
@@ -25,10 +25,12 @@ SMALL = [
 
 @pytest.fixture
 def predictions(tmp_path: Path) -> Path:
-    """Top-5 lists over 1000 classes, made up."""
+    """Top-5 lists over 1000 classes, drawn at random."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 1000, 60)
-    classes = np.stack([np.stack([rng.permutation(1000)[:5] for _ in labels]) for _ in real.POOL])
+    classes = np.stack(
+        [np.stack([rng.permutation(1000)[:5] for _ in labels]) for _ in quality.POOL]
+    )
     right = rng.random(classes.shape[:2]) < 0.7
     # The label comes first, and what was there is swapped to where the label may have stood.
     first = classes[..., 0].copy()
@@ -40,7 +42,7 @@ def predictions(tmp_path: Path) -> Path:
     path = tmp_path / "predictions.npz"
     np.savez(
         path,
-        models=np.array(real.POOL),
+        models=np.array(quality.POOL),
         classes=classes.astype(np.int16),
         probabilities=probabilities.astype(np.float16),
         labels=labels.astype(np.int16),
@@ -52,22 +54,25 @@ def test_the_benchmark_prints_and_writes_every_bar(tmp_path: Path, predictions: 
     out = tmp_path / "bench.json"
     console = Console(record=True, width=140)
     words = [*SMALL, f"out={out}", f"predictions={predictions}"]
-    document = benchmark_search(words, console)
-    assert json.loads(out.read_text()) == json.loads(json.dumps(document))
+    report = benchmark_search(words, console)
+    document = json.loads(out.read_text())
+    assert document == json.loads(json.dumps(report.document()))
     names = [bar["name"] for bar in document["bars"]]
     assert len(names) == len(set(names)) >= 8
     assert document["figures"]["exact_mismatches"] == 0
-    assert set(document["real"]["results"]) == {"top_1", "top_5"}
+    assert set(document["figures"]["real"]["results"]) == {"top_1", "top_5"}
     printed = console.export_text()
-    is_there = rivals.autogluon_selection() is not None
-    assert ("AutoGluon, whose" in printed) != is_there
+    is_there = baselines.autogluon_selection() is not None
+    assert ("AutoGluon, which" in printed) != is_there
     assert (".[benchmark]" in printed) != is_there
+    assert "halves 1 of 1" in printed
+    assert printed.splitlines()[-1] == report.verdict()
     assert all(name.split(",")[0] in printed for name in names)
     assert "scaled by 3 x 101" in printed
 
 
 def test_real_predictions_keep_the_errors_of_all_classes(predictions: Path) -> None:
-    table = real.load_table(predictions)
+    table = quality.load_table(predictions)
     with np.load(predictions) as file:
         classes, labels = file["classes"], file["labels"]
     expected = (classes[:, :, 0] != labels).sum(axis=1)
@@ -79,7 +84,7 @@ def test_the_slots_give_the_ranks_of_dense_scores() -> None:
     classes = np.stack([np.stack([rng.permutation(30)[:5] for _ in range(40)]) for _ in range(3)])
     probabilities = -np.sort(-rng.dirichlet(np.ones(6), (3, 40))[..., :5], axis=-1)
     labels = rng.integers(0, 30, 40)
-    columns, slots = real._slots(classes, probabilities, labels, num_classes=30)
+    columns, slots = quality._slots(classes, probabilities, labels, num_classes=30)
     rest = (1 - probabilities.sum(axis=2)) / 25
     dense = np.repeat(rest[..., None], 30, axis=2)
     np.put_along_axis(dense, classes, probabilities, axis=2)
@@ -92,14 +97,14 @@ def test_the_slots_give_the_ranks_of_dense_scores() -> None:
     assert (slot_rank[~listed] >= 5).all()
 
 
-def test_the_plain_rivals_count_right() -> None:
+def test_the_plain_baselines_count_right() -> None:
     rng = np.random.default_rng(2)
     tables = [rng.random((50, 6)).astype(np.float32) for _ in range(3)]
     labels = rng.integers(0, 6, 50)
     mixed = tables[0] + np.float32(0.5) * tables[1]
     expected = (mixed.argsort(axis=1)[:, -2:] != labels[:, None]).all(axis=1).sum()
-    assert rivals.topk_errors(tables[0], tables[1], labels, 0.5, 2) == expected
-    votes, errors = rivals.plain_selection(tables, labels, 4)
+    assert baselines.topk_errors(tables[0], tables[1], labels, 0.5, 2) == expected
+    votes, errors = baselines.plain_selection(tables, labels, 4)
     average = sum(vote * table for vote, table in zip(votes, tables, strict=True))
     assert errors == (average.argmax(axis=1) != labels).sum()
 

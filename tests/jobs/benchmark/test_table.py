@@ -10,14 +10,16 @@ from jobs.benchmark.table import benchmark_table
 
 def test_a_small_benchmark_has_every_figure(tmp_path: Path) -> None:
     words = ["images=600", "classes=100", "shard_images=600", "slice_images=300", "repeats=2"]
-    found = benchmark_table([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))
-    assert json.loads((tmp_path / "bench.json").read_text()) == found
-    assert {len(values) for values in found["seconds"].values()} == {2}
-    assert found["write_ratio"] > 0
-    assert found["read_ratio"] > 0
-    assert found["sha256_ratio"] > 0
-    assert found["publishing_ratio"] > 0
-    assert found["slice_bytes_ratio"] >= 1
+    report = benchmark_table([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))
+    assert json.loads((tmp_path / "bench.json").read_text()) == report.document()
+    figures = report.figures
+    assert {len(values) for values in figures["seconds"].values()} == {2}
+    assert figures["write_ratio"] > 0
+    assert figures["read_ratio"] > 0
+    assert figures["sha256_ratio"] > 0
+    assert figures["publishing_ratio"] > 0
+    assert figures["slice_bytes_ratio"] >= 1
+    assert [bar.bar for bar in report.bars] == [1.5, 1.2, 1.3]
 
 
 def test_a_setting_that_is_not_there_is_named() -> None:

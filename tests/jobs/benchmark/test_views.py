@@ -1,26 +1,33 @@
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from ensemble.errors import ConfigError
+from ensemble.errors import ConfigError, UnknownNameError
 from jobs.benchmark.predict import benchmark_predict
 from jobs.benchmark.views import benchmark_views
 
 
 def test_small_benchmark_of_views_has_every_figure(tmp_path: Path) -> None:
     words = ["architectures=[squeezenet1_1]", "short_side=256", "repeats=1", "stride=16"]
-    found = benchmark_views([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))
-    assert json.loads((tmp_path / "bench.json").read_text()) == found
-    ways = found["networks"]["squeezenet1_1"]["ways"]
+    console = Console(record=True, width=120, file=StringIO())
+    report = benchmark_views([*words, f"out={tmp_path}/bench.json"], console)
+    assert json.loads((tmp_path / "bench.json").read_text()) == report.document()
+    figures = report.figures
+    assert "squeezenet1_1, round 1 of 1: dense" in console.export_text()
+    assert [bar.measured for bar in report.bars] == [
+        figures["networks"]["squeezenet1_1"]["speedup_over_crops"]
+    ]
+    ways = figures["networks"]["squeezenet1_1"]["ways"]
     assert {way: row["passes"] for way, row in ways.items()} == {
         "dense": 1,
         "crops at its positions": 9,
         "ten_crop": 10,
     }
     assert ways["dense"]["gflops"] < ways["crops at its positions"]["gflops"] / 5
-    network = found["networks"]["squeezenet1_1"]
+    network = figures["networks"]["squeezenet1_1"]
     assert network["speedups_over_crops"] == [network["speedup_over_crops"]]
     assert network["speedup_over_crops"] > 0
 
@@ -29,15 +36,22 @@ def test_small_benchmark_of_views_has_every_figure(tmp_path: Path) -> None:
 @pytest.mark.nightly
 def test_small_benchmark_of_predict_has_every_figure(tmp_path: Path) -> None:
     words = ["input_size=32", "shards=2", "repeats=1", "members=3", "width=64", "height=48"]
-    found = benchmark_predict([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))
-    assert json.loads((tmp_path / "bench.json").read_text()) == found
+    report = benchmark_predict([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))
+    assert json.loads((tmp_path / "bench.json").read_text()) == report.document()
+    figures = report.figures
+    assert len(report.bars) == 3
     for way in ("system", "system_from_decoded"):
-        assert found[way]["speed_ratios"] == [found[way]["speed_ratio"]]
-        assert min(found[way]["speed_ratio"], found[way]["cpu_ratio"]) > 0
-    assert found["decoded_images"] == {"for_one": 128, "for_all": 128}
-    assert found["decode_ratio"] == 1
+        assert figures[way]["speed_ratios"] == [figures[way]["speed_ratio"]]
+        assert min(figures[way]["speed_ratio"], figures[way]["cpu_ratio"]) > 0
+    assert figures["decoded_images"] == {"for_one": 128, "for_all": 128}
+    assert figures["decode_ratio"] == 1
 
 
 def test_a_setting_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"short_sid: no such setting\. Did you mean 'short_side"):
         benchmark_views(["short_sid=3"], Console(quiet=True))
+
+
+def test_a_network_that_torchvision_lacks_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match=r"'resnet5'\. Did you mean 'resnet50'"):
+        benchmark_views(["architectures=[resnet5]"], Console(quiet=True))

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from ensemble.errors import ClusterError
 from ensemble.inference.costs import MemberCost
-from jobs.benchmark.scaling import benchmark_scaling
 from jobs.plan.estimate import plan, show
 from jobs.settings import RunConfig, load_run_config
 
@@ -81,12 +80,3 @@ def test_the_command_prints_json_for_programs(
 ) -> None:
     done = command("plan", tiny_config, f"runs={tmp_path}", "--json")
     assert json.loads(done.stdout)["images"] == 140
-
-
-def test_a_small_scaling_benchmark_has_every_figure(tmp_path: Path) -> None:
-    words = ["shards=100", "real_hosts=[]", "rival=false", f"out={tmp_path}/bench.json"]
-    found = benchmark_scaling(words, Console(quiet=True))
-    assert json.loads((tmp_path / "bench.json").read_text())["virtual"] == found["virtual"]
-    assert [row["hosts"] for row in found["virtual"]] == [1, 2, 4]
-    assert all(row["efficiency"] >= 0.9 for row in found["virtual"])
-    assert all(0.85 <= row["planned_over_seconds"] <= 1.15 for row in found["virtual"])
