@@ -1,4 +1,4 @@
-"""ensemble / members / member: say here what this file is responsible for."""
+"""A member: a classifier whose weights are there, what identifies its predictions, and its split into views."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,11 +10,11 @@ from ensemble.members.settings import Precision, Preprocessing
 from ensemble.views.policies import list_views
 from ensemble.views.settings import Views, keeps_views
 
-# Architectures whose arithmetic is inside their file, and stays as it was exported.
+# Architectures whose arithmetic is part of their file, and stays as it was exported.
 PROGRAMS = ("onnx", "pt2")
 
-
-# Not allowed in a config's names, so that no member is called like another's view.
+# Joins the names of a member and a view. A name in a config has no such character, so that no
+# member is called like another's view.
 VIEW_MARK = "@"
 
 
@@ -23,22 +23,22 @@ class Member:
     """A classifier whose weights are there.
 
     Attributes:
-        name: What reports call it; not part of its identity.
-        architecture: A name of `ensemble.models`, as torchvision/resnet50 of a library, or the
-            kind of a program (onnx, pt2).
-        classes: What each output stands for, as class indices of the data.
-        checkpoint: The file with the weights.
-        weights_sha256: Of that file.
+        name: Name in reports and tables; not part of the identity.
+        architecture: Name of an architecture of `ensemble.models`, or of a library, as
+            torchvision/resnet50, or the kind of a program (onnx, pt2).
+        classes: Class index of the data that each output stands for.
+        checkpoint: File of the weights.
+        weights_sha256: SHA-256 of the file of the weights.
         head: Name of the last linear layer, whose rows are the label embeddings; empty if there is
             none.
-        parameters: How many there are.
-        preprocessing: From pixels to input.
-        views: Test-time views, averaged to one row an image.
-        data_sha256: Identity of the image index that its column is about.
-        seed: Of its training; none if somebody else trained it.
-        precision: Of its weights and activations when it predicts.
-        temperature: Of its probabilities in an average; no part of its identity, since its column
-            holds them as they are.
+        parameters: Number of parameters.
+        preprocessing: How pixels become the network's input.
+        views: Test-time views, averaged to one row per image.
+        data_sha256: Identity of the image index that is predicted.
+        seed: Seed of the training; None if the weights come from elsewhere.
+        precision: Precision of the weights and activations when the member predicts.
+        temperature: Temperature of the probabilities in an average. Not part of the identity,
+            because a column holds the probabilities at temperature 1.
     """
 
     name: str
@@ -57,20 +57,20 @@ class Member:
 
     @cached_property
     def column(self) -> str:
-        """Identity of what this member computes: 16 hex digits.
+        """Identity of what this member computes, in 16 hexadecimal digits.
 
-        A rename keeps it; other weights, preprocessing, views, images or numeric libraries change it.
+        A rename keeps it. Other weights, preprocessing, views, images or numeric libraries change it.
         """
         return fingerprint(self.identity)[:16]
 
     @property
     def pool_name(self) -> str:
-        """Its name in the config, which its views share where each is a member of its own."""
+        """Name in the config, which the views of a member share where each is a member of its own."""
         return self.name.partition(VIEW_MARK)[0]
 
     @property
     def identity(self) -> dict[str, object]:
-        """What the column's fingerprint is made of."""
+        """Everything that the column's fingerprint covers."""
         return {
             "architecture": self.architecture,
             "classes": list(self.classes),
@@ -84,10 +84,11 @@ class Member:
 
 
 def in_precision(member: Member, precision: Precision) -> Member:
-    """The member with another precision of weights and activations.
+    """Copy a member with another precision of weights and activations.
 
     Raises:
-        ConfigError: It is a program, whose precision cannot be changed.
+        ConfigError: The member is a program, whose precision cannot be changed, and `precision` is not
+            float32.
     """
     if precision != "float32" and member.architecture in PROGRAMS:
         raise ConfigError(
@@ -99,9 +100,9 @@ def in_precision(member: Member, precision: Precision) -> Member:
 
 
 def split_views(member: Member) -> tuple[Member, ...]:
-    """One member for each view where `keep_views` asks for it; otherwise the member itself.
+    """Split a member with `keep_views` into one member for each view; any other is returned alone.
 
-    They share the checkpoint, and a host loads it once.
+    The members share the checkpoint, which a process loads once.
     """
     if not keeps_views(member.views):
         return (member,)
@@ -116,12 +117,12 @@ def split_views(member: Member) -> tuple[Member, ...]:
 
 
 def view_names(name: str, views: Views, size: int) -> tuple[str, ...]:
-    """Names of the members that one of the pool stands for: itself, or NAME@VIEW for each view.
+    """List the names of the members that `split_views` makes: NAME, or NAME@VIEW for each view.
 
     Args:
-        name: In the config.
-        views: Its test-time views.
-        size: Side of its input, in pixels.
+        name: Name of the member in the config.
+        views: Test-time views of the member.
+        size: Side of the network's input, in pixels.
     """
     if not keeps_views(views):
         return (name,)

@@ -30,7 +30,7 @@ def alexnet(
     """Build an AlexNet.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         widths: Channels of the five convolutions; the last four must be even.
         stem_kernel: Side of the first convolution, in pixels.
         stem_stride: Stride of the first convolution, in pixels.

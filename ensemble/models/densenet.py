@@ -45,7 +45,7 @@ def densenet(num_classes: int, *, blocks: Sequence[int], growth: int) -> nn.Modu
     """Build a DenseNet-BC.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         blocks: Layers in each dense block; a transition that halves the grid stands between blocks.
         growth: Channels that each layer adds, the paper's k.
     """

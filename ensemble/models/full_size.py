@@ -25,7 +25,7 @@ def imagenet_resnet(num_classes: int, *, blocks: Sequence[int]) -> nn.Module:
     """Build a bottleneck ResNet for 224x224 pixels.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         blocks: Units in each of the four stages.
     """
     return ResNet(Bottleneck, list(blocks), num_classes=num_classes)
@@ -35,8 +35,8 @@ def imagenet_vgg(num_classes: int, *, layout: Sequence[tuple[int, int] | None]) 
     """Build a VGG network for 224x224 pixels, without batch normalisation.
 
     Args:
-        num_classes: Classes of the head.
-        layout: Channels and kernel side of each convolution; none where a 2x2 max pool stands.
+        num_classes: Number of classes of the head.
+        layout: Channels and kernel side of each convolution; None stands for a 2x2 max pool.
     """
     layers: list[nn.Module] = []
     channels = 3

@@ -38,10 +38,10 @@ def googlenet(
     """Build a GoogLeNet.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         groups: Names of the inception modules at each resolution, finest first.
         width: Factor on every number of channels of Table 1.
-        dropout: Probability before the head.
+        dropout: Dropout probability before the head.
     """
     channels = round(STEM_CHANNELS * width)
     layers: list[nn.Module] = [conv_bn_relu(3, channels)]

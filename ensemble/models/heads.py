@@ -1,6 +1,6 @@
-"""The last linear layer of a classifier: where it is, and what of it belongs to some classes.
+"""Find the last linear layer of a classifier, and restrict it to some of the classes.
 
-A 1x1 convolution is such a layer too, where a network ends in one.
+A 1x1 convolution counts as a linear layer in a network that ends in one.
 """
 
 import copy
@@ -11,7 +11,7 @@ from torch import nn
 
 from ensemble.errors import CheckpointError
 
-# What each kind of head calls the number of its outputs.
+# Name of the attribute that holds the number of outputs, by kind of head.
 _OUTPUTS: dict[type[nn.Module], str] = {nn.Linear: "out_features", nn.Conv2d: "out_channels"}
 
 
@@ -22,10 +22,10 @@ def find_head(network: nn.Module, num_classes: int | None = None) -> str:
 
     Args:
         network: A classifier.
-        num_classes: Only a layer with so many outputs counts; None takes any.
+        num_classes: Number of outputs that the layer must have; None takes any.
 
     Raises:
-        CheckpointError: There is no such layer.
+        CheckpointError: The network has no linear layer or 1x1 convolution with `num_classes` outputs.
     """
     modules = list(network.named_modules())
     outputs = {name: part.out_features for name, part in modules if isinstance(part, nn.Linear)}
@@ -38,23 +38,24 @@ def find_head(network: nn.Module, num_classes: int | None = None) -> str:
         names = [name for name, count in layers.items() if num_classes in (None, count)]
         if names:
             return names[-1]
-    wanted = "" if num_classes is None else f" with {num_classes} outputs"
-    found = ", ".join(f"{name} ({count})" for name, count in outputs.items()) or "none"
+    outputs_text = "" if num_classes is None else f" with {num_classes} outputs"
+    linear_layers = ", ".join(f"{name} ({count})" for name, count in outputs.items()) or "none"
     raise CheckpointError(
-        f"{type(network).__name__} has no nn.Linear or 1x1 convolution{wanted}; linear layers found: {found}. "
-        "Give a classifier that ends in a linear layer over its classes."
+        f"{type(network).__name__} has no nn.Linear or 1x1 convolution{outputs_text}; linear layers "
+        f"found: {linear_layers}. Give a classifier that ends in a linear layer over its classes."
     )
 
 
 def restrict_head(network: nn.Module, classes: Sequence[int]) -> nn.Module:
-    """Copy a classifier and keep only the rows of its head that belong to some classes.
+    """Copy a classifier, with only the rows of its head that belong to some classes.
 
     Args:
-        network: A classifier; left as it is.
-        classes: Class indices; logit i of the copy is logit classes[i] of the network.
+        network: A classifier, which is not changed.
+        classes: Indices of the classes; logit i of the copy is logit classes[i] of the network.
 
     Raises:
-        CheckpointError: There is no head, or the classes are none, repeated or out of range.
+        CheckpointError: The network has no head, or `classes` is empty, repeats a class or has one out
+            of range.
     """
     name = find_head(network)
     restricted = copy.deepcopy(network)

@@ -31,13 +31,13 @@ def inception_v3(
     """Build an Inception v3.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         projections: Pool projection of each module of the first kind (paper: 32, 64, 64).
         middles: Inner channels of each factorised module (paper: 128, 160, 160, 192).
         num_coarse: Modules with the expanded filter bank (paper: 2).
         long_kernel: The n of 1 x n (paper: 7).
         width: Factor on every number of channels.
-        dropout: Probability before the head.
+        dropout: Dropout probability before the head.
     """
     first, channels = (round(c * width) for c in STEM_CHANNELS)
     layers: list[nn.Module] = [conv_bn_relu(3, first), conv_bn_relu(first, channels, stride=2)]

@@ -45,11 +45,11 @@ def inception_resnet(
     """Build an Inception-ResNet v2.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         modules: Number of modules A, B and C (paper: 5, 10, 5; the published weights 10, 20, 10).
         long_kernel: The n of 1 x n in module B (paper: 7).
         width: Factor on every number of channels.
-        dropout: Probability before the head.
+        dropout: Dropout probability before the head.
     """
     num_a, num_b, num_c = modules
     first, channels = round(STEM_CHANNELS[0] * width), round(STEM_CHANNELS[1] * width)

@@ -1,6 +1,6 @@
-"""What several architectures share: the convolution unit, parallel branches, two classifiers.
+"""Layers that several architectures share: the convolution unit, parallel branches, two classifiers.
 
-Knows no architecture by name; a layer that only one family uses stays in that family's file.
+A layer that only one family uses stays in that family's file.
 """
 
 import torch
@@ -48,7 +48,7 @@ def conv_bn_relu(
 
 
 class Branches(nn.Module):
-    """Feed every branch the same input and concatenate what they give along the channels."""
+    """Branches with one input, whose outputs are concatenated along the channels."""
 
     def __init__(self, *branches: nn.Module) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Branches(nn.Module):
 class PooledClassifier(nn.Module):
     """Convolutional features, their mean over positions, and one linear layer.
 
-    Takes any image size that survives the strides of `features`.
+    Images may have any size that leaves at least one position after the strides of `features`.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class PooledClassifier(nn.Module):
         features: torch.Tensor = self.features(images)
         pooled = self.dropout(features.mean(dim=(2, 3)))
         # Up to a multiple of four: MKL's product for few classes rounds by a row's address, and
-        # what is said of an image must not depend on its place in a batch.
+        # an image's logits must not depend on its place in a batch.
         padding = (0, -pooled.shape[1] % 4)
         weight = functional.pad(self.head.weight, padding)
         return functional.linear(functional.pad(pooled, padding), weight, self.head.bias)

@@ -1,6 +1,6 @@
-"""Networks of torchvision and timm by name, and of functions that a user wrote.
+"""Build networks of torchvision and timm by name, and networks of functions that a user wrote.
 
-Built for predicting: the auxiliary heads of GoogLeNet and Inception v3 are left out, and so is
+The networks are built to predict: the auxiliary heads of GoogLeNet and Inception v3 are left out, and so is
 torchvision's `transform_input`, which is a normalisation and belongs to the preprocessing.
 """
 
@@ -21,23 +21,24 @@ def build_from(library: str, name: str, num_classes: int) -> nn.Module:
     """Build a network of a library with fresh weights.
 
     Args:
-        library: torchvision, timm or factory.
-        name: What the library calls it; of a factory, package.module:function.
-        num_classes: Number of logits; of a factory's network, the first so many are kept.
+        library: Name of the library: torchvision, timm or factory.
+        name: Name of the network in the library; package.module:function for a factory.
+        num_classes: Number of logits; a factory's network keeps the first `num_classes` of its own.
 
     Raises:
-        UnknownNameError: The library has no such architecture.
-        CheckpointError: The function cannot be called, or returns no such network.
+        UnknownNameError: The library has no architecture of that name.
+        CheckpointError: The function cannot be imported, or does not return a classifier with enough
+            logits.
     """
     build = {"torchvision": _of_torchvision, "timm": _of_timm, "factory": _of_factory}[library]
     return build(name, num_classes)
 
 
 def call_factory(function: str) -> nn.Module:
-    """The network that a function returns, in evaluation mode. Runs the function's code.
+    """Call a function, and return its network in evaluation mode.
 
     Raises:
-        CheckpointError: It cannot be imported, or does not return an `nn.Module`.
+        CheckpointError: The function cannot be imported, or does not return an `nn.Module`.
     """
     module, _, name = function.partition(":")
     try:
@@ -55,7 +56,7 @@ def call_factory(function: str) -> nn.Module:
 
 
 def _unknown(library: str, name: str, names: Sequence[str]) -> UnknownNameError:
-    # Of more than a thousand names, only the near ones.
+    # A library has more than a thousand names, so the message lists the nearest ones only.
     near = difflib.get_close_matches(name, names, n=8, cutoff=0.4) or names[:8]
     return UnknownNameError.of(f"{library} architecture", name, near)
 

@@ -47,7 +47,7 @@ def mobilenet_v2(
     """Build a MobileNet v2.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         stem: Channels of the first convolution.
         stages: Expansion, channels, units and stride of each stage (t, c, n, s in Table 2).
         last: Channels before the pool.

@@ -43,13 +43,13 @@ def pyramidnet(num_classes: int, *, depth: int, alpha: float, is_bottleneck: boo
     """Build a PyramidNet.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         depth: Number of layers; rounded down to whole units.
         alpha: Channels added over all units together.
-        is_bottleneck: Units of 1x1, 3x3, 1x1 with fourfold output, not of two 3x3.
+        is_bottleneck: Build units of 1x1, 3x3, 1x1 with fourfold output instead of two 3x3.
 
     Raises:
-        ConfigError: The depth does not give one unit a stage.
+        ConfigError: The depth is too small for one unit per stage.
     """
     unit = _bottleneck_unit if is_bottleneck else _basic_unit
     units = (depth - 2) // (9 if is_bottleneck else 6)

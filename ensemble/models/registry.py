@@ -1,4 +1,4 @@
-"""ensemble / models / registry: say here what this file is responsible for."""
+"""The architectures by name, and the one function that builds a network. Imports torch only to build."""
 
 import importlib
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ class Architecture:
     """How to build one network, and what is known about it without building it."""
 
     module: str
-    """Module inside `ensemble.models` that has the factory; its docstring names our departures."""
+    """Module in `ensemble.models` that has the factory; its docstring lists the departures from the paper."""
     factory: str
-    """Function that takes the number of classes and `kwargs`."""
+    """Name of the function that takes the number of classes and `kwargs`, and returns the network."""
     paper: str
-    """Authors and year."""
+    """Authors and year of the paper."""
     parameters: int
-    """Trainable parameters with `classes` classes."""
+    """Number of trainable parameters with `classes` classes."""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """What makes this variant of the family."""
+    """Arguments of the factory that make this variant of the family."""
     classes: int = 10
-    """Of the data it was published for."""
+    """Number of classes that the network was published for."""
     size: int = 32
-    """Side of the input it was published for, in pixels; ours take others too."""
+    """Side of the input that the network was published for, in pixels; it takes other sizes too."""
 
 
 SMALL: dict[str, Architecture] = {
@@ -227,22 +227,22 @@ FULL_SIZE: dict[str, Architecture] = {
 ARCHITECTURES = SMALL | FULL_SIZE
 
 
-# Whose networks are named as torchvision/resnet50; a factory as factory/package.module:function.
+# Their networks are named as torchvision/resnet50; a user's as factory/package.module:function.
 LIBRARIES = ("factory", "timm", "torchvision")
 
 
 def known() -> list[str]:
-    """Return the names of all architectures of ours, sorted."""
+    """List the names of all architectures of this package, sorted."""
     return sorted(ARCHITECTURES)
 
 
 def check(name: str) -> None:
     """Refuse a name that is not an architecture, without importing torch.
 
-    The names of a library are its own matter: `build` refuses those that it does not know.
+    A name within a library is checked by `build`, because that takes an import of the library.
 
     Raises:
-        UnknownNameError: There is no such architecture.
+        UnknownNameError: There is no architecture of that name.
     """
     if name.partition("/")[0] not in LIBRARIES and name not in ARCHITECTURES:
         raise UnknownNameError.of("architecture", name, ARCHITECTURES)
@@ -253,16 +253,16 @@ def build(architecture: str, num_classes: int, seed: int = 0) -> "torch.nn.Modul
 
     Args:
         architecture: A name from `known()`, or one of a library.
-        num_classes: Number of logits an image gets.
-        seed: Draws the weights; the global generator is left as it was.
+        num_classes: Number of logits per image.
+        seed: Seed of the weights; the global generator is left as it was.
 
     Returns:
         A network on the CPU from float images [image, 3, height, width] to logits [image, class],
         whose last layer is an `nn.Linear` (in libraries, mostly).
 
     Raises:
-        UnknownNameError: There is no such architecture.
-        ConfigError: Fewer than one class.
+        UnknownNameError: There is no architecture of that name.
+        ConfigError: `num_classes` is less than 1.
     """
     import torch
 

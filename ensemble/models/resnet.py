@@ -41,10 +41,10 @@ def resnet(
     """Build a ResNet.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         blocks: Units in each stage; each stage after the first halves height and width.
         width: Inner channels of the first stage, doubled at each stage.
-        is_bottleneck: Units of 1x1, 3x3, 1x1 with fourfold output, not of two 3x3.
+        is_bottleneck: Build units of 1x1, 3x3, 1x1 with fourfold output instead of two 3x3.
     """
     unit = _bottleneck_unit if is_bottleneck else _basic_unit
     channels = width

@@ -27,7 +27,7 @@ def vgg(
     """Build a VGG network.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         layout: Channels of each convolution, with "pool" where a 2x2 max pool stands.
         hidden: Units of each of the two hidden layers.
         pooled_side: Side of the feature map that the hidden layers read.

@@ -46,13 +46,13 @@ def wide_resnet(num_classes: int, *, depth: int, widen: int, dropout: float) -> 
     """Build a Wide ResNet, WRN-`depth`-`widen`.
 
     Args:
-        num_classes: Classes of the head.
+        num_classes: Number of classes of the head.
         depth: Number of layers, 6n + 4.
         widen: The paper's k, the factor on the channels.
-        dropout: Probability inside the units.
+        dropout: Dropout probability inside the units.
 
     Raises:
-        ConfigError: The depth is not 6n + 4 with n of at least 1.
+        ConfigError: The depth is not 6n + 4 for an n of at least 1.
     """
     units, rest = divmod(depth - 4, 6)
     if rest or units < 1:
