@@ -1,4 +1,4 @@
-"""The doctor: what a place for tables, or a cluster's head, can and cannot do, before a run relies on it."""
+"""`ensemble doctor`: whether a store keeps the promises of a table, or a cluster's head is protected."""
 
 import json
 import time
@@ -16,11 +16,14 @@ from ensemble.storage.settings import StorageConfig
 
 
 def examine(place: str, words: Sequence[str]) -> dict[str, Any]:
-    """Try every promise of a store.
+    """Try whether a store keeps every promise that tables rely on.
 
     Args:
         place: A folder or s3://bucket/prefix.
         words: Settings of `storage`, of the form storage.key=value or key=value.
+
+    Returns:
+        The document that `--json` prints.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -45,11 +48,11 @@ def examine(place: str, words: Sequence[str]) -> dict[str, Any]:
 
 
 def examine_head(address: str | None) -> dict[str, Any]:
-    """Try who is let in by the head of a cluster.
+    """Try who is admitted by the head of a cluster.
 
     Raises:
-        ConfigError: It is not an address.
-        ClusterError: Nothing answers there.
+        ConfigError: The address is not a URL.
+        ClusterError: Nothing answers at the address.
     """
     from cluster.submission.head import examine as examine_address
 
@@ -66,7 +69,7 @@ def examine_head(address: str | None) -> dict[str, Any]:
 
 
 def show(document: dict[str, Any], console: Console) -> None:
-    """Print what was found."""
+    """Print the findings as a table, and the verdict."""
     table = Table(box=None)
     for column in ("promise", "kept", "seen"):
         table.add_column(column)
@@ -79,5 +82,5 @@ def show(document: dict[str, Any], console: Console) -> None:
 
 
 def as_json(document: dict[str, Any]) -> str:
-    """The same for programs."""
+    """Format the document as JSON."""
     return json.dumps(document, indent=2)

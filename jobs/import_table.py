@@ -1,4 +1,4 @@
-"""The import job: a run's folder made of predictions that somebody computed elsewhere."""
+"""`ensemble table import`: a run's folder made of predictions that were computed elsewhere."""
 
 import csv
 import json
@@ -29,14 +29,14 @@ class ImportSettings:
     """What is imported, and what it means.
 
     Attributes:
-        files: Predictions; see `foreign.read_file`.
-        labels: `.npy`, `.json` or `.csv` (image_id,label); in the `.npz` itself if not given.
-        form: Of dense predictions.
-        class_map: A JSON list: our class of each of their outputs, null for none.
-        classes: A JSON list of class names; numbers if not given.
-        search: Share of the images that weights are fitted on; the others judge them.
-        seed: Of that draw.
-        dtype: How predictions are stored.
+        files: Files with predictions; see `ensemble.table.imported.read_file`.
+        labels: A `.npy`, `.json` or `.csv` (image_id,label); if None, the `.npz` holds the labels.
+        form: Whether dense predictions are probabilities or logits.
+        class_map: A JSON list with the class index of each output, null for none.
+        classes: A JSON list of class names; numbers if None.
+        search: Share of the images that weights are fitted on; the others judge the weights.
+        seed: Seed of the draw of that share.
+        dtype: Precision in which predictions are stored.
     """
 
     files: Sequence[Path]
@@ -52,22 +52,25 @@ class ImportSettings:
 def import_table(
     place: Path | str, settings: ImportSettings, storage: StorageConfig | None = None
 ) -> tuple[RunConfig, ImageIndex]:
-    """Make a folder, here or on S3, that `ensemble search` takes like that of a finished run.
+    """Make a folder, local or on S3, that `ensemble search` takes like that of a finished run.
+
+    Returns:
+        The settings of the run, and its images.
 
     Raises:
-        ConfigError: The folder is another run's, or a setting is wrong.
+        ConfigError: The folder belongs to another run, or a setting is wrong.
         DataError: A file cannot be read, or files do not fit together.
     """
-    found: list[Foreign] = []
+    predictions: list[Foreign] = []
     extra: dict[str, np.ndarray] = {}
     for path in settings.files:
         members, more = read_file(path, settings.form)
-        found += members
+        predictions += members
         extra |= more
-    index = _index(found, extra, settings)
-    class_map = _class_map(found, index, settings.class_map)
+    index = _index(predictions, extra, settings)
+    class_map = _class_map(predictions, index, settings.class_map)
     place, storage = str(place), storage or StorageConfig()
-    config = _config(place, found, index, settings, storage)
+    config = _config(place, predictions, index, settings, storage)
     split(index, config.images.split, config.seed)
     files = open_store(place, storage)
     text = config.model_dump_json(indent=2) + "\n"
@@ -78,7 +81,7 @@ def import_table(
     store = table_store(config, place)
     with hold_if_shared(store, storage) as lease:
         table = LogitTable(store, config.table.dtype, lease)
-        for foreign in found:
+        for foreign in predictions:
             ordered = _ordered(foreign, index)
             ids = index.image_ids.tolist()
             add_to_table(table, ordered, ids, len(index.classes), class_map, index.sha256)
@@ -86,7 +89,7 @@ def import_table(
 
 
 def _index(
-    found: Sequence[Foreign], extra: dict[str, np.ndarray], settings: ImportSettings
+    predictions: Sequence[Foreign], extra: dict[str, np.ndarray], settings: ImportSettings
 ) -> ImageIndex:
     labels_by_id: dict[str, int] = {}
     if settings.labels is None:
@@ -100,7 +103,7 @@ def _index(
         is_npy = settings.labels.suffix == ".npy"
         values = np.load(settings.labels, allow_pickle=False) if is_npy else _json(settings.labels)
         labels = np.asarray(values, np.int64)
-    ids = next((f.image_ids for f in found if f.image_ids is not None), None)
+    ids = next((f.image_ids for f in predictions if f.image_ids is not None), None)
     if labels_by_id:
         image_ids = np.array(list(labels_by_id), np.str_)
     else:
@@ -112,7 +115,7 @@ def _index(
     if settings.classes:
         names = tuple(str(name) for name in _json(settings.classes))
     else:
-        num_classes = 1 + max(int(labels.max(initial=0)), *(_outputs(f) - 1 for f in found))
+        num_classes = 1 + max(int(labels.max(initial=0)), *(_outputs(f) - 1 for f in predictions))
         names = tuple(str(i) for i in range(num_classes))
     return ImageIndex("listed-1", image_ids, labels, names)
 
@@ -121,7 +124,9 @@ def _outputs(foreign: Foreign) -> int:
     return foreign.scores.shape[1] if foreign.top is None else int(foreign.top.max(initial=0)) + 1
 
 
-def _class_map(found: Sequence[Foreign], index: ImageIndex, path: Path | None) -> list[int | None]:
+def _class_map(
+    predictions: Sequence[Foreign], index: ImageIndex, path: Path | None
+) -> list[int | None]:
     num_classes = len(index.classes)
     class_map = list(range(num_classes)) if path is None else _json(path)
     used = [c for c in class_map if c is not None]
@@ -153,7 +158,7 @@ def _ordered(foreign: Foreign, index: ImageIndex) -> Foreign:
 
 def _config(
     place: str,
-    found: Sequence[Foreign],
+    predictions: Sequence[Foreign],
     index: ImageIndex,
     settings: ImportSettings,
     storage: StorageConfig,
@@ -170,7 +175,7 @@ def _config(
             "source": {"kind": "listed", "path": f"{here.rstrip('/')}/{IMAGES}"},
             "split": {"train": 0, "search": max(1, round(settings.search * len(index)))},
         },
-        "members": [{"name": f.name, "source": {"kind": "imported"}} for f in found],
+        "members": [{"name": f.name, "source": {"kind": "imported"}} for f in predictions],
         "table": {"dtype": settings.dtype},
         "report": {"top_k": min(3, max(1, len(index.classes) - 1))},
     }
@@ -189,9 +194,9 @@ def _read_labels(path: Path) -> dict[str, int]:
 
 def _json(path: Path) -> Any:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}. Expected a JSON list.") from error
-    if not isinstance(found, list):
-        raise ConfigError(f"{path} holds {type(found).__name__}; expected a JSON list.")
-    return found
+    if not isinstance(value, list):
+        raise ConfigError(f"{path} holds {type(value).__name__}; expected a JSON list.")
+    return value

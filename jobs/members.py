@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 class MembersConfig(Config):
-    """What `ensemble members` may be told, of the form key=value."""
+    """Settings of `ensemble members`, given as key=value."""
 
     weights: WeightsConfig = WeightsConfig()
     """Where published weights are looked for, and what is trusted."""
 
 
 def describe_pool(pool: str, words: Sequence[str]) -> list["Card"]:
-    """What is known of each member.
+    """Describe each member of a pool.
 
     Args:
-        pool: Name of a pool, or the path of a YAML file with one.
+        pool: The name of a pool, or the path of a YAML file with one.
         words: Settings, of the form key=value.
 
     Raises:
         ConfigError: A setting is wrong.
-        CheckpointError: A source cannot be described.
+        CheckpointError: The source of a member cannot be described.
     """
     config = check(MembersConfig, read_settings(words), "the command")
     members = load_pool(pool)
@@ -42,7 +42,7 @@ def describe_pool(pool: str, words: Sequence[str]) -> list["Card"]:
 
 
 def show(cards: Sequence["Card"], console: Console) -> None:
-    """Print them as a table."""
+    """Print the members as a table."""
     table = Table(box=None)
     for column in ("member", "architecture"):
         table.add_column(column, no_wrap=True, overflow="fold")
@@ -67,14 +67,14 @@ def show(cards: Sequence["Card"], console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "GFLOPs: of one pass, a multiply-add counted as two. Weights: the first digits of the sha256 that "
-        "the file must have; any file is taken where the pool does not pin one.",
+        "GFLOPs: of one forward pass; a multiply-add counts as two. Weights: the first digits of the "
+        "sha256 that the file must have; `any` where the pool does not say which file it must be.",
         highlight=False,
     )
 
 
 def as_json(cards: Sequence["Card"]) -> str:
-    """The same for programs."""
+    """Format the members as JSON."""
     return json.dumps([_plain(card) for card in cards], indent=2)
 
 

@@ -1,4 +1,4 @@
-"""Pools of members: those that come with the project, and a user's. No torch."""
+"""Pools of members: those that come with the project, and those in a user's YAML file. Imports no torch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,22 +17,22 @@ _SHIPPED = Path(__file__).parent / "configs" / "pools"
 
 
 class PoolConfig(Config):
-    """Members that belong together, for any images of their classes."""
+    """A pool: members that classify the same classes, for any images of these."""
 
     views: Views | None = None
     """Test-time views of members that do not set their own; the run's if not set."""
     members: Annotated[tuple[MemberConfig, ...], Field(min_length=1)]
-    """The members."""
+    """The members of the pool."""
 
 
 def load_pool(name: str) -> tuple[MemberConfig, ...]:
-    """The members of a pool, each with its views.
+    """Read the members of a pool, each with its views.
 
     Args:
-        name: Of a pool that comes with the project, or the path of a YAML file.
+        name: Name of a pool that comes with the project, or the path of a YAML file.
 
     Raises:
-        ConfigError: There is no such pool, or a setting in it is wrong.
+        ConfigError: There is no pool of that name, or a setting in it is wrong.
     """
     pool = load(PoolConfig, _path(name), name=name)
     return tuple(
@@ -41,16 +41,16 @@ def load_pool(name: str) -> tuple[MemberConfig, ...]:
 
 
 def fetched(member: MemberConfig, storage: S3Config, cache: Path) -> MemberConfig:
-    """The member with its checkpoint on this machine.
+    """Fetch a member's checkpoint from S3, and point the member to the copy on this machine.
 
     Args:
-        member: Of a pool.
+        member: The member; one without a checkpoint at s3:// stays as it is.
         storage: How S3 is reached.
         cache: The folder that runs share; copies are kept in it.
 
     Raises:
-        CheckpointError: An object is not there, or cannot be kept.
-        ConfigError: The store is not there, or refuses.
+        CheckpointError: The object is missing, or its copy cannot be written.
+        ConfigError: The bucket is missing, or refuses access.
     """
     source = member.source
     if not isinstance(source, CheckpointSource):

@@ -1,4 +1,4 @@
-"""`ensemble doctor POOL --images …`: the preflight of every member of a pool, in this process."""
+"""`ensemble doctor POOL --images IMAGES`: hold each member of a pool to its published error, in this process."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -24,16 +24,16 @@ SHARD_IMAGES = 64
 
 
 class PreflightConfig(Config):
-    """What `ensemble doctor POOL` may be told, of the form key=value."""
+    """Settings of `ensemble doctor POOL --images IMAGES`, given as key=value."""
 
     probe: PositiveInt = 200
-    """Images of the probe, drawn with every class in its share."""
+    """Number of images to predict, drawn with every class in its share."""
     seed: NonNegativeInt = 0
-    """Of the draw."""
+    """Seed of the draw of images."""
     alpha: Annotated[float, Field(gt=0, lt=1)] = ALPHA
-    """A member fails where errors like its own are rarer than this under its reference."""
+    """A member fails if so many errors, under its published error, have a probability below this."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """What networks run on."""
+    """The device that networks run on."""
     weights: WeightsConfig = WeightsConfig()
     """Where published weights are looked for, and what is trusted."""
     storage: S3Config = S3Config()
@@ -60,7 +60,7 @@ def preflight(
 
     Raises:
         ConfigError: A setting is wrong, or a member does not fit the images.
-        CheckpointError: The weights of a member cannot be had.
+        CheckpointError: The weights of a member are missing, or cannot be loaded.
     """
     config = check(PreflightConfig, read_settings(words), "the command")
     members, source = load_pool(pool), with_storage(_read_images(images), config.storage)
@@ -84,7 +84,7 @@ def preflight(
 
 
 def describe(verdict: Verdict, alpha: float) -> str:
-    """A verdict in one line."""
+    """Describe the verdict on a member in one line."""
     n, reference = verdict.num_images, verdict.reference
     line = (
         f"{verdict.member}: top-1 error {verdict.top1_errors / n:.1%}, top-5 error "

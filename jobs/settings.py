@@ -22,9 +22,9 @@ from ensemble.training.recipe import RecipeConfig
 from ensemble.views.settings import CenterView, Views
 from jobs.pools import load_pool
 
-# What changes how a run goes, and nothing of what it finds.
+# Settings that change how a run computes, and none of its results.
 EXECUTION_ONLY = {"name", "runs", "cluster", "storage", "weights"}
-# Likewise, of the images' source; what an image is does not depend on how it is reached.
+# Settings of the images' source that say how an image is reached, and not which one it is.
 ACCESS_ONLY = {"storage", "download"}
 
 
@@ -32,51 +32,51 @@ class ImagesConfig(Config):
     """The labelled images of a run."""
 
     source: SourceConfig
-    """Where they come from."""
+    """Where the images come from."""
     split: SplitConfig = SplitConfig()
-    """How they are divided."""
+    """How the images are divided into train, search and test images."""
     max_bad_images: NonNegativeInt = 0
-    """The run fails if more images than this cannot be decoded; up to it they are left out, and listed."""
+    """The run fails if more images than this cannot be decoded; up to this number they are left out and listed."""
 
 
 class ReportConfig(Config):
     """What the report counts and shows."""
 
     top_k: PositiveInt = 3
-    """The k of the top-k error beside top-1."""
+    """The k of the top-k error that is reported beside the top-1 error."""
     resamples: Annotated[int, Field(ge=100)] = 10_000
-    """Resamples of each paired bootstrap interval."""
+    """Number of resamples of each paired bootstrap interval."""
     max_examples: NonNegativeInt = 8
-    """Images shown whose answer the ensemble changed."""
+    """Number of example images shown whose answer the ensemble changed."""
 
 
 class RunConfig(Config):
     """One run: from images and a pool of members to an ensemble and a report."""
 
     schema_version: Literal[1] = 1
-    """Version of this format."""
+    """Version of the format of a run's config."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = None
     """Name of the run's folder; made from the config's file name and content if not set."""
     seed: NonNegativeInt = 0
-    """Of the split and of every training."""
+    """Seed of the split and of every training."""
     runs: Path = Path("runs")
     """The local folder that holds a folder for each run, and the weights that runs share."""
     images: ImagesConfig
     """The labelled images."""
     recipes: dict[str, RecipeConfig] = Field(default_factory=dict)
-    """Ways to train, by name."""
+    """Recipes: how to train a member, by name."""
     views: Views = CenterView()
     """Test-time views of members that do not set their own."""
     precision: Precision = "float32"
-    """Of the weights and activations of members that do not set their own; part of their columns' identity."""
+    """Precision of the weights and activations of members that do not set their own; changes their predictions."""
     pool: str | None = None
-    """A pool that comes with the project, as imagenet13-public, or a YAML file with one; in place of `members`."""
+    """Name of a pool of the project, such as imagenet13-public, or a YAML file with one; in place of `members`."""
     members: Annotated[tuple[MemberConfig, ...], Field(min_length=1)] = ()
-    """The pool, written out."""
+    """The members of the pool, written out."""
     weights: WeightsConfig = WeightsConfig()
     """Where published weights are looked for, and what is trusted; changes no result."""
     search: SearchConfig = SearchConfig()
-    """How weights are found."""
+    """Which search finds the weights, and what it lowers."""
     temperature: bool = False
     """Average members at temperatures, each of which lowers its NLL on held-out search images."""
     subclassifiers: SubclassifiersConfig | None = None
@@ -84,7 +84,7 @@ class RunConfig(Config):
     report: ReportConfig = ReportConfig()
     """What the report shows."""
     table: TableConfig = TableConfig()
-    """The precision in which predictions are stored."""
+    """How predictions are stored."""
     storage: StorageConfig = StorageConfig()
     """How everything at s3:// is reached, and what of a run is kept there; changes no result."""
     cluster: ClusterConfig = ClusterConfig()
@@ -98,18 +98,18 @@ class RunConfig(Config):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"members: the names {twice} stand twice; each must be unique.")
-        wanted = [m.source.recipe for m in self.members if isinstance(m.source, RecipeSource)]
+        recipes = [m.source.recipe for m in self.members if isinstance(m.source, RecipeSource)]
         subs = self.subclassifiers
-        wanted += [subs.recipe] if subs and subs.recipe else []
+        recipes += [subs.recipe] if subs and subs.recipe else []
         if subs and subs.base and subs.base not in names:
             raise ValueError(
                 f"subclassifiers.base: {UnknownNameError.of('member', subs.base, names)}"
             )
-        if (wanted or subs) and not self.images.split.train:
+        if (recipes or subs) and not self.images.split.train:
             raise ValueError(
                 "images.split.train is 0, and there are networks to train. Set it, or use checkpoints."
             )
-        for recipe in wanted:
+        for recipe in recipes:
             if recipe not in self.recipes:
                 raise ValueError(str(UnknownNameError.of("recipe", recipe, self.recipes)))
         self._check_search_names(names)
@@ -118,15 +118,15 @@ class RunConfig(Config):
     def _check_search_names(self, names: Sequence[str]) -> None:
         """Refuse now what the search would refuse after everything is predicted."""
         for setting in ("costs", "families", "start"):
-            for given in getattr(self.search, setting):
+            for name in getattr(self.search, setting):
                 # A view that is kept apart is named after its member.
-                if names and given.partition(VIEW_MARK)[0] not in names:
-                    of = f"member of search.{setting}"
-                    raise ValueError(str(UnknownNameError.of(of, given, names)))
+                if names and name.partition(VIEW_MARK)[0] not in names:
+                    kind = f"member of search.{setting}"
+                    raise ValueError(str(UnknownNameError.of(kind, name, names)))
 
     @property
     def identity(self) -> str:
-        """SHA-256 of every setting that a result depends on."""
+        """Hash, by SHA-256, every setting that a result depends on."""
         exclude = {"images": {"source": ACCESS_ONLY}} | dict.fromkeys(EXECUTION_ONLY, True)
         if not self.temperature:  # runs that know of no such setting go on
             exclude["temperature"] = True
@@ -134,15 +134,19 @@ class RunConfig(Config):
 
     @property
     def image_source(self) -> SourceConfig:
-        """Where images come from, and how that is reached."""
+        """Give the source of the images with the settings that it is reached by."""
         return with_storage(self.images.source, self.storage)
 
 
 def load_run_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The settings of a run from a YAML file, with overrides on top, and its pool written out.
+    """Read the settings of a run from a YAML file, put overrides on top, and write out its pool.
+
+    Args:
+        path: The YAML file.
+        overrides: Words of the form a.b=value.
 
     Raises:
-        ConfigError: Every wrong setting is named.
+        ConfigError: The file cannot be read, or a setting is wrong; the message names every one.
     """
     config = load(RunConfig, path, overrides)
     if config.pool is None:

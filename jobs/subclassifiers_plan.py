@@ -1,46 +1,51 @@
-"""What a plan of sub-classifiers starts from: the first answers and the label clusters of a finished run."""
+"""`ensemble subclassifiers plan`: what sub-classifiers could gain, from a finished run and without training."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ensemble.subclassifiers.dry_run import LabelPlan
-
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from ensemble.checkpoints.header import checkpoint_name
 from ensemble.checkpoints.load import load_member
-from ensemble.config import S3_SCHEME
+from ensemble.config import S3_SCHEME, check, read_settings
+from ensemble.errors import UnknownNameError
 from ensemble.files import sha256_of
 from ensemble.members.member import VIEW_MARK, Member
+from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import CheckpointSource
 from ensemble.search.fit import fit
 from ensemble.search.weights import best_member
 from ensemble.storage.store import LocalStore
+from ensemble.subclassifiers.dry_run import LabelPlan, best_plan, plan_label_clusters
 from ensemble.subclassifiers.embeddings import label_embeddings
-from ensemble.subclassifiers.label_clusters import LabelClusters, label_clusters
-from ensemble.subclassifiers.settings import SubclassifiersConfig
+from ensemble.subclassifiers.label_clusters import LabelClusters, check_num_clusters, label_clusters
+from ensemble.subclassifiers.settings import PAPER_FINE_TUNING, SubclassifiersConfig
 from ensemble.subclassifiers.similarity import LabelSimilarity, of_confusion, of_embeddings
 from ensemble.views.policies import list_views
 from ensemble.views.settings import CenterView
 from jobs.search_settings import settings_of_run
-from jobs.stored_runs.finished import Column, FinishedRun, average_logs, read_outranking
+from jobs.stored_runs.finished import (
+    Column,
+    FinishedRun,
+    average_logs,
+    open_finished_run,
+    read_outranking,
+)
+from jobs.stored_runs.layout import cache_in
 
 
 @dataclass(frozen=True)
 class FirstAnswer:
-    """Who answers before any sub-classifier, on the search split.
+    """The answers before any sub-classifier, on the search split.
 
     Attributes:
-        name: In words.
-        column: Of the member that would be fine-tuned.
-        num_views: That its predictions are averaged over.
-        probabilities: Of whoever answers first.
+        name: The predictor that gives them: a member's name, or `the ensemble`.
+        column: The column of the member that would be fine-tuned.
+        num_views: Number of views that the column's predictions are averaged over.
+        probabilities: The probabilities that the predictor gives.
     """
 
     name: str
@@ -50,7 +55,7 @@ class FirstAnswer:
 
 
 def first_answer(run: FinishedRun, config: SubclassifiersConfig) -> FirstAnswer:
-    """The member that is named, or the ensemble that the run's search finds on its table."""
+    """Predict by the member that the settings name, or by the ensemble that the run's search selects."""
     names = [column.member for column in run.columns]
     if config.base is not None:
         index, name = names.index(config.base), config.base
@@ -61,14 +66,17 @@ def first_answer(run: FinishedRun, config: SubclassifiersConfig) -> FirstAnswer:
         shares = np.asarray(fit(outranking, settings).weights, np.float64)
         index, name = best_member(outranking, settings), "the ensemble"
     logs = average_logs(run, run.splits.search, {}, shares / shares.sum())
-    views = run.config.members[index].views or run.config.views
-    return FirstAnswer(name, run.columns[index], len(list_views(views)), np.exp(logs))
+    return FirstAnswer(name, run.columns[index], _num_views(run, run.columns[index]), np.exp(logs))
 
 
 def find_clusters(
     run: FinishedRun, config: SubclassifiersConfig, base: FirstAnswer
 ) -> tuple[list[tuple[int, LabelClusters]], str | None]:
-    """Label clusters for each number of them, and a note where they are not those of the settings."""
+    """Cluster the classes for each number of label clusters.
+
+    Returns:
+        The label clusters by their number, and a note where the similarity is not the settings'.
+    """
     similarity, note = _similarity(run, config, base)
     return [
         (num_clusters, label_clusters(similarity.matrix, num_clusters, config))
@@ -81,15 +89,15 @@ def _similarity(
 ) -> tuple[LabelSimilarity, str | None]:
     images, note = run.splits.search, None
     if config.similarity != "confusion":
-        wanted = run.columns if config.similarity == "members" else (base.column,)
-        found = {column.member: _member(run, column) for column in wanted}
-        present = [label_embeddings(member) for member in found.values() if member]
-        if len(present) == len(found):
-            return of_embeddings(present), None
-        lacking = ", ".join(name for name, member in found.items() if member is None)
+        columns = run.columns if config.similarity == "members" else (base.column,)
+        member_by_name = {column.member: _member(run, column) for column in columns}
+        embeddings = [label_embeddings(member) for member in member_by_name.values() if member]
+        if len(embeddings) == len(member_by_name):
+            return of_embeddings(embeddings), None
+        lacking = ", ".join(name for name, member in member_by_name.items() if member is None)
         note = (
-            f"note: the weights of {lacking} are not here, so that label clusters come from what the "
-            "base takes for what (similarity=confusion); a run would take label embeddings."
+            f"note: the weights of {lacking} are not on this machine, so label clusters come from the "
+            "classes that the base confuses (similarity=confusion); a run would use label embeddings."
         )
     rows = run.table.read(base.column.key, images.image_ids)
     return of_confusion(np.exp(rows.astype(np.float64)), images.labels), note
@@ -98,20 +106,30 @@ def _similarity(
 def _member(run: FinishedRun, column: Column) -> Member | None:
     """The member of a column, if its weights are where this machine's runs keep them."""
     commit = next(c for c in run.table.commits() if c.column == column.key)
-    wanted = commit.identity.get("weights_sha256")
-    name = column.member.partition(VIEW_MARK)[0]
-    source = next(m.source for m in run.config.members if m.name == name)
+    sha256, source = commit.identity.get("weights_sha256"), _settings(run, column).source
     # Beside the run, wherever the command is called from.
     is_local = isinstance(run.files, LocalStore)
-    cache = (Path(run.files.url).parent if is_local else run.config.runs) / "cache"
+    cache = cache_in(Path(run.files.url).parent if is_local else run.config.runs)
     places = []
     if isinstance(source, CheckpointSource) and not source.path.startswith(S3_SCHEME):
         places.append(Path(source.path))
     places += sorted(cache.glob(checkpoint_name(column.family, "*")))
     for path in places:
-        if _is_file_of(path, wanted):
+        if _is_file_of(path, sha256):
             return load_member(column.member, path, CenterView(), run.data_sha256)
     return None
+
+
+def _settings(run: FinishedRun, column: Column) -> MemberConfig:
+    """Find the settings of the member that a column is of; a view kept apart is named after it."""
+    name = column.member.partition(VIEW_MARK)[0]
+    return next(member for member in run.config.members if member.name == name)
+
+
+def _num_views(run: FinishedRun, column: Column) -> int:
+    if VIEW_MARK in column.member:
+        return 1
+    return len(list_views(_settings(run, column).views or run.config.views))
 
 
 def _is_file_of(path: Path, sha256: object) -> bool:
@@ -122,21 +140,16 @@ def examine(folder: Path, words: Sequence[str]) -> dict[str, Any]:
     """Plan label clusters for a finished run.
 
     Args:
-        folder: Of the run.
-        words: Settings of `subclassifiers`, on top of the run's own.
+        folder: The folder of the run.
+        words: Settings of `subclassifiers`, of the form key=value, on top of the run's own.
+
+    Returns:
+        The document that `--json` prints.
 
     Raises:
-        ConfigError: It is no finished run, or a setting is wrong.
+        ConfigError: The folder is not that of a finished run, or a setting is wrong.
         TableError: The table is damaged.
     """
-    # Here, because `--help` must not pay for array libraries.
-    from ensemble.config import check, read_settings
-    from ensemble.errors import UnknownNameError
-    from ensemble.subclassifiers.dry_run import best_plan, plan_label_clusters
-    from ensemble.subclassifiers.label_clusters import check_num_clusters
-    from ensemble.subclassifiers.settings import PAPER_FINE_TUNING, SubclassifiersConfig
-    from jobs.stored_runs.finished import open_finished_run
-
     run = open_finished_run(folder)
     of_run = run.config.subclassifiers
     settings = of_run.model_dump(mode="json") if of_run else {}
@@ -146,20 +159,20 @@ def examine(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         raise UnknownNameError.of("member", config.base, names)
     check_num_clusters(max(config.num_clusters), len(run.splits.search.classes))
     base = first_answer(run, config)
-    clusters, note = find_clusters(run, config, base)
+    candidates, note = find_clusters(run, config, base)
     recipe = run.config.recipes[config.recipe] if config.recipe else PAPER_FINE_TUNING
     seconds = base.column.costs.get("seconds", 0) / base.num_views or None
     plans = tuple(
         plan_label_clusters(
             num_clusters,
-            found,
+            clusters,
             base.probabilities,
             run.splits.search.labels,
             run.splits.train.labels,
             recipe.epochs,
             seconds,
         )
-        for num_clusters, found in clusters
+        for num_clusters, clusters in candidates
     )
     best = best_plan(plans)
     return {
@@ -170,10 +183,10 @@ def examine(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         "notes": [note] if note else [],
         "classes": list(run.splits.search.classes),
         "worth_it": best.num_clusters if best else None,
-        "plans": [_described(found) for found in plans],
+        "plans": [_described(plan) for plan in plans],
     }
 
 
-def _described(plan: "LabelPlan") -> dict[str, Any]:
+def _described(plan: LabelPlan) -> dict[str, Any]:
     clusters = [asdict(cluster) | {"is_worth_it": cluster.is_worth_it} for cluster in plan.clusters]
     return asdict(plan) | {"promise": plan.promise, "clusters": clusters}

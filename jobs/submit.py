@@ -1,4 +1,4 @@
-"""A run on a cluster: what is shipped, how it is started there, and how it is gone on with."""
+"""`ensemble submit`: what of a run is shipped to a cluster, how it is started there, and resumed."""
 
 import shlex
 import shutil
@@ -32,14 +32,14 @@ def submit(client: Any, config: RunConfig, stem: str, allow_partial: bool = Fals
     """Ship the code and the resolved config, and start the run on the head.
 
     Args:
-        client: Of `cluster.head.connect`.
+        client: The connection that `cluster.submission.head.connect` opens.
         config: Checked settings; nothing of this machine's environment goes with them.
         stem: Name of the config file, for runs that have no name of their own.
         allow_partial: Whether images that kill their worker are left out.
 
     Raises:
-        ConfigError: A run of that name has begun.
-        ClusterError: The head does not take it.
+        ConfigError: A run of that name was submitted before.
+        ClusterError: The head refuses the job.
     """
     name = run_name(config, stem)
     number = _next_number(client, name)
@@ -61,8 +61,8 @@ def resume(client: Any, name: str, allow_partial: bool = False) -> Attempt:
     """Go on with a run that was submitted, in its own folder, with the code as it is here.
 
     Raises:
-        ConfigError: It is under way, or the cluster has no such run.
-        ClusterError: The head does not take it.
+        ConfigError: The run is still under way, or the cluster has no run of that name.
+        ClusterError: The head refuses the job.
     """
     before = remote_jobs.find(client, name)
     if not before.is_over:
@@ -83,13 +83,13 @@ def _options(allow_partial: bool) -> str:
 
 
 def folder_of(attempt: Attempt) -> str:
-    """Where a run's files are on the head."""
+    """Locate the folder of a submitted run on the head."""
     runs = Path(attempt.metadata[_RUNS])
     return str((runs if runs.is_absolute() else "~" / runs) / attempt.run)
 
 
 def needed_paths(config: RunConfig) -> tuple[str, ...]:
-    """Files and folders of the config that the cluster's machines must have; they are not shipped."""
+    """List the files and folders of the config that are not shipped, and the cluster's machines must have."""
     return tuple(sorted({str(path) for path in _paths(config) if path != config.runs}))
 
 

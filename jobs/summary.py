@@ -1,4 +1,4 @@
-"""Several runs of one config, by seed, as one table: mean ± sd of every row, and of its gain."""
+"""`ensemble summary`: runs of one config that differ in their seed, as Markdown tables of mean ± sd."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from jobs.stored_runs.layout import REPORT, not_a_run
 
 
 def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None) -> str:
-    """Markdown tables over runs: top-1 error and its difference to the best member, in per cent.
+    """Make Markdown tables over runs: top-1 error and its difference to the best member, in per cent.
 
     Where all runs have sub-classifiers, also the tables of P2: accuracy on the whole test split, and within
     label clusters for each number of them.
@@ -32,7 +32,7 @@ def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None
         storage: How S3 is reached.
 
     Raises:
-        ConfigError: A folder holds no report, or the runs are not of one kind.
+        ConfigError: A folder holds no report, or the runs differ in more than their seed.
     """
     reports = [_read(open_store(place, storage or StorageConfig())) for place in places]
     kinds = {(report.data.source, len(report.members), report.best.score.n) for report in reports}
@@ -96,14 +96,14 @@ _LABELS = {
 
 
 def spread(values: Sequence[float], sign: str = "") -> str:
-    """Mean ± sd, or the value itself where there is one."""
-    found = mean_sd(list(values))
-    text = f"{found.mean:{sign}.2f}"
-    return text if found.sd is None else f"{text} ± {found.sd:.2f}"
+    """Format values as mean ± sd, or as the value itself where there is one."""
+    summary = mean_sd(list(values))
+    text = f"{summary.mean:{sign}.2f}"
+    return text if summary.sd is None else f"{text} ± {summary.sd:.2f}"
 
 
 def whole_test(runs: Sequence[Subclassifiers], num_images: int) -> list[str]:
-    """Accuracy of the base, the base trained on, and both routings; gains in points."""
+    """Make the table of the whole test split: base, base trained on, and both routings; gains in points."""
     shared = [key for key in _LABELS if all(key in _by_key(run) for run in runs)]
     lines = [
         "| predictor | accuracy, % | against base, points | significantly better / worse "
@@ -120,7 +120,7 @@ def whole_test(runs: Sequence[Subclassifiers], num_images: int) -> list[str]:
 
 
 def within_clusters(runs: Sequence[Subclassifiers], top_k: int) -> list[str]:
-    """Accuracy over all test images, each within its own label cluster, by the number of them.
+    """Make the table of accuracy within label clusters, one line for each number of label clusters.
 
     Source: P2, Tables 3 to 5, which have it for each label cluster of one run.
     """
@@ -132,8 +132,8 @@ def within_clusters(runs: Sequence[Subclassifiers], top_k: int) -> list[str]:
     ]
     by_number = [{tried.num_clusters: tried for tried in run.tried} for run in runs]
     for number in by_number[0]:
-        if all(number in found for found in by_number):
-            lines.append(_number_line([found[number] for found in by_number]))
+        if all(number in clusters for clusters in by_number):
+            lines.append(_number_line([clusters[number] for clusters in by_number]))
     return lines
 
 
@@ -163,16 +163,16 @@ def _mean(tried: ClusteredLabels, name: str) -> float:
 
 def _accuracy(cluster: LabelCluster, name: str) -> float | None:
     """Where there is no sub-classifier, the base answers among the label cluster's classes."""
-    found: float | None = getattr(cluster, name)
-    return getattr(cluster, name.replace("sub_", "restricted_")) if found is None else found
+    value: float | None = getattr(cluster, name)
+    return getattr(cluster, name.replace("sub_", "restricted_")) if value is None else value
 
 
 def _by_key(run: Subclassifiers) -> dict[str, RoutedResult]:
     return {row.key: row for row in run.results}
 
 
-def _gain(found: Iterable[Difference | None]) -> str:
-    differences = [difference for difference in found if difference is not None]
+def _gain(comparisons: Iterable[Difference | None]) -> str:
+    differences = [difference for difference in comparisons if difference is not None]
     if not differences:
         return " | "
     better = sum(difference.verdict == "better" for difference in differences)

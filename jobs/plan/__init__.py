@@ -1,1 +1,1 @@
-"""jobs/plan."""
+"""`ensemble plan`: what a run would take, estimated before it computes anything."""

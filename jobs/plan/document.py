@@ -1,4 +1,4 @@
-"""A plan as a document, for programs."""
+"""The plan of a run as a document: what `ensemble plan --json` prints."""
 
 from typing import Literal
 
@@ -9,63 +9,63 @@ class PlacedMember(Config):
     """A member on a host."""
 
     name: str
-    """Of the member."""
+    """Name of the member."""
     fraction: float
-    """Of its work; less than 1 where replicas do the rest."""
+    """Share of the member's work; less than 1 where replicas do the rest."""
     seconds: float
-    """What that takes on a device of its own; no unit where costs are not known."""
+    """Seconds that the share takes on a device of its own; without meaning where costs are unknown."""
     memory_mb: float
-    """Peak of its weights and one batch; 0 on CPUs."""
+    """Peak memory of the member's weights and one batch; 0 on CPUs."""
 
 
 class PlannedHost(Config):
-    """A process."""
+    """A host: a process that carries members on one device."""
 
     device: str
-    """Which one of which kind."""
+    """Kind and number of the device."""
     gpu_share: float
-    """Of one GPU."""
+    """Share of the GPU that the host holds; 0 on CPUs."""
     cpus: float
-    """CPUs, which are also its threads."""
+    """Number of CPUs, and of threads, of the host."""
     members: tuple[PlacedMember, ...]
-    """What it carries."""
+    """The members that the host carries."""
 
 
 class PlannedWave(Config):
     """Hosts that work at the same time."""
 
     seconds: float
-    """Until the last one ends."""
+    """Seconds until the last host of the wave ends."""
     hosts: tuple[PlannedHost, ...]
-    """Device by device."""
+    """The hosts, device by device."""
 
 
 class PlanDocument(Config):
-    """What `ensemble plan --json` prints."""
+    """The plan of a run."""
 
     schema_version: Literal[1] = 1
     """Version of this format."""
     images: int
-    """That every member predicts."""
+    """Number of images that every member predicts."""
     has_costs: bool
-    """Whether every member's cost is known; seconds mean nothing if not."""
+    """Whether every member's cost is known; if not, seconds have no meaning."""
     unknown: tuple[str, ...]
-    """Members whose cost is not known."""
+    """Names of the members whose cost is not known."""
     waves: tuple[PlannedWave, ...]
-    """One after the other."""
+    """The waves, one after the other."""
     seconds: float | None
-    """Expected of all forward passes, if nothing is cached."""
+    """Expected seconds of all forward passes if no prediction is there yet; null where a cost is unknown."""
     lower_bound_s: float | None
-    """That no schedule can beat on these devices."""
+    """Seconds that no schedule can beat on these devices; null where a cost is unknown."""
     gpu_hours: float | None
-    """GPUs held, times how long."""
+    """Hours of GPUs that are held; null where a cost is unknown."""
     shards: int
-    """Decoded each wave."""
+    """Number of shards of images, each decoded once per wave."""
     shards_in_flight: int
-    """Kept decoded at a time, at most."""
+    """Number of shards kept decoded at a time, at most."""
     shard_mb: float
-    """Of one decoded shard, from a sample of the images."""
+    """Size of one decoded shard, from a sample of the images."""
     object_store_mb: float
-    """Of all shards in flight, on each node that has hosts."""
+    """Size of all shards in flight, on each machine that has hosts."""
     lines: tuple[str, ...]
-    """The same in words."""
+    """The plan in words."""

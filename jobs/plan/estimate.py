@@ -1,4 +1,4 @@
-"""`ensemble plan`: what a run would take, from the config and from costs that are known; computes nothing."""
+"""`ensemble plan`: estimate what a run would take from its config and known costs; no prediction is computed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,30 +36,30 @@ def plan(config: RunConfig, address: str | None = None) -> PlanDocument:
     """Plan a run from its config.
 
     Args:
-        config: Its settings.
+        config: The settings of the run.
         address: The cluster to ask for its nodes, where the config does not say everything.
 
     Raises:
-        ClusterError: The plan is not feasible, or the cluster does not answer.
+        ClusterError: A member fits on no device, or the cluster does not answer.
     """
     source = open_source(config.image_source)
     splits = split(source.index(), config.images.split, config.seed)
     ids = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
     devices = find_devices(config.cluster, address)
-    found, works, unknown = draft(config, devices, len(ids), len(splits.test.classes))
+    placement, works, unknown = draft(config, devices, len(ids), len(splits.test.classes))
     disk = describe_table(config, tables_folder(config), len(ids), len(splits.test.classes))
-    return _document(config, source, ids, found, works, unknown, disk)
+    return _document(config, source, ids, placement, works, unknown, disk)
 
 
 def show(document: PlanDocument, console: Console) -> None:
-    """Print it."""
+    """Print a plan as tables and lines."""
     plan_text.show(document, console)
 
 
 def draft(
     config: RunConfig, devices: Sequence[Device], num_images: int, num_classes: int
 ) -> tuple[Plan, list[Work], tuple[str, ...]]:
-    """A plan from what is known before any member is loaded.
+    """Make a plan from what is known before any member is loaded.
 
     A cost that is not known is taken to be the mean of those that are.
 
@@ -67,7 +67,7 @@ def draft(
         The plan, the work it was made for, and the members whose cost is not known.
 
     Raises:
-        ClusterError: The plan is not feasible.
+        ClusterError: A member fits on no device.
     """
     costs = Costs(config.cluster, cost_cache(config))
     kinds = sorted({device.kind for device in devices})
@@ -120,7 +120,7 @@ def _document(
     config: RunConfig,
     source: Source,
     ids: Sequence[str],
-    found: Plan,
+    placement: Plan,
     works: Sequence[Work],
     unknown: tuple[str, ...],
     disk: str,
@@ -132,19 +132,19 @@ def _document(
     shard_mb = image_bytes * min(len(ids), settings.shard_images) / _MB
     in_flight = min(shards, max(2, int(settings.shard_window_mb / max(shard_mb, 1e-9))))
     lines = [
-        plan_text.plan_line(found, has_costs),
+        plan_text.plan_line(placement, has_costs),
         disk,
         f"{len(ids)} images in {shards} shards of {shard_mb:.3g} MB decoded; up to {in_flight} in "
         f"flight, {in_flight * shard_mb:.3g} MB of the {settings.object_store_mb} MB object store",
     ]
-    if memory := plan_text.memory_line(found):
+    if memory := plan_text.memory_line(placement):
         lines.append(memory)
     if unknown:
         lines.append(
             f"not known yet: the cost of {', '.join(unknown)}; a run measures it once and keeps it, "
             "or set cluster.figures"
         )
-    bound = lower_bound(works, found.devices)
+    bound = lower_bound(works, placement.devices)
     if has_costs:
         lines.append(
             f"no schedule on these devices takes less than {plan_text.describe_seconds(bound)}"
@@ -153,10 +153,10 @@ def _document(
         images=len(ids),
         has_costs=has_costs,
         unknown=unknown,
-        waves=tuple(_wave(found, number) for number in range(len(found.waves))),
-        seconds=found.seconds if has_costs else None,
+        waves=tuple(_wave(placement, number) for number in range(len(placement.waves))),
+        seconds=placement.seconds if has_costs else None,
         lower_bound_s=bound if has_costs else None,
-        gpu_hours=found.gpu_hours if has_costs else None,
+        gpu_hours=placement.gpu_hours if has_costs else None,
         shards=shards,
         shards_in_flight=in_flight,
         shard_mb=shard_mb,
@@ -165,12 +165,12 @@ def _document(
     )
 
 
-def _wave(found: Plan, number: int) -> PlannedWave:
-    wave = found.waves[number]
+def _wave(placement: Plan, number: int) -> PlannedWave:
+    wave = placement.waves[number]
     shares = {(share.device, share.member): share for share in wave}
     hosts = []
-    for host in found.hosts(number):
-        device = found.devices[host.device]
+    for host in placement.hosts(number):
+        device = placement.devices[host.device]
         placed = tuple(
             PlacedMember(
                 name=name,
@@ -188,4 +188,4 @@ def _wave(found: Plan, number: int) -> PlannedWave:
                 members=placed,
             )
         )
-    return PlannedWave(seconds=max(found.loads(wave)), hosts=tuple(hosts))
+    return PlannedWave(seconds=max(placement.loads(wave)), hosts=tuple(hosts))

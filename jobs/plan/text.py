@@ -10,27 +10,27 @@ from cluster.scheduling.placement import USABLE, Plan
 from jobs.plan.document import PlanDocument
 
 
-def plan_line(found: Plan, has_costs: bool = True) -> str:
-    """Who computes where, and how long; one line."""
-    hosts = len(found.hosts(0))
-    members = len({share.member for wave in found.waves for share in wave})
-    parts = [f"plan: {members} members in {hosts} hosts on {describe_devices(found)}"]
-    if len(found.waves) > 1:
-        parts.append(f"{len(found.waves)} waves, each of which decodes the images again")
-    if found.replicas:
-        parts.append("replicas " + ", ".join(f"{n} x{c}" for n, c in found.replicas.items()))
+def plan_line(plan: Plan, has_costs: bool = True) -> str:
+    """Describe a plan in one line: members, hosts, devices and seconds."""
+    hosts = len(plan.hosts(0))
+    members = len({share.member for wave in plan.waves for share in wave})
+    parts = [f"plan: {members} members in {hosts} hosts on {describe_devices(plan)}"]
+    if len(plan.waves) > 1:
+        parts.append(f"{len(plan.waves)} waves, each of which decodes the images again")
+    if plan.replicas:
+        parts.append("replicas " + ", ".join(f"{n} x{c}" for n, c in plan.replicas.items()))
     if not has_costs:
         parts.append("costs are measured on each member's first block")
     else:
-        parts.append(f"{describe_seconds(found.seconds)} of forward passes")
-        if found.gpu_hours:
-            parts.append(f"{found.gpu_hours:.3g} GPU-hours")
+        parts.append(f"{describe_seconds(plan.seconds)} of forward passes")
+        if plan.gpu_hours:
+            parts.append(f"{plan.gpu_hours:.3g} GPU-hours")
     return ", ".join(parts)
 
 
-def describe_devices(found: Plan) -> str:
-    """How many of which kind."""
-    counts = Counter(device.kind for device in found.devices)
+def describe_devices(plan: Plan) -> str:
+    """Count the devices of a plan by kind."""
+    counts = Counter(device.kind for device in plan.devices)
     return " and ".join(
         f"{count} CPU{'s' if count > 1 else ''}"
         if kind == "cpu"
@@ -40,7 +40,7 @@ def describe_devices(found: Plan) -> str:
 
 
 def describe_seconds(seconds: float) -> str:
-    """Seconds, minutes or hours, as a person would say."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds < 120:
         return f"{seconds:.3g} s"
     return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
@@ -71,12 +71,12 @@ def show(document: PlanDocument, console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def memory_line(found: Plan) -> str:
-    """How full the fullest GPU is; empty on CPUs, or where nothing is known of them."""
+def memory_line(plan: Plan) -> str:
+    """Tell how full the fullest GPU is; empty on CPUs, or where the GPUs' memory is unknown."""
     used = [
-        found.memory_mb(wave, index) / device.memory_mb
-        for wave in found.waves
-        for index, device in enumerate(found.devices)
+        plan.memory_mb(wave, index) / device.memory_mb
+        for wave in plan.waves
+        for index, device in enumerate(plan.devices)
         if device.is_gpu and device.memory_mb < float("inf")
     ]
     if not used:

@@ -35,10 +35,10 @@ class Column:
     """One member's predictions in the table.
 
     Attributes:
-        member: Its name.
+        member: The member's name.
         key: The column's identity.
-        family: Its architecture.
-        costs: What the run measured, by unit; 0 where it did not.
+        family: The member's architecture.
+        costs: What the run measured per image, by unit; 0 where it did not.
     """
 
     member: str
@@ -49,16 +49,16 @@ class Column:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a search needs of a run.
+    """What a search reads from a finished run.
 
     Attributes:
-        name: Of the run's folder.
-        files: In that folder.
-        config: Its settings.
-        splits: Without the images that could not be decoded.
+        name: Name of the run's folder.
+        files: Store of the run's folder.
+        config: The run's settings.
+        splits: The run's images, without those that could not be decoded.
         data_sha256: Identity of the image index.
         table: The logit table.
-        columns: One for each member, in pool order.
+        columns: One column for each member, in pool order.
     """
 
     name: str
@@ -78,10 +78,10 @@ class FinishedRun:
     def costs(self) -> dict[str, dict[str, float]]:
         """Give what the run measured, by unit and member; a unit is there if all members have it."""
         units = self.columns[0].costs
-        found = {unit: {c.member: c.costs[unit] for c in self.columns} for unit in units}
+        measured = {unit: {c.member: c.costs[unit] for c in self.columns} for unit in units}
         if (parameters := _parameters(self.files)).keys() >= self.families.keys():
-            found["parameters"] = {name: parameters[name] for name in self.families}
-        return {unit: costs for unit, costs in found.items() if all(costs.values())}
+            measured["parameters"] = {name: parameters[name] for name in self.families}
+        return {unit: costs for unit, costs in measured.items() if all(costs.values())}
 
 
 def open_finished_run(place: Path | str, words: Sequence[str] = ()) -> FinishedRun:
@@ -92,7 +92,7 @@ def open_finished_run(place: Path | str, words: Sequence[str] = ()) -> FinishedR
         words: How S3 is reached, of the form storage.key=value.
 
     Raises:
-        ConfigError: It is not the folder of a run, or the run has not computed every prediction.
+        ConfigError: The place is not the folder of a run, or the run has not computed every prediction.
     """
     run = open_run(place, words)
     config = run.config
@@ -186,14 +186,16 @@ def _names(
     member: MemberConfig, config: RunConfig, commits_by_name: Mapping[str, list[Commit]]
 ) -> tuple[str, ...]:
     """The columns' names of a member: one a view where views are kept."""
-    found = [
+    preprocessings = [
         commit.identity.get("preprocessing")
         for name, commits in commits_by_name.items()
         if name.startswith(f"{member.name}{VIEW_MARK}")
         for commit in commits
     ]
     # Without any commit the reference size names columns that are not there, and are reported so.
-    size = Preprocessing.model_validate(found[-1]).size if found else REFERENCE_SIZE
+    size = (
+        Preprocessing.model_validate(preprocessings[-1]).size if preprocessings else REFERENCE_SIZE
+    )
     return view_names(member.name, member.views or config.views, size)
 
 
