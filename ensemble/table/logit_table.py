@@ -1,7 +1,6 @@
 """The durable logit table: blocks go in once, rows come out by image id."""
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Shaped
+from jaxtyping import Float32, Shaped
 
 from ensemble.errors import DamagedTableError, IncompleteTableError
 from ensemble.images.shard import BadImage
@@ -19,10 +18,7 @@ from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog, Dtype
 from ensemble.table.lease import Lease
-from ensemble.table.shard_file import PIECE_BYTES
-
-MAX_SHARDS_HELD = 16
-_REMOTE_ATTEMPTS = 3
+from ensemble.table.shard_reader import ShardReader, as_slice, read_bytes
 
 
 @runtime_checkable
@@ -73,7 +69,7 @@ class LogitTable:
         self._lease = lease
         self._log = CommitLog(self._store, lease.number if lease else 0)
         self._columns: dict[str, _Rows] = {}
-        self._shards: OrderedDict[str, Float[np.ndarray, "image class"]] = OrderedDict()
+        self._shards = ShardReader(self._store)
         for _, commit in self._log.read():
             self._register(commit)
 
@@ -126,7 +122,7 @@ class LogitTable:
         is_fit = (commit.column, commit.dtype) == (member.column, self._dtype)
         if not everything or not is_new or not is_fit:
             return False
-        data = _checked(source, commit)
+        data = read_bytes(source, commit)
         if self._lease is not None:
             self._lease.check()
         entry = commit.model_copy(
@@ -227,49 +223,19 @@ class LogitTable:
         shard = np.searchsorted(starts, places, side="right") - 1
         row = places - starts[shard]
         if len(places) and (shard == shard[0]).all():
-            # Often a block is asked for as it was committed: its rows need no copy.
-            return self._rows(rows.commits[int(shard[0])], row).astype(np.float32, copy=False)
+            # Often a block is read as it was committed: its rows need no copy.
+            return self._shards.rows(rows.commits[int(shard[0])], row).astype(
+                np.float32, copy=False
+            )
         out = np.empty((len(places), rows.commits[0].classes), np.float32)
         for number in np.unique(shard):
             here = np.flatnonzero(shard == number)
-            out[_spared(here)] = self._rows(rows.commits[number], row[here])
+            out[as_slice(here)] = self._shards.rows(rows.commits[number], row[here])
         return out
 
     def commits(self) -> tuple[Commit, ...]:
         """All commits, column by column."""
         return tuple(commit for rows in self._columns.values() for commit in rows.commits)
-
-    def _rows(self, commit: Commit, rows: Int[np.ndarray, "row"]) -> Float[np.ndarray, "row class"]:
-        """Some rows of a shard, checked; of a small slice, little else is read."""
-        first, last = int(rows.min()), int(rows.max()) + 1
-        row_bytes = _row_bytes(commit)
-        begin, end = (commit.values_start + row * row_bytes for row in (first, last))
-        pieces = slice(begin // PIECE_BYTES, -(-end // PIECE_BYTES))
-        is_slice = 2 * (pieces.stop - pieces.start) <= len(commit.pieces)
-        if commit.sha256 in self._shards or not is_slice:
-            return self._shard(commit)[_spared(rows)]
-        data = self._load_pieces(commit, pieces)[begin - pieces.start * PIECE_BYTES :]
-        found = np.frombuffer(data[: end - begin], commit.dtype).reshape(-1, commit.classes)
-        return found[_spared(rows - first)]
-
-    def _shard(self, commit: Commit) -> Float[np.ndarray, "image class"]:
-        """Rows of a shard, checked; the few used last are kept, never the whole table."""
-        if commit.sha256 not in self._shards:
-            self._shards[commit.sha256] = load_shard(self._store, commit)
-            if len(self._shards) > MAX_SHARDS_HELD:
-                self._shards.popitem(last=False)
-        self._shards.move_to_end(commit.sha256)
-        return self._shards[commit.sha256]
-
-    def _load_pieces(self, commit: Commit, pieces: slice) -> bytes:
-        begin, end = pieces.start * PIECE_BYTES, pieces.stop * PIECE_BYTES
-        for _ in _attempts(self._store):
-            data = self._store.read_range(commit.path, begin, min(end, commit.size_bytes))
-            if shard_file.piece_digests([data]) == commit.pieces[pieces]:
-                return data
-        name = f"{self.root}/{commit.path}"
-        reason = f"pieces {pieces.start} to {pieces.stop - 1} are not the committed ones"
-        raise _damaged(name, commit, reason)
 
     def _register(self, commit: Commit) -> None:
         column = self._columns.setdefault(commit.column, _Rows([], [], {}, {}))
@@ -295,42 +261,6 @@ def _staging(store: Store, parts: Sequence[bytes | memoryview]) -> Iterator[Futu
                     pass
 
 
-def load_shard(store: Store, commit: Commit) -> Float[np.ndarray, "image class"]:
-    """All rows of a shard as stored, compared with its entry.
-
-    Raises:
-        DamagedTableError: It is not what was committed.
-    """
-    name = f"{store.url}/{commit.path}"
-    image_ids, rows = shard_file.decode(_checked(store, commit), commit.column, name)
-    if image_ids != commit.image_ids:
-        raise _damaged(name, commit, "its images are not those of its log entry")
-    return rows
-
-
-def _checked(store: Store, commit: Commit) -> memoryview:
-    """A shard's bytes, compared with its entry."""
-    for _ in _attempts(store):
-        data = store.read_large(commit.path)
-        pieces = shard_file.piece_digests([data])
-        if pieces == commit.pieces and shard_file.root_digest(pieces) == commit.sha256:
-            return data
-    reason = f"its sha256 is not the committed {commit.sha256[:16]}…"
-    raise _damaged(f"{store.url}/{commit.path}", commit, reason)
-
-
-def _attempts(store: Store) -> range:
-    # Bytes from far away may have been damaged under way only.
-    return range(_REMOTE_ATTEMPTS if store.is_remote else 1)
-
-
-def _damaged(name: str, commit: Commit, reason: str) -> DamagedTableError:
-    return DamagedTableError(
-        f"the shard {name} ({commit.name}) is damaged: {reason}. `ensemble table repair` drops it, so "
-        "that the next run computes it again, and nothing else."
-    )
-
-
 def _parts(block: LogitBlock, dtype: Dtype) -> Iterator[LogitBlock]:
     """The block in pieces that fit a file; the cost and the bad images go with the first."""
     step = shard_file.max_rows(block.log_probabilities.shape[1], dtype)
@@ -348,14 +278,3 @@ def _parts(block: LogitBlock, dtype: Dtype) -> Iterator[LogitBlock]:
             seconds=0.0,
             forward_passes=0,
         )
-
-
-def _row_bytes(commit: Commit) -> int:
-    return commit.classes * np.dtype(commit.dtype).itemsize
-
-
-def _spared(rows: Int[np.ndarray, "row"]) -> slice | Int[np.ndarray, "row"]:
-    """The same rows as a slice where they follow one another: it spares a copy."""
-    if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
-        return slice(int(rows[0]), int(rows[-1]) + 1)
-    return rows

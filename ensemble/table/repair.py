@@ -8,7 +8,7 @@ from ensemble.storage.store import Store
 from ensemble.table import commit_log
 from ensemble.table.commit_log import FOLDER, Commit, CommitLog, Removal
 from ensemble.table.lease import Lease
-from ensemble.table.logit_table import load_shard
+from ensemble.table.shard_reader import load_shard
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""ensemble / table / settings: say here what this file is responsible for."""
+"""Settings of the logit table."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from ensemble.config import Config
 
 
 class TableConfig(Config):
-    """How predictions are stored."""
+    """How the logit table is stored."""
 
     dtype: Literal["float32", "float16"] = "float32"
-    """Half precision halves the table, and rounds log-probabilities to about 3 digits."""
+    """How log-probabilities are stored; float16 halves the table, and rounds them to about 3 digits."""

@@ -16,7 +16,8 @@ from ensemble.storage.store import LocalStore
 from ensemble.table import commit_log, shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import Lease, hold
-from ensemble.table.logit_table import MAX_SHARDS_HELD, LogitTable
+from ensemble.table.logit_table import LogitTable
+from ensemble.table.shard_reader import MAX_SHARDS_HELD
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
