@@ -52,7 +52,11 @@ class Call:
 
     @property
     def member(self) -> Member:
-        """The member that predicts."""
+        """The member that predicts.
+
+        Raises:
+            TypeError: The call is a training.
+        """
         if not isinstance(self.about, Member):
             raise TypeError(f"{self} is not about a member.")
         return self.about

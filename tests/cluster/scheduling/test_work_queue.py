@@ -88,7 +88,7 @@ def test_a_replica_takes_its_part_unless_it_has_its_gpu_to_itself() -> None:
     assert again.peek(least) is None
 
 
-def test_a_shard_that_is_left_out_is_left_out_for_every_member() -> None:
+def test_a_shard_that_is_dropped_is_dropped_for_every_member() -> None:
     queue = WorkQueue(_calls())
     assert [call.order for call in queue.drop(SPECS[1])] == [2, 3]
     assert _drain(queue, ("a", "b")) == [0, 1, *range(4, 12)]
