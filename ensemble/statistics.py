@@ -1,4 +1,4 @@
-"""Whether a difference between two classifiers on the same images is more than chance."""
+"""Statistics of comparisons: whether a difference on the same images is more than chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ class Interval:
     """A difference of error rates with its bootstrap interval.
 
     Attributes:
-        mean: Error rate of a minus that of b, as observed; below 0: a is better.
-        low: Lower end.
-        high: Upper end.
-        level: Confidence that both ends together are meant to have.
-        n: Images.
-        resamples: Bootstrap samples behind the ends.
+        mean: Error rate of a minus that of b, as observed; a is better where it is below 0.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        level: Confidence level of the interval, as 0.95.
+        n: Number of images.
+        resamples: Number of bootstrap samples.
     """
 
     mean: float
@@ -31,13 +31,19 @@ class Interval:
 
     @property
     def is_significant(self) -> bool:
-        """Tell whether 0 lies outside."""
+        """Tell whether 0 lies outside the interval."""
         return not self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
 class MeanSd:
-    """Repeated runs of one thing: mean ± sd, n. A single run has no sd."""
+    """Mean and standard deviation of repeated runs.
+
+    Attributes:
+        mean: Mean of the runs.
+        sd: Standard deviation of the sample; None for a single run.
+        n: Number of runs.
+    """
 
     mean: float
     sd: float | None
@@ -64,14 +70,14 @@ def paired_bootstrap(
     Args:
         wrong_a: Whether a errs on each image.
         wrong_b: Whether b errs on the same images in the same order.
-        resamples: Bootstrap samples.
-        seed: Of the resampling.
-        level: Confidence, between 0 and 1.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the resampling.
+        level: Confidence level, between 0 and 1.
 
     Raises:
-        ShapeError: a and b have not been judged on the same number of images.
+        ShapeError: The numbers of images of a and b differ.
         EmptySplitError: There is no image.
-        ConfigError: The level or the number of resamples is out of range.
+        ConfigError: The level is not between 0 and 1, or there is no resample.
 
     Source: Efron and Tibshirani 1993, chapter 13 (percentile interval).
     """
@@ -94,7 +100,7 @@ def mcnemar(wrong_a: Bool[np.ndarray, " image"], wrong_b: Bool[np.ndarray, " ima
         The two-sided p-value; 1.0 where no image tells a and b apart.
 
     Raises:
-        ShapeError: a and b have not been judged on the same number of images.
+        ShapeError: The numbers of images of a and b differ.
         EmptySplitError: There is no image.
 
     Source: McNemar 1947, in its exact form.
@@ -102,7 +108,7 @@ def mcnemar(wrong_a: Bool[np.ndarray, " image"], wrong_b: Bool[np.ndarray, " ima
     only_a, only_b, _ = _discordant(wrong_a, wrong_b)
     if only_a == only_b:
         return 1.0
-    # Here, because it takes a good part of a second and most callers of this module do not need it.
+    # Here, because this import takes most of a second, and most callers do not need it.
     from scipy.special import bdtr
 
     return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))

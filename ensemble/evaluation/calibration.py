@@ -24,6 +24,7 @@ from ensemble.table.logit_table import LogitTable
 HOTTEST, COLDEST = 20.0, 0.05
 _ROUNDS = 40  # each keeps 0.62 of the bracket: 1e-8 of it is left
 _BLOCK_IMAGES = 512
+_CALIBRATION_IMAGES = 5000  # one number is fitted, in eighty passes over all of them
 _LOWEST = float(np.log(PROBABILITY_FLOOR))
 
 
@@ -32,11 +33,11 @@ class Temperature:
     """A temperature and what speaks for it.
 
     Attributes:
-        value: 1.0 where it did not help on held-out images.
-        nll_before: At T = 1, nats.
-        nll_after: With temperatures fitted on the other half of the images, nats.
+        value: The temperature; 1.0 where none helped on held-out images.
+        nll_before: NLL at a temperature of 1, nats.
+        nll_after: NLL with temperatures fitted on the other half of the images, nats.
         is_kept: Whether the held-out NLL fell.
-        n: Images.
+        n: Number of images that were used.
     """
 
     value: float
@@ -54,9 +55,9 @@ def calibrate(
     """Fit a temperature, and keep it only if two-fold held-out NLL falls.
 
     Args:
-        log_probabilities: Of one member, or of an average; rows with NaN or +inf are left out.
+        log_probabilities: Rows of one member, or of an average; those with NaN or +inf are left out.
         labels: Class index of each image.
-        seed: Of the folds.
+        seed: Seed of the two folds.
 
     Raises:
         EmptySplitError: There are fewer than two usable images.
@@ -68,9 +69,9 @@ def calibrate(
     folds = stratified_folds(labels, 2, seed)
     after = 0.0
     for fold in (0, 1):
-        fitted = fit_temperature(logs[folds != fold], labels[folds != fold])
+        temperature = fit_temperature(logs[folds != fold], labels[folds != fold])
         held_out = folds == fold
-        after += nll_at(logs[held_out], labels[held_out], fitted) * int(held_out.sum())
+        after += nll_at(logs[held_out], labels[held_out], temperature) * int(held_out.sum())
     before, after = nll_at(logs, labels, 1.0), after / len(labels)
     is_kept = after < before
     value = fit_temperature(logs, labels) if is_kept else 1.0
@@ -80,7 +81,7 @@ def calibrate(
 def fit_temperature(
     log_probabilities: Float[np.ndarray, "image class"], labels: Int[np.ndarray, " image"]
 ) -> float:
-    """Minimise the NLL over T in [0.05, 20]; it is convex in 1/T, so golden sections find it."""
+    """Find the temperature in [0.05, 20] with the least NLL, by golden sections: it is convex in 1/T."""
     low, high = 1 / HOTTEST, 1 / COLDEST
     ratio = (np.sqrt(5) - 1) / 2
     inner = [high - ratio * (high - low), low + ratio * (high - low)]
@@ -100,9 +101,9 @@ def fit_temperature(
 def apply_temperature(
     log_probabilities: Float[np.ndarray, "image class"], temperature: float
 ) -> Float[np.ndarray, "image class"]:
-    """Give log-probabilities at another temperature; at 1.0 they are as they were.
+    """Give log-probabilities at another temperature; at 1.0 they are returned unchanged.
 
-    Log-probabilities below that of 2^-30 are taken for it, or a zero would stay a zero however hot.
+    A probability below 2^-30 counts as 2^-30, or a zero would stay a zero at any temperature.
     """
     if temperature == 1.0:
         return log_probabilities
@@ -138,34 +139,37 @@ def nll_at(
     return total / len(labels)
 
 
-_CALIBRATION_IMAGES = 5000  # one number is fitted, eighty times over all of them
-
-
 def calibrate_members(
     table: LogitTable, members: Sequence[Member], images: ImageIndex, seed: int
 ) -> tuple[Member, ...]:
-    """Give each member the temperature that suits some images; 1.0 where none helps.
+    """Give each member the temperature that suits it on some images; 1.0 where none helps.
 
     Args:
-        table: With their rows.
+        table: The logit table, with the rows of all members.
         members: The pool.
-        images: Of the search split; of more than 5,000, as many at random.
-        seed: Of the folds and of that choice.
+        images: Images of the search split; of more than 5,000, as many are drawn.
+        seed: Seed of the folds and of the draw.
 
     Raises:
         EmptySplitError: A member has fewer than two rows without NaN.
     """
-    images = _few(images, seed)
+    images = calibration_images(images, seed)
     if len(images) < 2:
         return tuple(members)
 
-    def fitted(member: Member) -> float:
+    def temperature(member: Member) -> float:
         return calibrate(table.read(member.column, images.image_ids), images.labels, seed).value
 
-    return tuple(replace(member, temperature=fitted(member)) for member in members)
+    return tuple(replace(member, temperature=temperature(member)) for member in members)
 
 
-def _few(images: ImageIndex, seed: int) -> ImageIndex:
+def calibration_images(images: ImageIndex, seed: int) -> ImageIndex:
+    """Draw as many images as one temperature needs, 5,000 at the most; in their order.
+
+    Args:
+        images: Images of the search split.
+        seed: Seed of the draw.
+    """
     if len(images) <= _CALIBRATION_IMAGES:
         return images
     chosen = np.random.default_rng(seed).permutation(len(images))[:_CALIBRATION_IMAGES]

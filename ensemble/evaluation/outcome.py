@@ -1,4 +1,4 @@
-"""ensemble / evaluation / outcome: say here what this file is responsible for."""
+"""Outcomes: how each predictor does on each image of a split, read from the table in windows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from ensemble.table.logit_table import LogitTable
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one predictor said of the images of a split, as far as scores depend on it.
+    """How one predictor does on the images of a split: all that errors and the NLL depend on.
 
     Attributes:
-        ranks: Classes that outrank the label; 0 is a hit.
-        answers: The first class.
-        label_probabilities: Of the true class.
+        ranks: Number of classes that outrank the label; 0 is a hit.
+        answers: Index of the class with the highest score.
+        label_probabilities: Probability of the label.
     """
 
     ranks: Int[np.ndarray, "image"]
@@ -36,7 +36,7 @@ class Outcome:
         labels: Int[np.ndarray, "image"],
         scores: Float[np.ndarray, "image class"] | None = None,
     ) -> "Outcome":
-        """Judge probabilities; `scores` says in which order they rank where that differs."""
+        """Judge probabilities; `scores` rank the classes where their order is another one."""
         scores = probabilities if scores is None else scores
         return cls(
             ranks=metrics.ranks(scores, labels),
@@ -46,7 +46,7 @@ class Outcome:
 
     @classmethod
     def join(cls, parts: Sequence["Outcome"]) -> "Outcome":
-        """One outcome of all images, in order.
+        """Join outcomes of consecutive images into one of all, in order.
 
         Raises:
             EmptySplitError: There is no image.
@@ -59,12 +59,12 @@ class Outcome:
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])))
 
     def errors(self, k: int) -> int:
-        """Images whose label is not among the first k classes."""
+        """Count the images whose label is not among the k highest classes."""
         return int((self.ranks >= k).sum())
 
     @property
     def is_wrong(self) -> Bool[np.ndarray, "image"]:
-        """Top-1 errors."""
+        """Whether each image is a top-1 error."""
         return self.ranks >= 1
 
     @property
@@ -80,7 +80,20 @@ def evaluate(
     images: ImageIndex,
     weightings: Mapping[str, Int[np.ndarray, "member"]],
 ) -> dict[str, Outcome]:
-    """Outcomes of every single member, by name, and of every weighting, by its key."""
+    """Judge every single member and every weighting on a split.
+
+    Args:
+        table: The logit table, with a row of every member for every image.
+        members: The pool.
+        images: Images of the split.
+        weightings: Weights of the members by the key of the weighting, in units of 0.00001.
+
+    Returns:
+        Outcomes by the name of a member or the key of a weighting.
+
+    Raises:
+        EmptySplitError: There is no image.
+    """
     singles = {
         member.name: WEIGHT_UNITS * np.eye(len(members), dtype=np.int64)[i]
         for i, member in enumerate(members)

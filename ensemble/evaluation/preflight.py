@@ -1,8 +1,8 @@
-"""The preflight: whether a member errs as often as its published figures say, on a few images, before a run.
+"""The preflight: whether a member errs as often as its published figures say, on a few images.
 
-What it is for: a wrong resize, swapped channels, a wrong normalisation and shifted labels make a
-member worse and not fail. What it cannot see: a fault that costs less than chance does on so few
-images, and images that are harder than those of the reference.
+A wrong resize, swapped channels, a wrong normalisation and shifted labels make a member worse but
+raise no error; this finds them before a run. It cannot find a fault that costs less than chance does
+on so few images, and it blames the member where the images are harder than those of the reference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,16 +25,16 @@ ALPHA = 0.01
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the probe says of one member.
+    """Errors of one member on the images of the preflight, beside its published ones.
 
     Attributes:
-        member: Its name.
-        num_images: Of the probe.
-        top1_errors: Images whose label is not the first answer.
-        top5_errors: Images whose label is not among the first five.
-        reference: What it is held to; none if nothing is known.
-        p_value: Chance of errors that sum to as many or more, if the reference is right; none
-            without one.
+        member: Name of the member.
+        num_images: Number of images in the preflight.
+        top1_errors: Images whose label is not the most probable class.
+        top5_errors: Images whose label is not among the five most probable classes.
+        reference: Published errors; None where none are known.
+        p_value: Probability of as many errors or more, if the published ones hold; None without
+            published errors.
     """
 
     member: str
@@ -45,7 +45,7 @@ class Verdict:
     p_value: float | None = None
 
     def is_passed(self, alpha: float = ALPHA) -> bool:
-        """Whether nothing is a reason to doubt the member."""
+        """Tell whether the errors agree with the published ones, at a level of significance."""
         return self.p_value is None or self.p_value >= alpha
 
 
@@ -56,14 +56,14 @@ def probe(
     label_by_id: Mapping[str, int],
     device: "torch.device",
 ) -> Int[np.ndarray, "image"]:
-    """How many classes a member ranks above the label, for each image of a probe.
+    """Count for each image the classes that a member ranks above the label.
 
     Args:
-        network: The member's, in evaluation mode.
-        member: Whose preprocessing and views to use.
+        network: Network of the member, in evaluation mode.
+        member: The member, for its preprocessing and views.
         shards: Decoded images.
-        label_by_id: Class index of each image.
-        device: Where the network is.
+        label_by_id: Class index of the label, by image id.
+        device: Device that holds the network.
     """
     from ensemble.inference.predict import predict  # torch
 
@@ -76,34 +76,34 @@ def probe(
 
 
 def judge(member: str, ranks: Int[np.ndarray, "image"], reference: Reference | None) -> Verdict:
-    """Hold a member's answers against its reference by a one-sided exact test.
+    """Compare a member's errors with the published ones by a one-sided exact test.
 
     Top-1 and top-5 errors are added up, so that an image whose label is not even among the first five
-    counts twice. One test of the sum sees a fault of preprocessing better than one of each with their
-    chances halved: such a fault makes both worse.
+    counts twice. One test of the sum finds a fault of preprocessing more often than a test of each at
+    half the level: such a fault makes both worse.
 
     Args:
-        member: Its name.
-        ranks: For each image of the probe, the classes that outrank the label.
-        reference: Published error, in %.
+        member: Name of the member.
+        ranks: For each image, the number of classes that outrank the label.
+        reference: Published errors, in %; None where none are known.
     """
     top1, top5 = int((ranks >= 1).sum()), int((ranks >= 5).sum())
     if reference is None:
         return Verdict(member, len(ranks), top1, top5)
-    chance = _chance(len(ranks), top1, top5, reference)
-    return Verdict(member, len(ranks), top1, top5, reference, chance)
+    p_value = _p_value(len(ranks), top1, top5, reference)
+    return Verdict(member, len(ranks), top1, top5, reference, p_value)
 
 
-def _chance(images: int, top1: int, top5: int, reference: Reference) -> float:
-    """Of a sum of errors as large or larger, if each image errs as often as the reference."""
+def _p_value(images: int, top1: int, top5: int, reference: Reference) -> float:
+    """Give the probability of errors that sum to as many or more, if the published ones hold."""
     from scipy.stats import binom  # a second of import
 
-    first = reference.top1_error / 100
+    top1_rate = reference.top1_error / 100
     if reference.top5_error is None:
-        return float(binom.sf(top1 - 1, images, first))
-    fifth = reference.top5_error / 100
-    # Of the images that are right among the first five, so many are not right at once.
-    near = (first - fifth) / (1 - fifth) if fifth < 1 else 0.0
+        return float(binom.sf(top1 - 1, images, top1_rate))
+    top5_rate = reference.top5_error / 100
+    # Share of top-1 errors among the images that are no top-5 errors.
+    near_rate = (top1_rate - top5_rate) / (1 - top5_rate) if top5_rate < 1 else 0.0
     far = np.arange(images + 1)
-    tails = binom.sf(top1 + top5 - 2 * far - 1, images - far, near)
-    return min(1.0, float(binom.pmf(far, images, fifth) @ tails))
+    tails = binom.sf(top1 + top5 - 2 * far - 1, images - far, near_rate)
+    return min(1.0, float(binom.pmf(far, images, top5_rate) @ tails))

@@ -1,4 +1,4 @@
-"""ensemble / subclassifiers / answers: say here what this file is responsible for."""
+"""Answers with sub-classifiers: what a split is answered with routing, read from the table in windows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from ensemble.errors import EmptySplitError
 from ensemble.evaluation import metrics
 from ensemble.evaluation.calibration import (
     Temperature,
-    _few,
     at_temperature,
     calibrate,
+    calibration_images,
 )
 from ensemble.evaluation.outcome import Outcome
 from ensemble.evaluation.reading import read_windows
@@ -27,16 +27,28 @@ from ensemble.table.logit_table import LogitTable
 def evaluate_routed(
     table: LogitTable, members: Sequence[Member], images: ImageIndex, fitted: FittedRouting
 ) -> tuple[Outcome, Bool[np.ndarray, "image"]]:
-    """Outcome with sub-classifiers, and which images were routed."""
+    """Judge an ensemble with sub-classifiers on a split.
+
+    Args:
+        table: The logit table, with the rows of the members and of the sub-classifiers.
+        members: The pool.
+        images: Images of the split.
+        fitted: The routing.
+
+    Returns:
+        The outcome, and which images are routed.
+
+    Raises:
+        EmptySplitError: There is no image.
+    """
     outcomes, routed, routing = [], [], fitted.routing
     for part in _evidence_windows(
         table, members, images, fitted.units, routing.clusters, fitted.subclassifiers
     ):
-        gate = is_routed(part.base, routing)
-        probabilities = answer(part.base, part.subs, routing, gate)
-        scores = rank_scores(part.base, part.subs, routing, gate)
+        routed.append(is_routed(part.base, routing))
+        probabilities = answer(part.base, part.subs, routing, routed[-1])
+        scores = rank_scores(part.base, part.subs, routing, routed[-1])
         outcomes.append(Outcome.of(probabilities, part.labels, scores))
-        routed.append(gate)
     return Outcome.join(outcomes), np.concatenate(routed)
 
 
@@ -47,7 +59,7 @@ def final_probabilities(
     units: Int[np.ndarray, "member"],
     fitted: FittedRouting | None,
 ) -> Iterator[tuple[Float[np.ndarray, "image class"], Int[np.ndarray, "image"]]]:
-    """What an ensemble says in the end, routed or not, and labels; a window at a time."""
+    """Give the probabilities that an ensemble answers with, routed or not, and labels, by windows."""
     if fitted is None:
         for rows, labels in read_windows(table, members, images):
             yield metrics.average(rows, units), labels
@@ -61,12 +73,12 @@ def final_probabilities(
 
 @dataclass(frozen=True)
 class CalibrationOnTest:
-    """A temperature for an ensemble's answers, and what it does where it was not fitted.
+    """A temperature for an ensemble's answers, and the NLL that it gives on images it was not fitted on.
 
     Attributes:
-        temperature: Fitted on search images.
-        nll_before: On the test split, nats.
-        nll_after: There, at the temperature.
+        temperature: Temperature fitted on search images.
+        nll_before: NLL on the test split at a temperature of 1, nats.
+        nll_after: NLL on the test split at the temperature, nats.
     """
 
     temperature: Temperature
@@ -82,25 +94,25 @@ def calibrate_answers(
     answering: tuple[Int[np.ndarray, "member"], FittedRouting | None],
     seed: int,
 ) -> CalibrationOnTest | None:
-    """Fit a temperature for what an ensemble says in the end, and judge it on the test split.
+    """Fit a temperature for the answers of an ensemble, and judge it on the test split.
 
     Args:
-        table: With the rows of all of them.
+        table: The logit table, with the rows of the members and of the sub-classifiers.
         members: The pool.
-        search: To fit on; of more than 5,000 images, as many at random.
-        test: To judge on.
-        answering: Weights, and the routing if there is one.
-        seed: Of the folds and of that choice.
+        search: Images to fit on; of more than 5,000, as many are drawn.
+        test: Images to judge on.
+        answering: Weights of the members, and the routing if there is one.
+        seed: Seed of the folds and of the draw.
 
     Returns:
-        None where fewer than two search images can be used.
+        The temperature; None where fewer than two search images can be used.
     """
-    search = _few(search, seed)
+    search = calibration_images(search, seed)
     if len(search) < 2:
         return None
-    fitted_on = list(final_probabilities(table, members, search, *answering))
-    probabilities = np.concatenate([part for part, _ in fitted_on])
-    labels = np.concatenate([part for _, part in fitted_on])
+    windows = list(final_probabilities(table, members, search, *answering))
+    probabilities = np.concatenate([part for part, _ in windows])
+    labels = np.concatenate([part for _, part in windows])
     sound = np.isfinite(probabilities).all(axis=1)
     if sound.sum() < 2:
         return None
@@ -121,15 +133,15 @@ def gather_evidence(
     clusters: LabelClusters,
     subclassifiers: Mapping[int, Member],
 ) -> Evidence:
-    """What base and sub-classifiers said of some images, all at once.
+    """Gather the probabilities of the base predictor and of the sub-classifiers for some images.
 
     Args:
-        table: With the rows of all of them.
+        table: The logit table, with the rows of the members and of the sub-classifiers.
         members: The pool.
-        images: To choose a gate on.
-        units: Weights of the pool whose average answers first.
+        images: Images to choose a gate on.
+        units: Weights of the members; their average is the base predictor.
         clusters: Label clusters.
-        subclassifiers: By the label cluster's index.
+        subclassifiers: Sub-classifiers by the index of their label cluster.
 
     Raises:
         EmptySplitError: There is no image.
@@ -156,27 +168,34 @@ def _evidence_windows(
     clusters: LabelClusters,
     subclassifiers: Mapping[int, Member],
 ) -> Iterator[Evidence]:
-    voting = np.flatnonzero(units).tolist()
-    everyone = [*(members[i] for i in voting), *subclassifiers.values()]
-    for rows, labels in read_windows(table, everyone, images):
-        base = metrics.average(rows[: len(voting)], units[voting])
-        said = zip(subclassifiers, rows[len(voting) :], strict=True)
-        subs = {number: np.exp(part.astype(np.float64)) for number, part in said}
+    weighted = np.flatnonzero(units).tolist()
+    columns = [*(members[i] for i in weighted), *subclassifiers.values()]
+    for rows, labels in read_windows(table, columns, images):
+        base = metrics.average(rows[: len(weighted)], units[weighted])
+        rows_by_number = zip(subclassifiers, rows[len(weighted) :], strict=True)
+        subs = {number: np.exp(part.astype(np.float64)) for number, part in rows_by_number}
         yield Evidence(clusters, base, subs, labels)
 
 
 def within_cluster(
     table: LogitTable, member: Member, images: ImageIndex, classes: Iterable[int]
 ) -> Outcome:
-    """A member on the images of one label cluster, restricted to its classes.
+    """Judge a member on the images of one label cluster, restricted to its classes.
+
+    Restricted probabilities are divided by their sum. Without an image the outcome is empty.
+
+    Args:
+        table: The logit table, with the member's rows.
+        member: A member of the pool, or a sub-classifier.
+        images: Images of the split, of all classes.
+        classes: Class indices of the label cluster.
 
     Source: P2, Tables 3-5, where the base is restricted for top-3 alone.
-    Restricted probabilities are divided by their sum.
     """
-    wanted = list(classes)
-    inside = images.of_classes(wanted)
-    columns = [member.classes.index(label) for label in wanted]
-    output_by_label = {label: output for output, label in enumerate(wanted)}
+    labels_inside = list(classes)
+    inside = images.of_classes(labels_inside)
+    columns = [member.classes.index(label) for label in labels_inside]
+    output_by_label = {label: output for output, label in enumerate(labels_inside)}
     parts = []
     for (rows,), labels in read_windows(table, [member], inside):
         probabilities = np.exp(rows.astype(np.float64))[:, columns]

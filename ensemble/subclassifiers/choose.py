@@ -29,13 +29,13 @@ NUM_FOLDS = 5
 
 @dataclass(frozen=True)
 class Evidence:
-    """What base and sub-classifiers said of the images that a gate is chosen on.
+    """Probabilities of base predictor and sub-classifiers for the images that a gate is chosen on.
 
     Attributes:
         clusters: Label clusters.
-        base: The base's probabilities.
-        subs: Those of each sub-classifier that there is.
-        labels: The truth.
+        base: Probabilities of the base predictor.
+        subs: Probabilities of each sub-classifier, by the index of its label cluster.
+        labels: Class index of each image.
     """
 
     clusters: LabelClusters
@@ -44,23 +44,23 @@ class Evidence:
     labels: Int[np.ndarray, "image"]
 
     def take(self, rows: Int[np.ndarray, "row"]) -> "Evidence":
-        """Some of the images."""
+        """Keep some of the images."""
         subs = {number: sub[rows] for number, sub in self.subs.items()}
         return Evidence(self.clusters, self.base[rows], subs, self.labels[rows])
 
     def paper_routing(self) -> Routing:
-        """The paper's gate and routing with every sub-classifier that there is; still shut."""
+        """Give the paper's gate and routing to every sub-classifier, with the gate still shut."""
         return Routing(self.clusters, tuple(sorted(self.subs)))
 
     @property
     def is_base_wrong(self) -> Bool[np.ndarray, "image"]:
-        """Top-1 errors of the base."""
+        """Whether the base predictor errs on each image."""
         return metrics.ranks(self.base, self.labels) > 0
 
     def is_wrong(
         self, routing: Routing, routed: Bool[np.ndarray, "image"]
     ) -> Bool[np.ndarray, "image"]:
-        """Top-1 errors with some images routed."""
+        """Tell for each image whether the answer is wrong when some images are routed."""
         scores = rank_scores(self.base, self.subs, routing, routed)
         return metrics.ranks(scores, self.labels) > 0
 
@@ -70,9 +70,9 @@ class RoutingCurve:
     """Errors at every threshold that makes a difference.
 
     Attributes:
-        thresholds: Rising; the last is infinite (nothing is routed).
-        errors: Images whose first answer is wrong.
-        routed: Images that are routed.
+        thresholds: Thresholds in rising order; the last is infinite, where nothing is routed.
+        errors: Top-1 errors at each threshold.
+        routed: Images that are routed at each threshold.
     """
 
     thresholds: Float[np.ndarray, "threshold"]
@@ -95,14 +95,14 @@ class Trial:
     """A gate and a routing for one number of label clusters, and how they do on held-out images.
 
     Attributes:
-        routing: Fitted on all images; shut if it does not gain on held-out ones.
+        routing: Routing fitted on all images; shut where it gains nothing on held-out ones.
         curve: Errors on all images by threshold.
-        num_images: All images.
-        base_errors: Of the base on them.
-        held_out_errors: Of gates that were fitted without the image's fold.
-        held_out_routed: Images that those gates routed.
-        gains: For each label cluster: images of its slice put right less those put wrong, held out. A
-            routed image is of the slice of the likeliest label cluster that was asked.
+        num_images: Number of all images.
+        base_errors: Errors of the base predictor on all images.
+        held_out_errors: Errors of gates that were fitted without the fold of the image.
+        held_out_routed: Images that these gates routed.
+        gains: For each label cluster, the held-out images of its slice that are put right less those
+            put wrong. A routed image is in the slice of the likeliest label cluster it is routed to.
     """
 
     routing: Routing
@@ -115,25 +115,27 @@ class Trial:
 
 
 def routing_curve(evidence: Evidence, routing: Routing) -> RoutingCurve:
-    """Errors at every threshold, from one pass over the images in the order of their score."""
+    """Count the errors at every threshold in one pass over the images, in the order of their score."""
     base_wrong = evidence.is_base_wrong
     scores = score(routing.gate, evidence.base, routing.clusters)
     # A broken row has no score: its gate stays shut at every threshold.
-    opens = may_route(evidence.base, routing) & ~np.isnan(scores)
-    gain = evidence.is_wrong(routing, opens).astype(np.int64) - base_wrong
-    thresholds, index = np.unique(scores[opens], return_inverse=True)
-    # Routing all images with a score >= thresholds[i] changes the errors by the gains from i on.
-    gain_at = np.bincount(index, weights=gain[opens], minlength=len(thresholds)).astype(np.int64)
+    routable = may_route(evidence.base, routing) & ~np.isnan(scores)
+    change = evidence.is_wrong(routing, routable).astype(np.int64) - base_wrong
+    thresholds, index = np.unique(scores[routable], return_inverse=True)
+    # Routing all images with a score >= thresholds[i] adds the changes from i on to the errors.
+    change_at = np.bincount(index, weights=change[routable], minlength=len(thresholds)).astype(
+        np.int64
+    )
     count_at = np.bincount(index, minlength=len(thresholds))
     return RoutingCurve(
         thresholds=np.append(thresholds, np.inf),
-        errors=int(base_wrong.sum()) + np.append(np.cumsum(gain_at[::-1])[::-1], 0),
+        errors=int(base_wrong.sum()) + np.append(np.cumsum(change_at[::-1])[::-1], 0),
         routed=np.append(np.cumsum(count_at[::-1])[::-1], 0),
     )
 
 
 def fit_paper(evidence: Evidence) -> tuple[Routing, RoutingCurve]:
-    """The entropy threshold with the fewest errors, for hard routing to every sub-classifier.
+    """Fit the entropy threshold with the fewest errors, for hard routing to every sub-classifier.
 
     Source: P2 §IV-1: e is chosen on validation images.
     """
@@ -153,11 +155,11 @@ def cross_validate(evidence: Evidence, gate: GateKind, kind: RoutingKind, seed: 
     if num_images >= NUM_FOLDS:
         folds = stratified_folds(evidence.labels, NUM_FOLDS, seed)
         for fold in range(NUM_FOLDS):
-            fitted, _ = _fit(evidence.take(np.flatnonzero(folds != fold)), gate, kind)
+            routing, _ = _fit(evidence.take(np.flatnonzero(folds != fold)), gate, kind)
             rows = np.flatnonzero(folds == fold)
             part = evidence.take(rows)
-            wrong[rows] = part.is_wrong(fitted, is_routed(part.base, fitted))
-            slices[rows] = _slices(part, fitted)
+            wrong[rows] = part.is_wrong(routing, is_routed(part.base, routing))
+            slices[rows] = _slices(part, routing)
     gains = _slice_gains(evidence, base_wrong, wrong, slices)
     used = tuple(number for number, gain in enumerate(gains) if gain > 0)
     routing, curve = _fit_threshold(evidence, gate, kind, used)
@@ -175,7 +177,7 @@ def cross_validate(evidence: Evidence, gate: GateKind, kind: RoutingKind, seed: 
 
 
 def best_trial(trials: Sequence[Trial]) -> int:
-    """Index of the trial with the fewest held-out errors; of equals, the one that routes least."""
+    """Find the index of the trial with the fewest held-out errors; of equals, that which routes least."""
 
     def cost(index: int) -> tuple[int, int, int, int]:
         trial = trials[index]
@@ -187,13 +189,13 @@ def best_trial(trials: Sequence[Trial]) -> int:
 
 def _fit(evidence: Evidence, gate: GateKind, kind: RoutingKind) -> tuple[Routing, RoutingCurve]:
     """Fit with all sub-classifiers, then again with those whose slice gains."""
-    everyone = tuple(sorted(evidence.subs))
-    routing, curve = _fit_threshold(evidence, gate, kind, everyone)
+    numbers = tuple(sorted(evidence.subs))
+    routing, curve = _fit_threshold(evidence, gate, kind, numbers)
     wrong = evidence.is_wrong(routing, is_routed(evidence.base, routing))
     slices = _slices(evidence, routing)
     gains = _slice_gains(evidence, evidence.is_base_wrong, wrong, slices)
-    used = tuple(number for number in everyone if gains[number] > 0)
-    if used in (everyone, ()):
+    used = tuple(number for number in numbers if gains[number] > 0)
+    if used in (numbers, ()):
         return routing, curve
     return _fit_threshold(evidence, gate, kind, used)
 
@@ -203,19 +205,18 @@ def _fit_threshold(
 ) -> tuple[Routing, RoutingCurve]:
     routing = Routing(evidence.clusters, used, kind=kind, gate=Gate(gate))
     if gate == "logistic":
-        opens = may_route(evidence.base, routing)
-        wrong = evidence.is_wrong(routing, opens)
-        fitted = fit_logistic(evidence.base, evidence.clusters, evidence.is_base_wrong, wrong)
-        routing = replace(routing, gate=fitted)
+        wrong = evidence.is_wrong(routing, may_route(evidence.base, routing))
+        logistic = fit_logistic(evidence.base, evidence.clusters, evidence.is_base_wrong, wrong)
+        routing = replace(routing, gate=logistic)
     curve = routing_curve(evidence, routing)
     return replace(routing, threshold=curve.best_threshold), curve
 
 
 def _slices(evidence: Evidence, routing: Routing) -> Int[np.ndarray, "image"]:
-    """The likeliest label cluster that each image's sub-classifiers were asked of; -1 for none."""
-    asked = is_routed_to(evidence.base, routing)
-    masses = np.where(asked, cluster_masses(evidence.base, evidence.clusters), -1)
-    return np.where(asked.any(axis=1), masses.argmax(axis=1), -1)
+    """Find the likeliest label cluster that each image is routed to; -1 for none."""
+    routed_to = is_routed_to(evidence.base, routing)
+    masses = np.where(routed_to, cluster_masses(evidence.base, evidence.clusters), -1)
+    return np.where(routed_to.any(axis=1), masses.argmax(axis=1), -1)
 
 
 def _slice_gains(
@@ -225,5 +226,5 @@ def _slice_gains(
     slices: Int[np.ndarray, "image"],
 ) -> tuple[int, ...]:
     gain, routed = base_wrong.astype(np.int64) - wrong, slices >= 0
-    found = np.bincount(slices[routed], weights=gain[routed], minlength=len(evidence.clusters))
-    return tuple(int(value) for value in found)
+    gains = np.bincount(slices[routed], weights=gain[routed], minlength=len(evidence.clusters))
+    return tuple(int(value) for value in gains)

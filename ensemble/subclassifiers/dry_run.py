@@ -1,7 +1,8 @@
-"""The dry run: what sub-classifiers could gain, from the base's predictions alone, before any is trained.
+"""The dry run: what sub-classifiers could gain at the most, counted before any is trained.
 
-What they will gain nobody knows before. What they cannot gain is known: only an error whose truth
-lies in the label cluster that the image is sent to can be put right.
+It reads the predictions of the base alone. What sub-classifiers will gain cannot be told from these,
+but a bound can: only an error whose label lies in the label cluster that the image is routed to can be
+put right.
 """
 
 from dataclasses import dataclass
@@ -26,13 +27,13 @@ class ClusterPlan:
     """One label cluster on the images that the base was judged on.
 
     Attributes:
-        classes: Of the label cluster.
-        sent: Images whose likeliest label cluster it is.
-        misrouted: Those of them whose truth is not in it.
-        errors: Those of them that the base has wrong.
-        fixable: Those errors whose truth is in it.
-        train_images: To fine-tune on.
-        seconds: Estimated, on one host; none where no forward pass was measured.
+        classes: Class indices of the label cluster.
+        sent: Images whose likeliest label cluster this is.
+        misrouted: Images of these whose label is not in the label cluster.
+        errors: Images of these on which the base errs.
+        fixable: Errors whose label is in the label cluster.
+        train_images: Images to fine-tune on.
+        seconds: Estimated time of fine-tuning on one host; None where no forward pass was measured.
     """
 
     classes: tuple[int, ...]
@@ -45,7 +46,7 @@ class ClusterPlan:
 
     @property
     def is_worth_it(self) -> bool:
-        """Whether there are enough errors to put right that a gain could be told from chance."""
+        """Whether there are so many fixable errors that a gain could be told from chance."""
         return self.fixable >= LEAST_FIXABLE
 
 
@@ -54,15 +55,15 @@ class LabelPlan:
     """One number of label clusters.
 
     Attributes:
-        num_clusters: As asked for.
-        clusters: The largest first.
-        images: Judged.
-        errors: Of the base.
-        misrouted_hard: Images whose truth is not in the likeliest label cluster.
-        misrouted_top2: Images whose truth is in neither of the two likeliest.
+        num_clusters: Number of label clusters as set; bounds on their size can change it.
+        clusters: The label clusters, the largest first.
+        images: Number of images that the base was judged on.
+        errors: Errors of the base.
+        misrouted_hard: Images whose label is not in the likeliest label cluster.
+        misrouted_top2: Images whose label is in neither of the two likeliest label clusters.
         fixable_hard: Errors that hard routing could put right.
-        fixable_top2: Errors that routing to two could put right.
-        num_classes: In all.
+        fixable_top2: Errors that routing to two label clusters could put right.
+        num_classes: Number of all classes.
     """
 
     num_clusters: int
@@ -77,9 +78,9 @@ class LabelPlan:
 
     @property
     def promise(self) -> float:
-        """Fixable errors, each counted by the share of classes that its sub-classifier is freed of.
+        """Fixable errors, each weighted by the share of classes that its sub-classifier leaves out.
 
-        A ranking, no forecast. With one label cluster of all classes everything is fixable and the
+        This ranks plans and forecasts nothing. With one label cluster of all classes everything is fixable and the
         sub-classifier is the base again; with one class each it is perfect and nothing is fixable.
         """
         return sum(
@@ -104,24 +105,24 @@ def plan_label_clusters(
     """Count what label clusters could gain.
 
     Args:
-        num_clusters: As asked for.
+        num_clusters: Number of label clusters as set.
         clusters: Label clusters.
         base: Probabilities of the base.
-        labels: The truth.
-        train_labels: Of the training images.
-        epochs: Of fine-tuning.
-        forward_seconds: That the base takes for the forward pass of an image.
+        labels: Class index of each image.
+        train_labels: Class index of each training image.
+        epochs: Epochs of fine-tuning.
+        forward_seconds: Time of the base's forward pass for one image; None where not measured.
     """
     wrong = metrics.ranks(base, labels) > 0
     truth = labels_of(clusters)[labels]
-    everyone = tuple(range(len(clusters)))
-    chosen = front(base, Routing(clusters, everyone)).argmax(axis=1)
-    two = front(base, Routing(clusters, everyone, kind="top2"))
+    numbers = tuple(range(len(clusters)))
+    likeliest = front(base, Routing(clusters, numbers)).argmax(axis=1)
+    two = front(base, Routing(clusters, numbers, kind="top2"))
     in_two = np.take_along_axis(two, truth[:, None], axis=1)[:, 0]
-    is_right = chosen == truth
+    is_right = likeliest == truth
 
     def plan(number: int) -> ClusterPlan:
-        sent = chosen == number
+        sent = likeliest == number
         train_images = int(np.isin(train_labels, clusters[number]).sum())
         seconds = None
         if forward_seconds is not None:
@@ -138,7 +139,7 @@ def plan_label_clusters(
 
     return LabelPlan(
         num_clusters=num_clusters,
-        clusters=tuple(plan(number) for number in everyone),
+        clusters=tuple(plan(number) for number in numbers),
         images=len(labels),
         errors=int(wrong.sum()),
         misrouted_hard=int((~is_right).sum()),
@@ -150,6 +151,6 @@ def plan_label_clusters(
 
 
 def best_plan(plans: tuple[LabelPlan, ...]) -> LabelPlan | None:
-    """The plan that promises most; of equals the first. None where none promises anything."""
+    """Choose the plan with the greatest promise, of equals the first; None where none has any."""
     best = max(plans, key=lambda plan: plan.promise)
     return best if best.promise > 0 else None

@@ -13,10 +13,10 @@ from ensemble.members.member import Member
 
 
 def label_embeddings(member: Member) -> Float[np.ndarray, "class feature"]:
-    """The label embeddings of a member, read from its checkpoint without building the network.
+    """Read the label embeddings of a member from its checkpoint, without building the network.
 
     Raises:
-        ConfigError: The checkpoint has no such layer, or its rows are not the classes.
+        ConfigError: The checkpoint has no last linear layer, or the layer has not one row a class.
     """
     name = f"{member.head}.weight" if member.head else "weight"
     with safetensors.safe_open(member.checkpoint, framework="numpy") as file:
@@ -39,7 +39,7 @@ def label_embeddings(member: Member) -> Float[np.ndarray, "class feature"]:
 def cosine_similarity(
     embeddings: Float[np.ndarray, "class feature"],
 ) -> Float[np.ndarray, "class class"]:
-    """Cosine of every pair of label embeddings; symmetric, 1 on the diagonal."""
+    """Compute the cosine of every pair of label embeddings; symmetric, 1 on the diagonal."""
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = embeddings / np.where(norms > 0, norms, 1)
     similarity = np.clip(unit @ unit.T, -1, 1)

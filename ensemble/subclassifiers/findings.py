@@ -1,4 +1,4 @@
-"""What the sub-classifiers' stages of a run found, for the report and the artifact."""
+"""Findings: what a run fitted and chose for its sub-classifiers, for the report and the artifact."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ class Clustered:
     """One number of label clusters, with everything that was fitted for it.
 
     Attributes:
-        num_clusters: S as it was asked for.
-        clusters: What was found.
-        stability: Adjusted Rand index with those of resampled similarities, by seed.
-        subclassifiers: By the label cluster's index; none where fine-tuning failed.
-        failures: Why it did, by the same index.
-        paper: The paper's gate and routing, fitted as the paper does.
-        paper_curve: Errors of that routing by threshold.
+        num_clusters: Number of label clusters (S) as set; bounds on their size can change it.
+        clusters: Label clusters.
+        stability: Adjusted Rand index with the label clusters of resampled similarities, by seed.
+        subclassifiers: Sub-classifiers by the index of their label cluster, where fine-tuning worked.
+        failures: Reasons why fine-tuning failed, by the same index.
+        paper: Gate and routing of the paper, fitted as in the paper.
+        paper_curve: Errors of the paper's routing by threshold.
         trials: Every gate with every routing.
     """
 
@@ -46,18 +46,19 @@ class Clustered:
 
 @dataclass(frozen=True)
 class Subclassified:
-    """Sub-classifiers of one base for every number of label clusters.
+    """Sub-classifiers of one member for every number of label clusters.
 
     Attributes:
-        member: Whose weights were fine-tuned.
-        first: Who answers first, in words.
-        units: Weights of the pool for that.
-        similarity: Of the labels.
+        member: The member whose weights were fine-tuned.
+        first: Name of the base predictor, which answers every image that is not routed.
+        units: Weights of the members in the base predictor.
+        similarity: Similarity of the labels.
         stopping: Search images that fine-tuning was stopped on.
         choosing: Search images that everything else was chosen on.
-        tried: One for each number of label clusters.
+        tried: What was fitted for each number of label clusters.
         ensemble_errors: Errors of the run's ensemble on the choosing images.
-        control: The member after as much training on all classes; none where that was not asked for.
+        control: The member after as much training on all classes; None where the settings set no
+            control.
     """
 
     member: Member
@@ -90,17 +91,17 @@ class Subclassified:
 
     @property
     def is_used(self) -> bool:
-        """Whether the gate opens, and answers better so than the run's ensemble alone."""
+        """Whether the gate opens, and routing errs on fewer held-out images than the run's ensemble."""
         trial = self.chosen.best
         return trial.routing.is_open and trial.held_out_errors < self.ensemble_errors
 
     def fitted(self) -> FittedRouting:
-        """What was chosen."""
+        """Give the chosen routing."""
         chosen = self.chosen
         return FittedRouting(chosen.best.routing, chosen.subclassifiers, self.units)
 
     def fitted_as_paper(self) -> FittedRouting:
-        """What the paper would choose."""
+        """Give the routing that the paper would choose."""
         return FittedRouting(self.paper.paper, self.paper.subclassifiers, self.units)
 
 
@@ -110,8 +111,8 @@ class RoutedTest:
 
     Attributes:
         fitted: The routing.
-        outcome: With it.
-        is_routed: Which images went to a sub-classifier.
+        outcome: Outcome with the routing.
+        is_routed: Whether each image is routed to a sub-classifier.
     """
 
     fitted: FittedRouting
@@ -124,10 +125,11 @@ class SubclassifiersOnTest:
     """The three predictors that P2 compares, on images that none of them saw.
 
     Attributes:
-        first: Without sub-classifiers.
-        paper: With the paper's gate and routing.
-        chosen: With those that were chosen.
-        control: Without sub-classifiers, and the base trained on for as long; none where it was not.
+        first: Outcome of the base predictor, without sub-classifiers.
+        paper: Outcome with the paper's gate and routing.
+        chosen: Outcome with the gate and routing that were chosen.
+        control: Outcome of the base predictor with the fine-tuned member trained for as long on all
+            classes; None where the settings set no control.
     """
 
     first: Outcome

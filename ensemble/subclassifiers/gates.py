@@ -1,9 +1,9 @@
-"""Gates: how much an image should go to a sub-classifier, told from the base's probabilities alone.
+"""Gates: scores of how much an image needs a sub-classifier, from the base predictor alone.
 
-A gate gives each image a score; from a threshold on it is routed. It never asks a sub-classifier, so
-that images that need none cost none.
+An image is routed if its score reaches a threshold. No sub-classifier is run for the score, so that
+an image that is not routed costs no pass through one.
 
-Source: P2 §III-2 for the entropy. The others are ours.
+Source: P2 §III-2 for the entropy. The others are not from a paper.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,11 @@ class Gate:
     """A kind of gate, fitted where it has something to fit.
 
     Attributes:
-        kind: `entropy` in nats; `normalised_entropy`, that inside the likeliest label cluster over its
-            largest value; `margin`, 1 less the lead of the first class; `logistic`, the log of the
-            odds that the sub-classifier is right rather than the base.
-        coefficients: Of the logistic gate: one for each column of `features`, then the constant.
+        kind: `entropy` in nats; `normalised_entropy`, the entropy inside the likeliest label cluster
+            over its largest value; `margin`, 1 less the lead of the most probable class; `logistic`,
+            the log of the odds that the sub-classifier is right rather than the base predictor.
+        coefficients: Coefficients of the logistic gate: one for each column of `features`, then the
+            constant; empty for the other gates.
     """
 
     kind: GateKind = "entropy"
@@ -31,7 +32,7 @@ class Gate:
 
 
 def entropy(probabilities: Float[np.ndarray, "image class"]) -> Float[np.ndarray, "image"]:
-    """Entropy of each row, in nats."""
+    """Compute the entropy of each row, in nats."""
     terms = np.zeros_like(probabilities)
     np.log(probabilities, out=terms, where=probabilities > 0)
     return -(probabilities * terms).sum(axis=1)
@@ -40,24 +41,25 @@ def entropy(probabilities: Float[np.ndarray, "image class"]) -> Float[np.ndarray
 def cluster_masses(
     probabilities: Float[np.ndarray, "image class"], clusters: LabelClusters
 ) -> Float[np.ndarray, "image cluster"]:
-    """Probability of each label cluster."""
+    """Add up the probabilities of the classes of each label cluster."""
     return np.stack([probabilities[:, np.array(group)].sum(axis=1) for group in clusters], axis=1)
 
 
 def choose_cluster(
     probabilities: Float[np.ndarray, "image class"], clusters: LabelClusters
 ) -> Int[np.ndarray, "image"]:
-    """Index of the label cluster with the largest mass; of equals, the first."""
+    """Find the index of the label cluster with the largest mass; of equals, the first."""
     return cluster_masses(probabilities, clusters).argmax(axis=1)
 
 
 def entropy_inside(
     probabilities: Float[np.ndarray, "image class"], clusters: LabelClusters
 ) -> Float[np.ndarray, "image"]:
-    """Entropy of p(class | likeliest label cluster), over its largest value; 0 for a single class.
+    """Compute the entropy of p(class | likeliest label cluster) over its largest value.
 
-    Entropy over log C would open the same gate as entropy. This leaves out the doubt between label
-    clusters, which no sub-classifier can settle, and compares label clusters of different sizes.
+    It is 0 for a single class. Entropy over log C would open the same gate as entropy; this leaves out
+    the doubt between label clusters, which no sub-classifier can settle, and makes label clusters of
+    different sizes comparable.
     """
     out = np.full(len(probabilities), np.nan)
     chosen = choose_cluster(probabilities, clusters)
@@ -71,7 +73,7 @@ def entropy_inside(
 
 
 def margin(probabilities: Float[np.ndarray, "image class"]) -> Float[np.ndarray, "image"]:
-    """1 less the difference between the first and the second class."""
+    """Compute 1 less the lead of the most probable class over the second."""
     if not len(probabilities):
         return np.empty(0)
     two = np.partition(probabilities, -2, axis=1)[:, -2:]
@@ -81,7 +83,7 @@ def margin(probabilities: Float[np.ndarray, "image class"]) -> Float[np.ndarray,
 def features(
     probabilities: Float[np.ndarray, "image class"], clusters: LabelClusters
 ) -> Float[np.ndarray, "image 5"]:
-    """What the logistic gate looks at."""
+    """Compute the features of the logistic gate: the other scores and the two largest masses."""
     masses = np.sort(cluster_masses(probabilities, clusters), axis=1)
     return np.stack(
         [
@@ -98,7 +100,7 @@ def features(
 def score(
     gate: Gate, probabilities: Float[np.ndarray, "image class"], clusters: LabelClusters
 ) -> Float[np.ndarray, "image"]:
-    """Score of each image; NaN where the base is broken, so that no threshold is reached."""
+    """Score each image; a broken row of the base predictor scores NaN, which reaches no threshold."""
     if gate.kind == "entropy":
         return entropy(probabilities)
     if gate.kind == "normalised_entropy":
@@ -106,7 +108,7 @@ def score(
     if gate.kind == "margin":
         return margin(probabilities)
     *slopes, constant = gate.coefficients
-    # Not a matrix product: its rounding would depend on how many images are asked about together.
+    # Not a matrix product: its rounding would depend on how many images are scored together.
     columns = features(probabilities, clusters).T
     return constant + sum(
         (slope * column for slope, column in zip(slopes, columns, strict=True)),
@@ -120,9 +122,16 @@ def fit_logistic(
     base_wrong: Bool[np.ndarray, "image"],
     routed_wrong: Bool[np.ndarray, "image"],
 ) -> Gate:
-    """Learn on the images that routing changes to tell those it puts right.
+    """Fit a logistic gate that tells the errors that routing puts right from those it makes.
 
-    Where there is only one kind of them, or none, every image scores 0: the gate is open or shut.
+    It is fitted on the images whose answer is right only with or only without routing. Where all of
+    these are of one kind, or there are none, every image scores 0: the gate is open or shut for all.
+
+    Args:
+        probabilities: Probabilities of the base predictor.
+        clusters: Label clusters.
+        base_wrong: Whether the base predictor errs on each image.
+        routed_wrong: Whether the answer is wrong if the image is routed.
     """
     rows = features(probabilities, clusters)
     changed = (base_wrong != routed_wrong) & np.isfinite(rows).all(axis=1)
@@ -133,7 +142,7 @@ def fit_logistic(
 
     mean, scale = rows[changed].mean(axis=0), rows[changed].std(axis=0)
     scale = np.where(scale > 0, scale, 1)
-    fitted = LogisticRegression(max_iter=1000).fit((rows[changed] - mean) / scale, is_better)
-    slopes = fitted.coef_[0] / scale
-    constant = fitted.intercept_[0] - (slopes * mean).sum()
+    regression = LogisticRegression(max_iter=1000).fit((rows[changed] - mean) / scale, is_better)
+    slopes = regression.coef_[0] / scale
+    constant = regression.intercept_[0] - (slopes * mean).sum()
     return Gate("logistic", (*map(float, slopes), float(constant)))

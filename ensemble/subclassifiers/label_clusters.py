@@ -1,6 +1,6 @@
-"""Label clusters: classes that the base finds alike, put together without superclasses.
+"""Label clusters: classes that are alike to the base, put together without superclasses.
 
-Source: P2 §IV-2 for spectral clustering. The other ways are what P2 §V leaves to others.
+Source: P2 §IV-2 for spectral clustering. The other clusterings are among the future work of P2 §V.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,18 +27,18 @@ def label_clusters(
 
     Args:
         similarity: Symmetric, from -1 to 1; 1 on the diagonal.
-        num_clusters: S, below the number of classes.
+        num_clusters: Number of label clusters (S), below the number of classes.
         config: The clustering, and the bounds.
 
     Raises:
-        ConfigError: There are not more classes than label clusters.
+        ConfigError: There are as many label clusters as classes, or more.
     """
     num_classes = len(similarity)
     check_num_clusters(num_clusters, num_classes)
     if num_clusters == 1:
         return (tuple(range(num_classes)),)
-    found = _CLUSTERINGS[config.clustering](similarity, num_clusters)
-    groups = [np.flatnonzero(found == label).tolist() for label in np.unique(found)]
+    numbers = _CLUSTERINGS[config.clustering](similarity, num_clusters)
+    groups = [np.flatnonzero(numbers == number).tolist() for number in np.unique(numbers)]
     groups = _join_small(groups, similarity, config.min_cluster_size)
     if config.max_cluster_size is not None:
         groups = _cut_large(groups, similarity, config.max_cluster_size)
@@ -50,7 +50,7 @@ def check_num_clusters(num_clusters: int, num_classes: int) -> None:
     """Refuse as many label clusters as classes, or more.
 
     Raises:
-        ConfigError: There are.
+        ConfigError: There are as many label clusters as classes, or more, or none.
     """
     if not 1 <= num_clusters < num_classes:
         raise ConfigError(
@@ -65,14 +65,14 @@ def stability(
     num_clusters: int,
     config: SubclassifiersConfig,
 ) -> tuple[float, ...]:
-    """Adjusted Rand index of label clusters with those of resampled similarities, one for each seed.
+    """Compute the adjusted Rand index with the label clusters of resampled similarities, by seed.
 
-    1 is the same label clusters; 0 is what chance agrees on.
+    1 is the same label clusters; 0 is the agreement of chance.
 
     Args:
-        clusters: What was found on the whole.
-        resampled: A similarity by seed, from a bootstrap of what it is made of.
-        num_clusters: S.
+        clusters: Label clusters of the whole similarity.
+        resampled: Gives the similarity of a bootstrap sample, by seed.
+        num_clusters: Number of label clusters (S).
         config: The clustering, and the bounds.
     """
     from sklearn.metrics import adjusted_rand_score  # seconds of import
@@ -89,7 +89,7 @@ def stability(
 
 
 def labels_of(clusters: LabelClusters) -> Int[np.ndarray, "class"]:
-    """The label cluster of each class."""
+    """Give the index of the label cluster of each class."""
     out = np.empty(sum(map(len, clusters)), np.int64)
     for number, group in enumerate(clusters):
         out[list(group)] = number
@@ -120,11 +120,11 @@ def _spectral(similarity: np.ndarray, num_clusters: int) -> np.ndarray:
 def _agglomerative(similarity: np.ndarray, num_clusters: int) -> np.ndarray:
     from sklearn.cluster import AgglomerativeClustering  # seconds of import
 
-    # Average linkage: single linkage chains classes one by one, complete looks at outliers alone.
-    fitted = AgglomerativeClustering(
+    # Average linkage: single linkage chains classes one by one, complete linkage sees outliers alone.
+    clustering = AgglomerativeClustering(
         n_clusters=num_clusters, metric="precomputed", linkage="average"
-    ).fit(1 - similarity)
-    return fitted.labels_
+    )
+    return clustering.fit(1 - similarity).labels_
 
 
 def _kmeans(similarity: np.ndarray, num_clusters: int) -> np.ndarray:
@@ -147,18 +147,18 @@ _CLUSTERINGS: dict[Clustering, Callable[[np.ndarray, int], np.ndarray]] = {
 def _join_small(
     groups: Sequence[list[int]], similarity: np.ndarray, smallest: int
 ) -> list[list[int]]:
-    """Join the smallest group that is too small to the one most like it, until none is."""
-    left = [list(group) for group in groups]
-    while len(left) > 1:
-        left.sort(key=lambda group: (len(group), group))
-        first, *others = left
-        if len(first) >= smallest:
+    """Join the smallest group to the one most like it, until none is too small."""
+    joined = [list(group) for group in groups]
+    while len(joined) > 1:
+        joined.sort(key=lambda group: (len(group), group))
+        least, *others = joined
+        if len(least) >= smallest:
             break
-        likeness = [similarity[np.ix_(first, other)].mean() for other in others]
+        likeness = [similarity[np.ix_(least, other)].mean() for other in others]
         nearest = int(np.argmax(likeness))
-        others[nearest] = sorted(others[nearest] + first)
-        left = others
-    return left
+        others[nearest] = sorted(others[nearest] + least)
+        joined = others
+    return joined
 
 
 def _cut_large(
@@ -174,11 +174,11 @@ def _cut_large(
 
 
 def _line_up(affinity: Float[np.ndarray, "class class"]) -> Int[np.ndarray, "class"]:
-    """Order by the second eigenvector of the graph's Laplacian, which a two-way cut looks at."""
+    """Order classes by the second eigenvector of the graph's Laplacian, as a two-way cut does."""
     if len(affinity) < 2:
         return np.arange(len(affinity))
     _, vectors = np.linalg.eigh(np.diag(affinity.sum(axis=1)) - affinity)
     line = vectors[:, 1]
-    # An eigenvector's sign is nobody's choice.
+    # The sign of an eigenvector is arbitrary, and equal similarities must give an equal order.
     line = line * np.sign(line[np.argmax(np.abs(line))])
     return np.argsort(line, kind="stable")

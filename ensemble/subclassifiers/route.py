@@ -1,8 +1,9 @@
-"""Route: which sub-classifiers answer an image behind the gate, and what the answer then is.
+"""Routing: which sub-classifiers answer an image that the gate lets through, and with what.
 
-Source: P2 §III-2, §III-3. With p the base's probabilities and H their entropy: where H < e the base
-answers; else the label cluster with the largest mass does, through its sub-classifier. Asking the two
-likeliest label clusters, or all, is what P2 §V leaves to others.
+Source: P2 §III-2, §III-3. With p the probabilities of the base predictor and H their entropy: where
+H < e the base predictor answers, elsewhere the sub-classifier of the label cluster with the largest
+mass. Routing to the two likeliest label clusters, or to all, is not in P2, whose §V names it as work
+to be done.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from ensemble.subclassifiers.gates import Gate, cluster_masses, score
 from ensemble.subclassifiers.label_clusters import LabelClusters
 from ensemble.subclassifiers.settings import RoutingKind
 
-# For each label cluster that has one: the sub-classifier's probabilities, in the order of its classes.
+# By the index of a label cluster: probabilities of its sub-classifier, in the order of its classes.
 Subs = Mapping[int, Float[np.ndarray, "image _"]]
 
 
@@ -26,10 +27,11 @@ class Routing:
 
     Attributes:
         clusters: Label clusters; the i-th sub-classifier answers for the i-th.
-        used: Label clusters whose sub-classifier may answer; the others keep the base's shares.
-        threshold: Score from which on an image is routed; infinite if none is.
-        gate: What scores the images.
-        kind: Whether the likeliest label cluster answers, the two likeliest, or all.
+        used: Indices of the label clusters whose sub-classifier may answer; the others keep the
+            probabilities of the base predictor.
+        threshold: Least score of an image that is routed; infinite where none is.
+        gate: The gate that scores the images.
+        kind: Whether images are routed to the likeliest label cluster, to the two likeliest, or to all.
     """
 
     clusters: LabelClusters
@@ -40,14 +42,14 @@ class Routing:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is an image that it could route."""
+        """Whether any image could be routed."""
         return bool(self.used) and bool(np.isfinite(self.threshold))
 
 
 def front(
     probabilities: Float[np.ndarray, "image class"], routing: Routing
 ) -> Bool[np.ndarray, "image cluster"]:
-    """The label clusters that a routed image is answered from; of equals the first ones."""
+    """Tell which label clusters a routed image is answered from; of equals the first ones."""
     masses = cluster_masses(probabilities, routing.clusters)
     if routing.kind == "soft":
         return np.ones(masses.shape, bool)
@@ -61,14 +63,14 @@ def front(
 def may_route(
     probabilities: Float[np.ndarray, "image class"], routing: Routing
 ) -> Bool[np.ndarray, "image"]:
-    """Whether a sub-classifier that is used could answer the image, if the gate opened."""
+    """Tell whether a sub-classifier that is used would answer the image if the gate opened."""
     return np.asarray(front(probabilities, routing)[:, list(routing.used)].any(axis=1))
 
 
 def is_routed(
     probabilities: Float[np.ndarray, "image class"], routing: Routing
 ) -> Bool[np.ndarray, "image"]:
-    """Whether the gate opens for the image, and there is somebody behind it."""
+    """Tell whether the gate opens for the image and a sub-classifier that is used would answer it."""
     opens = score(routing.gate, probabilities, routing.clusters) >= routing.threshold
     return opens & may_route(probabilities, routing)
 
@@ -76,7 +78,7 @@ def is_routed(
 def is_routed_to(
     probabilities: Float[np.ndarray, "image class"], routing: Routing
 ) -> Bool[np.ndarray, "image cluster"]:
-    """Which sub-classifiers an image must be shown to; none for an image that is not routed."""
+    """Tell which sub-classifiers an image is routed to; none where it is not routed."""
     is_used = np.isin(np.arange(len(routing.clusters)), routing.used)
     return front(probabilities, routing) & is_used & is_routed(probabilities, routing)[:, None]
 
@@ -87,21 +89,22 @@ def answer(
     routing: Routing,
     routed: Bool[np.ndarray, "image"],
 ) -> Float[np.ndarray, "image class"]:
-    """Probabilities after routing: a label cluster keeps its mass, shared out anew.
+    """Give the probabilities after routing: a label cluster keeps its mass, divided anew.
 
     p'(y) = p(cluster) p_sub(y | cluster) in the label clusters that answer. The paper answers with the
-    sub-classifier's first class; `rank_scores` does so, and probabilities must go on summing to 1.
+    most probable class of the sub-classifier; `rank_scores` does so, while probabilities sum to 1.
 
     Args:
-        probabilities: The base's.
-        subs: Of the label clusters that are used, at least; only rows that are asked are looked at.
-        routing: What lies behind the gate.
-        routed: Which images the gate lets through.
+        probabilities: Probabilities of the base predictor.
+        subs: Probabilities of the sub-classifiers that are used, at least; only the rows of images
+            that are routed to them are read.
+        routing: The routing.
+        routed: Whether the gate lets each image through.
     """
     out = probabilities.copy()
-    asked = front(probabilities, routing) & routed[:, None]
+    routed_to = front(probabilities, routing) & routed[:, None]
     for number in routing.used:
-        rows = np.flatnonzero(asked[:, number])
+        rows = np.flatnonzero(routed_to[:, number])
         columns = np.ix_(rows, np.array(routing.clusters[number]))
         mass = probabilities[columns].sum(axis=1, keepdims=True)
         out[columns] = mass * subs[number][rows]
@@ -114,9 +117,11 @@ def rank_scores(
     routing: Routing,
     routed: Bool[np.ndarray, "image"],
 ) -> Float[np.ndarray, "image class"]:
-    """Scores whose order is the routed answer: classes of the label clusters in front come first.
+    """Give scores in whose order the classes of the label clusters that answer come first.
 
-    Source: P2 §III-3 for hard routing. Classes outside follow in the base's order, for top-k.
+    Classes outside follow in the order of the base predictor, for top-k.
+
+    Source: P2 §III-3 for hard routing.
     """
     out = answer(probabilities, subs, routing, routed)
     if routing.kind == "soft":
@@ -130,12 +135,12 @@ def rank_scores(
 
 @dataclass(frozen=True)
 class FittedRouting:
-    """A gate, the sub-classifiers behind it, and the weights of what answers first.
+    """A routing with its sub-classifiers and the weights of its base predictor.
 
     Attributes:
         routing: Label clusters, gate and threshold.
-        subclassifiers: One member for each label cluster that has one, by the label cluster's index.
-        units: Weights of the pool whose average the gate looks at.
+        subclassifiers: Sub-classifiers by the index of their label cluster.
+        units: Weights of the members; their average is the base predictor.
     """
 
     routing: Routing

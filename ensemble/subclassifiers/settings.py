@@ -1,4 +1,4 @@
-"""Settings of the sub-classifiers. No torch."""
+"""Settings of label clusters, fine-tuning, gates and routings; nothing here imports torch."""
 
 from typing import Annotated, Literal
 
@@ -26,7 +26,8 @@ PAPER_FINE_TUNING = RecipeConfig(
         flip_probability=0.5,
     ),
 )
-"""How P2 fine-tunes (§IV-1, §IV-3). It gives no learning rate: a fifth of the usual peak is ours."""
+"""Fine-tuning as in P2 (§IV-1, §IV-3). It gives no learning rate: 0.01, a fifth of the usual peak, is our
+choice."""
 
 
 class SubclassifiersConfig(Config):
@@ -37,36 +38,39 @@ class SubclassifiersConfig(Config):
         3,
         4,
     )
-    """Numbers of label clusters (S) to try; cross-validation on the search split chooses one."""
+    """Numbers of label clusters to try; cross-validation on the search split chooses one."""
     base: str | None = None
-    """A member that answers first and is fine-tuned; if not set, the ensemble answers first and its best
-    member is fine-tuned."""
+    """Name of the member that is fine-tuned, and that answers every image that is not routed. If not set, the
+    ensemble answers these images and its best member is fine-tuned."""
     similarity: Similarity = "base"
-    """What makes labels alike: cosine of the base's label embeddings, its mean over all members, or how
-    often the base takes one for the other on the search split."""
+    """Similarity of labels: base is the cosine of the base's label embeddings, members the mean of this cosine
+    over all members, and confusion how often the base confuses the labels on the search split."""
     clustering: Clustering = "spectral"
-    """How labels are put together; spectral is the paper's."""
+    """Clustering of the labels by their similarity; spectral is the paper's."""
     min_cluster_size: PositiveInt = 1
-    """Label clusters of fewer classes join the one that is most like them."""
+    """Least number of classes in a label cluster; a smaller one joins the label cluster most like it."""
     max_cluster_size: PositiveInt | None = None
-    """Label clusters of more classes are cut; at least twice the minimum."""
+    """Greatest number of classes in a label cluster; a larger one is cut. At least twice `min_cluster_size`."""
     recipe: str | None = None
-    """A name of the config's `recipes`; the paper's fine-tuning if not set: random crop and flip, 15 epochs."""
+    """Name of one of the config's `recipes` to fine-tune by. If not set, as in the paper: random crop and flip, 15
+    epochs."""
     patience: PositiveInt | None = 3
-    """Epochs without a gain on half of the search images after which fine-tuning ends; the best epoch stays.
-    Null trains to the end, and keeps all search images for choosing the gate."""
+    """Number of epochs without a gain on half of the search images after which fine-tuning ends; the weights of
+    the best epoch are kept. Null trains to the end, and leaves all search images to the choice of the gate."""
     control: bool = False
-    """Also train the base on by the same recipe on all classes, and set it beside the sub-classifiers: how much
-    of their gain is due to more training alone. Takes as long as all sub-classifiers of one number of clusters."""
+    """Whether to train the base for as long on all classes, too, and to compare it with the sub-classifiers: this
+    shows how much of their gain is due to more training alone. It takes as long as all sub-classifiers of one
+    number of label clusters."""
     gates: Annotated[tuple[GateKind, ...], Field(min_length=1)] = (
         "entropy",
         "normalised_entropy",
         "margin",
         "logistic",
     )
-    """Gates to try. The paper's is entropy; normalised_entropy looks inside the likeliest label cluster."""
+    """Gates to try. The paper's is entropy; normalised_entropy is the entropy inside the likeliest label cluster."""
     routings: Annotated[tuple[RoutingKind, ...], Field(min_length=1)] = ("hard", "top2", "soft")
-    """Routings to try: the likeliest label cluster (the paper's), the two likeliest, or all."""
+    """Routings to try: hard routes to the likeliest label cluster, as in the paper, top2 to the two likeliest, and
+    soft to all."""
 
     @model_validator(mode="after")
     def _sizes_leave_room(self) -> "SubclassifiersConfig":

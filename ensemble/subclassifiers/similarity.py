@@ -1,6 +1,6 @@
-"""What makes labels alike: label embeddings of one member or of several, or what is taken for what.
+"""Similarity of labels: from the label embeddings of members, or from which labels are confused.
 
-Each gives a similarity and, for their stability, similarities from resampled evidence.
+Each also gives similarities of resampled evidence, which the stability of label clusters needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ class LabelSimilarity:
     """Similarity of every pair of labels: symmetric, 1 on the diagonal.
 
     Attributes:
-        matrix: On all evidence.
-        resampled: On a bootstrap of it, by seed.
+        matrix: Similarity from all features or images.
+        resampled: Gives the similarity from a bootstrap sample of these, by seed.
     """
 
     matrix: Matrix
@@ -28,7 +28,7 @@ class LabelSimilarity:
 
 
 def of_embeddings(embeddings: Sequence[Float[np.ndarray, "class _"]]) -> LabelSimilarity:
-    """Mean cosine over members; a bootstrap draws their features.
+    """Average the cosine of label embeddings over members; a bootstrap sample draws features.
 
     Source: P2 §III-1 for one member.
     """
@@ -48,10 +48,11 @@ def of_embeddings(embeddings: Sequence[Float[np.ndarray, "class _"]]) -> LabelSi
 def of_confusion(
     probabilities: Float[np.ndarray, "image class"], labels: Int[np.ndarray, "image"]
 ) -> LabelSimilarity:
-    """How often labels are taken for one another, softly; a bootstrap draws images.
+    """Compare labels by the probabilities of their images; a bootstrap sample draws images.
 
-    Row k of the confusion matrix is the mean probability vector of images of class k. Two classes are
-    alike by the cosine of their rows: if they are taken for one another, or for the same others.
+    Row k of the confusion matrix is the mean probability vector of the images of class k. The
+    similarity is the cosine of two rows: high if the classes are confused with each other, or with the
+    same other classes.
     """
 
     def cosine(rows: Int[np.ndarray, "row"]) -> Matrix:
