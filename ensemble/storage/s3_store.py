@@ -1,43 +1,25 @@
-"""Objects below a prefix of an S3 bucket. One PUT an object; every repeated request is counted.
+"""Objects below a prefix of an S3 bucket, each written by one PUT.
 
 A final key is never written through a file object: an exception inside the block would publish a
-short object. Clients' own retries are off, so that a retry is ours, bounded and counted.
+short object.
 """
 
 import hashlib
-import logging
-import random
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DamagedTableError, TableError
-from ensemble.storage.s3_client import (
-    MISDIRECTED,
-    REFUSED,
-    connect,
-    error_code,
-    is_unreachable,
-    refusals,
-    temporary_errors,
-    untrusted,
-)
+from ensemble.storage.s3_client import connect, error_code
+from ensemble.storage.s3_requests import Requests
 from ensemble.storage.settings import S3Config, StorageConfig
 
-log = logging.getLogger(__name__)
-
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 5.0
-# Of a host that was never reached: a wrong endpoint should not take long to be told.
-FIRST_CONTACT_ATTEMPTS = 4
 # What one PUT may hold, by the S3 protocol.
 MAX_OBJECT_BYTES = 5 << 30
 _READ_BYTES = 16 << 20
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -70,17 +52,19 @@ class S3Store:
         if not bucket:
             raise ConfigError(f"{url!r} names no bucket; expected s3://bucket/prefix.")
         self._url = url.rstrip("/")
-        self._config = config
         self._is_single_writer = isinstance(config, StorageConfig) and config.single_writer
         self._fs = connect(config)
-        self._refusals, self._temporary_errors = refusals(), temporary_errors()
-        self._has_answered = False
-        self.retries = 0
+        self._requests = Requests(self._url, config.attempts)
 
     @property
     def url(self) -> str:
-        """Where it is, with bucket and prefix."""
+        """Where the store is, with bucket and prefix."""
         return self._url
+
+    @property
+    def retries(self) -> int:
+        """Number of requests that were made again."""
+        return self._requests.retries
 
     def create(self, key: str, data: bytes | memoryview) -> bool:
         """Publish an object under a name that nothing has yet.
@@ -112,7 +96,7 @@ class S3Store:
 
     def read(self, key: str) -> bytes:
         """A whole object, in one request; the caller knows its digest."""
-        return self._try("read", key, self._get)[0]
+        return self._requests.make("read", key, self._get)[0]
 
     def read_large(self, key: str) -> memoryview:
         """As `read`: the bytes came through a socket into memory of their own."""
@@ -134,12 +118,14 @@ class S3Store:
                 raise OSError("two reads gave different bytes")
             return data
 
-        return self._try("read", key, get)
+        return self._requests.make("read", key, get)
 
     def listed(self, folder: str = "") -> Iterator[Listed]:
         """The objects anywhere below a folder, sorted by key; what `keys` gives, with versions."""
         prefix = f"{self._url.removeprefix(S3_SCHEME)}/"
-        found = self._try("list", folder, lambda p: self._fs.find(p, refresh=True, detail=True))
+        found = self._requests.make(
+            "list", folder, lambda p: self._fs.find(p, refresh=True, detail=True)
+        )
         for path in sorted(found):
             key, entry = str(path).removeprefix(prefix), found[path]
             # What consoles make to show an empty folder is no object of anybody's.
@@ -152,7 +138,7 @@ class S3Store:
         Raises:
             DamagedTableError: It is not there.
         """
-        found = self._try("find", key, lambda path: self._fs.info(path, refresh=True))
+        found = self._requests.make("find", key, lambda path: self._fs.info(path, refresh=True))
         return Listed(key, int(found["size"]), _unquoted(found.get("ETag")))
 
     def read_pieces(self, listed: Listed) -> Iterator[bytes]:
@@ -169,7 +155,7 @@ class S3Store:
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
         """Some bytes of an object, in one request."""
-        data: bytes = self._try(
+        data: bytes = self._requests.make(
             "read", key, lambda path: self._fs.cat_file(path, start=start, end=stop)
         )
         if len(data) > stop - start:
@@ -187,7 +173,7 @@ class S3Store:
             found = self._fs.call_s3("get_object", Bucket=bucket, Key=name, Range="bytes=0-0")
             return int(found["ResponseMetadata"]["HTTPStatusCode"])
 
-        return self._try("read", key, ask)
+        return self._requests.make("read", key, ask)
 
     def keys(self, folder: str) -> Iterator[str]:
         """Names of the objects anywhere below a folder, sorted."""
@@ -199,7 +185,9 @@ class S3Store:
     def folders(self, folder: str) -> tuple[str, ...]:
         """Names between a folder's own and the next `/`, sorted; one request for a thousand."""
         try:
-            found = self._try("look into", folder, lambda p: self._fs.ls(p, True, refresh=True))
+            found = self._requests.make(
+                "look into", folder, lambda p: self._fs.ls(p, True, refresh=True)
+            )
         except DamagedTableError:
             return ()
         folders = (entry["name"] for entry in found if entry["type"] == "directory")
@@ -207,7 +195,7 @@ class S3Store:
 
     def remove(self, key: str) -> None:
         """Take an object away; a missing one is no error on S3."""
-        self._try("remove", key, lambda path: self._fs.rm_file(path))
+        self._requests.make("remove", key, lambda path: self._fs.rm_file(path))
 
     def leftovers(self) -> tuple[str, ...]:
         """Nothing: a single PUT leaves nothing half written."""
@@ -248,7 +236,7 @@ class S3Store:
                 raise
             return _unquoted(reply.get("ETag"))
 
-        if not _is_md5(self._try(what, key, put), data) and self.read(key) != data:
+        if not _is_md5(self._requests.make(what, key, put), data) and self.read(key) != data:
             raise TableError(
                 f"{self._url}/{key} is not what was written: the store changed it under way. Nothing "
                 "names it yet; `ensemble doctor` tells what else the store does."
@@ -272,79 +260,6 @@ class S3Store:
         found: tuple[bytes, str] = sync(self._fs.loop, get)
         return found
 
-    def _try(self, what: str, key: str, request: Callable[[str], _Value]) -> _Value:
-        """Make a request, again where that may help.
-
-        Raises:
-            FileExistsError: The store refused to overwrite.
-            DamagedTableError: There is no such object.
-            ConfigError: It never answered a request of ours, so it is not what we were told it is.
-            TableError: It answers no, or nothing in all attempts.
-        """
-        path = f"{self._url}/{key}".rstrip("/")
-        for attempt in range(1, self._config.attempts + 1):
-            try:
-                value = request(path.removeprefix(S3_SCHEME))
-                self._has_answered = True
-                return value
-            except FileExistsError:
-                self._has_answered = True
-                raise
-            except FileNotFoundError as error:
-                if what in ("list", "write", "create") or error_code(error) == "NoSuchBucket":
-                    bucket = path.removeprefix(S3_SCHEME).partition("/")[0]
-                    raise self._failed(
-                        f"cannot {what} {path}: there is no bucket {bucket!r}. Make it, or mend its "
-                        "name or storage.endpoint."
-                    ) from error
-                raise DamagedTableError(
-                    f"cannot {what} {path}: there is no such object."
-                ) from error
-            except self._refusals as error:
-                raise self._failed(_refused(f"cannot {what} {path}", error)) from error
-            except self._temporary_errors as error:
-                self._check_worth_another(f"cannot {what} {path}", attempt, error)
-                self.retries += 1
-                wait = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1)
-                log.info(
-                    "%s of %s: %s in attempt %d; again in %.2f s",
-                    what,
-                    path,
-                    type(error).__name__,
-                    attempt,
-                    wait,
-                )
-                time.sleep(wait)
-        raise AssertionError
-
-    def _check_worth_another(self, what: str, attempt: int, error: Exception) -> None:
-        """Give up where no other attempt helps, or there have been enough.
-
-        Raises:
-            ConfigError: The store never answered a request of ours.
-            TableError: It has answered before.
-        """
-        if reason := untrusted(error):
-            raise self._failed(f"{what}: {reason}.") from error
-        if (code := error_code(error)) in REFUSED:
-            raise self._failed(_refused(what, error)) from error
-        if code in MISDIRECTED:
-            raise self._failed(
-                f"{what}: the store answers {code} ({error}). Mend storage.region or "
-                "storage.endpoint, or set storage.checksums=when_required."
-            ) from error
-        self._has_answered |= bool(code)
-        is_unknown = not self._has_answered and is_unreachable(error)
-        if attempt == self._config.attempts or (is_unknown and attempt >= FIRST_CONTACT_ATTEMPTS):
-            hint = "What was committed is kept; run" if self._has_answered else None
-            raise self._failed(
-                f"{what}: {attempt} attempts failed, the last one with {type(error).__name__}: "
-                f"{error}. {hint or 'Mend storage.endpoint, or run'} again when the store answers."
-            ) from error
-
-    def _failed(self, message: str) -> ConfigError | TableError:
-        return TableError(message) if self._has_answered else ConfigError(message)
-
 
 @dataclass(frozen=True)
 class StagedObject:
@@ -362,13 +277,6 @@ class StagedObject:
 
     def __exit__(self, *_: object) -> None:
         pass
-
-
-def _refused(what: str, error: Exception) -> str:
-    return (
-        f"{what}: the store refuses ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-        "storage.profile, or storage.anonymous=true for public data."
-    )
 
 
 def without_conditional_writes(url: str) -> str:

@@ -6,7 +6,7 @@ import boto3
 import pytest
 
 from ensemble.errors import CheckpointError, ConfigError
-from ensemble.storage import s3_store
+from ensemble.storage import s3_requests
 from ensemble.storage.fetch import FetchedFolder, fetch
 from ensemble.storage.settings import S3Config
 
@@ -58,7 +58,7 @@ def test_a_damaged_copy_and_a_replaced_object_are_fetched_anew(
 def test_bytes_that_are_damaged_under_way_are_never_kept(
     client: Any, moto_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3_store, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(s3_requests, "FIRST_WAIT_S", 0.001)
     refused = 0
     for seed in range(6):
         with FaultProxy(moto_port, 0.5, seed, faults=("flipped bit",)) as proxy:

@@ -8,7 +8,7 @@ import pytest
 
 from ensemble.errors import ConfigError, DamagedTableError, TableBusyError, TableError
 from ensemble.members.member import Member
-from ensemble.storage import s3_store
+from ensemble.storage import s3_requests
 from ensemble.storage.open import open_store
 from ensemble.storage.probe import probe, require_conditional_writes
 from ensemble.storage.settings import StorageConfig
@@ -32,7 +32,7 @@ RCLONE = {"checksums": "when_required"}
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3_store, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(s3_requests, "FIRST_WAIT_S", 0.001)
 
 
 def fill(table: LogitTable, member: Member, make_block: MakeBlock) -> None:

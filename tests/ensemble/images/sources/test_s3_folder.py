@@ -12,7 +12,7 @@ from ensemble.errors import ConfigError
 from ensemble.images.open import RemoteSource, Source, decode_shard, open_source
 from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import ShardSpec
-from ensemble.storage import s3_store
+from ensemble.storage import s3_requests
 from ensemble.storage.settings import S3Config
 
 # aiobotocore's connections are closed by their finaliser, and moto's server by its thread's end.
@@ -102,7 +102,7 @@ def test_lost_reads_are_made_again_and_counted(
     fault_proxy: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(s3_store, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(s3_requests, "FIRST_WAIT_S", 0.001)
     upload(folder, "faulty")
     sound = remote("faulty", moto_port)
     spec = ShardSpec(tuple(sound.index().image_ids.tolist()))
