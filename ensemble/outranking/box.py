@@ -8,11 +8,19 @@ whole. Nothing that can tie is dropped.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from ensemble.outranking.pairs import Pairs
+
+if TYPE_CHECKING:
+    from ensemble.outranking.table import OutrankingTable
+
 _BLOCK_PAIRS = 1 << 13  # of 13 members: the temporaries stay in cache
+_NUM_KEPT = 2  # boxed tables of one table
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,24 @@ class Box:
 
     anchor: int
     k: int
+
+
+# By the pairs of the full table, which its reweighted copies share: all folds and resamples of a
+# search find the boxed table that the first of them made. It goes when the full table goes.
+_KEPT: WeakKeyDictionary[Pairs, dict[Box, "OutrankingTable"]] = WeakKeyDictionary()
+
+
+def recall(pairs: Pairs, box: Box) -> "OutrankingTable | None":
+    """Give the boxed table that was kept for the full table with these pairs, if there is one."""
+    return _KEPT.get(pairs, {}).get(box)
+
+
+def keep(pairs: Pairs, box: Box, table: "OutrankingTable") -> None:
+    """Keep a boxed table for the full table with these pairs; the oldest one makes room for it."""
+    kept = _KEPT.setdefault(pairs, {})
+    while len(kept) >= _NUM_KEPT:
+        kept.pop(next(iter(kept)))
+    kept[box] = table
 
 
 def decided_pairs(

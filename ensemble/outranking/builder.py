@@ -1,10 +1,10 @@
 """Builds the outranking table while predictions arrive, a window of images at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from ensemble.errors import EmptySplitError, TableError
 from ensemble.outranking.contested import (
@@ -19,6 +19,29 @@ from ensemble.outranking.pairs import bounds
 from ensemble.outranking.table import OutrankingTable
 
 _BLOCK_VALUES = 1 << 19  # of one member: 524 images of 1000 classes; smaller keep threads waiting
+
+
+def from_columns(
+    columns: Mapping[str, Float[np.ndarray, "image class"]],
+    labels: Shaped[np.ndarray, " image"],
+    threads: int = 1,
+) -> OutrankingTable:
+    """Build a table from whole columns of log-probabilities.
+
+    Args:
+        columns: Log of the softmax averaged over views, by member name; as in
+            `OutrankingBuilder.add`.
+        labels: Class index of each image.
+        threads: Threads that read columns side by side.
+
+    Raises:
+        ShapeError: Members, images or classes do not agree with the labels.
+        TableError: A label is not a class, or a value is too large for a log-probability.
+        EmptySplitError: There is no image.
+    """
+    builder = OutrankingBuilder(tuple(columns), threads)
+    builder.add(list(columns.values()), labels)
+    return builder.finish()
 
 
 class OutrankingBuilder:
@@ -56,7 +79,7 @@ class OutrankingBuilder:
         share = -(-len(labels) // self._threads)
         num_images = max(1, min(share, _BLOCK_VALUES // self._num_classes))
         starts = iter(range(0, len(labels), num_images))  # each thread takes the next from it
-        found: dict[int, ContestedBlock] = {}
+        blocks: dict[int, ContestedBlock] = {}
 
         def read() -> None:
             workspace = self._workspaces.pop() if self._workspaces else Workspace.of(columns)
@@ -65,7 +88,7 @@ class OutrankingBuilder:
             for first in starts:
                 part = slice(first, first + num_images)
                 block = [column[part] for column in columns]
-                found[first] = contested_pairs(block, labels[part], self._bits, workspace)
+                blocks[first] = contested_pairs(block, labels[part], self._bits, workspace)
             self._workspaces.append(workspace)
 
         with ThreadPoolExecutor(max(1, self._threads - 1)) as pool:
@@ -73,7 +96,7 @@ class OutrankingBuilder:
             read()
             for other in others:
                 other.result()
-        self._blocks += [found[first] for first in sorted(found)]
+        self._blocks += [blocks[first] for first in sorted(blocks)]
         self._labels.append(labels)
 
     def finish(self) -> OutrankingTable:

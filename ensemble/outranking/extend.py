@@ -51,7 +51,6 @@ def append_images(first: OutrankingTable, second: OutrankingTable) -> Outranking
         true_probabilities=joined("true_probabilities"),
         broken=joined("broken"),
         ranks=joined("ranks"),
-        _boxes={},
     )
 
 
@@ -96,7 +95,6 @@ def add_member(
         true_probabilities=np.ascontiguousarray(whole.label_scores.T) * 2.0**-bits,
         broken=np.ascontiguousarray(whole.broken.T),
         ranks=np.ascontiguousarray(whole.ranks.T),
-        _boxes={},
     )
 
 

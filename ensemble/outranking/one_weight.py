@@ -5,11 +5,58 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ensemble.outranking.fixed_point import PROBABILITY_FLOOR
+from ensemble.outranking.fixed_point import GRID_STEPS, PROBABILITY_FLOOR
 from ensemble.outranking.plateaus import Line, Plateaus
+from ensemble.outranking.sweep import error_curve
 from ensemble.outranking.table import OutrankingTable
 
 _FACTORS = 16
+
+
+def sweep(
+    table: OutrankingTable,
+    units: Int[np.ndarray, " member"],
+    member: int,
+    k: int,
+    scores: Float[np.ndarray, " pair"] | None = None,
+    num_steps: int = GRID_STEPS,
+) -> Int[np.ndarray, " weight"]:
+    """Count the top-k errors at evenly spaced weights from 0 to 1.00 of one member.
+
+    Args:
+        table: The errors are counted on.
+        units: Weights of the others, in units of 0.00001; that of `member` is not read.
+        member: Index of the member whose weight runs.
+        k: The error is top-k.
+        scores: `scores` of the others' weights, where the caller has them.
+        num_steps: 100 for the paper's weights; `WEIGHT_UNITS` for all weights there are.
+
+    Returns:
+        One count more than steps.
+
+    Raises:
+        ShapeError: There is not one weight for each member.
+        ConfigError: The weights or k are outside what the table is exact for.
+    """
+    others = np.array(units)
+    others[member] = 0
+    others = table.checked(others, k)
+    start = table.scores(others) if scores is None else scores
+    pairs, slope = table.pairs, table.differences[member]
+    lost = table.decided[table.num_certain[table.decided] >= k]
+
+    def curve(counts: Int[np.ndarray, " image"]) -> Int[np.ndarray, " weight"]:
+        errors = error_curve(start, slope, pairs, counts[pairs.images], k, num_steps)
+        return errors + counts[lost].sum()
+
+    if not table.num_broken.any():
+        return curve(table.counts)
+    is_broken = table.is_broken(others)
+    breaks = table.broken[:, member] & ~is_broken
+    errors = curve(np.where(is_broken | breaks, 0, table.counts))
+    errors += table.count(is_broken | breaks)
+    errors[0] -= table.count(breaks & (table.num_outranking(start > 0) < k))
+    return errors
 
 
 def plateaus(
@@ -46,9 +93,7 @@ def plateaus(
     others = np.array(units)
     others[member] = 0
     others = table.checked(others, k)
-    counts = table.image_counts
-    if counts is None:
-        counts = np.ones(table.num_images, np.int64)
+    counts = table.counts
     is_broken = table.is_broken(others)
     breaks = table.broken[:, member] & ~is_broken
     start = scores + table.differences[member] * float(low) if low else scores
@@ -64,11 +109,11 @@ def plateaus(
         low,
     )
     lost = int(counts[is_broken | breaks].sum())
-    found = line.plateaus(high, last, at_most - lost)
-    if found is None or not lost:
-        return found
+    counted = line.plateaus(high, last, at_most - lost)
+    if counted is None or not lost:
+        return counted
     at_zero = int(counts[breaks & (num_outranking < k)].sum()) if low == 0 else 0
-    return found.raised(lost, at_zero)
+    return counted.raised(lost, at_zero)
 
 
 def nlls(
@@ -80,7 +125,7 @@ def nlls(
     # Not by BLAS, whose threads take longer to meet than the sum takes.
     others_sum = np.einsum("m,mi->i", others.astype(np.float64), table.label_columns)
     total = others.sum()
-    own, found = table.label_columns[member], []
+    own, losses = table.label_columns[member], []
     for weight in weights:
         average = own * float(weight)
         average += others_sum
@@ -89,8 +134,8 @@ def nlls(
             tried = np.array(others)
             tried[member] = weight
             average[as_counted(table, table.is_broken(tried))] = 0
-        found.append(mean_loss(average))
-    return found
+        losses.append(mean_loss(average))
+    return losses
 
 
 def as_counted(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)  # not frozen: it remembers the places that it looked up
 class Pairs:
     """Where the pairs of each image are, those images left out that have none.
 
@@ -51,7 +51,7 @@ class Pairs:
         return counts.reshape(*marked.shape[:-1], len(self.first))
 
     def marked(
-        self, images: Int[np.ndarray, " wanted"], marked: Bool[np.ndarray, " pair"]
+        self, images: Int[np.ndarray, " chosen"], marked: Bool[np.ndarray, " pair"]
     ) -> tuple[Int[np.ndarray, " item"], Int[np.ndarray, " item"]]:
         """List the marked pairs of some images, by their places here, and the place of each."""
         begin = self.first.take(images)
@@ -59,8 +59,8 @@ class Pairs:
         last = np.cumsum(num_pairs)
         index = np.arange(last[-1] if len(last) else 0)
         index += np.repeat(begin - (last - num_pairs), num_pairs)
-        found = np.flatnonzero(marked.take(index))
-        return index.take(found), np.repeat(images, num_pairs).take(found)
+        places = np.flatnonzero(marked.take(index))
+        return index.take(places), np.repeat(images, num_pairs).take(places)
 
     @cached_property
     def bounds(self) -> Int[np.ndarray, " bound"]:

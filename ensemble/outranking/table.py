@@ -20,27 +20,20 @@ meaningless: it is a miss for every ensemble that gives the member a weight, and
 probability 0. Such rows are counted in `num_broken`.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, Shaped
+from jaxtyping import Bool, Float, Int, Int32
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
-from ensemble.outranking.box import Box, decided_pairs
-from ensemble.outranking.fixed_point import (
-    GRID_STEPS,
-    PROBABILITY_FLOOR,
-    WEIGHT_UNITS,
-    checked_units,
-)
-from ensemble.outranking.pairs import Pairs, bounds
-from ensemble.outranking.sweep import error_curve
+from ensemble.outranking.box import Box, recall
+from ensemble.outranking.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS, checked_units
+from ensemble.outranking.pairs import Pairs
 
 _BLOCK_PAIRS = 1 << 14  # so that a sum over members stays in cache
-_BOXES_KEPT = 2
-_SHARED = ("images", "bias", "num_broken", "_pairs", "_decided", "_member_losses")
+_SHARED = ("images", "bias", "num_broken", "pairs", "decided", "label_losses")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,26 +69,11 @@ class OutrankingTable:
     ranks: Int32[np.ndarray, "image member"]
     image_counts: Int[np.ndarray, " image"] | None = None
     box: Box | None = None
-    _boxes: dict[Box, "OutrankingTable"] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for array in vars(self).values():
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
-
-    @classmethod
-    def from_columns(
-        cls,
-        columns: Mapping[str, Float[np.ndarray, "image class"]],
-        labels: Shaped[np.ndarray, " image"],
-        threads: int = 1,
-    ) -> "OutrankingTable":
-        """Build from whole columns of log-probabilities by member name; see `OutrankingBuilder`."""
-        from ensemble.outranking.builder import OutrankingBuilder  # it imports this module
-
-        builder = OutrankingBuilder(tuple(columns), threads)
-        builder.add(list(columns.values()), labels)
-        return builder.finish()
 
     @property
     def num_members(self) -> int:
@@ -139,7 +117,7 @@ class OutrankingTable:
         return (self.classes < np.repeat(self.labels.astype(np.int32), np.diff(self.indptr))) - 0.5
 
     def reweighted(self, image_counts: Int[np.ndarray, " item"]) -> "OutrankingTable":
-        """Let each image count as often as said; shares everything else, boxes included.
+        """Let each image count so often; everything else is shared, boxed tables included.
 
         Raises:
             ShapeError: There is not one count for each image.
@@ -152,10 +130,10 @@ class OutrankingTable:
             )
         if not image_counts.any():
             raise EmptySplitError("no image counts; at least one must.")
-        return self._view(np.array(image_counts, dtype=np.int64))
+        return self.with_counts(np.array(image_counts, dtype=np.int64))
 
     def select(self, members: Sequence[int]) -> "OutrankingTable":
-        """Keep some members only, in the order given.
+        """Keep the members with these indices only, in their order.
 
         Raises:
             ConfigError: The table is boxed.
@@ -170,7 +148,6 @@ class OutrankingTable:
             true_probabilities=self.true_probabilities[:, kept],
             broken=self.broken[:, kept],
             ranks=self.ranks[:, kept],
-            _boxes={},
         )
 
     def count(self, marked: Bool[np.ndarray, " image"]) -> int:
@@ -179,19 +156,9 @@ class OutrankingTable:
             return int(np.count_nonzero(marked))
         return int(self.image_counts[marked].sum())
 
-    def member_errors(self, k: int) -> Int[np.ndarray, " member"]:
-        """Count the top-k errors of each single member."""
-        is_error = self.ranks >= self._checked_k(k)
-        if self.image_counts is None:
-            return np.asarray(np.count_nonzero(is_error, axis=0))
-        return np.asarray(np.where(is_error, self.image_counts[:, None], 0).sum(axis=0))
-
-    def member_nll(self) -> Float[np.ndarray, " member"]:
-        """Average -log of the label's probability (nats) for each single member, as `nll` does."""
-        return np.asarray(np.average(self._member_losses, axis=0, weights=self.image_counts))
-
     @cached_property
-    def _member_losses(self) -> Float[np.ndarray, "image member"]:
+    def label_losses(self) -> Float[np.ndarray, "image member"]:
+        """Give -log of the label's probability (nats) by each single member, floored as the NLL is."""
         return np.asarray(-np.log(np.maximum(self.true_probabilities, PROBABILITY_FLOOR)))
 
     def is_error(self, units: Int[np.ndarray, " member"], k: int) -> Bool[np.ndarray, " image"]:
@@ -207,22 +174,23 @@ class OutrankingTable:
         """
         weights = self.checked(units, k)
         anchor = int(weights.argmax())
-        if weights[anchor] == WEIGHT_UNITS and Box(anchor, k) in self._boxes:
-            return self._boxes[Box(anchor, k)].is_error(weights, k)  # the same, ten times faster
+        if weights[anchor] == WEIGHT_UNITS and (boxed := recall(self.pairs, Box(anchor, k))):
+            return boxed.is_error(weights, k)  # the same, ten times faster
         num_outranking = self.num_outranking(self.scores(weights) > 0)
         return np.asarray((num_outranking >= k) | self.is_broken(weights))
 
     def errors(self, units: Int[np.ndarray, " member"], k: int) -> int:
-        """Count the top-k errors; arguments and exceptions as in `is_error`."""
-        return self.count(self.is_error(units, k))
+        """Count the top-k errors of weights.
 
-    def num_ties(self, units: Int[np.ndarray, " member"], k: int) -> int:
-        """Count the images whose top-k outcome hangs on how equal scores are ordered."""
-        weights = self.checked(units, k)
-        above = self.scores(weights) - self.bias
-        surely = self.num_outranking(above > 0) >= k
-        possibly = self.num_outranking(above >= 0) >= k
-        return self.count((surely != possibly) & ~self.is_broken(weights))
+        Args:
+            units: Weight of each member, integers of one unit.
+            k: The error is top-k.
+
+        Raises:
+            ShapeError: There is not one weight for each member.
+            ConfigError: The weights or k are outside what the table is exact for.
+        """
+        return self.count(self.is_error(units, k))
 
     def scores(self, units: Int[np.ndarray, " member"]) -> Float[np.ndarray, " pair"]:
         """Give for each pair what the class has above the label, plus the bias: outranks iff > 0.
@@ -237,136 +205,37 @@ class OutrankingTable:
                 scores[part] += self.differences[member, part] * float(units[member])
         return scores
 
-    def sweep(
-        self,
-        units: Int[np.ndarray, " member"],
-        member: int,
-        k: int,
-        scores: Float[np.ndarray, " pair"] | None = None,
-        num_steps: int = GRID_STEPS,
-    ) -> Int[np.ndarray, " weight"]:
-        """Count the top-k errors at evenly spaced weights from 0 to 1.00 of one member.
-
-        Args:
-            units: Weights of the others, in units of 0.00001; that of `member` is not read.
-            member: Index of the member whose weight runs.
-            k: The error is top-k.
-            scores: `scores` of the others' weights, where the caller has them.
-            num_steps: 100 for the paper's weights; `WEIGHT_UNITS` for all weights there are.
-
-        Returns:
-            One count more than steps.
-
-        Raises:
-            ShapeError: There is not one weight for each member.
-            ConfigError: The weights or k are outside what the table is exact for.
-        """
-        others = np.array(units)
-        others[member] = 0
-        others = self.checked(others, k)
-        start = self.scores(others) if scores is None else scores
-        pairs, slope = self._pairs, self.differences[member]
-        lost = self._decided[self.num_certain[self._decided] >= k]
-
-        def curve(counts: Int[np.ndarray, " image"]) -> Int[np.ndarray, " weight"]:
-            found = error_curve(start, slope, pairs, counts[pairs.images], k, num_steps)
-            return found + counts[lost].sum()
-
-        if not self.num_broken.any():
-            return curve(self._counts)
-        is_broken = self.is_broken(others)
-        breaks = self.broken[:, member] & ~is_broken
-        errors = curve(np.where(is_broken | breaks, 0, self._counts))
-        errors += self.count(is_broken | breaks)
-        errors[0] -= self.count(breaks & (self.num_outranking(start > 0) < k))
-        return errors
-
-    def nll(self, units: Int[np.ndarray, " member"]) -> float:
-        """Average -log of the label's averaged probability (nats); below 2^-30 it counts as that.
-
-        `num_floored` says how often.
-        """
-        losses = -np.log(np.maximum(self.true_average(units), PROBABILITY_FLOOR))
-        return float(np.average(losses, weights=self.image_counts))
-
-    def num_floored(self, units: Int[np.ndarray, " member"]) -> int:
-        """Count the images whose label has less than 2^-30 on average, broken ones included."""
-        return self.count(self.true_average(units) < PROBABILITY_FLOOR)
-
-    def true_average(self, units: Int[np.ndarray, " member"]) -> Float[np.ndarray, " image"]:
-        """Give the label's averaged probability; 0 where a member with a weight is broken."""
-        weights = checked_units(units, self.num_members)
-        # Not by BLAS, whose threads take longer to meet than the sum takes.
-        average = np.einsum("im,m->i", self.true_probabilities, weights.astype(np.float64))
-        average /= weights.sum()
-        return np.where(self.is_broken(weights), 0.0, average)
-
-    def boxed(self, anchor: int, k: int) -> "OutrankingTable":
-        """Drop what no weighting with `anchor` at 1.00 and the others in [0, 1.00] can turn.
-
-        Args:
-            anchor: Index of the member with the fixed weight.
-            k: The error is top-k.
-
-        Returns:
-            A table a tenth as large, exact for this k and these weights; it refuses others.
-
-        Raises:
-            ConfigError: k is not below the number of classes, or the table is boxed already.
-        """
-        if self.box:
-            raise ConfigError(f"the table is boxed already ({self.box}); box the full table.")
-        box = Box(anchor, self._checked_k(k))
-        if box not in self._boxes:
-            while len(self._boxes) >= _BOXES_KEPT:
-                self._boxes.pop(next(iter(self._boxes)))
-            self._boxes[box] = self._box(box)
-        return self._boxes[box]._view(self.image_counts)
-
-    def _view(self, image_counts: Int[np.ndarray, " image"] | None) -> "OutrankingTable":
-        """Count the images otherwise, and share what does not depend on that."""
+    def with_counts(self, image_counts: Int[np.ndarray, " image"] | None) -> "OutrankingTable":
+        """Count the images otherwise, and share what does not depend on that; checks nothing."""
         view = replace(self, image_counts=image_counts)
         for name in _SHARED:
             view.__dict__[name] = getattr(self, name)  # where a cached property keeps its value
         return view
 
-    def _box(self, box: Box) -> "OutrankingTable":
-        never, always = decided_pairs(self.differences, box.anchor)
-        num_certain = self._count(always)
-        is_open = (num_certain < box.k) & (num_certain + self._count(~(never | always)) >= box.k)
-        kept = np.flatnonzero(~(never | always) & is_open[self.images])
-        return replace(
-            self,
-            indptr=bounds(np.bincount(self.images[kept], minlength=self.num_images)),
-            classes=self.classes[kept],
-            differences=np.stack([row[kept] for row in self.differences]),
-            num_certain=num_certain,
-            image_counts=None,
-            box=box,
-            _boxes={},
-        )
-
     def num_outranking(self, outranks: Bool[np.ndarray, " pair"]) -> Int[np.ndarray, " image"]:
         """Count for each image the marked pairs, and the classes that outrank in any case."""
-        total: Int[np.ndarray, " image"] = self.num_certain + self._count(outranks)
+        total: Int[np.ndarray, " image"] = self.num_certain + self.count_pairs(outranks)
         return total
 
-    def _count(self, marked: Bool[np.ndarray, " pair"]) -> Int32[np.ndarray, " image"]:
+    def count_pairs(self, marked: Bool[np.ndarray, " pair"]) -> Int32[np.ndarray, " image"]:
+        """Count the marked pairs of each image."""
         counts = np.zeros(self.num_images, dtype=np.int32)
-        counts[self._pairs.images] = self._pairs.count(marked)
+        counts[self.pairs.images] = self.pairs.count(marked)
         return counts
 
     @cached_property
-    def _counts(self) -> Int[np.ndarray, " image"]:
+    def counts(self) -> Int[np.ndarray, " image"]:
+        """Give how often each image counts."""
         counts = self.image_counts
         return np.ones(self.num_images, np.int64) if counts is None else counts
 
     @cached_property
-    def _pairs(self) -> Pairs:
+    def pairs(self) -> Pairs:
+        """Give where the pairs of each image are."""
         return Pairs.of(self.indptr, self.num_certain)
 
     @cached_property
-    def _decided(self) -> Int[np.ndarray, " image"]:
+    def decided(self) -> Int[np.ndarray, " image"]:
         """List the images without pairs that some class outranks in any case."""
         return np.flatnonzero((np.diff(self.indptr) == 0) & (self.num_certain > 0))
 
@@ -377,9 +246,14 @@ class OutrankingTable:
         return is_broken
 
     def checked(self, units: Int[np.ndarray, " weight"], k: int) -> Int[np.ndarray, " weight"]:
-        """Give weights that the table is exact for, or refuse them as `is_error` does."""
+        """Give weights that the table is exact for.
+
+        Raises:
+            ShapeError: There is not one weight for each member.
+            ConfigError: The weights or k are outside what the table is exact for.
+        """
         weights = checked_units(units, self.num_members)
-        self._checked_k(k)
+        self.checked_k(k)
         if self.box and not (weights[self.box.anchor] == WEIGHT_UNITS == weights.max()):
             raise ConfigError(
                 f"weights {weights.tolist()} (units of 0.00001) are outside {self.box} that the "
@@ -387,7 +261,12 @@ class OutrankingTable:
             )
         return weights
 
-    def _checked_k(self, k: int) -> int:
+    def checked_k(self, k: int) -> int:
+        """Give k where the table is exact for it.
+
+        Raises:
+            ConfigError: k is outside the classes, or the table is boxed for another k.
+        """
         if not 1 <= k < self.num_classes:
             raise ConfigError(
                 f"k = {k} with {self.num_classes} classes: nothing can be in error; "

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Int32
 
+from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.one_weight import as_counted, mean_loss
 from ensemble.outranking.pairs import Pairs
@@ -157,7 +158,7 @@ class _Votes:
     def errors(self) -> Int[np.ndarray, " member"]:
         """Count the errors with one more vote for each member."""
         if not self.votes.any():
-            return self.table.member_errors(self.problem.config.error_k)
+            return measures.member_errors(self.table, self.problem.config.error_k)
         if self.table.num_broken.any():
             self._whole.update(self.votes)
             return np.array([self._exact(member) for member in range(self.table.num_members)])

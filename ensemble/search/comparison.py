@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from ensemble import statistics
+from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.crossfit import judge_folds
@@ -128,7 +129,7 @@ def judge(
     return _judged(
         rows,
         {row.key: table.is_error(row.ensemble.units, row.ensemble.k) for row in rows},
-        {row.key: table.nll(row.ensemble.units) for row in rows},
+        {row.key: measures.nll(table, row.ensemble.units) for row in rows},
         resamples,
     )
 
@@ -180,7 +181,7 @@ def warnings(table: OutrankingTable, ensemble: Ensemble) -> tuple[str, ...]:
             f"{per_class:.1f} a class; below {IMAGES_PER_CLASS} a class weights follow chance. "
             f"Use {IMAGES_PER_CLASS * table.num_classes:,} images or more, or trust equal weights."
         )
-    least = int(table.member_errors(ensemble.k).min())
+    least = int(measures.member_errors(table, ensemble.k).min())
     if least < LEAST_ERRORS:
         sentences.append(
             f"The best member has only {least} top-{ensemble.k} errors on the search split; with "
@@ -189,7 +190,7 @@ def warnings(table: OutrankingTable, ensemble: Ensemble) -> tuple[str, ...]:
     for name, broken in zip(table.member_names, table.num_broken.tolist(), strict=True):
         if broken:
             sentences.append(f"{name} has NaN or infinity on {broken} images; they count as wrong.")
-    if ties := table.num_ties(ensemble.units, ensemble.k):
+    if ties := measures.num_ties(table, ensemble.units, ensemble.k):
         sentences.append(f"Equal scores decide {ties} images of the search split, by class order.")
     return (*sentences, *ensemble.notes)
 

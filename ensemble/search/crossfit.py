@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ensemble.errors import ConfigError
+from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import PROBABILITY_FLOOR
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.result import Ensemble
@@ -83,7 +84,7 @@ def judge_folds(
     losses = np.zeros(len(folds))
     for fold, table, ensemble in zip(np.unique(folds), tables, ensembles, strict=True):
         held_out = folds == fold
-        average = np.maximum(table.true_average(ensemble.units), PROBABILITY_FLOOR)
+        average = np.maximum(measures.label_average(table, ensemble.units), PROBABILITY_FLOOR)
         is_error[held_out] = table.is_error(ensemble.units, k)[held_out]
         losses[held_out] = -np.log(average[held_out])
     return HeldOut(is_error, losses, tuple(ensembles))

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.one_weight import sweep
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
 from ensemble.search.result import Ensemble
@@ -71,7 +73,7 @@ def _line(
     return MemberReason(
         member=names[member],
         weight=weight,
-        errors=int(table.member_errors(ensemble.k)[member]),
+        errors=int(measures.member_errors(table, ensemble.k)[member]),
         gain=gains.get(member),
         loss=loss,
         nearest=None if nearest is None else names[nearest],
@@ -137,7 +139,7 @@ def _why_out(
     if not Limits.of(table, config).allow_more(ensemble.units > 0, member):
         return "The caps leave no room for it."
     like = "" if nearest is None else _shared(table, member, nearest, ensemble.k)
-    curve = table.sweep(_scaled(ensemble.units), member, ensemble.k)
+    curve = sweep(table, _scaled(ensemble.units), member, ensemble.k)
     gain = int(curve[0] - curve.min())
     if gain > 0:
         weight = int(curve.argmin()) / (len(curve) - 1)

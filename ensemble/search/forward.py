@@ -4,6 +4,7 @@ Weights are multiples of 0.00001 up to 1.00. It ends when no member helps: lower
 NLL at as many errors. Ties between members: the lower NLL, then the cheaper one, then pool order.
 """
 
+from ensemble.outranking.boxed import box_table
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
 from ensemble.search.result import Ensemble
@@ -24,7 +25,9 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     """Search by forward selection from the best member."""
     limits = Limits.of(table, config)
     anchor = limits.affordable(best_first(table, config))[0]
-    state = WeightState(table.boxed(anchor, config.error_k), config, anchor_units(table, anchor))
+    state = WeightState(
+        box_table(table, anchor, config.error_k), config, anchor_units(table, anchor)
+    )
     steps = [anchor_step(table, anchor, config.error_k)]
     before = state.loss
     while True:

@@ -14,6 +14,7 @@ Source: Dempster et al. 1977 (EM of mixture weights); Varadhan and Roland 2008 (
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import PROBABILITY_FLOOR
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
@@ -36,8 +37,8 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     while suspects := np.flatnonzero((table.num_broken > 0) & (units > 0)).tolist():
         pools = [pool & (np.arange(len(pool)) != member) for member in suspects]
         fitted = [_fit_within(table, limits, without) for without in pools if without.any()]
-        nlls = [table.nll(candidate) for candidate in fitted]
-        if not nlls or min(nlls) >= table.nll(units):
+        nlls = [measures.nll(table, candidate) for candidate in fitted]
+        if not nlls or min(nlls) >= measures.nll(table, units):
             break
         best = nlls.index(min(nlls))
         pool, units = pools[best], fitted[best]
@@ -115,7 +116,7 @@ def _fit_within(
         losses = {}
         for member in np.flatnonzero(units):
             without = np.where(np.arange(len(units)) == member, 0, units)
-            losses[int(member)] = table.nll(without) if without.any() else np.inf
+            losses[int(member)] = measures.nll(table, without) if without.any() else np.inf
         allowed = units > 0
         allowed[min(losses, key=lambda member: losses[member])] = False
 
@@ -128,4 +129,8 @@ def _fit_allowed(
     units = np.zeros(table.num_members, dtype=np.int64)
     units[members] = to_scale(fitted)
     trimmed = np.where(units < _SMALLEST * units.max(), 0, units)
-    return trimmed if table.nll(trimmed) <= table.nll(units) + _TOLERANCE else units
+    return (
+        trimmed
+        if measures.nll(table, trimmed) <= measures.nll(table, units) + _TOLERANCE
+        else units
+    )

@@ -14,6 +14,7 @@ Source: Och 2003 for the line search.
 
 import numpy as np
 
+from ensemble.outranking.boxed import box_table
 from ensemble.outranking.fixed_point import GRID_STEPS, WEIGHT_UNITS, largest_total
 from ensemble.outranking.one_weight import nlls, plateaus
 from ensemble.outranking.plateaus import Plateaus
@@ -62,7 +63,7 @@ class _LineSearch:
         self.table, self.config = table, config
         self.units = anchor_units(table, anchor)
         self._scores = table.scores(self.units)
-        self._boxed = table.boxed(anchor, config.error_k)
+        self._boxed = box_table(table, anchor, config.error_k)
         self._boxed_scores = self._boxed.scores(self.units)
 
     def set(self, member: int, weight: int) -> None:

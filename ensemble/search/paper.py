@@ -10,8 +10,9 @@ pool. Caps are ours: a member that they forbid gets 0.00.
 import numpy as np
 from jaxtyping import Float, Int
 
+from ensemble.outranking.boxed import box_table
 from ensemble.outranking.fixed_point import GRID_STEPS, WEIGHT_UNITS
-from ensemble.outranking.one_weight import nlls
+from ensemble.outranking.one_weight import nlls, sweep
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
 from ensemble.search.result import Ensemble, SearchStep
@@ -26,14 +27,14 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     limits, k = Limits.of(table, config), config.error_k
     anchor, *others = limits.affordable(best_first(table, config))
     units, steps = anchor_units(table, anchor), [anchor_step(table, anchor, k)]
-    boxed = table.boxed(anchor, k)
+    boxed = box_table(table, anchor, k)
     scores = boxed.scores(units)
     for member in others:
         if limits.is_late:
             return finish(boxed, config, "paper", units, tuple(steps), (_note(config, steps),))
         if not limits.allow_more(units > 0, member):
             continue
-        curve = boxed.sweep(units, member, k, scores)
+        curve = sweep(boxed, units, member, k, scores)
         losses = _nlls(table, units, member) if config.objective == "nll" else curve
         chosen = int(losses.argmin())  # the first minimum: the smallest weight
         if chosen:

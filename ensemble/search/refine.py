@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ensemble.errors import ConfigError
+from ensemble.outranking.boxed import box_table
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search import paper
@@ -70,7 +71,7 @@ def _descend_beside(
     units: Int[np.ndarray, " member"],
 ) -> tuple[Int[np.ndarray, " member"], list[SearchStep]]:
     """Descend with one member fixed at 1.00."""
-    state = WeightState(table.boxed(anchor, config.error_k), config, units)
+    state = WeightState(box_table(table, anchor, config.error_k), config, units)
     others = [int(member) for member in best_first(table, config) if member != anchor]
     steps, current = [], state.loss
     for _ in range(_MAX_PASSES):

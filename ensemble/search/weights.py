@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import GRID_STEPS, PROBABILITY_FLOOR, WEIGHT_UNITS
-from ensemble.outranking.one_weight import nlls
+from ensemble.outranking.one_weight import nlls, sweep
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
 from ensemble.search.settings import SearchConfig
@@ -65,7 +66,7 @@ class WeightState:
     def loss(self) -> Loss:
         """The loss of the weights as they are."""
         errors = self.table.errors(self.units, self.config.error_k)
-        return loss(errors, self.table.nll(self.units), self.config)
+        return loss(errors, measures.nll(self.table, self.units), self.config)
 
     def set(self, member: int, weight: int) -> None:
         """Give a member another weight, units."""
@@ -79,7 +80,9 @@ class WeightState:
 
     def curve(self, member: int) -> Int[np.ndarray, " weight"]:
         """Count the errors at every weight from 0 to 1.00 of a member that has none."""
-        return self.table.sweep(self.units, member, self.config.error_k, self._scores, WEIGHT_UNITS)
+        return sweep(
+            self.table, self.units, member, self.config.error_k, self._scores, WEIGHT_UNITS
+        )
 
     def choose(self, member: int, curve: Int[np.ndarray, " weight"]) -> Choice:
         """Find the best weight on a curve of errors."""
@@ -107,7 +110,7 @@ def anchor_units(table: OutrankingTable, anchor: int) -> Int[np.ndarray, " membe
 
 def anchor_step(table: OutrankingTable, anchor: int, k: int) -> SearchStep:
     """Record that a member was taken with weight 1.00."""
-    errors = int(table.member_errors(k)[anchor])
+    errors = int(measures.member_errors(table, k)[anchor])
     return SearchStep(table.member_names[anchor], 1.0, errors, True, np.zeros(0, np.int64))
 
 
@@ -176,7 +179,7 @@ def lowest_nll(
     The average is (1 - t) others + t member, in which the NLL is convex.
     """
     total = float(units.sum())
-    others, own = table.true_average(units), table.true_probabilities[:, member]
+    others, own = measures.label_average(table, units), table.true_probabilities[:, member]
     counts = table.image_counts
     low, high = 0.0, most / (total + most)
     for _ in range(_HALVINGS):
@@ -196,7 +199,7 @@ def best_first(table: OutrankingTable, config: SearchConfig) -> Int[np.ndarray, 
     member, then pool order. Caps are not looked at.
     """
     costs = np.array([float(config.costs.get(name, 0.0)) for name in table.member_names])
-    errors, nll = table.member_errors(config.error_k), table.member_nll()
+    errors, nll = measures.member_errors(table, config.error_k), measures.member_nll(table)
     if config.objective == "nll":
         return np.lexsort((costs, errors, nll))
     return np.lexsort((costs, nll, errors))

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
 from ensemble.errors import ConfigError
+from ensemble.outranking import measures
 from ensemble.outranking.builder import OutrankingBuilder
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.table import OutrankingTable
@@ -146,6 +147,6 @@ def _one(
     selected = np.where(ensembles["paper"].units > 0, WEIGHT_UNITS, 0)
     ensembles["uniform_selected"] = finish(search, config, "uniform", selected)
     return {
-        key: (e.error, test.errors(e.units, k) / test.num_counted, test.nll(e.units))
+        key: (e.error, test.errors(e.units, k) / test.num_counted, measures.nll(test, e.units))
         for key, e in ensembles.items()
     }

@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from ensemble.evaluation import metrics
+from ensemble.outranking import one_weight
+from ensemble.outranking.boxed import box_table
 from ensemble.outranking.builder import OutrankingBuilder
 from ensemble.outranking.fixed_point import GRID_STEPS, WEIGHT_UNITS
 from ensemble.outranking.table import OutrankingTable
@@ -127,12 +129,12 @@ def _measure_searches(config: SearchBenchmarkConfig, table: OutrankingTable, tim
     anchor, second, *_ = best_first(table, settings).tolist()
     units = anchor_units(table, anchor)
     scores = table.scores(units)
-    sweep = partial(table.sweep, units, second, k, scores)
+    sweep = partial(one_weight.sweep, table, units, second, k, scores)
     times.measure("first_sweep", sweep)
     for _ in range(3):
         times.measure("sweep_full", sweep)
-    boxed = times.measure("box", partial(table.boxed, anchor, k))
-    boxed_sweep = partial(boxed.sweep, units, second, k, boxed.scores(units))
+    boxed = times.measure("box", partial(box_table, table, anchor, k))
+    boxed_sweep = partial(one_weight.sweep, boxed, units, second, k, boxed.scores(units))
     boxed_sweep()
     for _ in range(3):
         times.measure("sweep_boxed", boxed_sweep)
@@ -148,7 +150,9 @@ def _paper_sweeps(boxed: OutrankingTable, anchor: int, k: int) -> None:
     units = anchor_units(boxed, anchor)
     scores = boxed.scores(units)
     for member in best_first(boxed, SearchConfig(k=k))[1:].tolist():
-        step = int(boxed.sweep(units, member, k, scores).argmin()) * (WEIGHT_UNITS // GRID_STEPS)
+        step = int(one_weight.sweep(boxed, units, member, k, scores).argmin()) * (
+            WEIGHT_UNITS // GRID_STEPS
+        )
         units[member] = step
         scores += boxed.differences[member] * float(step)
 

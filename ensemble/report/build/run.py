@@ -1,101 +1,32 @@
-"""From what a run found to its report. Computes scores and intervals; draws nothing."""
+"""Building report.json from the findings of a run: scores and intervals, but no drawings."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from ensemble.evaluation.outcome import Outcome
-from ensemble.images.shard import BadImage
-from ensemble.images.split import Splits
-from ensemble.members.member import Member
+from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
-from ensemble.outranking.table import OutrankingTable
 from ensemble.report.build.difference import difference
-from ensemble.report.build.examples import Change, list_examples
+from ensemble.report.build.examples import Change, PredictorOnTest, list_examples
+from ensemble.report.build.findings import Findings, frontier_key
 from ensemble.report.build.subclassifiers import build_subclassifiers
 from ensemble.report.build.weights import frontier_lines, member_lines, stability_summary
 from ensemble.report.documents import run as document
 from ensemble.report.documents import weights as weights_document
 from ensemble.report.documents.subclassifiers import Subclassifiers
-from ensemble.search.comparison import Predictor, warnings
+from ensemble.search.comparison import warnings
 from ensemble.search.explain import explain
-from ensemble.search.fallbacks import WithoutMember
-from ensemble.search.frontier import FrontierPoint
-from ensemble.search.result import Ensemble
-from ensemble.search.settings import SearchConfig
 from ensemble.search.stability import bootstrap
-from ensemble.search.weights import best_member
 from ensemble.subclassifiers.answers import CalibrationOnTest
-from ensemble.subclassifiers.findings import Subclassified, SubclassifiersOnTest
-from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.policies import describe_views, list_views
 
 STABILITY_RESAMPLES = 200
 
-
 MAX_RESAMPLED_NUMBERS = 5_000_000
-"""Of an outranking table with more, a run tells no stability; a clock would tell two runs apart.
-`ensemble search` does it for tables of any size."""
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What the stages of a run hand to the report.
-
-    Attributes:
-        splits: The images.
-        bad: Images left out, and why.
-        members: The pool.
-        ensemble: The weights.
-        outranking: The search split as the search saw it.
-        predictors: What the ensemble is compared with, and the ensemble itself.
-        search: Outcome of each member on the search split, by name.
-        test: Outcome of each member by name, and of each predictor but the best member by its key.
-        calibration: A temperature for the answers of the chosen predictor; None where there were too
-            few images to fit one.
-        subclassifiers: What was fine-tuned and chosen; none without sub-classifiers.
-        routed: How that does on the test split.
-        subclassifier_settings: How that was asked for.
-        settings: Of the search.
-        cost_unit: What members were charged in; None where they were not.
-        frontier: Error against cost, where they were; outcomes are at `frontier_key` in `test`.
-        fallbacks: Weights for the loss of a member, over others that have a weight; none where the
-            base of sub-classifiers answers with other weights than the ensemble's.
-    """
-
-    splits: Splits
-    bad: tuple[BadImage, ...]
-    members: tuple[Member, ...]
-    ensemble: Ensemble
-    outranking: OutrankingTable
-    predictors: tuple[Predictor, ...]
-    search: dict[str, Outcome]
-    test: dict[str, Outcome]
-    calibration: CalibrationOnTest | None = None
-    subclassifiers: Subclassified | None = None
-    routed: SubclassifiersOnTest | None = None
-    subclassifier_settings: SubclassifiersConfig | None = None
-    settings: SearchConfig = field(default_factory=SearchConfig)
-    cost_unit: str | None = None
-    frontier: tuple[FrontierPoint, ...] = ()
-    fallbacks: tuple[WithoutMember, ...] = ()
-
-    @property
-    def best(self) -> Member:
-        """The best single member on the search split, by what the search lowers."""
-        return self.members[best_member(self.outranking, self.settings)]
-
-    @property
-    def is_routing(self) -> bool:
-        """Whether sub-classifiers lower the errors on held-out search images."""
-        return self.subclassifiers is not None and self.subclassifiers.is_used
-
-
-def frontier_key(number: int) -> str:
-    """Name the outcome of a point of the frontier."""
-    return f"frontier {number}"
+"""Size of the largest outranking table whose search a run resamples. It is no limit of time, by which
+two runs of one config would differ; `ensemble search` resamples tables of any size."""
 
 
 def build(
@@ -110,13 +41,13 @@ def build(
     """Put a report together.
 
     Args:
-        name: Of the run.
-        identity: What the figures depend on.
-        settings: k of the top-k error, bootstrap resamples, and examples at the most.
-        findings: What the stages found.
-        table: For the probabilities of single images.
-        decode: Pixels of an image, uint8 RGB.
-        execution: How the run went.
+        name: Name of the run.
+        identity: Settings, code and data that the figures depend on.
+        settings: k of the top-k error, number of bootstrap resamples, and greatest number of examples.
+        findings: What the stages of the run found.
+        table: The logit table, for the probabilities of single images.
+        decode: Gives the pixels of an image by its id, uint8 RGB.
+        execution: Time, hosts and counts of the run.
     """
     top_k, resamples, max_examples = settings
     return document.Report(
@@ -196,7 +127,7 @@ def _search(findings: Findings) -> weights_document.Search:
             )
             for step in ensemble.steps
         ),
-        tied_images=outranking.num_ties(ensemble.units, ensemble.k),
+        tied_images=measures.num_ties(outranking, ensemble.units, ensemble.k),
         warnings=warnings(outranking, ensemble),
         members=member_lines(reasons, stability, families, settings.costs, temperatures),
         stability=stability_summary(stability),
@@ -238,18 +169,18 @@ def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.R
     )
 
 
-def _calibration(found: CalibrationOnTest | None) -> document.Calibration | None:
-    if found is None:
+def _calibration(calibration: CalibrationOnTest | None) -> document.Calibration | None:
+    if calibration is None:
         return None
-    fitted = found.temperature
+    temperature = calibration.temperature
     return document.Calibration(
-        temperature=fitted.value,
-        is_kept=fitted.is_kept,
-        search_images=fitted.n,
-        search_nll_before=fitted.nll_before,
-        search_nll_after=fitted.nll_after,
-        test_nll_before=found.nll_before,
-        test_nll_after=found.nll_after,
+        temperature=temperature.value,
+        is_kept=temperature.is_kept,
+        search_images=temperature.n,
+        search_nll_before=temperature.nll_before,
+        search_nll_after=temperature.nll_after,
+        test_nll_before=calibration.nll_before,
+        test_nll_after=calibration.nll_after,
     )
 
 
@@ -259,14 +190,14 @@ def _subclassifiers(
     decode: Callable[[str], np.ndarray],
     settings: tuple[int, int],
 ) -> Subclassifiers | None:
-    found, config = findings.subclassifiers, findings.subclassifier_settings
-    if found is None or config is None or findings.routed is None:
+    subclassified, config = findings.subclassifiers, findings.subclassifier_settings
+    if subclassified is None or config is None or findings.routed is None:
         return None
     return build_subclassifiers(
         config,
-        found,
+        subclassified,
         findings.routed,
-        findings.test[found.member.name],
+        findings.test[subclassified.member.name],
         findings.splits,
         findings.members,
         table,
@@ -281,25 +212,22 @@ def _examples(
     decode: Callable[[str], np.ndarray],
     max_examples: int,
 ) -> tuple[document.Example, ...]:
-    units = findings.ensemble.units
+    name, units = findings.best.name, findings.ensemble.units
     best = np.zeros_like(units)
     best[findings.members.index(findings.best)] = WEIGHT_UNITS
     changes = [
         Change(
-            (findings.best.name, best, None),
-            ("weighted ensemble", units, None),
-            findings.test[findings.best.name],
-            findings.test["ensemble"],
+            before=PredictorOnTest(name, best, findings.test[name]),
+            after=PredictorOnTest("weighted ensemble", units, findings.test["ensemble"]),
         )
     ]
-    if findings.is_routing and findings.subclassifiers and findings.routed:
-        found, routed = findings.subclassifiers, findings.routed
+    subclassified, routed = findings.subclassifiers, findings.routed
+    if findings.is_routing and subclassified and routed:
+        units, chosen = subclassified.units, routed.chosen
         changes.append(
             Change(
-                (found.first, found.units, None),
-                ("with sub-classifiers", found.units, routed.chosen.fitted),
-                routed.first,
-                routed.chosen.outcome,
+                before=PredictorOnTest(subclassified.first, units, routed.first),
+                after=PredictorOnTest("with sub-classifiers", units, chosen.outcome, chosen.fitted),
             )
         )
     return list_examples(

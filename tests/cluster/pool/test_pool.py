@@ -12,7 +12,7 @@ from ensemble.errors import MemberFailedError
 from ensemble.images.shard import ImageShard, ShardSpec
 from ensemble.inference.predict import predict
 from ensemble.members.member import Member
-from ensemble.outranking.table import OutrankingTable
+from ensemble.outranking.builder import from_columns
 from ensemble.search.fit import fit
 from ensemble.search.settings import SearchConfig
 from ensemble.table.block import LogitBlock
@@ -103,9 +103,7 @@ def test_a_search_task_finds_what_the_library_finds(pool: Pool) -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(3, 200, 6))
     logs = (scores - np.log(np.exp(scores).sum(axis=2, keepdims=True))).astype(np.float32)
-    table = OutrankingTable.from_columns(
-        dict(zip("abc", logs, strict=True)), rng.integers(0, 6, 200)
-    )
+    table = from_columns(dict(zip("abc", logs, strict=True)), rng.integers(0, 6, 200))
     ensemble = start_search(table, SearchConfig(kind="paper")).result()
     expected = fit(table, SearchConfig(kind="paper"))
     np.testing.assert_array_equal(ensemble.weights, expected.weights)

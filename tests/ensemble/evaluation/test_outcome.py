@@ -25,6 +25,7 @@ from ensemble.evaluation.reading import (
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage
 from ensemble.members.member import Member
+from ensemble.outranking import measures
 from ensemble.subclassifiers.answers import (
     calibrate_answers,
     evaluate_routed,
@@ -152,7 +153,7 @@ def test_outranking_table_counts_the_errors_of_the_evaluation(
     outcomes = evaluate(table, members, images(), {})
     for k in (1, 2):
         expected = [outcomes[member.name].errors(k) for member in members]
-        assert outranking.member_errors(k).tolist() == expected
+        assert measures.member_errors(outranking, k).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", [0, 1])

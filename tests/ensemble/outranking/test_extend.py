@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.errors import ConfigError, ShapeError, TableError
+from ensemble.outranking.boxed import box_table
+from ensemble.outranking.builder import from_columns
 from ensemble.outranking.extend import add_member, append_images
 from ensemble.outranking.table import OutrankingTable
 
@@ -20,7 +22,7 @@ CASES = {
 
 
 def _table(columns, labels):
-    return OutrankingTable.from_columns({f"m{i}": c for i, c in enumerate(columns)}, labels)
+    return from_columns({f"m{i}": c for i, c in enumerate(columns)}, labels)
 
 
 def _assert_same(found, expected):
@@ -78,7 +80,7 @@ def test_what_does_not_belong_together_is_refused(make_pool, shapes_unchecked):
     with pytest.raises(TableError, match="a name may stand once only"):
         add_member(table, "m0", columns[0], lambda images: [])
     with pytest.raises(ConfigError, match="extend the full one"):
-        append_images(table.boxed(0, 1), table)
+        append_images(box_table(table, 0, 1), table)
     with pytest.raises(ShapeError, match="for each of 1 members"):
         add_member(table, "m3", columns[0][:5], lambda images: [])
     poor = _table(columns[:1], labels)

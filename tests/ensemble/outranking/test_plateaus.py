@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ensemble.outranking.builder import from_columns
 from ensemble.outranking.fixed_point import WEIGHT_UNITS, largest_total
 from ensemble.outranking.one_weight import plateaus
-from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import fit
 from ensemble.search.settings import SearchConfig
 
@@ -65,7 +65,7 @@ def _everywhere(table, units, member):
 @settings(max_examples=30, deadline=None)
 def test_plateaus_are_the_errors_at_all_real_weights(make_pool, kind, seed, shape, k):
     logs, labels = make_pool(kind, seed, shape)
-    table = OutrankingTable.from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
+    table = from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
     rng = np.random.default_rng(seed)
     units = rng.integers(0, 4, shape[0]) * rng.integers(1, WEIGHT_UNITS // 4)
     units[0], member = WEIGHT_UNITS, shape[0] - 1
@@ -92,7 +92,7 @@ def test_line_takes_the_least_errors_of_all_real_weights_or_says_why_not(
     make_pool, kind, seed, shape, k
 ):
     logs, labels = make_pool(kind, seed, shape)
-    table = OutrankingTable.from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
+    table = from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
     ensemble = fit(table, SearchConfig(kind="line", k=k))
     units = np.zeros(shape[0], dtype=int)
     for number, step in enumerate(ensemble.steps):
@@ -111,7 +111,7 @@ def test_line_gives_a_member_more_than_the_best_one_where_that_is_right():
     m0 = np.log([[0.6, 0.4, 1e-9], [0.6, 0.4, 1e-9], [0.2, 0.5, 0.3]])
     m1 = np.log([[0.5, 0.5, 1e-9], [0.5, 0.5, 1e-9], [0.52, 0.32, 0.16]])
     m1[:2, 1] += 1e-3
-    table = OutrankingTable.from_columns({"m0": m0, "m1": m1}, np.array([0, 0, 0]))
+    table = from_columns({"m0": m0, "m1": m1}, np.array([0, 0, 0]))
     ensemble = fit(table, SearchConfig(kind="line", k=1))
     assert ensemble.errors == 0
     assert ensemble.weights[1] > 1.5
@@ -122,7 +122,7 @@ def test_errors_that_no_multiple_of_a_unit_has_are_named():
     # Image 0 needs a weight above 1/3, and image 1 one below 0.3333356.
     m0 = np.log([[0.4, 0.5, 0.1], [0.5, 0.4, 0.1], [0.6, 0.3, 0.1]])
     m1 = np.log([[0.6, 0.3, 0.1], [0.3 + 2e-6, 0.6, 0.1], [0.3, 0.6, 0.1]])
-    table = OutrankingTable.from_columns({"m0": m0, "m1": m1}, np.array([0, 0, 0]))
+    table = from_columns({"m0": m0, "m1": m1}, np.array([0, 0, 0]))
     ensemble = fit(table, SearchConfig(kind="line", k=1))
     assert ensemble.errors == 1
     (note,) = ensemble.notes

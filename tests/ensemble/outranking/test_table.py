@@ -1,3 +1,4 @@
+import weakref
 from functools import reduce
 from itertools import pairwise
 
@@ -8,12 +9,15 @@ from hypothesis import strategies as st
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError, TableError
 from ensemble.evaluation import metrics
-from ensemble.outranking.builder import OutrankingBuilder
+from ensemble.outranking import measures
+from ensemble.outranking.box import recall
+from ensemble.outranking.boxed import box_table
+from ensemble.outranking.builder import OutrankingBuilder, from_columns
 from ensemble.outranking.extend import append_images
 from ensemble.outranking.fixed_point import MAX_BITS, WEIGHT_UNITS
+from ensemble.outranking.one_weight import sweep
 from ensemble.outranking.pairs import Pairs, bounds
 from ensemble.outranking.sweep import error_curve
-from ensemble.outranking.table import OutrankingTable
 
 KINDS = [
     "random",
@@ -36,7 +40,7 @@ CASES = {
 
 def _table(logs, labels, **options):
     columns = {f"m{i}": column for i, column in enumerate(logs)}
-    return OutrankingTable.from_columns(columns, labels, **options)
+    return from_columns(columns, labels, **options)
 
 
 def _weights(seed, members):
@@ -73,8 +77,8 @@ def test_dense_average_agrees_image_by_image(make_pool, brute_force, kind, seed,
     for k in range(1, min(11, shape[2])):
         expected = brute_force(logs, labels, weights, k)
         np.testing.assert_array_equal(metrics.is_top_k_error(dense, labels, k), expected)
-    assert table.nll(weights) == pytest.approx(metrics.nll(dense, labels), rel=1e-12)
-    assert table.num_floored(weights) == metrics.num_floored(dense, labels)
+    assert measures.nll(table, weights) == pytest.approx(metrics.nll(dense, labels), rel=1e-12)
+    assert measures.num_floored(table, weights) == metrics.num_floored(dense, labels)
 
 
 @given(**CASES)
@@ -97,9 +101,9 @@ def test_sweep_equals_101_brute_forces(make_pool, brute_force, kind, seed, shape
             for weight in range(101)
         ]
     )
-    np.testing.assert_array_equal(table.sweep(weights, member, k), wrong.sum(axis=1))
+    np.testing.assert_array_equal(sweep(table, weights, member, k), wrong.sum(axis=1))
     np.testing.assert_array_equal(
-        table.reweighted(image_counts).sweep(weights, member, k), wrong @ image_counts
+        sweep(table.reweighted(image_counts), weights, member, k), wrong @ image_counts
     )
 
 
@@ -111,13 +115,13 @@ def test_boxed_table_agrees_with_the_full_table(make_pool, kind, seed, shape):
     anchor = seed % shape[0]
     weights[anchor] = 100_000
     for k in range(1, min(11, shape[2])):
-        boxed = table.boxed(anchor, k)
+        boxed = box_table(table, anchor, k)
         assert boxed.num_pairs <= table.num_pairs
         np.testing.assert_array_equal(boxed.is_error(weights, k), table.is_error(weights, k))
-        assert boxed.num_ties(weights, k) == table.num_ties(weights, k)
+        assert measures.num_ties(boxed, weights, k) == measures.num_ties(table, weights, k)
         for member in set(range(shape[0])) - {anchor}:
             np.testing.assert_array_equal(
-                boxed.sweep(weights, member, k), table.sweep(weights, member, k)
+                sweep(boxed, weights, member, k), sweep(table, weights, member, k)
             )
 
 
@@ -189,8 +193,10 @@ def test_ranks_and_member_errors_are_those_of_the_single_members(make_pool, kind
         only = np.where(np.arange(shape[0]) == member, 100, 0)
         dense = metrics.average(logs, only)
         np.testing.assert_array_equal(table.ranks[:, member], metrics.ranks(dense, labels))
-        assert table.member_errors(1)[member] == table.errors(only, 1)
-        assert table.member_nll()[member] == pytest.approx(table.nll(only), rel=1e-12)
+        assert measures.member_errors(table, 1)[member] == table.errors(only, 1)
+        assert measures.member_nll(table)[member] == pytest.approx(
+            measures.nll(table, only), rel=1e-12
+        )
 
 
 @given(**CASES)
@@ -205,7 +211,7 @@ def test_num_ties_counts_outcomes_that_depend_on_the_order_of_equal_scores(
     for k in range(1, shape[2]):
         above, level = (dense > own).sum(axis=1), (dense >= own).sum(axis=1) - 1
         expected = ((above < k) & (level >= k) & ~np.isnan(own[:, 0])).sum()
-        assert table.num_ties(weights, k) == expected
+        assert measures.num_ties(table, weights, k) == expected
 
 
 def test_blocks_of_many_classes_agree_with_brute_force(make_pool, brute_force):
@@ -255,8 +261,8 @@ def test_minus_infinity_is_a_probability_of_zero_and_not_a_broken_row():
     assert table.num_broken.tolist() == [0]
     assert table.errors(np.array([100]), 1) == 1
     assert table.errors(np.array([100]), 2) == 0
-    assert table.num_ties(np.array([100]), 2) == 1
-    assert table.num_floored(np.array([100])) == 1
+    assert measures.num_ties(table, np.array([100]), 2) == 1
+    assert measures.num_floored(table, np.array([100])) == 1
 
 
 def test_the_table_is_read_only_and_leaves_its_input_alone(make_pool):
@@ -303,15 +309,15 @@ def test_k_that_leaves_nothing_to_count_is_refused(table, k):
 
 
 def test_a_boxed_table_refuses_what_it_is_not_exact_for(table):
-    boxed = table.boxed(1, 2)
+    boxed = box_table(table, 1, 2)
     with pytest.raises(ConfigError, match="outside Box"):
         boxed.errors(np.array([0, 99_000, 0]), 2)
     with pytest.raises(ConfigError, match="boxed for 2"):
         boxed.errors(np.array([0, 100_000, 0]), 1)
     with pytest.raises(ConfigError, match="boxed already"):
-        boxed.boxed(1, 2)
+        box_table(boxed, 1, 2)
     with pytest.raises(ConfigError, match="outside Box"):
-        boxed.sweep(np.array([50_000, 100_000, 0]), 1, 2)
+        sweep(boxed, np.array([50_000, 100_000, 0]), 1, 2)
 
 
 def test_logits_are_refused_with_the_member():
@@ -342,3 +348,16 @@ def test_members_must_differ_and_images_exist():
         OutrankingBuilder(["a", "a"])
     with pytest.raises(EmptySplitError, match="no image was added"):
         OutrankingBuilder(["a"]).finish()
+
+
+def test_a_boxed_table_is_made_once_for_all_counts_and_goes_with_the_full_table() -> None:
+    logs, labels = np.log(np.array([[[0.6, 0.4]], [[0.3, 0.7]]])), np.array([0])
+    table = from_columns({"a": logs[0], "b": logs[1]}, labels)
+    boxed = box_table(table, 0, 1)
+    again = box_table(table.reweighted(np.array([2])), 0, 1)
+    assert again.differences is boxed.differences
+    pairs, box = weakref.ref(table.pairs), boxed.box
+    assert box is not None
+    assert recall(table.pairs, box) is not None
+    del table
+    assert pairs() is None

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
-from ensemble.outranking.table import OutrankingTable
+from ensemble.outranking.boxed import box_table
+from ensemble.outranking.builder import from_columns
 from ensemble.search.comparison import judge, judge_cross_fitted, predictors, warnings
 from ensemble.search.crossfit import cross_fit, stratified_folds
 from ensemble.search.explain import explain
@@ -16,7 +17,7 @@ from ensemble.search.stability import bootstrap
 
 
 def _table(logs, labels):
-    return OutrankingTable.from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
+    return from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
 
 
 def _pool(seed, images=300, classes=6, members=5):
@@ -103,7 +104,7 @@ def test_selected_members_keep_their_scores(table):
         part.is_error(np.array([100, 40]), 2), table.is_error(np.array([0, 40, 0, 100, 0]), 2)
     )
     with pytest.raises(ConfigError, match="the table is boxed"):
-        table.boxed(0, 1).select([0])
+        box_table(table, 0, 1).select([0])
 
 
 def test_the_frontier_rises_in_cost_and_falls_in_errors(table):

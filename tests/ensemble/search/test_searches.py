@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ensemble.errors import ConfigError, ShapeError, UnknownNameError
-from ensemble.outranking.table import OutrankingTable
+from ensemble.outranking import measures
+from ensemble.outranking.builder import from_columns
 from ensemble.search.fit import SEARCHES, fit
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
@@ -21,7 +22,7 @@ CASES = {
 
 
 def _table(logs, labels):
-    return OutrankingTable.from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
+    return from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
 
 
 def _table_1(logs, labels, k, brute_force):
@@ -88,7 +89,7 @@ def test_paper_search_is_never_worse_than_the_best_member_and_each_step_helps_or
     ensemble = fit(table, SearchConfig(kind="paper", k=k))
     best = fit(table, SearchConfig(kind="best", k=k))
     path = [step.errors for step in ensemble.steps]
-    assert path[0] == best.errors == table.member_errors(k).min()
+    assert path[0] == best.errors == measures.member_errors(table, k).min()
     assert path == sorted(path, reverse=True)
     for step in ensemble.steps[1:]:
         assert step.errors == step.errors_by_weight.min()

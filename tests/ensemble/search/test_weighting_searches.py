@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.errors import ConfigError, UnknownNameError
-from ensemble.outranking.table import OutrankingTable
+from ensemble.outranking import measures
+from ensemble.outranking.builder import from_columns
+from ensemble.outranking.one_weight import sweep
 from ensemble.search.fit import SEARCHES, fit
 from ensemble.search.likelihood import mixture_weights
 from ensemble.search.settings import SearchConfig
@@ -22,7 +24,7 @@ UNIT = 100_000
 
 
 def _table(logs, labels):
-    return OutrankingTable.from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
+    return from_columns({f"m{i}": c for i, c in enumerate(logs)}, labels)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def test_line_is_at_least_as_good_as_the_grid_at_every_step(make_pool, kind, see
     for number, step in enumerate(ensemble.steps):
         member = table.member_names.index(step.member)
         if number:
-            grid = table.sweep(units, member, k)
+            grid = sweep(table, units, member, k)
             assert step.errors <= grid.min()
             np.testing.assert_array_equal(step.errors_by_weight, grid)
         units[member] = round(step.weight * UNIT)
@@ -74,10 +76,10 @@ def test_forward_takes_what_helps_most_and_stops_when_nothing_does(make_pool, ki
         member = table.member_names.index(step.member)
         if number:
             rest = np.flatnonzero(units == 0).tolist()
-            assert step.errors <= min(table.sweep(units, m, k).min() for m in rest)
+            assert step.errors <= min(sweep(table, units, m, k).min() for m in rest)
         units[member] = round(step.weight * UNIT)
     for member in np.flatnonzero(units == 0).tolist():
-        assert table.sweep(units, member, k).min() >= ensemble.errors
+        assert sweep(table, units, member, k).min() >= ensemble.errors
 
 
 def _plain_caruana(table, rounds, initial, k):
@@ -85,10 +87,10 @@ def _plain_caruana(table, rounds, initial, k):
 
     def loss(votes):
         units = votes * (UNIT // rounds)
-        return table.errors(units, k), round(table.nll(units), 9)
+        return table.errors(units, k), round(measures.nll(table, units), 9)
 
     members = table.num_members
-    order = np.lexsort((table.member_nll(), table.member_errors(k)))[:initial]
+    order = np.lexsort((measures.member_nll(table), measures.member_errors(table, k)))[:initial]
     prefixes = [np.bincount(order[: n + 1], minlength=members) for n in range(len(order))]
     votes = min(prefixes, key=loss)
     best = (loss(votes), votes)
@@ -104,7 +106,7 @@ def test_caruana_is_the_plain_algorithm(make_pool, kind, seed, shape, k, initial
     table = _table(*make_pool(kind, seed, shape))
     ensemble = fit(table, SearchConfig(kind="caruana", k=k, rounds=6, initial=initial))
     best, votes = _plain_caruana(table, 6, initial, k)
-    assert (ensemble.errors, round(table.nll(ensemble.units), 9)) == best
+    assert (ensemble.errors, round(measures.nll(table, ensemble.units), 9)) == best
     np.testing.assert_allclose(ensemble.normalised, votes / votes.sum())
 
 
@@ -129,9 +131,9 @@ def test_likelihood_is_within_its_tolerance_of_the_optimum(seed, members, images
 @pytest.mark.parametrize("kind", ["random", "broken", "duplicates", "one_hot"])
 def test_likelihood_has_the_lowest_nll_of_all_searches(make_pool, kind):
     table = _table(*make_pool(kind, 5, (4, 80, 5)))
-    lowest = table.nll(fit(table, SearchConfig(kind="likelihood")).units)
+    lowest = measures.nll(table, fit(table, SearchConfig(kind="likelihood")).units)
     for other in ("best", "uniform", "paper", "line", "caruana", "refine"):
-        assert lowest <= table.nll(fit(table, SearchConfig(kind=other)).units) + 1e-5
+        assert lowest <= measures.nll(table, fit(table, SearchConfig(kind=other)).units) + 1e-5
 
 
 @given(**CASES)
@@ -145,7 +147,7 @@ def test_refine_is_never_worse_than_its_start_nor_than_a_step_from_its_end(
     assert refined.errors <= paper.errors
     anchor = int(refined.units.argmax())
     for member in set(range(shape[0])) - {anchor}:
-        assert table.sweep(refined.units, member, k).min() >= refined.errors
+        assert sweep(table, refined.units, member, k).min() >= refined.errors
     again = SearchConfig(kind="refine", k=k, start=dict.fromkeys(table.member_names, 0.5))
     assert fit(table, again).errors <= fit(table, SearchConfig(kind="uniform", k=k)).errors
 
@@ -182,7 +184,7 @@ def test_a_search_out_of_time_returns_what_it_has_and_says_so(table, kind):
 @pytest.mark.parametrize("kind", ["paper", "line", "forward", "caruana", "refine"])
 def test_with_the_nll_as_objective_it_is_not_above_the_best_member(table, kind):
     config = SearchConfig(kind=kind, objective="nll")
-    assert table.nll(fit(table, config).units) <= table.member_nll().min() + 1e-12
+    assert measures.nll(table, fit(table, config).units) <= measures.member_nll(table).min() + 1e-12
 
 
 def test_the_top_1_objective_counts_top_1_errors_whatever_k(table):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ensemble.outranking.builder import from_columns
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.comparison import predictors
 from ensemble.search.fit import fit
@@ -17,7 +18,7 @@ def _table() -> OutrankingTable:
     sure[:2] = [1e-8, 1 - 1e-8]
     mild = np.tile([0.9, 0.1], (20, 1))
     mild[:4] = [0.45, 0.55]
-    return OutrankingTable.from_columns({"sure": np.log(sure), "mild": np.log(mild)}, labels)
+    return from_columns({"sure": np.log(sure), "mild": np.log(mild)}, labels)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +38,7 @@ def test_a_k_that_is_not_counted_does_not_choose_the_best_member() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4, 50, 6))
     logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    table = OutrankingTable.from_columns(
-        {f"m{i}": column for i, column in enumerate(logs)}, rng.integers(0, 6, 50)
-    )
+    table = from_columns({f"m{i}": column for i, column in enumerate(logs)}, rng.integers(0, 6, 50))
     top_1 = SearchConfig(objective="top_1", k=1)
     assert best_member(table, SearchConfig(objective="top_1", k=5)) == best_member(table, top_1)
 
@@ -47,7 +46,7 @@ def test_a_k_that_is_not_counted_does_not_choose_the_best_member() -> None:
 def test_of_equal_members_the_cheaper_is_better_then_the_first() -> None:
     logs = np.log(np.tile([0.6, 0.4], (5, 1)))
     labels = np.zeros(5, dtype=np.int64)
-    table = OutrankingTable.from_columns({"a": logs, "b": logs, "c": logs}, labels)
+    table = from_columns({"a": logs, "b": logs, "c": logs}, labels)
     assert best_first(table, SearchConfig()).tolist() == [0, 1, 2]
     costs = {"a": 3.0, "b": 1.0, "c": 2.0}
     assert best_first(table, SearchConfig(costs=costs)).tolist() == [1, 2, 0]

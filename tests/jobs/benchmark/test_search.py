@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from ensemble.errors import ConfigError
+from ensemble.outranking import measures
 from jobs.benchmark import search_baselines as baselines
 from jobs.benchmark import search_quality as quality
 from jobs.benchmark.search import benchmark_search
@@ -76,7 +77,7 @@ def test_real_predictions_keep_the_errors_of_all_classes(predictions: Path) -> N
     with np.load(predictions) as file:
         classes, labels = file["classes"], file["labels"]
     expected = (classes[:, :, 0] != labels).sum(axis=1)
-    np.testing.assert_array_equal(table.member_errors(1), expected)
+    np.testing.assert_array_equal(measures.member_errors(table, 1), expected)
 
 
 def test_the_slots_give_the_ranks_of_dense_scores() -> None:
