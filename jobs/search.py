@@ -18,7 +18,7 @@ from ensemble.report.documents import search as document
 from ensemble.report.pages.search import render
 from ensemble.search.comparison import JudgedPredictor, judge, judge_cross_fitted, predictors
 from ensemble.search.crossfit import stratified_folds
-from ensemble.search.fallbacks import weights_without_each
+from ensemble.search.fallbacks import find_fallbacks
 from ensemble.search.fit import fit
 from ensemble.search.frontier import cost_frontier
 from ensemble.search.result import Ensemble
@@ -103,7 +103,7 @@ def _find(run: FinishedRun, config: SearchJobConfig) -> SearchFindings:
         frontier=cost_frontier(table, search, [ensemble], resamples=config.resamples)
         if search.costs
         else (),
-        fallbacks=weights_without_each(table, ensemble, search),
+        fallbacks=find_fallbacks(table, ensemble, search),
         cost_unit=_cost_unit(run, config),
     )
 

@@ -19,7 +19,7 @@ from ensemble.artifact.document import (
 from ensemble.files import publish_folder
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import to_units
-from ensemble.search.fallbacks import WithoutMember
+from ensemble.search.fallbacks import Fallback
 from ensemble.subclassifiers.route import FittedRouting
 
 
@@ -30,7 +30,7 @@ def save(
     classes: Sequence[str],
     search: str,
     routing: FittedRouting | None = None,
-    fallbacks: Sequence[WithoutMember] = (),
+    fallbacks: Sequence[Fallback] = (),
     temperature: float = 1.0,
 ) -> None:
     """Write the artifact; members without a weight are left out.
@@ -108,7 +108,7 @@ def _save_routing(folder: Path, fitted: FittedRouting) -> RoutingEntry:
     )
 
 
-def _save_fallback(fallback: WithoutMember) -> FallbackEntry:
+def _save_fallback(fallback: Fallback) -> FallbackEntry:
     units = to_units(np.array(list(fallback.weights.values()))).tolist()
     return FallbackEntry(
         missing=fallback.member, weight_units=dict(zip(fallback.weights, units, strict=True))

@@ -16,7 +16,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class WithoutMember:
+class Fallback:
     """What to use while one member is missing.
 
     Attributes:
@@ -32,9 +32,9 @@ class WithoutMember:
     errors_unchanged: int
 
 
-def weights_without_each(
+def find_fallbacks(
     table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
-) -> tuple[WithoutMember, ...]:
+) -> tuple[Fallback, ...]:
     """Search again without each member that has a weight, in pool order.
 
     The search of `config` is used (the one that `auto` took). Where the others' weights as they are
@@ -46,13 +46,13 @@ def weights_without_each(
     return tuple(_without(table, ensemble, config, member) for member in selected)
 
 
-def weights_among_selected(
+def find_fallbacks_among_selected(
     table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
-) -> tuple[WithoutMember, ...]:
+) -> tuple[Fallback, ...]:
     """Search without each, among the other members that have a weight: those that are at hand."""
     kept = np.flatnonzero(ensemble.units).tolist()
     names = ensemble.selected
-    return weights_without_each(
+    return find_fallbacks(
         table.select(kept),
         replace(ensemble, members=names, weights=ensemble.weights[kept]),
         _of_members(config, names),
@@ -61,7 +61,7 @@ def weights_among_selected(
 
 def _without(
     table: OutrankingTable, ensemble: Ensemble, config: SearchConfig, member: int
-) -> WithoutMember:
+) -> Fallback:
     name = table.member_names[member]
     rest = table.select([m for m in range(table.num_members) if m != member])
     config = _of_members(config, rest.member_names)
@@ -75,7 +75,7 @@ def _without(
         for other, weight in zip(fitted.members, fitted.weights, strict=True)
         if weight > 0
     }
-    return WithoutMember(name, weights, fitted.errors, errors)
+    return Fallback(name, weights, fitted.errors, errors)
 
 
 def _of_members(config: SearchConfig, names: Collection[str]) -> SearchConfig:

@@ -10,7 +10,7 @@ from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
 from ensemble.report.build.run import Findings, frontier_key
 from ensemble.search.comparison import predictors
-from ensemble.search.fallbacks import weights_among_selected
+from ensemble.search.fallbacks import find_fallbacks_among_selected
 from ensemble.search.frontier import cost_frontier
 from ensemble.subclassifiers.answers import calibrate_answers, evaluate_routed
 from ensemble.subclassifiers.findings import RoutedTest, Subclassified, SubclassifiersOnTest
@@ -59,7 +59,7 @@ def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
         cost_unit=("as given" if job.config.search.costs else settings.cost) if frontier else None,
         frontier=frontier,
         # They are weights of the ensemble: what answers with other weights has no use for them.
-        fallbacks=weights_among_selected(outranking, ensemble, settings)
+        fallbacks=find_fallbacks_among_selected(outranking, ensemble, settings)
         if (units == ensemble.units).all()
         else (),
     )

@@ -25,7 +25,7 @@ from ensemble.inference.forward import PreparedNetwork
 from ensemble.inference.predict import predict
 from ensemble.members.member import in_precision
 from ensemble.predictor import Predictor
-from ensemble.search.fallbacks import WithoutMember
+from ensemble.search.fallbacks import Fallback
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import S3Config
 from ensemble.subclassifiers.answers import evaluate_routed
@@ -296,7 +296,7 @@ def test_the_loss_of_a_member_has_weights_of_its_own(
     tiny_run: Any, saved: Saved, tmp_path: Path
 ) -> None:
     first, second = (member.name for member in tiny_run.members)
-    fallbacks = [WithoutMember(first, {second: 1.0}, 3, 3)]
+    fallbacks = [Fallback(first, {second: 1.0}, 3, 3)]
     folder = tmp_path / "ensemble"
     write.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", saved.fitted, fallbacks)
     loaded = predictor.load(folder)

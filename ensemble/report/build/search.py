@@ -11,7 +11,7 @@ from ensemble.report.build.weights import frontier_lines, member_lines, stabilit
 from ensemble.report.documents import search as document
 from ensemble.search.comparison import JudgedPredictor, warnings
 from ensemble.search.explain import explain
-from ensemble.search.fallbacks import WithoutMember
+from ensemble.search.fallbacks import Fallback
 from ensemble.search.frontier import FrontierPoint
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
@@ -60,7 +60,7 @@ class SearchFindings:
     average: Temperature
     stability: Stability | None
     frontier: tuple[FrontierPoint, ...]
-    fallbacks: tuple[WithoutMember, ...]
+    fallbacks: tuple[Fallback, ...]
     cost_unit: str | None
 
 
@@ -128,7 +128,7 @@ def _predictor(predictor: JudgedPredictor) -> document.Predictor:
     )
 
 
-def _fallback(fallback: WithoutMember) -> document.Fallback:
+def _fallback(fallback: Fallback) -> document.Fallback:
     return document.Fallback(
         missing=fallback.member,
         weights=fallback.weights,

@@ -9,7 +9,7 @@ from ensemble.outranking.builder import from_columns
 from ensemble.search.comparison import judge, judge_cross_fitted, predictors, warnings
 from ensemble.search.crossfit import cross_fit, stratified_folds
 from ensemble.search.explain import explain
-from ensemble.search.fallbacks import weights_among_selected, weights_without_each
+from ensemble.search.fallbacks import find_fallbacks, find_fallbacks_among_selected
 from ensemble.search.fit import fit
 from ensemble.search.frontier import cheapest_tied, cost_frontier
 from ensemble.search.settings import SearchConfig
@@ -73,7 +73,7 @@ def test_what_caps_keep_out_says_so(table):
 def test_a_member_that_is_lost_has_weights_to_fall_back_on(table):
     config = SearchConfig(kind="line", costs={name: 1.0 for name in table.member_names})
     ensemble = fit(table, config)
-    fallbacks = weights_without_each(table, ensemble, config)
+    fallbacks = find_fallbacks(table, ensemble, config)
     assert [fallback.member for fallback in fallbacks] == list(ensemble.selected)
     for fallback in fallbacks:
         weights = np.array([fallback.weights.get(name, 0.0) for name in table.member_names])
@@ -85,7 +85,7 @@ def test_a_member_that_is_lost_has_weights_to_fall_back_on(table):
 def test_an_artifact_falls_back_on_members_that_it_holds(table):
     config = SearchConfig(kind="paper", families={name: "x" for name in table.member_names})
     ensemble = fit(table, config)
-    lines = weights_among_selected(table, ensemble, config)
+    lines = find_fallbacks_among_selected(table, ensemble, config)
     assert [line.member for line in lines] == list(ensemble.selected)
     for line in lines:
         assert set(line.weights) <= set(ensemble.selected) - {line.member}
@@ -95,7 +95,7 @@ def test_an_artifact_falls_back_on_members_that_it_holds(table):
 def test_a_pool_of_one_has_nothing_to_fall_back_on(table):
     alone = table.select([2])
     assert alone.member_names == ("m2",)
-    assert weights_without_each(alone, fit(alone, SearchConfig()), SearchConfig()) == ()
+    assert find_fallbacks(alone, fit(alone, SearchConfig()), SearchConfig()) == ()
 
 
 def test_selected_members_keep_their_scores(table):
