@@ -1,1 +1,4 @@
-"""What a run found: `document` is report.json, `page` is the HTML page made from it alone."""
+"""Reports: what a run or a search found, as JSON and as one HTML page made from the JSON alone.
+
+`documents` says what the JSON holds, `build` makes it from findings, `pages` draws it.
+"""

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from ensemble.evaluation.outcome import evaluate
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
-from ensemble.report.build.run import Findings, frontier_key
+from ensemble.report.build.findings import Findings, frontier_key
 from ensemble.search.comparison import predictors
 from ensemble.search.fallbacks import find_fallbacks_among_selected
 from ensemble.search.frontier import cost_frontier

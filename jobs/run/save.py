@@ -6,7 +6,8 @@ from importlib.metadata import version
 
 from ensemble.artifact.write import save as save_artifact
 from ensemble.files import write_atomic
-from ensemble.report.build.run import Findings, build
+from ensemble.report.build.findings import Findings
+from ensemble.report.build.run import build
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
 from jobs.run.job import Job

@@ -1,1 +1,1 @@
-"""ensemble/report/build."""
+"""Building the documents from findings: scores, intervals and examples."""

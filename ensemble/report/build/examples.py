@@ -1,4 +1,4 @@
-"""Test images whose answer changed between two predictors, with what each said."""
+"""Examples: test images that two predictors answer differently, with the probabilities of each."""
 
 import base64
 import io
@@ -20,18 +20,35 @@ from ensemble.table.logit_table import LogitTable
 
 _LONGEST_SIDE = 96
 
-# What a predictor is called, its weights in units of 0.00001, and its sub-classifiers.
-Voice = tuple[str, Int[np.ndarray, "member"], FittedRouting | None]
+
+@dataclass(frozen=True)
+class PredictorOnTest:
+    """A predictor and its outcome on the test split.
+
+    Attributes:
+        name: Name in the report.
+        units: Weights of the members, in units of 0.00001.
+        outcome: Outcome on the test split.
+        routing: Gate and sub-classifiers; None where no image is routed.
+    """
+
+    name: str
+    units: Int[np.ndarray, "member"]
+    outcome: Outcome
+    routing: FittedRouting | None = None
 
 
 @dataclass(frozen=True)
 class Change:
-    """Two predictors, and how they did on the test split."""
+    """Two predictors whose answers are compared.
 
-    before: Voice
-    after: Voice
-    before_outcome: Outcome
-    after_outcome: Outcome
+    Attributes:
+        before: The predictor that comes first in the report.
+        after: The predictor that is to do better.
+    """
+
+    before: PredictorOnTest
+    after: PredictorOnTest
 
 
 def list_examples(
@@ -42,18 +59,26 @@ def list_examples(
     decode: Callable[[str], np.ndarray],
     max_examples: int,
 ) -> tuple[document.Example, ...]:
-    """Images that a change put right and images that it put wrong, in turn, the first ones by id."""
-    found: list[tuple[Change, int]] = []
+    """List images that a change puts right and images that it puts wrong, in turn, each once.
+
+    Args:
+        changes: Pairs of predictors; those of the first pair come first.
+        table: The logit table, with the rows of members and sub-classifiers.
+        members: The pool.
+        images: Images of the test split.
+        decode: Gives the pixels of an image by its id, uint8 RGB.
+        max_examples: Greatest number of examples.
+    """
+    change_by_row: dict[int, Change] = {}
     for change in changes:
-        fixed = np.flatnonzero(change.before_outcome.is_wrong & ~change.after_outcome.is_wrong)
-        broken = np.flatnonzero(~change.before_outcome.is_wrong & change.after_outcome.is_wrong)
-        found += [(change, int(row)) for row in _in_turn(fixed, broken)]
-    shown: dict[int, Change] = {}
-    for change, row in found:
-        if len(shown) < max_examples:
-            shown.setdefault(row, change)
+        was_wrong, is_wrong = change.before.outcome.is_wrong, change.after.outcome.is_wrong
+        fixed, broken = np.flatnonzero(was_wrong & ~is_wrong), np.flatnonzero(~was_wrong & is_wrong)
+        for row in _in_turn(fixed, broken):
+            if len(change_by_row) < max_examples:
+                change_by_row.setdefault(row, change)
     return tuple(
-        _example(change, row, table, members, images, decode) for row, change in shown.items()
+        _example(change, row, table, members, images, decode)
+        for row, change in change_by_row.items()
     )
 
 
@@ -72,12 +97,11 @@ def _example(
 ) -> document.Example:
     image_id = str(images.image_ids[row])
 
-    def say(voice: Voice, outcome: Outcome) -> document.Answer:
-        name, units, routing = voice
-        probabilities = _probabilities(table, members, image_id, units, routing)
+    def answer_of(predictor: PredictorOnTest) -> document.Answer:
+        probabilities = _probabilities(table, members, image_id, predictor)
         return document.Answer(
-            name=name,
-            answer=int(outcome.answers[row]),
+            name=predictor.name,
+            answer=int(predictor.outcome.answers[row]),
             probabilities=tuple(round(float(p), 6) for p in np.clip(probabilities, 0, 1)),
         )
 
@@ -85,32 +109,29 @@ def _example(
         image_id=image_id,
         label=int(images.labels[row]),
         png_base64=png(decode(image_id)),
-        before=say(change.before, change.before_outcome),
-        after=say(change.after, change.after_outcome),
-        kind="broken" if change.after_outcome.is_wrong[row] else "fixed",
+        before=answer_of(change.before),
+        after=answer_of(change.after),
+        kind="broken" if change.after.outcome.is_wrong[row] else "fixed",
     )
 
 
 def _probabilities(
-    table: LogitTable,
-    members: Sequence[Member],
-    image_id: str,
-    units: Int[np.ndarray, "member"],
-    routing: FittedRouting | None,
+    table: LogitTable, members: Sequence[Member], image_id: str, predictor: PredictorOnTest
 ) -> Float[np.ndarray, "class"]:
-    base = metrics.average([read_column(table, m, [image_id]) for m in members], units)
-    if routing is None:
+    columns = [read_column(table, member, [image_id]) for member in members]
+    base = metrics.average(columns, predictor.units)
+    if predictor.routing is None:
         return base[0]
     subs = {
-        number: np.exp(table.read(m.column, [image_id]).astype(np.float64))
-        for number, m in routing.subclassifiers.items()
+        number: np.exp(table.read(member.column, [image_id]).astype(np.float64))
+        for number, member in predictor.routing.subclassifiers.items()
     }
-    gate = is_routed(base, routing.routing)
-    return answer(base, subs, routing.routing, gate)[0]
+    routing = predictor.routing.routing
+    return answer(base, subs, routing, is_routed(base, routing))[0]
 
 
 def png(pixels: np.ndarray) -> str:
-    """A small picture of an image, base64."""
+    """Make a PNG of an image, at most 96 pixels a side, in base64."""
     image = Image.fromarray(pixels)
     image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""From what a search on a finished table found to its report. Searches nothing, draws nothing."""
+"""From the findings of a search on a finished run to its report. Searches nothing, draws nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class SearchFindings:
         predictors: The comparison, judged.
         temperatures: Temperature of each member; empty where the members were not calibrated.
         average: Temperature of the average.
-        stability: What resampling says of the weights; None where it was not asked for.
+        stability: How the weights vary over bootstrap samples; None where none were searched.
         frontier: Error against cost; empty where members have no costs.
         fallbacks: Weights for the loss of each member.
         cost_unit: What members are charged in; None where they are not.
@@ -74,11 +74,11 @@ def build(
     """Put a report together.
 
     Args:
-        run: Which run the weights were searched on.
+        run: The run that weights were searched on.
         settings: All settings of the job, as JSON values.
         search: Settings of the search.
-        findings: What the search found.
-        execution: How it went.
+        findings: The weights, and everything said of them.
+        execution: Seconds and versions.
     """
     table, ensemble = findings.table, findings.ensemble
     return document.SearchReport(

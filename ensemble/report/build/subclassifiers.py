@@ -1,4 +1,4 @@
-"""The sub-classifiers' part of a report, from what their stages found."""
+"""Building the part of report.json about sub-classifiers."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ _LOWEST_LOG = -30.0
 
 def build_subclassifiers(
     config: SubclassifiersConfig,
-    found: Subclassified,
+    subclassified: Subclassified,
     test: SubclassifiersOnTest,
     base_outcome: Outcome,
     splits: Splits,
@@ -44,37 +44,39 @@ def build_subclassifiers(
     """Put the part together.
 
     Args:
-        config: The sub-classifiers' settings.
-        found: What was fine-tuned and chosen.
-        test: How that does on the test split.
-        base_outcome: Of the fine-tuned member by itself, on the test split.
-        splits: The images.
+        config: Settings of the sub-classifiers.
+        subclassified: Label clusters, sub-classifiers and routings.
+        test: Outcomes on the test split.
+        base_outcome: Outcome of the fine-tuned member by itself, on the test split.
+        splits: The images of each split.
         members: The pool.
-        table: For probabilities.
-        decode: Pixels of an image, uint8 RGB.
-        settings: k of the top-k accuracy, and bootstrap resamples.
+        table: The logit table, for probabilities.
+        decode: Gives the pixels of an image by its id, uint8 RGB.
+        settings: k of the top-k accuracy, and number of bootstrap resamples.
     """
     top_k, resamples = settings
     similarity = None
-    if len(found.similarity) <= document.MAX_DRAWN_CLASSES:
-        similarity = tuple(tuple(round(float(v), 6) for v in row) for row in found.similarity)
+    if len(subclassified.similarity) <= document.MAX_DRAWN_CLASSES:
+        similarity = tuple(
+            tuple(round(float(v), 6) for v in row) for row in subclassified.similarity
+        )
     return document.Subclassifiers(
-        base=found.member.name,
-        routed_base=found.first,
+        base=subclassified.member.name,
+        routed_base=subclassified.first,
         similarity_kind=config.similarity,
         clustering=config.clustering,
         tried=tuple(
-            _clustered(table, tried, found.member, base_outcome, splits, top_k)
-            for tried in found.tried
+            _clustered(table, tried, subclassified.member, base_outcome, splits, top_k)
+            for tried in subclassified.tried
         ),
-        chosen=found.tried.index(found.chosen),
-        paper=found.tried.index(found.paper),
-        base_errors=found.chosen.best.base_errors,
-        curve=_curve(found.chosen.best.curve),
+        chosen=subclassified.tried.index(subclassified.chosen),
+        paper=subclassified.tried.index(subclassified.paper),
+        base_errors=subclassified.chosen.best.base_errors,
+        curve=_curve(subclassified.chosen.best.curve),
         similarity=similarity,
-        parts=_parts(found, splits),
-        results=_results(found, test, resamples),
-        examples=_examples(found, test, splits, members, table, decode),
+        parts=_parts(subclassified, splits),
+        results=_results(subclassified, test, resamples),
+        examples=_examples(subclassified, test, splits, members, table, decode),
     )
 
 
@@ -82,11 +84,11 @@ def _threshold(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _parts(found: Subclassified, splits: Splits) -> tuple[document.ImagePart, ...]:
+def _parts(subclassified: Subclassified, splits: Splits) -> tuple[document.ImagePart, ...]:
     parts = {
         "train": splits.train,
-        "stopping": found.stopping,
-        "choosing": found.choosing,
+        "stopping": subclassified.stopping,
+        "choosing": subclassified.choosing,
         "test": splits.test,
     }
     return tuple(
@@ -150,8 +152,8 @@ def _label_cluster(
     def accuracy(outcome: Outcome, k: int) -> float | None:
         return 1 - outcome.errors(k) / n if n else None
 
-    theirs = within_cluster(table, sub, test, classes) if sub else None
-    told = read_metadata(sub.checkpoint) if sub else {}
+    of_sub = within_cluster(table, sub, test, classes) if sub else None
+    metadata = read_metadata(sub.checkpoint) if sub else {}
     wrong = base_outcome.is_wrong[np.isin(test.labels, classes)]
     best = tried.best
     return document.LabelCluster(
@@ -161,11 +163,11 @@ def _label_cluster(
         test_images=n,
         base_top1_accuracy=1 - int(wrong.sum()) / n if n else None,
         restricted_top1_accuracy=accuracy(restricted, 1),
-        sub_top1_accuracy=accuracy(theirs, 1) if theirs else None,
+        sub_top1_accuracy=accuracy(of_sub, 1) if of_sub else None,
         restricted_topk_accuracy=accuracy(restricted, top_k),
-        sub_topk_accuracy=accuracy(theirs, top_k) if theirs else None,
-        epochs=int(told["epochs"]) if told else None,
-        best_epoch=int(told["best_epoch"]) if told else None,
+        sub_topk_accuracy=accuracy(of_sub, top_k) if of_sub else None,
+        epochs=int(metadata["epochs"]) if metadata else None,
+        best_epoch=int(metadata["best_epoch"]) if metadata else None,
         gain=best.gains[number],
         is_used=best.routing.is_open and number in best.routing.used,
         failure=tried.failures.get(number),
@@ -175,20 +177,20 @@ def _label_cluster(
 def _curve(curve: RoutingCurve) -> tuple[document.RoutingPoint, ...]:
     finite = np.flatnonzero(np.isfinite(curve.thresholds))
     # Evenly over the images routed, so that a long curve keeps its shape; the chosen point stays.
-    picked = finite[np.linspace(0, len(finite) - 1, min(MAX_CURVE_POINTS, len(finite))).astype(int)]
-    picked = np.union1d(picked, [curve.best, len(curve.thresholds) - 1])
+    points = finite[np.linspace(0, len(finite) - 1, min(MAX_CURVE_POINTS, len(finite))).astype(int)]
+    points = np.union1d(points, [curve.best, len(curve.thresholds) - 1])
     return tuple(
         document.RoutingPoint(
             threshold=_threshold(curve.thresholds[i]),
             search_errors=int(curve.errors[i]),
             routed=int(curve.routed[i]),
         )
-        for i in picked
+        for i in points
     )
 
 
 def _results(
-    found: Subclassified, test: SubclassifiersOnTest, resamples: int
+    subclassified: Subclassified, test: SubclassifiersOnTest, resamples: int
 ) -> tuple[document.RoutedResult, ...]:
     def row(key: str, label: str, outcome: Outcome, routed: int) -> document.RoutedResult:
         others = {"first": test.first, "control": test.control if routed else None}
@@ -201,40 +203,43 @@ def _results(
             }
         )
 
-    rows = [row("first", found.first, test.first, 0)]
+    rows = [row("first", subclassified.first, test.first, 0)]
     if test.control is not None:
-        name = found.member.name
-        whose = name if found.first == name else f"{found.first}, {name}"
+        name = subclassified.member.name
+        whose = name if subclassified.first == name else f"{subclassified.first}, {name}"
         label = f"{whose} trained on for as long on all classes"
         rows.append(row("control", label, test.control, 0))
     for key, words, routed in (
         ("paper", "the paper's routing", test.paper),
         ("chosen", "the chosen routing", test.chosen),
     ):
-        label, count = f"{found.first} + {words}", int(routed.is_routed.sum())
+        label, count = f"{subclassified.first} + {words}", int(routed.is_routed.sum())
         rows.append(row(key, label, routed.outcome, count))
     return tuple(rows)
 
 
 def _examples(
-    found: Subclassified,
+    subclassified: Subclassified,
     test: SubclassifiersOnTest,
     splits: Splits,
     members: tuple[Member, ...],
     table: LogitTable,
     decode: Callable[[str], np.ndarray],
 ) -> tuple[document.RoutedExample, ...]:
-    """The first image that routing puts right, and the first that it puts wrong.
+    """Show the first image that routing puts right, and the first that it puts wrong.
 
-    Of the chosen routing, or of the paper's where the chosen gate stays shut.
+    The routing is the chosen one, or the paper's where the chosen gate stays shut.
     """
     routed = test.chosen if test.chosen.fitted.routing.is_open else test.paper
-    ours, theirs = routed.outcome.is_wrong, test.first.is_wrong
-    turned = {"fixed": theirs & ~ours, "broken": ours & ~theirs}
+    was_wrong, is_wrong = test.first.is_wrong, routed.outcome.is_wrong
+    rows_by_kind = {
+        "fixed": np.flatnonzero(was_wrong & ~is_wrong),
+        "broken": np.flatnonzero(~was_wrong & is_wrong),
+    }
     return tuple(
         _example(kind, int(rows[0]), routed, test.first, splits, members, table, decode)
-        for kind, is_turned in turned.items()
-        if len(rows := np.flatnonzero(is_turned))
+        for kind, rows in rows_by_kind.items()
+        if len(rows)
     )
 
 

@@ -1,4 +1,4 @@
-"""From what a search found to what both reports say of its weights."""
+"""Building the parts about weights, which the reports of runs and of searches share."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,15 @@ def member_lines(
     costs: Mapping[str, float],
     temperatures: Mapping[str, float],
 ) -> tuple[MemberLine, ...]:
-    """Say why each member has its weight; costs and temperatures may lack members."""
+    """Put each member's weight into a report, with the reasons for it.
+
+    Args:
+        reasons: Reasons for the weight of each member, in pool order.
+        stability: Spread of the weights; None where the search was not resampled.
+        families: Architecture of each member.
+        costs: Cost of each member; empty where costs do not count.
+        temperatures: Temperatures of the members that have one.
+    """
     spreads = {spread.member: spread for spread in stability.members} if stability else {}
     lines = []
     for reason in reasons:
@@ -43,7 +51,7 @@ def member_lines(
 
 
 def stability_summary(stability: Stability | None) -> StabilitySummary | None:
-    """Put a resampling into the report, where there was one."""
+    """Put the spread of the weights into a report; None where the search was not resampled."""
     if stability is None:
         return None
     return StabilitySummary(
@@ -57,7 +65,12 @@ def stability_summary(stability: Stability | None) -> StabilitySummary | None:
 def frontier_lines(
     frontier: Sequence[FrontierPoint], errors: Sequence[int]
 ) -> tuple[FrontierLine, ...]:
-    """Put a frontier into the report, with each point's errors on images it was not fitted on."""
+    """Put a frontier into a report.
+
+    Args:
+        frontier: Ensembles that no cheaper one beats.
+        errors: Errors of each on images that it was not fitted on.
+    """
     return tuple(
         FrontierLine(
             cost=point.cost,

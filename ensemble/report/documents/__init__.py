@@ -1,1 +1,1 @@
-"""ensemble/report/documents."""
+"""Documents: what report.json and search-report.json hold, as values without arrays."""

@@ -1,1 +1,1 @@
-"""ensemble/report/pages."""
+"""Pages: one self-contained HTML file from a document, with charts and wording."""

@@ -19,7 +19,8 @@ from ensemble.images.shard import BadImage
 from ensemble.images.split import Splits
 from ensemble.members.member import Member
 from ensemble.models.registry import build as build_network
-from ensemble.report.build.run import Findings, build, frontier_key
+from ensemble.report.build.findings import Findings, frontier_key
+from ensemble.report.build.run import build
 from ensemble.report.build.subclassifiers import MAX_CURVE_POINTS
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render

@@ -1,0 +1,77 @@
+"""Findings: all that the stages of a run hand to its report and its artifact."""
+
+from dataclasses import dataclass, field
+
+from ensemble.evaluation.outcome import Outcome
+from ensemble.images.shard import BadImage
+from ensemble.images.split import Splits
+from ensemble.members.member import Member
+from ensemble.outranking.table import OutrankingTable
+from ensemble.search.comparison import Predictor
+from ensemble.search.fallbacks import Fallback
+from ensemble.search.frontier import FrontierPoint
+from ensemble.search.result import Ensemble
+from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import best_member
+from ensemble.subclassifiers.answers import CalibrationOnTest
+from ensemble.subclassifiers.findings import Subclassified, SubclassifiersOnTest
+from ensemble.subclassifiers.settings import SubclassifiersConfig
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the stages of a run hand to its report and its artifact.
+
+    Attributes:
+        splits: The images of each split, without those that were left out.
+        bad: Images that were left out, and why.
+        members: The pool.
+        ensemble: Weights of the members.
+        outranking: Outranking table of the search split.
+        predictors: The ensemble, and the predictors that it is compared with.
+        search: Outcome of each member on the search split, by name.
+        test: Outcomes on the test split: of each member by its name, of each predictor but the best
+            member by its key, and of each point of the frontier by `frontier_key`.
+        calibration: Temperature of the recommended predictor; None where there were too few images to
+            fit one.
+        subclassifiers: Label clusters, sub-classifiers and routings; None in a run without them.
+        routed: Outcomes with sub-classifiers on the test split; None in a run without them.
+        subclassifier_settings: Settings of the sub-classifiers; None in a run without them.
+        settings: Settings of the search.
+        cost_unit: Unit of the members' costs; None where costs do not count.
+        frontier: Ensembles that no cheaper one beats; empty where costs do not count.
+        fallbacks: Weights for the loss of a member, over others that have a weight; empty where the
+            base predictor of the sub-classifiers has other weights than the ensemble.
+    """
+
+    splits: Splits
+    bad: tuple[BadImage, ...]
+    members: tuple[Member, ...]
+    ensemble: Ensemble
+    outranking: OutrankingTable
+    predictors: tuple[Predictor, ...]
+    search: dict[str, Outcome]
+    test: dict[str, Outcome]
+    calibration: CalibrationOnTest | None = None
+    subclassifiers: Subclassified | None = None
+    routed: SubclassifiersOnTest | None = None
+    subclassifier_settings: SubclassifiersConfig | None = None
+    settings: SearchConfig = field(default_factory=SearchConfig)
+    cost_unit: str | None = None
+    frontier: tuple[FrontierPoint, ...] = ()
+    fallbacks: tuple[Fallback, ...] = ()
+
+    @property
+    def best(self) -> Member:
+        """The best single member on the search split, by what the search lowers."""
+        return self.members[best_member(self.outranking, self.settings)]
+
+    @property
+    def is_routing(self) -> bool:
+        """Whether sub-classifiers lower the errors on held-out search images."""
+        return self.subclassifiers is not None and self.subclassifiers.is_used
+
+
+def frontier_key(number: int) -> str:
+    """Name the outcome of a point of the frontier."""
+    return f"frontier {number}"
