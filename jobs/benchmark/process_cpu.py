@@ -8,17 +8,17 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds() -> float:
-    """User and system time so far; of children that ended, what their parents were told."""
+    """Sum the user and system time so far of this process and of all that it started, ended ones too."""
     return sum(_seconds(pid) for pid in _family(os.getpid()))
 
 
 def cpu_seconds_by_pid(name: str) -> dict[int, float]:
-    """User and system time so far of those that this process started and that have such a name."""
+    """Give the user and system time so far of the processes that this one started, by name."""
     return {pid: _seconds(pid) for pid in _family(os.getpid()) if _name(pid).startswith(name)}
 
 
 def machine_seconds() -> float:
-    """What all programs of this machine have computed so far, on all cores."""
+    """Sum the CPU seconds so far of all programs on this machine, on all cores."""
     fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     # user, nice, system, idle, iowait, irq, softirq, steal
     return sum(int(fields[index]) for index in (0, 1, 2, 5, 6, 7)) / _TICKS

@@ -16,13 +16,13 @@ WINDOW_IMAGES = 2048
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """Bytes.
+    """Memory of a build, in bytes.
 
     Attributes:
-        before: Resident before the first image was read: interpreter and libraries.
-        window: One window of images of all members.
-        peak: Peak of the whole.
-        table: Of the table that was built.
+        before: Resident memory before the first image was read: interpreter and libraries.
+        window: Size of one window of images of all members.
+        peak: Peak of the resident memory.
+        table: Size of the table that was built.
     """
 
     before: int
@@ -32,12 +32,12 @@ class PeakMemory:
 
     @property
     def beyond_window(self) -> int:
-        """What the build took beside a window and what was there before."""
+        """Give what the build took beside one window and what was resident before."""
         return self.peak - self.before - self.window
 
 
 def measure_build(images: int, classes: int, members: int, seed: int) -> PeakMemory:
-    """Build from windows in a fresh process, and ask it for its peak."""
+    """Build an outranking table from windows in a fresh process, and measure its peak memory."""
     words = [sys.executable, "-m", "jobs.benchmark.process_memory"]
     sizes = [str(size) for size in (images, classes, members, seed)]
     done = subprocess.run([*words, *sizes], capture_output=True, text=True, check=True)
@@ -47,7 +47,7 @@ def measure_build(images: int, classes: int, members: int, seed: int) -> PeakMem
 def _build(images: int, classes: int, members: int, seed: int) -> PeakMemory:
     names = [f"m{member}" for member in range(members)]
     builder = OutrankingBuilder(names, threads=2)
-    # One made-up window, shifted from round to round, so that making it up is not measured.
+    # The same synthetic window in every round, so that making it is not measured.
     pool = SyntheticPool(num_members=members, num_classes=classes, seed=seed)
     labels = pool.labels(min(WINDOW_IMAGES, images))
     window = list(pool.columns(labels))

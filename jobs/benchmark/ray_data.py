@@ -35,7 +35,20 @@ class Spent:
 
 
 def compare(num_images: int, pixels: int, seed: int, folder: Path, begin: Begin) -> dict[str, Any]:
-    """Predict JPEGs with 13 members that cost next to nothing, so that all else is compared."""
+    """Predict the same JPEGs with this system and with Ray Data.
+
+    The 13 members cost next to nothing, so that all else is compared.
+
+    Args:
+        num_images: Number of JPEGs.
+        pixels: Side of a JPEG.
+        seed: Seed of their content.
+        folder: Folder that they are written to.
+        begin: Prints the name of each step.
+
+    Raises:
+        ClusterError: Ray does not start.
+    """
     images = folder / "images"
     begin(f"baseline: writing {num_images} JPEGs")
     _write_images(images / "only", num_images, pixels, seed)

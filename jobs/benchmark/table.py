@@ -25,7 +25,7 @@ from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import LocalStore, Store
 from ensemble.table.block import LogitBlock
-from ensemble.table.imported import ForeignMember
+from ensemble.table.imported import ImportedMember
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.shard_file import piece_digests
 from jobs.benchmark.report import (
@@ -169,7 +169,7 @@ def _time_rounds(
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((config.images, config.classes), np.float32)
     ids = np.array([f"{i:08d}" for i in range(config.images)])
-    member = ForeignMember("synthetic", {"classes": list(range(config.classes))})
+    member = ImportedMember("synthetic", {"classes": list(range(config.classes))})
     blocks = [
         LogitBlock(member.column, ids[part], rows[part], (), 0.0, 0)
         for start in range(0, config.images, config.shard_images)
@@ -208,7 +208,7 @@ def _time_rounds(
     return seconds, slice_ratio
 
 
-def _commit(table: LogitTable, member: ForeignMember, blocks: list[LogitBlock]) -> None:
+def _commit(table: LogitTable, member: ImportedMember, blocks: list[LogitBlock]) -> None:
     for block in blocks:
         table.commit(member, block)
 
@@ -247,7 +247,7 @@ def _load(folder: Path, is_checked: bool = False) -> list[np.ndarray]:
 
 
 def _read_slice(
-    config: TableBenchmarkConfig, store: Store, member: ForeignMember, ids: np.ndarray
+    config: TableBenchmarkConfig, store: Store, member: ImportedMember, ids: np.ndarray
 ) -> float:
     """Give the bytes that are read for some consecutive rows, over the bytes they take as stored."""
     counted = _Counted(store)

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -29,3 +31,25 @@ def test_an_old_name_of_a_setting_is_refused_with_the_new_one(name: str) -> None
     new = name.replace("rival", "baseline")
     with pytest.raises(ConfigError, match=rf"{name} is called {new}; write {new}="):
         benchmark_scaling([f"{name}=1"], Console(quiet=True))
+
+
+def test_without_pandas_ray_data_is_left_out_and_the_rest_is_measured(tmp_path: Path) -> None:
+    # None in the place of a module makes its import fail, as where it is not installed.
+    program = (
+        "import sys; sys.modules['pandas'] = None\n"
+        "sys.argv = ['ensemble', 'benchmark', 'scaling', 'shards=100', 'real_hosts=[]']\n"
+        "from jobs.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out:")]
+    assert "pandas" in line
+    assert "pip install -e '.[benchmark]'" in line
+    assert done.stdout.splitlines()[-1] == "met: 9 of 9 bars."

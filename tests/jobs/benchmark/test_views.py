@@ -9,6 +9,8 @@ from ensemble.errors import ConfigError, UnknownNameError
 from jobs.benchmark.predict import benchmark_predict
 from jobs.benchmark.views import benchmark_views
 
+from ..conftest import Command
+
 
 def test_small_benchmark_of_views_has_every_figure(tmp_path: Path) -> None:
     words = ["architectures=[squeezenet1_1]", "short_side=256", "repeats=1", "stride=16"]
@@ -50,6 +52,18 @@ def test_small_benchmark_of_predict_has_every_figure(tmp_path: Path) -> None:
 def test_a_setting_that_is_not_there_is_named() -> None:
     with pytest.raises(ConfigError, match=r"short_sid: no such setting\. Did you mean 'short_side"):
         benchmark_views(["short_sid=3"], Console(quiet=True))
+
+
+def test_a_bar_that_is_not_met_ends_the_command_with_code_1(
+    command: Command, tmp_path: Path
+) -> None:
+    # An image of the network's own input size has one position: dense evaluation gains nothing.
+    words = ["architectures=[squeezenet1_1]", "short_side=224", "repeats=1"]
+    done = command("benchmark", "views", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith("NOT met: 1 of 1 bars: squeezenet1_1: dense")
+    assert not done.stderr
+    assert (tmp_path / "views-benchmark.json").exists()
 
 
 def test_a_network_that_torchvision_lacks_is_refused() -> None:
