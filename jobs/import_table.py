@@ -17,7 +17,7 @@ from ensemble.images.split import split
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import read_if_there
-from ensemble.table.imported import Foreign, Form, add_to_table, read_file
+from ensemble.table.imported import Form, ImportedPredictions, add_to_table, read_file
 from ensemble.table.logit_table import LogitTable
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import CONFIG, IMAGES, check_same
@@ -61,7 +61,7 @@ def import_table(
         ConfigError: The folder belongs to another run, or a setting is wrong.
         DataError: A file cannot be read, or files do not fit together.
     """
-    predictions: list[Foreign] = []
+    predictions: list[ImportedPredictions] = []
     extra: dict[str, np.ndarray] = {}
     for path in settings.files:
         members, more = read_file(path, settings.form)
@@ -81,15 +81,17 @@ def import_table(
     store = table_store(config, place)
     with hold_if_shared(store, storage) as lease:
         table = LogitTable(store, config.table.dtype, lease)
-        for foreign in predictions:
-            ordered = _ordered(foreign, index)
+        for imported in predictions:
+            ordered = _ordered(imported, index)
             ids = index.image_ids.tolist()
             add_to_table(table, ordered, ids, len(index.classes), class_map, index.sha256)
     return config, index
 
 
 def _index(
-    predictions: Sequence[Foreign], extra: dict[str, np.ndarray], settings: ImportSettings
+    predictions: Sequence[ImportedPredictions],
+    extra: dict[str, np.ndarray],
+    settings: ImportSettings,
 ) -> ImageIndex:
     labels_by_id: dict[str, int] = {}
     if settings.labels is None:
@@ -120,12 +122,16 @@ def _index(
     return ImageIndex("listed-1", image_ids, labels, names)
 
 
-def _outputs(foreign: Foreign) -> int:
-    return foreign.scores.shape[1] if foreign.top is None else int(foreign.top.max(initial=0)) + 1
+def _outputs(predictions: ImportedPredictions) -> int:
+    return (
+        predictions.scores.shape[1]
+        if predictions.top is None
+        else int(predictions.top.max(initial=0)) + 1
+    )
 
 
 def _class_map(
-    predictions: Sequence[Foreign], index: ImageIndex, path: Path | None
+    predictions: Sequence[ImportedPredictions], index: ImageIndex, path: Path | None
 ) -> list[int | None]:
     num_classes = len(index.classes)
     class_map = list(range(num_classes)) if path is None else _json(path)
@@ -140,25 +146,27 @@ def _class_map(
     return class_map
 
 
-def _ordered(foreign: Foreign, index: ImageIndex) -> Foreign:
+def _ordered(predictions: ImportedPredictions, index: ImageIndex) -> ImportedPredictions:
     """The predictions in the order of the index, joined by id where ids are there."""
-    if foreign.image_ids is None or np.array_equal(foreign.image_ids, index.image_ids):
-        return foreign
-    row_by_id = {str(image_id): row for row, image_id in enumerate(foreign.image_ids)}
+    if predictions.image_ids is None or np.array_equal(predictions.image_ids, index.image_ids):
+        return predictions
+    row_by_id = {str(image_id): row for row, image_id in enumerate(predictions.image_ids)}
     lacking = [str(i) for i in index.image_ids if str(i) not in row_by_id]
     if lacking:
         raise DataError(
-            f"{foreign.name} has no prediction of {len(lacking)} of {len(index)} images, as "
+            f"{predictions.name} has no prediction of {len(lacking)} of {len(index)} images, as "
             f"{lacking[0]!r}. Leave them out of the labels, or give the predictions."
         )
     rows = np.array([row_by_id[str(i)] for i in index.image_ids])
-    top = None if foreign.top is None else foreign.top[rows]
-    return Foreign(foreign.name, foreign.scores[rows], foreign.form, top, index.image_ids)
+    top = None if predictions.top is None else predictions.top[rows]
+    return ImportedPredictions(
+        predictions.name, predictions.scores[rows], predictions.form, top, index.image_ids
+    )
 
 
 def _config(
     place: str,
-    predictions: Sequence[Foreign],
+    predictions: Sequence[ImportedPredictions],
     index: ImageIndex,
     settings: ImportSettings,
     storage: StorageConfig,

@@ -115,7 +115,7 @@ def _examine(
     from ensemble.images.open import decode_shard, open_source
     from ensemble.images.shard import plan_shards
     from ensemble.images.split import stratified_sample
-    from ensemble.pretrained.import_member import describe as describe_source
+    from ensemble.pretrained.describe_member import describe as describe_source
     from ensemble.pretrained.import_member import import_member
 
     if trained := [each.name for each in members if isinstance(each.source, RecipeSource)]:

@@ -12,8 +12,8 @@ from ensemble.members.settings import MemberConfig, Preprocessing, Reference
 from ensemble.members.source_settings import WeightsConfig
 from ensemble.models import registry as models
 from ensemble.models.libraries import call_factory
-from ensemble.pretrained.description import Described
-from ensemble.pretrained.import_member import describe, known_preprocessing
+from ensemble.pretrained.describe_member import describe, known_preprocessing
+from ensemble.pretrained.description import Description
 from ensemble.pretrained.published_file import PublishedFile
 from ensemble.views.policies import REFERENCE_SIZE, list_views
 from ensemble.views.settings import CenterView
@@ -66,11 +66,11 @@ def card(config: MemberConfig, weights: WeightsConfig, num_classes: int = 1000) 
         CheckpointError: A factory cannot be called, or is not trusted.
         ConfigError: The input is too small for the network.
     """
-    described = describe(config, weights)
-    preprocessing = known_preprocessing(config, described)
+    description = describe(config, weights)
+    preprocessing = known_preprocessing(config, description)
     views = config.views or CenterView()
     try:
-        parameters, gflops = _measure(described, preprocessing, num_classes)
+        parameters, gflops = _measure(description, preprocessing, num_classes)
     except RuntimeError as error:  # torch's, of a convolution that is larger than its input
         raise ConfigError(
             f"the network of {config.name!r} takes no image of {preprocessing and preprocessing.size} "
@@ -78,35 +78,35 @@ def card(config: MemberConfig, weights: WeightsConfig, num_classes: int = 1000) 
         ) from error
     return Card(
         name=config.name,
-        architecture=described.architecture,
+        architecture=description.architecture,
         parameters=parameters,
         gflops=gflops,
         preprocessing=preprocessing,
         views=views.kind,
         passes=len(list_views(views, preprocessing.size if preprocessing else REFERENCE_SIZE)),
-        reference=config.reference or described.reference,
-        file=_name(described),
-        is_present=described.is_present(weights),
-        sha256=described.pinned,
+        reference=config.reference or description.reference,
+        file=_name(description),
+        is_present=description.is_present(weights),
+        sha256=description.pinned,
     )
 
 
-def _name(described: Described) -> str | None:
-    file = described.file
+def _name(description: Description) -> str | None:
+    file = description.file
     return file.name if isinstance(file, PublishedFile) else str(file) if file else None
 
 
 def _measure(
-    described: Described, preprocessing: Preprocessing | None, num_classes: int
+    description: Description, preprocessing: Preprocessing | None, num_classes: int
 ) -> tuple[int | None, float | None]:
-    library, _, name = described.architecture.partition("/")
+    library, _, name = description.architecture.partition("/")
     if library in programs.KINDS:
-        return _count_program(described), None
+        return _count_program(description), None
     if library == "factory":
         network = call_factory(name).to("meta")
     else:
         with torch.device("meta"):
-            network = models.build(described.architecture, described.num_outputs or num_classes)
+            network = models.build(description.architecture, description.num_outputs or num_classes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     if preprocessing is None:
         return parameters, None
@@ -116,7 +116,9 @@ def _measure(
     return parameters, counter.get_total_flops() / 1e9
 
 
-def _count_program(described: Described) -> int | None:
-    if not isinstance(described.file, Path) or not described.file.is_file():
+def _count_program(description: Description) -> int | None:
+    if not isinstance(description.file, Path) or not description.file.is_file():
         return None
-    return programs.open_program(described.architecture, described.file.read_bytes()).num_parameters
+    return programs.open_program(
+        description.architecture, description.file.read_bytes()
+    ).num_parameters

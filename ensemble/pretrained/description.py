@@ -10,7 +10,7 @@ from ensemble.pretrained.published_file import PublishedFile, check_sha256, fetc
 
 
 @dataclass(frozen=True)
-class Described:
+class Description:
     """A source without its weights.
 
     Attributes:

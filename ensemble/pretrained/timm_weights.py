@@ -15,13 +15,13 @@ from ensemble.checkpoints.file import Weights
 from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.members.settings import Interpolation, Preprocessing
 from ensemble.members.source_settings import HubSource, TimmSource, WeightsConfig
-from ensemble.pretrained.description import Described
+from ensemble.pretrained.description import Description
 from ensemble.pretrained.published_file import PublishedFile, fetch
 
 _WEIGHTS = "model.safetensors"
 
 
-def describe(source: TimmSource) -> Described:
+def describe(source: TimmSource) -> Description:
     """What timm says of some weights.
 
     Raises:
@@ -39,7 +39,7 @@ def describe(source: TimmSource) -> Described:
             f"timm publishes {source.name!r} in a form of its own ({config.hf_hub_filename}). Load it "
             "with timm, save its state_dict, and give that as a checkpoint."
         )
-    return Described(
+    return Description(
         architecture=f"timm/{architecture}",
         num_outputs=config.num_classes,
         preprocessing=_preprocessing(config.to_dict()),
@@ -47,7 +47,7 @@ def describe(source: TimmSource) -> Described:
     )
 
 
-def describe_hub(source: HubSource, weights: WeightsConfig) -> Described:
+def describe_hub(source: HubSource, weights: WeightsConfig) -> Description:
     """What a repository's config.json says of its weights.
 
     Raises:
@@ -71,7 +71,7 @@ def describe_hub(source: HubSource, weights: WeightsConfig) -> Described:
             f"{source.repository} builds {architecture} with model_args {config['model_args']}, which "
             "are not passed on. Give a factory, or an exported program."
         )
-    return Described(
+    return Description(
         architecture=f"timm/{architecture}",
         num_outputs=num_outputs,
         preprocessing=preprocessing,

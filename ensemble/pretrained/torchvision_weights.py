@@ -9,7 +9,7 @@ from ensemble.errors import UnknownNameError
 from ensemble.members.settings import Preprocessing, Reference
 from ensemble.members.source_settings import TorchvisionSource
 from ensemble.models.libraries import WITH_AUXILIARY_HEADS
-from ensemble.pretrained.description import Described
+from ensemble.pretrained.description import Description
 from ensemble.pretrained.published_file import PublishedFile
 
 # torchvision puts the first digits of a file's SHA-256 into its name.
@@ -18,7 +18,7 @@ _DIGEST = re.compile(r"-([0-9a-f]{8,})\.")
 _HALF = (0.5, 0.5, 0.5)
 
 
-def describe(source: TorchvisionSource) -> Described:
+def describe(source: TorchvisionSource) -> Description:
     """What torchvision says of some weights.
 
     Raises:
@@ -33,7 +33,7 @@ def describe(source: TorchvisionSource) -> Described:
     weights = known[source.weights]
     name = weights.url.rsplit("/", 1)[-1]
     digest = _DIGEST.search(name)
-    return Described(
+    return Description(
         architecture=f"torchvision/{source.name}",
         num_outputs=len(weights.meta["categories"]),
         preprocessing=_preprocessing(source.name, weights.transforms()),

@@ -102,7 +102,7 @@ class S3Store:
         """As `read`: the bytes came through a socket into memory of their own."""
         return memoryview(self.read(key))
 
-    def read_foreign(self, key: str, max_bytes: int) -> bytes:
+    def read_unverified(self, key: str, max_bytes: int) -> bytes:
         """A whole object that nobody has told us the digest of, unless it is too large.
 
         Its ETag is its MD5, or says nothing (parts, encryption, other stores): where it does not

@@ -24,7 +24,7 @@ _LEAST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ImportedPredictions:
     """One member's predictions, dense or of its best classes only.
 
     Attributes:
@@ -63,7 +63,7 @@ class Foreign:
 
 
 @dataclass(frozen=True)
-class ForeignMember:
+class ImportedMember:
     """What a table needs to know of who computed a column.
 
     Attributes:
@@ -80,7 +80,7 @@ class ForeignMember:
         return fingerprint(dict(self.identity))[:16]
 
 
-def read_file(path: Path, form: Form) -> tuple[list[Foreign], dict[str, np.ndarray]]:
+def read_file(path: Path, form: Form) -> tuple[list[ImportedPredictions], dict[str, np.ndarray]]:
     """Predictions of a file, and whatever else it holds (labels, ids), by name.
 
     `.npy`: [image, class] of one member. `.npz`: `models`, `classes` and `probabilities`, each
@@ -92,7 +92,7 @@ def read_file(path: Path, form: Form) -> tuple[list[Foreign], dict[str, np.ndarr
     """
     try:
         if path.suffix == ".npy":
-            return [Foreign(path.stem, np.load(path, allow_pickle=False), form)], {}
+            return [ImportedPredictions(path.stem, np.load(path, allow_pickle=False), form)], {}
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
                 return _from_arrays(path, dict(file), form)
@@ -109,15 +109,19 @@ def read_file(path: Path, form: Form) -> tuple[list[Foreign], dict[str, np.ndarr
 
 def _from_arrays(
     path: Path, arrays: dict[str, np.ndarray], form: Form
-) -> tuple[list[Foreign], dict[str, np.ndarray]]:
+) -> tuple[list[ImportedPredictions], dict[str, np.ndarray]]:
     extra = {name: a for name, a in arrays.items() if a.ndim < 2}
     ids = extra.get("image_ids", extra.get("image_index"))
     ids = None if ids is None else ids.astype(np.str_)
     if "models" in arrays:
         top = zip(arrays["classes"], arrays["probabilities"], strict=True)
         named = zip(arrays["models"].tolist(), top, strict=True)
-        return [Foreign(str(name), p, "probabilities", c, ids) for name, (c, p) in named], extra
-    members = [Foreign(name, a, form, None, ids) for name, a in arrays.items() if a.ndim == 2]
+        return [
+            ImportedPredictions(str(name), p, "probabilities", c, ids) for name, (c, p) in named
+        ], extra
+    members = [
+        ImportedPredictions(name, a, form, None, ids) for name, a in arrays.items() if a.ndim == 2
+    ]
     if not members:
         raise DataError(f"{path} holds no array of [image, class].")
     return members, extra
@@ -131,14 +135,14 @@ def _csv_columns(path: Path) -> dict[str, list[Any]]:
     }
 
 
-def _from_columns(path: Path, columns: dict[str, list[Any]], form: Form) -> Foreign:
+def _from_columns(path: Path, columns: dict[str, list[Any]], form: Form) -> ImportedPredictions:
     ids = columns.pop("image_id", None)
     image_ids = None if ids is None else np.array(ids).astype(np.str_)
     k = sum(name.startswith("class_") and f"score_{name[6:]}" in columns for name in columns)
     if k:
         scores = [columns[f"score_{i}"] for i in range(1, k + 1)]
         top = [columns[f"class_{i}"] for i in range(1, k + 1)]
-        return Foreign(
+        return ImportedPredictions(
             path.stem,
             np.array(scores, np.float64).T,
             form,
@@ -146,11 +150,11 @@ def _from_columns(path: Path, columns: dict[str, list[Any]], form: Form) -> Fore
             image_ids,
         )
     values = np.array(list(columns.values()), np.float64).T
-    return Foreign(path.stem, values, form, None, image_ids)
+    return ImportedPredictions(path.stem, values, form, None, image_ids)
 
 
 def log_probabilities(
-    foreign: Foreign, rows: slice, num_classes: int, class_map: Sequence[int | None]
+    predictions: ImportedPredictions, rows: slice, num_classes: int, class_map: Sequence[int | None]
 ) -> Float32[np.ndarray, "image class"]:
     """Log of a distribution over our classes for some images.
 
@@ -158,16 +162,16 @@ def log_probabilities(
     them gets more than the k-th: it was not among the best.
 
     Args:
-        foreign: The predictions.
+        predictions: The predictions.
         rows: Which images.
         num_classes: Ours.
         class_map: Our class of each of their outputs; none for one that is not ours.
     """
     ours = np.array([-1 if c is None else c for c in class_map])
-    scores = foreign.scores[rows].astype(np.float64)
-    if foreign.top is not None:
-        return np.log(_spread(scores, ours[foreign.top[rows]], num_classes)).astype(np.float32)
-    if foreign.form == "logits":
+    scores = predictions.scores[rows].astype(np.float64)
+    if predictions.top is not None:
+        return np.log(_spread(scores, ours[predictions.top[rows]], num_classes)).astype(np.float32)
+    if predictions.form == "logits":
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     out = np.zeros((len(scores), num_classes))
     out[:, ours[ours >= 0]] = scores[:, ours >= 0]
@@ -189,47 +193,51 @@ def _spread(
 
 def add_to_table(
     table: LogitTable,
-    foreign: Foreign,
+    predictions: ImportedPredictions,
     image_ids: Sequence[str],
     num_classes: int,
     class_map: Sequence[int | None],
     data_sha256: str,
-) -> ForeignMember:
+) -> ImportedMember:
     """Commit one member's predictions.
 
     Raises:
         DataError: There are other images than expected, or outputs without a class.
     """
     outputs = (
-        foreign.scores.shape[1] if foreign.top is None else int(foreign.top.max(initial=-1)) + 1
+        predictions.scores.shape[1]
+        if predictions.top is None
+        else int(predictions.top.max(initial=-1)) + 1
     )
-    is_dense = foreign.top is None
-    if len(foreign.scores) != len(image_ids) or (
+    is_dense = predictions.top is None
+    if len(predictions.scores) != len(image_ids) or (
         outputs != len(class_map) if is_dense else outputs > len(class_map)
     ):
         raise DataError(
-            f"{foreign.name} has {len(foreign.scores)} images and {outputs} outputs; expected "
+            f"{predictions.name} has {len(predictions.scores)} images and {outputs} outputs; expected "
             f"{len(image_ids)} images and {len(class_map)} outputs. Give the labels of the same images, "
             "and a --class-map where outputs are not the classes."
         )
-    digest = sha256(np.ascontiguousarray(foreign.scores).tobytes())
-    digest.update(b"" if foreign.top is None else np.ascontiguousarray(foreign.top).tobytes())
+    digest = sha256(np.ascontiguousarray(predictions.scores).tobytes())
+    digest.update(
+        b"" if predictions.top is None else np.ascontiguousarray(predictions.top).tobytes()
+    )
     identity = {
-        "architecture": foreign.name,
+        "architecture": predictions.name,
         "classes": list(range(num_classes)),
         "predictions_sha256": digest.hexdigest(),
-        "form": foreign.form if is_dense else f"top-{foreign.scores.shape[1]}",
+        "form": predictions.form if is_dense else f"top-{predictions.scores.shape[1]}",
         "class_map_sha256": fingerprint(list(class_map)),
         "data_sha256": data_sha256,
     }
-    member = ForeignMember(foreign.name, identity)
+    member = ImportedMember(predictions.name, identity)
     for rows in _blocks(len(image_ids)):
         table.commit(
             member,
             LogitBlock(
                 column=member.column,
                 image_ids=np.array(image_ids[rows], np.str_),
-                log_probabilities=log_probabilities(foreign, rows, num_classes, class_map),
+                log_probabilities=log_probabilities(predictions, rows, num_classes, class_map),
                 bad=(),
                 seconds=0.0,
                 forward_passes=0,

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from ensemble.errors import ConfigError, DataError
 from ensemble.images.settings import ListedConfig
 from ensemble.images.sources.listed import open_source
-from ensemble.table.imported import Foreign, log_probabilities, read_file
+from ensemble.table.imported import ImportedPredictions, log_probabilities, read_file
 from jobs.import_table import ImportSettings, import_table
 from jobs.stored_runs.finished import open_finished_run
 
@@ -73,22 +73,22 @@ def test_logits_and_probabilities_of_any_file_are_one_and_the_same(
 
 
 def test_top_k_spreads_what_is_missing_and_nothing_passes_the_kth() -> None:
-    foreign = Foreign(
+    predictions = ImportedPredictions(
         "m",
         np.array([[0.6, 0.3], [0.4, 0.01]]),
         "probabilities",
         np.array([[2, 0], [1, 3]]),
     )
-    found = np.exp(log_probabilities(foreign, slice(None), 4, [0, 1, 2, 3]))
+    found = np.exp(log_probabilities(predictions, slice(None), 4, [0, 1, 2, 3]))
     np.testing.assert_allclose(found[0], [0.3, 0.05, 0.6, 0.05], rtol=1e-6)
     np.testing.assert_allclose(found[1], [0.01, 0.4, 0.01, 0.01], rtol=1e-6)
 
 
 def test_class_map_moves_outputs_and_drops_those_that_are_not_ours() -> None:
-    dense = Foreign("m", np.array([[0.5, 0.2, 0.3]]), "probabilities")
+    dense = ImportedPredictions("m", np.array([[0.5, 0.2, 0.3]]), "probabilities")
     found = np.exp(log_probabilities(dense, slice(None), 2, [None, 1, 0]))
     np.testing.assert_allclose(found, [[0.6, 0.4]], rtol=1e-6)
-    top = Foreign("m", np.array([[0.5, 0.2]]), "probabilities", np.array([[0, 2]]))
+    top = ImportedPredictions("m", np.array([[0.5, 0.2]]), "probabilities", np.array([[0, 2]]))
     found = np.exp(log_probabilities(top, slice(None), 3, [None, 0, 1, 2]))
     np.testing.assert_allclose(found, [[0.2, 0.2, 0.2]], rtol=1e-6)
 
@@ -162,7 +162,7 @@ def test_predictions_that_cannot_be_right_are_refused(
 
 def test_logits_of_the_best_classes_only_are_refused() -> None:
     with pytest.raises(DataError, match="m: logits of the best classes alone do not say"):
-        Foreign("m", np.ones((1, 2)), "logits", np.array([[0, 1]]))
+        ImportedPredictions("m", np.ones((1, 2)), "logits", np.array([[0, 1]]))
 
 
 def test_files_that_hold_something_else_are_refused(tmp_path: Path, labels: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from ensemble.errors import ConfigError
 from ensemble.inference.dense import to_dense
 from ensemble.members.source_settings import WeightsConfig
 from ensemble.models import registry as models
-from ensemble.pretrained.import_member import describe
+from ensemble.pretrained.describe_member import describe
 from jobs.pools import load_pool
 
 Head = Callable[[nn.Module, torch.Tensor], torch.Tensor]
