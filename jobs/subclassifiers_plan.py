@@ -18,7 +18,7 @@ from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import CheckpointSource
 from ensemble.search.fit import fit
 from ensemble.search.weights import best_member
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from ensemble.subclassifiers.dry_run import LabelPlan, best_plan, plan_label_clusters
 from ensemble.subclassifiers.embeddings import label_embeddings
 from ensemble.subclassifiers.label_clusters import LabelClusters, check_num_clusters, label_clusters

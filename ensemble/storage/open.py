@@ -4,8 +4,9 @@ from pathlib import Path
 
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError
+from ensemble.storage.local_store import LocalStore
 from ensemble.storage.settings import S3Config
-from ensemble.storage.store import LocalStore, Store
+from ensemble.storage.store import Store
 
 
 def open_store(place: str | Path, config: S3Config) -> Store:

@@ -13,7 +13,8 @@ from jaxtyping import Float32, Shaped
 
 from ensemble.errors import DamagedTableError, IncompleteTableError
 from ensemble.images.shard import BadImage
-from ensemble.storage.store import LocalStore, Staged, Store
+from ensemble.storage.local_store import LocalStore
+from ensemble.storage.store import Staged, Store
 from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog, Dtype

@@ -21,9 +21,10 @@ from pydantic import PositiveInt
 from rich.console import Console
 from rich.text import Text
 
+from ensemble.storage.local_store import LocalStore
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
-from ensemble.storage.store import LocalStore, Store
+from ensemble.storage.store import Store
 from ensemble.table.block import LogitBlock
 from ensemble.table.imported import ImportedMember
 from ensemble.table.logit_table import LogitTable

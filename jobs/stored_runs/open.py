@@ -7,9 +7,10 @@ from typing import Any
 
 from ensemble.config import S3_SCHEME, check, read_settings
 from ensemble.errors import ConfigError
+from ensemble.storage.local_store import LocalStore
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
-from ensemble.storage.store import LocalStore, Store, read_if_there
+from ensemble.storage.store import Store, read_if_there
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import CONFIG, RunFolder, not_a_run, open_run_folder, parse_run_config
 from jobs.stored_runs.tables import table_store

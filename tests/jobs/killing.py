@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.repair import collect, unreferenced

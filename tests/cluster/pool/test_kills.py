@@ -12,7 +12,7 @@ from cluster.scheduling.work_queue import CALLS_IN_FLIGHT
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import plan_shards
 from ensemble.members.member import Member
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from ensemble.table.logit_table import LogitTable
 
 from ..conftest import host_pids

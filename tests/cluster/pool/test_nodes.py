@@ -28,7 +28,7 @@ from ensemble.images.shard import plan_shards
 from ensemble.inference.costs import CostCache, MemberCost
 from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.settings import CenterView
 

@@ -9,10 +9,10 @@ import pytest
 from ensemble.errors import ConfigError, DamagedTableError, TableBusyError, TableError
 from ensemble.members.member import Member
 from ensemble.storage import s3_requests
+from ensemble.storage.local_store import LocalStore
 from ensemble.storage.open import open_store
 from ensemble.storage.probe import probe, require_conditional_writes
 from ensemble.storage.settings import StorageConfig
-from ensemble.storage.store import LocalStore
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable

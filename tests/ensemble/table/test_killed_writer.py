@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.members.member import Member
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable

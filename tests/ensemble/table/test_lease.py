@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.errors import TableBusyError
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from ensemble.table.lease import Holder, hold, read_holder
 
 HOLDER = Holder(
@@ -105,7 +105,7 @@ def test_driver_that_was_taken_over_is_told_by_whom_and_leaves_the_lease_alone(
 def test_killed_driver_of_this_machine_holds_nothing(store: LocalStore) -> None:
     code = (
         "import sys, pathlib; from ensemble.table.lease import hold\n"
-        "from ensemble.storage.store import LocalStore\n"
+        "from ensemble.storage.local_store import LocalStore\n"
         "with hold(LocalStore(pathlib.Path(sys.argv[1]))):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )

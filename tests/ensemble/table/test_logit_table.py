@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ensemble.errors import DamagedTableError, IncompleteTableError, TableBusyError, TableError
 from ensemble.images.shard import BadImage
 from ensemble.members.member import Member
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from ensemble.table import commit_log, shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import Lease, hold

@@ -7,7 +7,7 @@ import pytest
 
 from ensemble.errors import DamagedTableError, TableError
 from ensemble.members.member import Member
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from ensemble.table import commit_log
 from ensemble.table.block import LogitBlock
 from ensemble.table.export import export_table

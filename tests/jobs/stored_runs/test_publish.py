@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.errors import ConfigError
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from jobs.settings import RunConfig, load_run_config
 from jobs.stored_runs.layout import RunFolder
 from jobs.stored_runs.publish import publish_config, publish_results

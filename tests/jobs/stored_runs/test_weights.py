@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ensemble.errors import CheckpointError
-from ensemble.storage.store import LocalStore
+from ensemble.storage.local_store import LocalStore
 from jobs.stored_runs.weights import KeptWeights
 
 NAME = "resnet14_small-0123456789abcdef01234567.safetensors"

@@ -1,0 +1,180 @@
+"""A store in a folder of this machine: a file appears complete under its name, or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.errors import DamagedTableError, TableError
+from ensemble.files import make_folder, sync_folder
+
+_TEMPORARY = ".part-"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """Files below a folder; see `Store` for what the methods promise."""
+
+    root: Path
+    retries = 0
+    is_remote = False
+
+    @property
+    def url(self) -> str:
+        """The folder's path."""
+        return str(self.root)
+
+    def create(self, key: str, data: bytes | memoryview) -> bool:
+        """Publish an object under a name that nothing has yet; see `Store.create`."""
+        with self.stage([data]) as staged:
+            is_ours = staged.publish(key)
+        self.sync([key])
+        return is_ours
+
+    def stage(self, parts: Sequence[bytes | memoryview]) -> "StagedFile":
+        """Write a temporary file and sync it; a crash leaves that, never half an object."""
+        temporary = self.root / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        try:
+            make_folder(self.root)
+            with temporary.open("wb", buffering=0) as file:
+                for chunk in _chunks(parts):
+                    _write(file, chunk)
+                os.fsync(file.fileno())
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise _cannot_write(temporary, error) from error
+        return StagedFile(temporary, self)
+
+    def sync(self, keys: Sequence[str]) -> None:
+        """Sync the folders of some names, one after another.
+
+        A file system with a journal writes the names that were given meanwhile along with the first
+        folder, and has nothing left to do for the others.
+        """
+        for folder in dict.fromkeys((self.root / key).parent for key in keys):
+            sync_folder(folder)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Publish an object whether or not the name is taken."""
+        path = self.root / key
+        with self.stage([data]) as staged:
+            try:
+                make_folder(path.parent)
+                os.replace(staged.path, path)
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+        self.sync([key])
+
+    def read(self, key: str) -> bytes:
+        """A whole object; see `Store.read`."""
+        try:
+            return (self.root / key).read_bytes()
+        except OSError as error:
+            raise _cannot_read(self.root / key, error) from error
+
+    def read_large(self, key: str) -> memoryview:
+        """A whole object; NumPy asks for large pages, which halves the time: it is page faults."""
+        try:
+            return np.fromfile(self.root / key, np.uint8).data
+        except OSError as error:
+            raise _cannot_read(self.root / key, error) from error
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        """Some bytes of an object."""
+        try:
+            with (self.root / key).open("rb", buffering=0) as file:
+                file.seek(start)
+                return file.read(stop - start)
+        except OSError as error:
+            raise _cannot_read(self.root / key, error) from error
+
+    def keys(self, folder: str) -> Iterator[str]:
+        """Names of the objects anywhere below a folder, sorted."""
+        yield from sorted(
+            path.relative_to(self.root).as_posix()
+            for path in (self.root / folder).rglob("*")
+            if path.is_file() and not path.name.startswith(_TEMPORARY)
+        )
+
+    def folders(self, folder: str) -> tuple[str, ...]:
+        """Names of the folders in a folder, sorted."""
+        here = self.root / folder
+        found = here.iterdir() if here.is_dir() else ()
+        return tuple(sorted(path.name for path in found if path.is_dir()))
+
+    def remove(self, key: str) -> None:
+        """Take an object away."""
+        try:
+            (self.root / key).unlink(missing_ok=True)
+        except OSError as error:
+            raise _cannot_write(self.root / key, error) from error
+
+    def leftovers(self) -> tuple[str, ...]:
+        """Keys of temporary files; a live writer's are among them."""
+        found = self.root.rglob(f"{_TEMPORARY}*")
+        return tuple(sorted(path.relative_to(self.root).as_posix() for path in found))
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A temporary file, complete and synced, that waits for its name."""
+
+    path: Path
+    store: LocalStore
+
+    def publish(self, key: str) -> bool:
+        """Link it: that fails where the name is taken."""
+        path = self.store.root / key
+        try:
+            make_folder(path.parent)
+            os.link(self.path, path)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and path.is_file():
+                return self.store.read(key) == self.path.read_bytes()
+            raise _cannot_write(path, error) from error
+        return True
+
+    def __enter__(self) -> "StagedFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+def _chunks(parts: Sequence[bytes | memoryview]) -> Iterator[memoryview]:
+    for part in parts:
+        content = memoryview(part)
+        for start in range(0, len(content), _CHUNK_BYTES):
+            yield content[start : start + _CHUNK_BYTES]
+
+
+def _write(file: FileIO, chunk: memoryview) -> None:
+    """Write all of a chunk, and let the disk begin with it while the next one is copied."""
+    start = file.tell()
+    written = 0
+    while written < len(chunk):
+        written += file.write(chunk[written:])
+    # Linux begins to write such a range back; it forgets clean pages only, and these are not yet.
+    if hasattr(os, "posix_fadvise") and written == _CHUNK_BYTES:
+        os.posix_fadvise(file.fileno(), start, written, os.POSIX_FADV_DONTNEED)
+
+
+def _cannot_read(path: Path, error: OSError) -> TableError:
+    kind = DamagedTableError if isinstance(error, FileNotFoundError) else TableError
+    return kind(
+        f"cannot read {path}: {error.strerror}. `ensemble table repair` finds what else is missing."
+    )
+
+
+def _cannot_write(path: Path, error: OSError) -> TableError:
+    return TableError(
+        f"cannot write {path}: {error.strerror}. Nothing is lost: free the disk or mend the "
+        "permissions, and run again."
+    )
