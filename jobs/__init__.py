@@ -1,1 +1,1 @@
-"""Entry points, one page each. They parse, call the library and the cluster, and print."""
+"""The jobs behind the verbs of `ensemble`: each puts the library and the cluster together for one purpose."""

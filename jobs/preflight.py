@@ -18,6 +18,7 @@ from ensemble.members.source_settings import RecipeSource, WeightsConfig
 from ensemble.storage.settings import S3Config
 from ensemble.views.settings import CenterView
 from jobs.pools import fetched, load_pool
+from jobs.progress.live import working
 from jobs.stored_runs.layout import cache_in
 
 SHARD_IMAGES = 64
@@ -65,11 +66,13 @@ def preflight(
     config = check(PreflightConfig, read_settings(words), "the command")
     members, source = load_pool(pool), with_storage(_read_images(images), config.storage)
     verdicts = []
-    for verdict in _examine(members, source, config):
-        verdicts.append(verdict)
-        if not as_json:
-            line = describe(verdict, config.alpha)
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+    with working("doctor", f"examine {pool} on {images}", len(members), "members") as stage:
+        for verdict in _examine(members, source, config):
+            verdicts.append(verdict)
+            stage.advance()
+            if not as_json:
+                line = describe(verdict, config.alpha)
+                console.print(line, soft_wrap=True, highlight=False, markup=False)
     if as_json:
         document = [
             asdict(verdict)

@@ -246,8 +246,7 @@ class Progress:
         if now - self._said >= LINE_EVERY_S:
             self._said = now
             for stage in [stage for stage in self.stages if stage.seconds is None]:
-                if stage.done or not stage.is_counted:
-                    self.say(f"{stage.describe()} so far")
+                self.say(f"{stage.describe()} so far")
 
     def _publish(
         self, state: Literal["running", "finished", "stopped", "failed"], message: str = ""

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ensemble.errors import ConfigError, DataError
 from jobs.progress import record as progress_record
-from jobs.progress.live import Progress
+from jobs.progress.live import Progress, working
 from jobs.progress.record import ProgressRecord
 from jobs.stored_runs.layout import RunFolder
 
@@ -63,6 +63,25 @@ def test_a_stage_under_way_is_told_with_what_is_left() -> None:
         assert record.stages[0].eta_s is not None
         assert "predict 1/4 blocks" in record.describe()
         stage.advance(3)
+
+
+def test_a_quiet_stage_that_ends_soon_leaves_no_line_and_a_slow_one_does() -> None:
+    out = io.StringIO()
+    console = Console(file=out)
+    with Progress(console, "search", [], quiet_s=3600) as progress, progress.stage("search"):
+        pass
+    assert out.getvalue() == ""
+    with Progress(console, "search", [], quiet_s=1e-9) as progress, progress.stage("search"):
+        pass
+    assert out.getvalue().startswith("search: 0.0 s")
+
+
+def test_a_verb_tells_what_it_does_on_stderr_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with working("members", "describe members", 2, "members") as stage:
+        stage.advance(2)
+        print("results")
+    assert (stage.done, stage.seconds is not None) == (2, True)
+    assert capsys.readouterr() == ("results\n", "")
 
 
 def test_a_failure_is_told_and_so_is_a_stop() -> None:
