@@ -1,33 +1,29 @@
-"""The geometry of the page's drawings. Every position is a percentage of the drawing's box.
+"""Charts: the geometry of lines, intervals and bars, in percentages of the drawing's box.
 
-Percentages let a drawing take any width while its text keeps its size; colours are the page's.
+Percentages let a drawing take any width while its text keeps its size. Colours are in the style sheet,
+and the map of similarities in `heat_map`.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 from ensemble.report.documents.run import Report, Result
-from ensemble.report.documents.subclassifiers import Bar, LabelCluster, Subclassifiers
+from ensemble.report.documents.subclassifiers import Bar, Subclassifiers
 from ensemble.report.documents.weights import Difference, SearchStep
-from ensemble.report.pages.wording import Number, count_text, percent_text, plain, points_text
-
-MAX_LABELLED_CLASSES = 110
-MAX_TITLED_CLASSES = 40
-MAX_VALUED_CLASSES = 12
-SHADES = 12
+from ensemble.report.pages.wording import Number, count_text, percent_text, points_text
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Values from `low` to `high`, onto 0 to 100."""
+    """A linear axis: values from `low` to `high` are placed from 0 to 100."""
 
     low: Number
     high: Number
 
     def __call__(self, value: Number) -> float:
-        """Place a value."""
+        """Give the position of a value."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
@@ -41,7 +37,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a line that is drawn and named; `kind` is its style."""
+    """A point of a line with a style of its own (`kind`) and a title."""
 
     x: float
     y: float
@@ -80,67 +76,6 @@ class Forest:
     rows: dict[str, Interval]
 
 
-@dataclass(frozen=True)
-class Shade:
-    """All cells of one colour as one path; `strength` is its opacity."""
-
-    path: str
-    strength: float
-    is_negative: bool
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell that says its own value."""
-
-    x: int
-    y: int
-    text: str
-    title: str
-
-
-@dataclass(frozen=True)
-class Block:
-    """A label cluster's square on the diagonal."""
-
-    start: int
-    size: int
-    index: int
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """A similarity matrix ordered by label cluster, in units of one cell."""
-
-    num_classes: int
-    cell_px: float
-    labels: tuple[str, ...]
-    shades: tuple[Shade, ...]
-    cells: tuple[Cell, ...]
-    blocks: tuple[Block, ...]
-    strongest: float
-
-    @property
-    def font(self) -> float:
-        """Size of a label in cells: 13 pixels, or less where lines would overlap."""
-        return min(13 / self.cell_px, 0.95)
-
-    @property
-    def is_shrinkable(self) -> bool:
-        """Whether the map is legible at any width: it has no labels, or few."""
-        return not self.labels or self.num_classes <= MAX_VALUED_CLASSES
-
-    @property
-    def margin(self) -> float:
-        """Room for the labels in cells."""
-        return max((len(label) for label in self.labels), default=0) * 0.6 * self.font + 0.3
-
-    @property
-    def gutter(self) -> float:
-        """Room for the numbers of the label clusters in cells."""
-        return 2.2 * self.font
-
-
 def nice_ticks(low: Number, high: Number, about: int = 4) -> list[float]:
     """Return round values that span low to high, in steps of 1, 2 or 5 times a power of ten."""
     span = (high - low) or abs(high) or 1.0
@@ -153,8 +88,8 @@ def nice_ticks(low: Number, high: Number, about: int = 4) -> list[float]:
 
 
 def _axis(values: Iterable[Number], about: int = 4) -> tuple[Scale, list[float]]:
-    known = list(values)
-    ticks = nice_ticks(min(known), max(known), about)
+    numbers = list(values)
+    ticks = nice_ticks(min(numbers), max(numbers), about)
     return Scale(ticks[0], ticks[-1]), ticks
 
 
@@ -164,14 +99,14 @@ def _decimals(ticks: Sequence[float]) -> int:
 
 def forest(results: Iterable[Result], digits: int) -> Forest:
     """Place the intervals of all results on one axis that holds zero."""
-    compared = {r.key: r.against_best for r in results if r.against_best}
-    ends = [0.0, *(end for d in compared.values() for end in (d.low, d.high))]
+    differences = {r.key: r.against_best for r in results if r.against_best}
+    ends = [0.0, *(end for d in differences.values() for end in (d.low, d.high))]
     scale, ticks = _axis([100 * end for end in ends])
     labels = [points_text(t / 100, _decimals(ticks)) for t in ticks]
     return Forest(
         zero=scale(0),
         ticks=tuple(Tick(scale(t), label) for t, label in zip(ticks, labels, strict=True)),
-        rows={key: _interval(d, scale, digits) for key, d in compared.items()},
+        rows={key: _interval(d, scale, digits) for key, d in differences.items()},
     )
 
 
@@ -191,7 +126,7 @@ def _line(points: Iterable[tuple[float, float]]) -> str:
 
 
 def sparkline(step: SearchStep) -> LineChart | None:
-    """Draw the errors at every weight tried, with the weight that was kept; on its own scale."""
+    """Draw the errors at every weight tried, on a scale of their own, and mark the weight that was kept."""
     errors = step.errors_by_weight
     if len(errors) < 2:
         return None
@@ -253,7 +188,7 @@ def _threshold_chart(
 ) -> LineChart:
     x_scale, x_ticks = _axis((t for t, _ in rates if t is not None), 5)
     y_scale, y_ticks = _axis((100 * rate for _, rate in rates))
-    # A shut gate is a threshold beyond every entropy: the right end of the axis.
+    # A shut gate is a threshold above every score: the right end of the axis.
     at = [(100.0 if t is None else x_scale(t), 100 - y_scale(100 * rate)) for t, rate in rates]
     decimals = _decimals(x_ticks)
     marks = (
@@ -271,7 +206,7 @@ def _threshold_chart(
 
 
 def _steps(points: Sequence[tuple[float, float]]) -> Iterable[tuple[float, float]]:
-    """Join points as thresholds are: up to and including its own, each holds its value."""
+    """Join points by steps: each value holds up to and including its threshold."""
     yield points[0]
     for (x, _), (next_x, y) in pairwise(points):
         yield x, y
@@ -280,7 +215,7 @@ def _steps(points: Sequence[tuple[float, float]]) -> Iterable[tuple[float, float
 
 def accuracy_scale(chosen: Subclassifiers) -> Scale:
     """Return the axis that holds every accuracy of all label clusters; it ends at 1."""
-    known = [
+    accuracies = [
         accuracy
         for tried in chosen.tried
         for c in tried.clusters
@@ -292,12 +227,17 @@ def accuracy_scale(chosen: Subclassifiers) -> Scale:
         )
         if accuracy is not None
     ]
-    return Scale(min(math.floor(10 * min(known, default=0)) / 10, 0.9), 1)
+    return Scale(min(math.floor(10 * min(accuracies, default=0)) / 10, 0.9), 1)
 
 
 @dataclass(frozen=True)
 class ClassBars:
-    """One bar for each class, as high as its logit lies above the lowest, as one path a style."""
+    """One bar for each class, as high as its logit lies above the lowest.
+
+    Attributes:
+        paths: Style and path of the bars of this style.
+        first: Names of the five classes with the highest logits.
+    """
 
     paths: tuple[tuple[str, str], ...]
     first: tuple[str, ...]
@@ -316,69 +256,5 @@ def class_bars(bars: Sequence[Bar], label: int, classes: Sequence[str]) -> Class
         width, height = 0.8 * step, y(bar.value)
         left = round(i * step + 0.1 * step, 3)
         paths[styles.get(bar.label, "")] += f"M{left:g} 100v{-height:g}h{width:.4g}v{height:g}z"
-    named = tuple(classes[bar.label] for bar in order[:5])
-    return ClassBars(tuple((kind, path) for kind, path in paths.items() if path), named)
-
-
-def heat_map(report: Report, chosen: Subclassifiers) -> HeatMap | None:
-    """Order the similarity matrix by label cluster and draw each shade as one path."""
-    rows = chosen.similarity
-    if rows is None:
-        return None
-    order = [k for cluster in chosen.clusters for k in cluster.classes]
-    matrix = [[rows[i][j] for j in order] for i in order]
-    names = [report.data.classes[k] for k in order]
-    off_diagonal = [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j]
-    strongest = max((abs(v) for v in off_diagonal), default=0.0) or 1.0
-    is_labelled = len(order) <= MAX_LABELLED_CLASSES
-    return HeatMap(
-        num_classes=len(order),
-        # The least that leaves a label legible, and the most that a page of 100 classes has room for.
-        cell_px=max(8.7 if is_labelled else 5.0, min(40.0, 420 / len(order))),
-        labels=tuple(map(_short, names)) if is_labelled else (),
-        shades=_shades(matrix, strongest),
-        cells=_cells(matrix, names) if len(order) <= MAX_TITLED_CLASSES else (),
-        blocks=_blocks(chosen.clusters),
-        strongest=strongest,
-    )
-
-
-def _short(name: str, length: int = 16) -> str:
-    return name if len(name) <= length else name[: length - 1] + "…"
-
-
-def _shades(matrix: Sequence[Sequence[float]], strongest: float) -> tuple[Shade, ...]:
-    paths: dict[int, list[str]] = {}
-    for y, row in enumerate(matrix):
-        for x, value in enumerate(row):
-            level = round(SHADES * value / strongest)
-            if x != y and level:
-                paths.setdefault(level, []).append(f"M{x} {y}h1v1h-1z")
-    return tuple(
-        Shade("".join(cells), round(abs(level) / SHADES, 3), level < 0)
-        for level, cells in sorted(paths.items())
-    )
-
-
-def _cells(matrix: Sequence[Sequence[float]], names: Sequence[str]) -> tuple[Cell, ...]:
-    has_text = len(names) <= MAX_VALUED_CLASSES
-    return tuple(
-        Cell(
-            x,
-            y,
-            # Without its leading zero the value stays legible on a phone.
-            plain(value, 2).replace("0.", ".", 1) if has_text else "",
-            f"{names[y]}, {names[x]}: {plain(value, 2)}",
-        )
-        for y, row in enumerate(matrix)
-        for x, value in enumerate(row)
-        if x != y
-    )
-
-
-def _blocks(clusters: Sequence[LabelCluster]) -> tuple[Block, ...]:
-    starts = accumulate((len(cluster.classes) for cluster in clusters), initial=0)
-    return tuple(
-        Block(start, len(cluster.classes), cluster.index)
-        for start, cluster in zip(starts, clusters, strict=False)
-    )
+    first = tuple(classes[bar.label] for bar in order[:5])
+    return ClassBars(tuple((kind, path) for kind, path in paths.items() if path), first)

@@ -1,6 +1,7 @@
-"""How the page words a number and a verdict. A figure carries the exact value it is made from."""
+"""Wording: how pages write numbers, verdicts, searches, gates and routings."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -8,9 +9,9 @@ from typing import Literal
 from markupsafe import Markup
 
 from ensemble.report.documents.run import Report, Result
-from ensemble.report.documents.weights import Search
+from ensemble.report.documents.weights import MemberLine, Search
 
-# The run-time check of annotations takes `float` at its word: an int is none.
+# The run-time check of annotations holds that an int is no float.
 Number = int | float
 
 MINUS = "\N{MINUS SIGN}"
@@ -61,13 +62,23 @@ def p_text(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def threshold_text(value: float) -> str:
-    """Write an entropy in nats."""
+def short_text(value: float) -> str:
+    """Write a number with three significant digits."""
     return f"{value:.3g}"
 
 
+def decimal_text(value: float, digits: int) -> str:
+    """Write a number with so many decimals."""
+    return f"{value:.{digits}f}"
+
+
+def threshold_text(value: float) -> str:
+    """Write the score of a gate."""
+    return short_text(value)
+
+
 def rate_text(value: float) -> str:
-    """Write how many a second."""
+    """Write a number of images a second."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -106,7 +117,13 @@ def figure(value: Number, text: str) -> Markup:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The one sentence on top: what is recommended, and is it better than the best member."""
+    """The sentence on top of the page.
+
+    Attributes:
+        kind: Whether the recommended predictor is better than the best member.
+        tag: The same in words.
+        subject: The recommended predictor, as the subject of a sentence.
+    """
 
     kind: Literal["better", "worse", "undecided", "best"]
     tag: str
@@ -120,7 +137,6 @@ TAGS: dict[str, str] = {
     "best": "The best single member was kept",
 }
 
-
 SEARCHES: dict[str, str] = {
     "paper": "Members are tried from best to worst. Each gets the weight, from 0.00 to 1.00, that "
     "leaves the sum so far with the fewest top-{k} errors; a weight of 0 leaves it out.",
@@ -128,14 +144,12 @@ SEARCHES: dict[str, str] = {
     "best": "The member with the fewest top-{k} errors answers alone.",
 }
 
-
 GATES: dict[str, str] = {
     "entropy": "entropy, nats",
     "normalised_entropy": "entropy inside the likeliest label cluster, of its largest value",
     "margin": "1 less the lead of the first class",
-    "logistic": "log of the odds that the sub-classifier is right rather than the first answer",
+    "logistic": "log of the odds that the sub-classifier is right rather than the base predictor",
 }
-
 
 ROUTINGS: dict[str, str] = {
     "hard": "the sub-classifier of the likeliest label cluster",
@@ -143,12 +157,16 @@ ROUTINGS: dict[str, str] = {
     "soft": "those of all label clusters",
 }
 
-
 SIMILARITIES: dict[str, str] = {
     "base": "Cosine between the label embeddings of the base",
     "members": "Cosine between label embeddings, mean over all members",
     "confusion": "Cosine between what the base takes the labels for",
 }
+
+
+def by_weight(members: Iterable[MemberLine]) -> list[MemberLine]:
+    """Order members as pages list them: by weight, then by errors, then by name."""
+    return sorted(members, key=lambda member: (-member.weight, member.errors, member.name))
 
 
 def search_words(search: Search) -> str:
@@ -165,17 +183,17 @@ def verdict(report: Report) -> Verdict:
 
 def subject(report: Report, result: Result) -> str:
     """Name a predictor as the subject of a sentence."""
-    pool, voting = len(report.members), result.members
-    weighted = (
-        f"The weighted ensemble of {voting} of {pool} members"
+    pool, weighted_members = len(report.members), result.members
+    ensemble = (
+        f"The weighted ensemble of {weighted_members} of {pool} members"
         if pool > 1
         else report.members[0].name
     )
     return {
         "best": "The best single member",
         "uniform_all": f"The plain average of all {pool} members",
-        "uniform_selected": f"The plain average of the {voting} selected members",
-        "paper": f"The paper's weighting of {voting} of {pool} members",
-        "ensemble": weighted,
-        "ensemble_subclassifiers": f"{weighted} with sub-classifiers",
+        "uniform_selected": f"The plain average of the {weighted_members} selected members",
+        "paper": f"The paper's weighting of {weighted_members} of {pool} members",
+        "ensemble": ensemble,
+        "ensemble_subclassifiers": f"{ensemble} with sub-classifiers",
     }[result.key]

@@ -8,7 +8,6 @@ from ensemble.report.pages.charts import (
     Scale,
     class_bars,
     forest,
-    heat_map,
     nice_ticks,
     sparkline,
     threshold_charts,
@@ -78,18 +77,6 @@ def test_a_curve_of_one_point_is_not_drawn(report: Report) -> None:
     chosen = report.subclassifiers
     short = chosen.model_copy(update={"curve": chosen.curve[-2:]})
     assert threshold_charts(short, digits=1) is None
-
-
-def test_the_heat_map_puts_label_clusters_together(report: Report) -> None:
-    assert report.subclassifiers is not None
-    drawn = heat_map(report, report.subclassifiers)
-    assert drawn is not None
-    assert drawn.labels[:5] == ("zero", "three", "six", "nine", "one")
-    assert [(block.start, block.size) for block in drawn.blocks] == [(0, 4), (4, 3), (7, 3)]
-    assert len(drawn.cells) == 90
-    by_place = {(cell.y, cell.x): cell.title for cell in drawn.cells}
-    assert report.subclassifiers.similarity is not None
-    assert by_place[0, 1] == f"zero, three: {report.subclassifiers.similarity[0][3]:.2f}"
 
 
 def test_the_bar_of_the_label_is_marked_and_the_highest_are_named(report: Report) -> None:
