@@ -14,17 +14,17 @@ class SearchJobConfig(Config):
     """One search on the table of a run that is there."""
 
     search: SearchConfig = SearchConfig(kind="auto")
-    """Which search, and what it may not exceed. Its keys may be given without `search.`."""
+    """Which search, and what it may not exceed. Its keys can be typed without `search.`."""
     temperature: bool = False
     """Fit a temperature for each member; it is kept only if it lowers the NLL on held-out images."""
     cross_fit: bool = False
     """Take search and test images as one labelled set, and judge by two-fold cross-fitting."""
     resamples: Annotated[int, Field(ge=100)] = 10_000
-    """Of each paired bootstrap interval."""
+    """Bootstrap samples of each paired interval."""
     stability: NonNegativeInt = 200
     """Bootstrap samples that the search is repeated on; 0 for none."""
     stability_limit_s: PositiveFloat = 60.0
-    """No such repetition begins after so many seconds."""
+    """Seconds after which no further bootstrap sample is searched."""
 
 
 def search_settings(

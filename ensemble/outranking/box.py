@@ -25,7 +25,12 @@ _NUM_KEPT = 2  # boxed tables of one table
 
 @dataclass(frozen=True)
 class Box:
-    """Where a boxed table is exact: this k, the anchor at 1.00, the others in [0, 1.00]."""
+    """The weights for which a boxed table is exact: the anchor's 1.00, the others' in [0, 1.00].
+
+    Attributes:
+        anchor: Index of the member with the fixed weight.
+        k: The error is top-k.
+    """
 
     anchor: int
     k: int

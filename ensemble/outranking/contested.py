@@ -3,8 +3,8 @@
 Every number is read once, compared in the domain of logarithms and forgotten. Only where a class
 may reach the label are probabilities made, in float64. The comparison is a superset test: an entry
 is put aside only if it is below a threshold that no entry with an equal or higher fixed-point
-probability can be below. NaN is never below, so it is a candidate too, and found without a pass of
-its own.
+probability can be below. NaN is never below, so it is a candidate too, and needs no pass of its
+own.
 """
 
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ class Workspace:
 
     Attributes:
         rows: Log-probabilities of these images, member after member.
-        is_below: Which of them are below their threshold.
+        is_below: Whether each of them is below its threshold.
     """
 
     rows: Float[np.ndarray, "row class"]
@@ -214,7 +214,7 @@ def _candidates(
     """List the pairs, but the labels' own, not below the threshold in every member.
 
     A few images of all members at a time are put side by side: there they are compared by one call,
-    and are still in cache when the logarithms of what was found are taken.
+    and are still in cache when the logarithms of the candidates are taken.
 
     Returns:
         Flat (image, class) indices, and their log-probabilities.
@@ -236,9 +236,9 @@ def _candidates(
             _is_below(of_members, lowest[:, part], is_below)
             below_in_all = np.logical_and.reduce(is_below, axis=0).reshape(-1)
             below_in_all[np.arange(size) * num_classes + labels[part]] = True
-            found = np.flatnonzero(np.logical_not(below_in_all, out=below_in_all))
-            logs.append(rows.reshape(len(blocks), -1).take(found, axis=1))
-            indices.append(found + first * num_classes)
+            candidates = np.flatnonzero(np.logical_not(below_in_all, out=below_in_all))
+            logs.append(rows.reshape(len(blocks), -1).take(candidates, axis=1))
+            indices.append(candidates + first * num_classes)
     return np.concatenate(indices), np.concatenate(logs, axis=1)
 
 

@@ -1,7 +1,7 @@
 """A table grows by images or by a member: the same, bit for bit, as one built from everything at once.
 
 Images are independent of each other, so theirs are concatenated. A further member contests pairs that
-nobody did before; only for these are the old members' predictions needed again.
+no member did before; only for these are the old members' predictions needed again.
 """
 
 from collections.abc import Callable, Sequence
@@ -60,8 +60,8 @@ def add_member(
     """Put a further member behind the others: one pass over its column.
 
     Args:
-        table: Of the old members.
-        name: Of the new one.
+        table: The table of the old members.
+        name: Name of the new member.
         column: Its log-probabilities for the images of the table, in order.
         read_old: Asked for nothing but images on which the new member contests a new pair.
 

@@ -78,8 +78,8 @@ def plateaus(
         member: Index of the member whose weight runs.
         k: The error is top-k.
         scores: `scores` of the others' weights.
-        low: Units.
-        high: Units; None: without end.
+        low: The least weight, units.
+        high: The greatest weight that is looked at, units; None: without end.
         last: The greatest weight there may be, units.
         at_most: No plateau with more errors is of interest.
 
@@ -119,7 +119,14 @@ def plateaus(
 def nlls(
     table: OutrankingTable, units: Int[np.ndarray, " member"], member: int, weights: Sequence[int]
 ) -> list[float]:
-    """Give `nll` at some weights of one member, without adding up the others' for each."""
+    """Give the NLL (nats) at some weights of one member; the others are added up once.
+
+    Args:
+        table: The images and members.
+        units: Weights of the others, in units of 0.00001; that of `member` is not read.
+        member: Index of the member whose weight runs.
+        weights: Weights of that member, units.
+    """
     others = np.array(units)
     others[member] = 0
     # Not by BLAS, whose threads take longer to meet than the sum takes.

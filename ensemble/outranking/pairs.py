@@ -1,4 +1,4 @@
-"""Which pairs (image, class) are of which image, and how many of them are marked."""
+"""Which pairs belong to which image, and how many marked pairs each image has."""
 
 from dataclasses import dataclass, field
 from functools import cached_property

@@ -23,10 +23,10 @@ class Plateaus:
     """Weights between which the error does not change, from the smallest weights to the largest.
 
     Attributes:
-        first: The least weight of each that is an integer number of units.
-        last: The greatest; less than `first` where the plateau lies between two units, or beyond
-            what a weight may be.
-        errors: Errors on each.
+        first: The least weight of each plateau that is an integer number of units.
+        last: The greatest such weight; less than `first` where the plateau lies between two units,
+            or beyond what a weight may be.
+        errors: Errors on each plateau.
     """
 
     first: Int[np.ndarray, " plateau"]
@@ -36,15 +36,15 @@ class Plateaus:
     @property
     def can_be_set(self) -> Bool[np.ndarray, " plateau"]:
         """Mark the plateaus that hold a weight of whole units."""
-        held: Bool[np.ndarray, " plateau"] = self.last >= self.first
-        return held
+        can_be_set: Bool[np.ndarray, " plateau"] = self.last >= self.first
+        return can_be_set
 
     def at(self, weights: Int[np.ndarray, " weight"]) -> Int[np.ndarray, " weight"]:
         """Give the errors at some weights, units."""
-        found: Int[np.ndarray, " weight"] = self.errors[
+        errors: Int[np.ndarray, " weight"] = self.errors[
             np.searchsorted(self.first, weights, side="right") - 1
         ]
-        return found
+        return errors
 
     def raised(self, errors: int, less_at_zero: int) -> "Plateaus":
         """Add errors that do not depend on the weight, but for some that need one above 0."""
@@ -71,12 +71,12 @@ class Line:
     Attributes:
         start: Half-integer scores against the label at weight `low`.
         slope: Change of a score for each unit of weight.
-        bias: What of the scores is not an integer: +1/2 where the class wins ties.
+        bias: The part of each score that is not an integer: +1/2 where the class wins ties.
         images: Image of each pair, ascending.
         num_outranking: Classes that outrank the label at `low`, by pairs or certainly.
         image_counts: How often each image counts.
         k: An image is an error when k or more classes outrank its label.
-        low: Units.
+        low: The weight at which the line begins, units.
     """
 
     start: Float[np.ndarray, " pair"]
@@ -92,7 +92,7 @@ class Line:
         """Find the plateaus from `low` to `high`, or over all greater weights.
 
         Args:
-            high: Units; None: without end.
+            high: The greatest weight that is looked at, units; None: without end.
             last: The greatest weight there may be, units.
             at_most: No plateau with more errors is of interest.
 

@@ -37,10 +37,10 @@ def error_curve(
     Args:
         start: Half-integer scores against the label at weight 0.
         slope: Change of a score for each unit of 0.00001.
-        pairs: Whose they are.
-        image_counts: How often each image of these counts.
+        pairs: The images that the pairs belong to.
+        image_counts: How often each of these images counts.
         k: An image is an error when k or more classes outrank its label.
-        num_steps: Divides `WEIGHT_UNITS`.
+        num_steps: A divisor of `WEIGHT_UNITS`.
 
     Returns:
         Errors at each weight.
@@ -95,7 +95,7 @@ def _curve(
 def _first_steps(
     start: Float[np.ndarray, " change"], slope: Int32[np.ndarray, " change"], num_steps: int
 ) -> Float[np.ndarray, " change"]:
-    """Give the first step of weight after which each change has happened, as the module's text does."""
+    """Give the first step of weight at which each change has happened; see the module's text."""
     steps = np.floor(start / (slope * -float(WEIGHT_UNITS // num_steps)))
     steps += 1
     return steps
@@ -146,7 +146,7 @@ def transitions(
 
     Args:
         keys: Image, weight and direction (1: upwards) of each change, in one integer, sorted.
-        bits: Of weight and direction.
+        bits: Bits of weight and direction in a key.
         num_outranking: Classes that outrank the label before all changes.
         k: The error is top-k.
     """

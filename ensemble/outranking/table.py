@@ -1,4 +1,4 @@
-"""The outranking table: all of a pool's predictions that a weighted average's errors depend on.
+"""The outranking table: the part of a pool's predictions that decides the errors of any average.
 
 **Rank rule.** Class c outranks the label y iff its score is greater, or equal with c < y: the order
 of a stable sort, and argmax at k = 1. An image is a top-k error iff k or more classes outrank its
@@ -47,7 +47,8 @@ class OutrankingTable:
         bits: Fraction bits of the fixed-point probabilities.
         indptr: Pairs of image i are indptr[i]:indptr[i + 1]; one longer than the images.
         classes: Class of each pair.
-        differences: D of the module's text, integers in units of 2^-bits.
+        differences: Score of the class minus that of the label by each member (D in the text above),
+            integers in units of 2^-bits.
         num_certain: Classes that outrank the label for all weights that the table is made for.
         true_probabilities: Probability of the label, a multiple of 2^-bits; 0 where broken.
         broken: Rows with NaN or +inf.
@@ -113,7 +114,7 @@ class OutrankingTable:
 
     @cached_property
     def bias(self) -> Float[np.ndarray, " pair"]:
-        """Give one half, signed by who wins a tie: +1/2 the class, -1/2 the label."""
+        """Give +1/2 for a pair whose class wins ties against the label, -1/2 for the others."""
         return (self.classes < np.repeat(self.labels.astype(np.int32), np.diff(self.indptr))) - 0.5
 
     def reweighted(self, image_counts: Int[np.ndarray, " item"]) -> "OutrankingTable":

@@ -1,4 +1,4 @@
-"""Ensemble selection with replacement: each round, the member whose vote lowers the loss most gets one.
+"""Ensemble selection with replacement: one vote a round, for the member that lowers the loss most.
 
 Weights are votes. The start is the best of the prefixes of at most `initial` best members, one vote
 each (sorted initialisation); what is returned is the best of all rounds. With bags, the whole is
@@ -52,15 +52,15 @@ class _Open:
     """The pairs and images that the next votes can still turn, whoever gets them.
 
     Attributes:
-        differences: Of these pairs.
-        highest: The largest of them over members.
-        lowest: The smallest.
-        scores: Of these pairs.
+        differences: Score differences of these pairs.
+        highest: Largest difference of each pair over members.
+        lowest: Smallest difference of each pair over members.
+        scores: Scores of these pairs with the votes so far.
         votes: The votes that are in the scores.
-        pairs: Whose they are, and how many classes outrank the label whatever comes.
+        pairs: The images of these pairs, and the classes that outrank the label whatever comes.
         counts: How often each image counts.
         errors: Images that are errors whatever comes.
-        until: When there are so many votes, all this is out of date.
+        until: Number of votes from which on all this is out of date.
     """
 
     differences: Int32[np.ndarray, "member pair"]
@@ -75,7 +75,7 @@ class _Open:
 
     @classmethod
     def whole(cls, problem: "_Problem") -> "_Open":
-        """Leave everything open, whatever comes; nobody has a vote."""
+        """Leave all pairs open; no member has a vote."""
         table = problem.table
         pairs = Pairs.of(table.indptr, table.num_certain)
         closed = (np.diff(table.indptr) == 0) & (table.num_certain >= problem.config.error_k)

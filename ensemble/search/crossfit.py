@@ -21,12 +21,12 @@ Fit = Callable[[OutrankingTable], Ensemble]
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """How a way of fitting does on images that it did not see.
+    """How a search does on images that its weights were not fitted on.
 
     Attributes:
-        is_error: Of each image, by the weights fitted without its fold.
-        losses: -log of the label's probability, likewise, nats.
-        ensembles: What was fitted for each fold.
+        is_error: Whether each image is an error of the weights fitted without its fold.
+        losses: -log of the label's probability by the same weights, nats.
+        ensembles: The weights fitted without each fold.
     """
 
     is_error: Bool[np.ndarray, " image"]
@@ -60,8 +60,8 @@ def cross_fit(
     """Fit without each fold in turn, and judge on it.
 
     Args:
-        table: Of all images; how often each counts is respected.
-        fit: From a table to an ensemble.
+        table: The table of all images; each counts as often as it does there.
+        fit: A search: from a table to an ensemble.
         folds: The fold of each image.
         k: The error is top-k.
     """

@@ -1,4 +1,4 @@
-"""Why each member has the weight it has: what it brings, what its loss would cost, whom it resembles."""
+"""Why each member has its weight: what it adds, what its loss would cost, which member errs like it."""
 
 from dataclasses import dataclass
 
@@ -16,19 +16,19 @@ from ensemble.search.settings import SearchConfig
 
 @dataclass(frozen=True)
 class MemberReason:
-    """One member's line. All errors are counted where the weights were fitted.
+    """What one member does for the ensemble, counted on the images that weights were fitted on.
 
     Attributes:
         member: Its name.
         weight: Its weight.
         errors: Its own errors.
-        gain: Errors that go away when it joins the heavier members; None without a weight.
-        loss: Errors that come when it is taken away, the others' weights as they are; None without
-            a weight.
-        nearest: The member with a weight whose errors are most like its own; None if there is no
+        gain: Errors that go away when it joins the heavier members; None at weight 0.
+        loss: Errors that come when it is taken away, the others' weights as they are; None at
+            weight 0.
+        nearest: The member with weight > 0 whose errors are most like its own; None if there is no
             other.
-        correlation: Of its errors with those of `nearest`, at most 1; None if there is none.
-        reason: All this in a sentence.
+        correlation: Correlation of its errors with those of `nearest`; None if there is no other.
+        reason: The figures above in a sentence.
     """
 
     member: str
@@ -44,7 +44,7 @@ class MemberReason:
 def explain(
     table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
 ) -> tuple[MemberReason, ...]:
-    """Give every member of the pool its line, in pool order."""
+    """Explain the weight of every member, in pool order."""
     gains = _gains(table, ensemble)
     correlations = _correlations(table, ensemble.k)
     return tuple(

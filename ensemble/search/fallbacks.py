@@ -17,13 +17,13 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Fallback:
-    """What to use while one member is missing.
+    """The weights to use while one member is missing.
 
     Attributes:
-        member: The missing one.
-        weights: Of the others by name; those without a weight are left out.
-        errors: Where it was fitted.
-        errors_unchanged: There too, if the other weights stayed as they are.
+        member: Name of the missing member.
+        weights: Weights of the other members by name, where they are above 0.
+        errors: Errors on the images that the weights were fitted on.
+        errors_unchanged: Errors on the same images if the other weights stayed as they are.
     """
 
     member: str
@@ -35,7 +35,7 @@ class Fallback:
 def find_fallbacks(
     table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
 ) -> tuple[Fallback, ...]:
-    """Search again without each member that has a weight, in pool order.
+    """Search again without each member with weight > 0, in pool order, among all other members.
 
     The search of `config` is used (the one that `auto` took). Where the others' weights as they are
     have fewer errors, they stay. A pool of one member has nothing to fall back on.
@@ -49,13 +49,16 @@ def find_fallbacks(
 def find_fallbacks_among_selected(
     table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
 ) -> tuple[Fallback, ...]:
-    """Search without each, among the other members that have a weight: those that are at hand."""
+    """Search again without each member with weight > 0, among the others with weight > 0.
+
+    An artifact holds these members and no others.
+    """
     kept = np.flatnonzero(ensemble.units).tolist()
     names = ensemble.selected
     return find_fallbacks(
         table.select(kept),
         replace(ensemble, members=names, weights=ensemble.weights[kept]),
-        _of_members(config, names),
+        _settings_of(config, names),
     )
 
 
@@ -64,7 +67,7 @@ def _without(
 ) -> Fallback:
     name = table.member_names[member]
     rest = table.select([m for m in range(table.num_members) if m != member])
-    config = _of_members(config, rest.member_names)
+    config = _settings_of(config, rest.member_names)
     fitted = fit(rest, config.model_copy(update={"kind": ensemble.search}))
     unchanged = np.delete(ensemble.units, member)
     errors = rest.errors(unchanged, ensemble.k) if unchanged.any() else rest.num_counted
@@ -78,8 +81,8 @@ def _without(
     return Fallback(name, weights, fitted.errors, errors)
 
 
-def _of_members(config: SearchConfig, names: Collection[str]) -> SearchConfig:
-    """Leave out what the settings say of other members."""
+def _settings_of(config: SearchConfig, names: Collection[str]) -> SearchConfig:
+    """Keep what the settings say of these members only."""
 
     def of_these(values: dict[str, Value]) -> dict[str, Value]:
         return {name: value for name, value in values.items() if name in names}

@@ -17,12 +17,12 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     """Find weights over the members of a table.
 
     Args:
-        table: Built from the images to fit on; report on others.
+        table: The table of the search split; judge the weights on other images.
         config: Which search, and which error it lowers.
 
     Raises:
-        UnknownNameError: No search has this name.
-        ConfigError: k is not below the number of classes.
+        UnknownNameError: No search has the name `kind`, or a setting names no member of the table.
+        ConfigError: k is not below the number of classes, or the settings contradict each other.
     """
     if config.kind not in SEARCHES:
         raise UnknownNameError.of("search", config.kind, SEARCHES)

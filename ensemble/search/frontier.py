@@ -1,7 +1,7 @@
 """Error against cost: which ensembles no cheaper one beats, and the cheapest that is as good as the best.
 
 Searches are run under a row of cost bounds, and what no other beats in both is kept. All of it
-happens where the weights are fitted; how the points do on other images is for the caller to report.
+is counted on the images that the weights are fitted on; the caller judges the points on others.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class FrontierPoint:
     """An ensemble that no cheaper one beats.
 
     Attributes:
-        cost: Sum over its members.
-        ensemble: Its weights.
+        cost: Sum of the costs of its members with weight > 0.
+        ensemble: The weights.
         is_tied: Whether it is statistically tied with the point of least errors.
     """
 
@@ -45,34 +45,36 @@ def cost_frontier(
     """Find the ensembles that no cheaper one beats, from the cheapest to the best.
 
     Args:
-        table: To fit on.
-        config: With costs; its `max_cost` bounds the frontier too.
-        also: Ensembles found otherwise, to be put beside these.
-        level: Of the paired bootstrap interval that says whether two are tied.
-        resamples: Behind it.
+        table: The table that weights are fitted on.
+        config: Settings with costs; their `max_cost` bounds the frontier too.
+        also: Further ensembles that may be points of the frontier.
+        level: Confidence of the paired bootstrap interval that says whether two are tied.
+        resamples: Bootstrap samples of that interval.
 
     Raises:
-        ConfigError: There are no costs.
+        ConfigError: The settings have no costs.
     """
     if not config.costs:
         raise ConfigError("a cost frontier needs search.costs; give the cost of each member.")
     costs = member_costs(table.member_names, config.costs)
-    found = [ensemble for ensemble in also if Limits.of(table, config).allow(ensemble.units > 0)]
+    candidates = [
+        ensemble for ensemble in also if Limits.of(table, config).allow(ensemble.units > 0)
+    ]
     for bound in _bounds(costs, config.max_cost):
         # Below the cost of its cheapest member there is no warm start.
         start = {name: w for name, w in config.start.items() if config.costs[name] <= bound}
         for kind in dict.fromkeys(("best", "forward", config.kind)):
             if kind != "auto":
                 update = {"kind": kind, "max_cost": bound, "start": start}
-                found.append(fit(table, config.model_copy(update=update)))
-    best = min(found, key=lambda ensemble: ensemble.errors)
+                candidates.append(fit(table, config.model_copy(update=update)))
+    best = min(candidates, key=lambda ensemble: ensemble.errors)
     return tuple(
         FrontierPoint(
             cost=float(costs[ensemble.units > 0].sum()),
             ensemble=ensemble,
             is_tied=_is_tied(table, ensemble, best, level, resamples),
         )
-        for ensemble in _undominated(found, costs)
+        for ensemble in _undominated(candidates, costs)
     )
 
 
@@ -90,12 +92,12 @@ def _bounds(costs: np.ndarray, max_cost: float | None) -> list[float]:
     return [float(bound) for bound in np.geomspace(lowest, highest, _NUM_BOUNDS)]
 
 
-def _undominated(found: Sequence[Ensemble], costs: np.ndarray) -> list[Ensemble]:
-    kept: list[Ensemble] = []
-    for ensemble in sorted(found, key=lambda e: (costs[e.units > 0].sum(), e.errors)):
-        if not kept or ensemble.errors < kept[-1].errors:
-            kept.append(ensemble)
-    return kept
+def _undominated(candidates: Sequence[Ensemble], costs: np.ndarray) -> list[Ensemble]:
+    frontier: list[Ensemble] = []
+    for ensemble in sorted(candidates, key=lambda e: (costs[e.units > 0].sum(), e.errors)):
+        if not frontier or ensemble.errors < frontier[-1].errors:
+            frontier.append(ensemble)
+    return frontier
 
 
 def _is_tied(

@@ -5,8 +5,8 @@ NLL falls with every step. Steps are lengthened by extrapolation where that lowe
 With g_m = mean(p_m / average), log(max g) bounds what is left to gain, so the end is certified: less
 than `_TOLERANCE` nats. Caps take out the member that is missed least, one after the other.
 
-A member with broken rows makes the average of these images worthless, which is not convex: such
-members are left out one after the other while that lowers the NLL.
+A member with broken rows makes the average of these images worthless, and the problem is then not
+convex: such members are left out one after the other while that lowers the NLL.
 
 Source: Dempster et al. 1977 (EM of mixture weights); Varadhan and Roland 2008 (extrapolation).
 """
@@ -54,9 +54,9 @@ def mixture_weights(
     """Find the weights, summing to 1, whose average gives the labels the highest likelihood.
 
     Args:
-        probabilities: Of the label, by each member.
+        probabilities: Probability of the label by each member.
         counts: How often each image counts; once each by default.
-        limits: With the deadline, if there is one.
+        limits: Limits with the deadline, if there is one.
     """
     counted = slice(None) if counts is None else np.flatnonzero(counts)
     rows = np.ascontiguousarray(np.maximum(probabilities[counted], PROBABILITY_FLOOR).T)

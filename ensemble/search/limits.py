@@ -1,4 +1,4 @@
-"""What a search may not exceed: members, members of a family, costs, time."""
+"""Which members a search may give a weight: caps on members, families and costs, and the time limit."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -19,12 +19,12 @@ class Limits:
     """The caps of one search over the members of one table.
 
     Attributes:
-        families: Members of one family share a number.
-        costs: Of each member, in one unit; 0 where costs are not known.
-        max_members: Members with a weight, at the most.
-        max_per_family: Of one family.
-        max_cost: Sum of their costs.
-        deadline: Of `time.monotonic`; infinity without a time limit.
+        families: Number of each member's family.
+        costs: Cost of each member, in one unit; 0 where costs are not known.
+        max_members: Most members with weight > 0.
+        max_per_family: Most members of one family with weight > 0.
+        max_cost: Largest sum of the costs of members with weight > 0.
+        deadline: Time of `time.monotonic` at which the search ends; infinity without a limit.
     """
 
     families: Int[np.ndarray, " member"]
@@ -36,7 +36,7 @@ class Limits:
 
     @classmethod
     def of(cls, table: OutrankingTable, config: SearchConfig) -> "Limits":
-        """Start the clock.
+        """Read the limits of the settings, and start the clock.
 
         Raises:
             UnknownNameError: A setting names a member that the table does not have.
@@ -80,12 +80,12 @@ class Limits:
         return bool(np.isfinite([self.max_members, self.max_per_family, self.max_cost]).any())
 
     def allow(self, selected: Bool[np.ndarray, " member"]) -> bool:
-        """Tell whether these members may all have a weight."""
+        """Tell whether these members may have weights together."""
         per_family = np.bincount(self.families[selected]).max(initial=0)
         return bool(
             selected.sum() <= self.max_members
             and per_family <= self.max_per_family
-            # The sum of a subset that the caller added up himself must not fail by rounding.
+            # A bound that is the sum of a subset must not forbid that subset by rounding.
             and self.costs[selected].sum() <= self.max_cost * (1 + 1e-9)
         )
 
@@ -96,11 +96,11 @@ class Limits:
         return self.allow(selected | (np.arange(len(selected)) == member))
 
     def affordable(self, order: Int[np.ndarray, " member"]) -> list[int]:
-        """List the members that may have a weight of their own, in the order given."""
+        """List the members that each may have a weight alone, in this order."""
         return [int(member) for member in order if self.costs[member] <= self.max_cost]
 
     def take(self, order: Iterable[int]) -> Bool[np.ndarray, " member"]:
-        """Mark members in the order given, each where it is still allowed."""
+        """Mark members one after the other, each where the caps still allow it."""
         selected = np.zeros(len(self.costs), dtype=np.bool_)
         for member in order:
             selected[member] = self.allow_more(selected, int(member))
@@ -113,7 +113,7 @@ def member_costs(
     """Put costs by name in pool order; all 0 where there are none.
 
     Raises:
-        UnknownNameError: A cost is of no member.
+        UnknownNameError: A cost has the name of no member.
         ConfigError: Some members have a cost and others have none.
     """
     check_names("search.costs", costs, names)
@@ -123,13 +123,13 @@ def member_costs(
     return np.array([float(costs.get(name, 0.0)) for name in names])
 
 
-def check_names(setting: str, given: Mapping[str, Any], names: tuple[str, ...]) -> None:
-    """Refuse names that are no members.
+def check_names(setting: str, values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """Check that a setting names members only.
 
     Raises:
-        UnknownNameError: With the nearest member.
+        UnknownNameError: The setting has a value for a name that no member has.
     """
-    for name in given:
+    for name in values:
         if name not in names:
             raise UnknownNameError.of(f"member of {setting}", name, names)
 

@@ -4,10 +4,10 @@ As in `paper`, but each member's weight is sought on the plateaus between all cr
 (`plateaus`). A weight is then the middle of its plateau, a multiple of 0.00001 with the same errors:
 from the same weights so far, no step ends with more errors than the grid's. Where the fewest errors
 lie only between two such multiples, or beyond the largest sum of weights whose scores are exact, no
-weight can be set to them: the best that can be is taken, and a note says so. Ties as in `state`.
+weight can be set to them: the best that can be is taken, and a note says so. Ties as in `weights`.
 
 Up to 1.00 the table boxed for the best member is enough, a tenth of the whole; beyond, the whole one
-is read, where a bound on the errors does not say that nothing is to be found there.
+is read, unless a bound on the errors says that no better weight lies there.
 
 Source: Och 2003 for the line search.
 """
@@ -81,19 +81,19 @@ class _LineSearch:
         if self.config.objective == "nll":
             weight = lowest_nll(self.table, self.units, member, most)
             return self._choice(member, [0, weight], near), ()
-        found = near
+        curve = near
         at_most = float(near.errors[near.can_be_set].min())
         far = self._plateaus(member, WEIGHT_UNITS, None, most, at_most)
         if far is not None:
-            found = near.then(far)
-        weights, least = _middles(found)
-        return self._choice(member, weights, found), self._note(member, found, least)
+            curve = near.then(far)
+        weights, least = _middles(curve)
+        return self._choice(member, weights, curve), self._note(member, curve, least)
 
     def _near(self, member: int) -> Plateaus:
         """Find all plateaus up to 1.00."""
-        found = self._plateaus(member, 0, WEIGHT_UNITS, WEIGHT_UNITS, np.inf)
-        assert found is not None
-        return found
+        near = self._plateaus(member, 0, WEIGHT_UNITS, WEIGHT_UNITS, np.inf)
+        assert near is not None
+        return near
 
     def _plateaus(
         self, member: int, low: int, high: int | None, last: int, at_most: float
@@ -104,28 +104,28 @@ class _LineSearch:
         k = self.config.error_k
         return plateaus(table, self.units, member, k, scores, low, high, last, at_most)
 
-    def _choice(self, member: int, weights: list[int], found: Plateaus) -> Choice:
+    def _choice(self, member: int, weights: list[int], curve: Plateaus) -> Choice:
         """Take the best of some weights, the first of equals."""
         each_nll = nlls(self.table, self.units, member, weights)
-        errors = [self._errors(member, weight, found) for weight in weights]
+        errors = [self._errors(member, weight, curve) for weight in weights]
         losses = [loss(e, nll, self.config) for e, nll in zip(errors, each_nll, strict=True)]
         best = min(range(len(weights)), key=lambda i: losses[i])
-        return Choice(weights[best], errors[best], each_nll[best], found.at(_GRID))
+        return Choice(weights[best], errors[best], each_nll[best], curve.at(_GRID))
 
-    def _errors(self, member: int, weight: int, found: Plateaus) -> int:
-        if weight <= found.last[-1]:
-            return int(found.at(np.array([weight]))[0])
+    def _errors(self, member: int, weight: int, curve: Plateaus) -> int:
+        if weight <= curve.last[-1]:
+            return int(curve.at(np.array([weight]))[0])
         tried = np.array(self.units)
         tried[member] = weight
         return self.table.errors(tried, self.config.error_k)
 
-    def _note(self, member: int, found: Plateaus, least: int) -> tuple[str, ...]:
-        if found.errors.min() == least:
+    def _note(self, member: int, curve: Plateaus, least: int) -> tuple[str, ...]:
+        if curve.errors.min() == least:
             return ()
-        where = int(found.errors.argmin())
-        name, fewer = self.table.member_names[member], least - int(found.errors[where])
-        first = int(found.first[where])
-        if first > found.last[-1]:
+        where = int(curve.errors.argmin())
+        name, fewer = self.table.member_names[member], least - int(curve.errors[where])
+        first = int(curve.first[where])
+        if first > curve.last[-1]:
             place, why = f"above {first / WEIGHT_UNITS:.5f}", "scores are not exact so far out"
         else:
             place = f"between {(first - 1) / WEIGHT_UNITS:.5f} and {first / WEIGHT_UNITS:.5f}"
@@ -133,16 +133,16 @@ class _LineSearch:
         return (f"With a weight of {name} {place}, errors would be fewer by {fewer}; {why}.",)
 
 
-def _middles(found: Plateaus) -> tuple[list[int], int]:
+def _middles(curve: Plateaus) -> tuple[list[int], int]:
     """Give the middle of each plateau of least errors that a weight can be set to, widest first.
 
     On the plateau that begins at 0 the member is not needed, and the weight is 0. One without end
     counts as if it ended at twice its first weight.
     """
-    least = int(found.errors[found.can_be_set].min())
-    index = np.flatnonzero(found.can_be_set & (found.errors == least))
-    first, last = found.first[index], found.last[index]
-    if first[-1] and index[-1] == len(found.first) - 1:
+    least = int(curve.errors[curve.can_be_set].min())
+    index = np.flatnonzero(curve.can_be_set & (curve.errors == least))
+    first, last = curve.first[index], curve.last[index]
+    if first[-1] and index[-1] == len(curve.first) - 1:
         last[-1] = min(last[-1], 2 * first[-1])
     order = np.argsort(first - last, kind="stable")[:_MAX_PLATEAUS]
     middles: list[int] = np.where(first == 0, 0, (first + last) // 2)[order].tolist()

@@ -3,7 +3,7 @@
 It starts from the weights of `start`, or from the paper's. The heaviest member keeps 1.00, as only
 ratios matter; when nothing changes any more and another member has come to 1.00 too, that one
 becomes the fixed one, so that the first may fall below it. No step raises the loss. Ties as in
-`state`.
+`weights`.
 """
 
 import numpy as np
@@ -37,8 +37,8 @@ def descend(
     while candidates := set(np.flatnonzero(units == WEIGHT_UNITS).tolist()) - anchors:
         anchor = min(candidates)
         anchors.add(anchor)
-        units, done = _descend_beside(table, config, limits, anchor, units)
-        steps += done
+        units, changes = _descend_beside(table, config, limits, anchor, units)
+        steps += changes
     notes = (late_note(config, f"after {len(steps)} changes"),) if limits.is_late else ()
     return finish(table, config, "refine", units, tuple(steps), notes)
 
@@ -47,8 +47,8 @@ def start_units(table: OutrankingTable, config: SearchConfig) -> Int[np.ndarray,
     """Read the weights of `start`, and drop the lightest members that the caps forbid.
 
     Raises:
-        UnknownNameError: A weight is of no member.
-        ConfigError: No weight is above 0.
+        UnknownNameError: `start` names no member of the table.
+        ConfigError: No weight of `start` is above 0, or the caps allow none of its members.
     """
     check_names("search.start", config.start, table.member_names)
     weights = np.array([float(config.start.get(name, 0.0)) for name in table.member_names])

@@ -14,7 +14,7 @@ class SearchStep:
     """One decision of a search.
 
     Attributes:
-        member: Whose weight was decided.
+        member: Name of the member whose weight was decided.
         weight: The weight it got; 0 means not selected.
         errors: Errors of the ensemble after this step, images.
         selected: Whether the weight is above zero.
@@ -39,7 +39,7 @@ class Ensemble:
         kind: The search that found them.
         k: The error that was counted is top-k.
         errors: Errors on the images the search was fitted on. Optimistic: measure it on others.
-        num_images: How many images that were.
+        num_images: Number of those images.
         steps: The decisions in the order they were made; empty where nothing was decided.
         chosen: The search that `auto` took; empty for all others.
         notes: What a reader should know of how the search went, in sentences.
@@ -76,7 +76,7 @@ class Ensemble:
 
     @property
     def selected(self) -> tuple[str, ...]:
-        """Name the members with a weight, in pool order."""
+        """Name the members with weight > 0, in pool order."""
         return tuple(m for m, w in zip(self.members, self.weights, strict=True) if w > 0)
 
     @property

@@ -32,20 +32,20 @@ class SearchConfig(Config):
 
     objective: Objective = "top_k"
     """What is lowered: the top-k error, the top-1 error whatever k, or the NLL. `paper` and `line`
-    take members in the order of it; `likelihood` always lowers the NLL."""
+    take members in its order; `likelihood` always lowers the NLL."""
 
     max_members: PositiveInt | None = None
-    """At most so many members get a weight."""
+    """Most members that may get a weight above 0."""
 
     max_per_family: PositiveInt | None = None
-    """At most so many members of one family (see `families`) get a weight."""
+    """Most members of one family (see `families`) that may get a weight above 0."""
 
     families: dict[str, str] = Field(default_factory=dict)
     """Family of each member, by name; its architecture where a job knows it. A member without one is
     a family of its own."""
 
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """The costs of the members with a weight sum to this at the most, in the unit of `costs`."""
+    """Largest sum of the costs of the members with a weight above 0, in the unit of `costs`."""
 
     cost: CostUnit = "seconds"
     """What members are charged where `costs` does not say: seconds an image, parameters,
@@ -53,26 +53,26 @@ class SearchConfig(Config):
     them for `max_cost` only: two runs measure other seconds, and must find the same without it."""
 
     costs: dict[str, Amount] = Field(default_factory=dict)
-    """Cost of each member, by name, in a unit of your own; the same for all."""
+    """Cost of each member, by name, in a unit of your own that is the same for all."""
 
     time_limit_s: PositiveFloat | None = None
-    """After so many seconds a search returns what it has. Two runs may then differ."""
+    """Seconds after which a search returns the best weights so far; two runs may then differ."""
 
     rounds: PositiveInt = 25
-    """Votes that `caruana` gives."""
+    """Number of votes that `caruana` gives."""
 
     initial: NonNegativeInt = 1
-    """Best members that `caruana` starts from with one vote each, if that helps (sorted start)."""
+    """Number of best members that `caruana` gives one vote each to start from, if that helps."""
 
     bags: PositiveInt = 1
-    """`caruana` is repeated on so many random halves of the pool, and the votes are added; 1: once, on
-    the whole pool."""
+    """Number of random halves of the pool that `caruana` is repeated on, with all votes added; 1: once,
+    on the whole pool."""
 
     seed: NonNegativeInt = 0
-    """Of the bags and of the folds of `auto`."""
+    """Seed of the bags of `caruana` and of the folds of `auto`."""
 
     start: dict[str, Amount] = Field(default_factory=dict)
-    """Weights to start `refine` from, by member: last night's, for instance. `paper`'s if empty."""
+    """Weights that `refine` starts from, by member, as those of last night; those of `paper` if empty."""
 
     @property
     def error_k(self) -> int:

@@ -17,11 +17,11 @@ class MemberStability:
 
     Attributes:
         member: Its name.
-        frequency: Share of the resamples in which it has a weight.
-        mean: Of its share of all weights (weights divided by their sum).
-        sd: Of that share.
+        frequency: Share of the resamples in which its weight is above 0.
+        mean: Mean of its share of all weights (weights divided by their sum).
+        sd: Standard deviation of that share.
         low: 2.5 % quantile of that share.
-        high: 97.5 % quantile.
+        high: 97.5 % quantile of that share.
     """
 
     member: str
@@ -38,7 +38,7 @@ class Stability:
 
     Attributes:
         resamples: Bootstrap samples that were searched.
-        members: In pool order.
+        members: How each member fares, in pool order.
         same_selection: Share of the resamples that select the very members of the full sample.
         in_bag_error: Mean error on the images of a resample. Optimistic.
         out_of_bag_error: Mean error on the images that a resample left out; None if it never did.
@@ -62,26 +62,26 @@ def bootstrap(
     """Search again on bootstrap samples of the images.
 
     Args:
-        table: What the ensemble was fitted on.
-        ensemble: Fitted on all images, with `config`.
-        config: Of the search; for `auto` the search that it took is repeated, not the choice.
-        resamples: At the most.
-        seed: Of the resampling.
+        table: The table that the ensemble was fitted on.
+        ensemble: The ensemble, fitted on all images with `config`.
+        config: Settings of the search; of `auto`, the search that it took is repeated, not the choice.
+        resamples: Most bootstrap samples to search.
+        seed: Seed of the resampling.
         time_limit_s: No resample begins after so many seconds, but one is always done.
     """
     rng, began = np.random.default_rng(seed), time.monotonic()
     config = config.model_copy(update={"kind": ensemble.search, "time_limit_s": None})
     weights, in_bag, out_of_bag = [], [], []
-    for done in range(resamples):
-        if done and time_limit_s is not None and time.monotonic() - began > time_limit_s:
+    for number in range(resamples):
+        if number and time_limit_s is not None and time.monotonic() - began > time_limit_s:
             break
-        drawn = rng.integers(0, table.num_images, size=table.num_images)
-        counts = np.bincount(drawn, minlength=table.num_images)
-        fitted = fit(table.reweighted(counts), config)
-        weights.append(fitted.normalised)
-        in_bag.append(fitted.error)
-        if (left_out := counts == 0).any():
-            out_of_bag.append(table.is_error(fitted.units, fitted.k)[left_out].mean())
+        indices = rng.integers(0, table.num_images, size=table.num_images)
+        counts = np.bincount(indices, minlength=table.num_images)
+        resampled = fit(table.reweighted(counts), config)
+        weights.append(resampled.normalised)
+        in_bag.append(resampled.error)
+        if (is_out := counts == 0).any():
+            out_of_bag.append(table.is_error(resampled.units, resampled.k)[is_out].mean())
     shares = np.array(weights)
     selected = shares > 0
     return Stability(

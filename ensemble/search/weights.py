@@ -1,4 +1,4 @@
-"""Weights under way: the scores kept up to date, and the best weight of one member beside the others.
+"""Which member is better, which weight of a member is best, and the scores while a search goes on.
 
 Of weights with the same errors the one with the lower NLL is taken, then the middle of the widest
 plateau. Every plateau of least errors stands for itself by its middle, but the one that begins at 0:
@@ -30,9 +30,9 @@ class Choice:
 
     Attributes:
         weight: Units of 0.00001.
-        errors: With it.
-        nll: With it, nats.
-        errors_by_weight: At 0.00, 0.01, …, 1.00.
+        errors: Errors with this weight.
+        nll: NLL with this weight, nats.
+        errors_by_weight: Errors at 0.00, 0.01, …, 1.00.
     """
 
     weight: int
@@ -41,7 +41,7 @@ class Choice:
     errors_by_weight: Int[np.ndarray, " weight"]
 
     def loss(self, config: SearchConfig) -> Loss:
-        """Give what is compared: errors then NLL, or the reverse."""
+        """Give errors then NLL, or the reverse: what the objective compares."""
         return loss(self.errors, self.nll, config)
 
 
