@@ -1,5 +1,5 @@
-"""Where members come from: libraries, hubs, files and functions. One module a kind.
+"""How do weights from libraries, hubs, files and functions become members? One module for each kind.
 
-Whatever the source, its weights are brought into one form once: a checkpoint of ours, kept by
+Whatever the source, its weights are brought into one form once: a checkpoint of this project, kept by
 content, with the preprocessing and the classes in its header. Everything after that is one path.
 """

@@ -1,4 +1,4 @@
-"""Files of members and artifacts, brought from S3 to where they can be loaded."""
+"""Files of members and artifacts, copied from S3 to where they can be loaded."""
 
 import hashlib
 import shutil
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def fetch(place: str, storage: S3Config, cache: Path) -> Path:
-    """The local file of a place: the path itself, or a copy of an object.
+    """Find the local file of a place: the path itself, or a copy of an object.
 
     A copy's name holds a digest of the object's URL, size and ETag, so that an object that was
     replaced is fetched anew, and its own SHA-256, so that a damaged copy is found and replaced.
@@ -26,11 +26,11 @@ def fetch(place: str, storage: S3Config, cache: Path) -> Path:
     Args:
         place: A path or s3://bucket/key.
         storage: How S3 is reached.
-        cache: Folder that copies are kept in.
+        cache: Folder in which copies are kept.
 
     Raises:
         CheckpointError: The object is not there, changes while it is read, or cannot be kept.
-        ConfigError: The store is not there, or refuses.
+        ConfigError: The store cannot be reached, or refuses the request.
     """
     if not place.startswith(S3_SCHEME):
         return Path(place)
@@ -56,7 +56,7 @@ def fetch(place: str, storage: S3Config, cache: Path) -> Path:
 
 
 class FetchedFolder:
-    """A temporary folder for files of one prefix; it goes away with the last who holds this.
+    """A temporary folder for files of one prefix; it is removed with the last reference to this object.
 
     Args:
         place: s3://bucket/prefix.
@@ -69,7 +69,7 @@ class FetchedFolder:
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def fetch(self, file: str) -> None:
-        """Copy a file to where it lies below the prefix.
+        """Copy a file to the same place below the folder as below the prefix.
 
         Raises:
             CheckpointError: The object is not there, or its name leads out of the folder.

@@ -73,21 +73,21 @@ class LocalStore:
         self.sync([key])
 
     def read(self, key: str) -> bytes:
-        """A whole object; see `Store.read`."""
+        """Read a whole object; see `Store.read`."""
         try:
             return (self.root / key).read_bytes()
         except OSError as error:
             raise _cannot_read(self.root / key, error) from error
 
     def read_large(self, key: str) -> memoryview:
-        """A whole object; NumPy asks for large pages, which halves the time: it is page faults."""
+        """Read a whole object; NumPy asks for large pages, which halves the time that page faults take."""
         try:
             return np.fromfile(self.root / key, np.uint8).data
         except OSError as error:
             raise _cannot_read(self.root / key, error) from error
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
-        """Some bytes of an object."""
+        """Read bytes of an object; see `Store.read_range`."""
         try:
             with (self.root / key).open("rb", buffering=0) as file:
                 file.seek(start)
@@ -96,7 +96,7 @@ class LocalStore:
             raise _cannot_read(self.root / key, error) from error
 
     def keys(self, folder: str) -> Iterator[str]:
-        """Names of the objects anywhere below a folder, sorted."""
+        """List the names of objects anywhere below a folder, sorted."""
         yield from sorted(
             path.relative_to(self.root).as_posix()
             for path in (self.root / folder).rglob("*")
@@ -104,33 +104,33 @@ class LocalStore:
         )
 
     def folders(self, folder: str) -> tuple[str, ...]:
-        """Names of the folders in a folder, sorted."""
+        """List the names of the folders in a folder, sorted."""
         here = self.root / folder
-        found = here.iterdir() if here.is_dir() else ()
-        return tuple(sorted(path.name for path in found if path.is_dir()))
+        paths = here.iterdir() if here.is_dir() else ()
+        return tuple(sorted(path.name for path in paths if path.is_dir()))
 
     def remove(self, key: str) -> None:
-        """Take an object away."""
+        """Remove an object."""
         try:
             (self.root / key).unlink(missing_ok=True)
         except OSError as error:
             raise _cannot_write(self.root / key, error) from error
 
     def leftovers(self) -> tuple[str, ...]:
-        """Keys of temporary files; a live writer's are among them."""
-        found = self.root.rglob(f"{_TEMPORARY}*")
-        return tuple(sorted(path.relative_to(self.root).as_posix() for path in found))
+        """List the keys of temporary files; those of a live writer are among them."""
+        paths = self.root.rglob(f"{_TEMPORARY}*")
+        return tuple(sorted(path.relative_to(self.root).as_posix() for path in paths))
 
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A temporary file, complete and synced, that waits for its name."""
+    """A temporary file, complete and synced, before it gets its name."""
 
     path: Path
     store: LocalStore
 
     def publish(self, key: str) -> bool:
-        """Link it: that fails where the name is taken."""
+        """Link the file to a name, which fails where the name is taken; see `Staged.publish`."""
         path = self.store.root / key
         try:
             make_folder(path.parent)

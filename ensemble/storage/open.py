@@ -1,4 +1,4 @@
-"""ensemble / storage / open: say here what this file is responsible for."""
+"""The store at a place: a folder, or a prefix of an S3 bucket."""
 
 from pathlib import Path
 
@@ -10,10 +10,14 @@ from ensemble.storage.store import Store
 
 
 def open_store(place: str | Path, config: S3Config) -> Store:
-    """The store at a place; nothing is read or written yet.
+    """Open the store at a place; nothing is read or written yet.
+
+    Args:
+        place: A folder, or s3://bucket/prefix.
+        config: How S3 is reached.
 
     Raises:
-        ConfigError: The place can be neither a folder nor s3://bucket/prefix.
+        ConfigError: The place is neither a folder nor s3://bucket/prefix.
     """
     text = str(place)
     if text.startswith(S3_SCHEME):

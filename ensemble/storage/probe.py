@@ -1,4 +1,4 @@
-"""Whether a store keeps the promises that a table needs; found out by trying, before a run."""
+"""A trial of the promises that a table needs of a store, before a run relies on them."""
 
 import secrets
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ class Finding:
     """One promise of a store.
 
     Attributes:
-        promise: What is promised.
-        is_kept: Whether it was.
-        detail: What was seen.
-        is_needed: Whether a run needs it.
+        promise: The promise, as a sentence.
+        is_kept: Whether the store kept the promise.
+        detail: The observation that shows it.
+        is_needed: Whether a run needs the promise.
     """
 
     promise: str
@@ -27,7 +27,7 @@ class Finding:
 
 
 def probe(store: Store) -> tuple[Finding, ...]:
-    """Write, read and remove objects of our own below `probe/`.
+    """Try the promises by writing, reading and removing new objects below `probe/`.
 
     Raises:
         TableError: The store cannot be reached, or refuses.
@@ -35,11 +35,13 @@ def probe(store: Store) -> tuple[Finding, ...]:
     key, data = f"probe/{secrets.token_hex(8)}", secrets.token_bytes(4096)
     store.replace(key, data)
     try:
-        found = store.read(key)
+        data_read = store.read(key)
         part = store.read_range(key, 1000, 2000)
         ranges = [_range_status(store, key)] if isinstance(store, S3Store) else []
         return (
-            Finding("what is written can be read", found == data, f"{len(data)} bytes compared"),
+            Finding(
+                "what is written can be read", data_read == data, f"{len(data)} bytes compared"
+            ),
             Finding("a range is its bytes", part == data[1000:2000], f"{len(part)} bytes of 1000"),
             *ranges,
             _creates_once(store, f"{key}-once"),
@@ -49,7 +51,7 @@ def probe(store: Store) -> tuple[Finding, ...]:
 
 
 def require_conditional_writes(store: Store, config: StorageConfig) -> None:
-    """Refuse a store on which two runs could overwrite each other, unless that is accepted.
+    """Refuse a store on which two runs could overwrite each other, unless `single_writer` is set.
 
     Raises:
         ConfigError: The store overwrites where it should refuse.

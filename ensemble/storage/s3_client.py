@@ -1,4 +1,7 @@
-"""The S3 client as we want it, and what its errors mean. Imports it inside functions: it is slow to load."""
+"""The S3 client without retries and caches, and what its errors mean.
+
+The client is imported inside functions, because it is slow to load.
+"""
 
 import ssl
 from typing import Any
@@ -18,12 +21,12 @@ MISDIRECTED = frozenset(
         "PermanentRedirect",
     }
 )
-# What a store that knows no unsigned requests says to one (rclone).
+# The answer of a store that knows no unsigned requests (rclone) to such a request.
 REFUSED = frozenset({"UnsupportedAlgorithm"})
 
 
 def error_code(error: Exception) -> str:
-    """The store's own name of an error; empty if it is none of its."""
+    """Find the code that the store gave an error; empty if the error is not an answer of the store."""
     for each in (error, error.__cause__):
         response = getattr(each, "response", None)
         if isinstance(response, dict):
@@ -32,14 +35,14 @@ def error_code(error: Exception) -> str:
 
 
 def is_unreachable(error: Exception) -> bool:
-    """Whether nobody listens at the endpoint."""
+    """Tell whether no server listens at the endpoint."""
     from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
 
     return isinstance(error, EndpointConnectionError | ConnectTimeoutError)
 
 
 def untrusted(error: Exception) -> str:
-    """Why a server at https:// is not talked to; empty if that is not what happened."""
+    """Explain why TLS with the server failed; empty if the error is another one."""
     from botocore.exceptions import SSLError
 
     if not isinstance(error, SSLError):
@@ -58,10 +61,10 @@ def untrusted(error: Exception) -> str:
 
 
 def connect(config: S3Config) -> Any:
-    """An `s3fs.S3FileSystem` without retries and caches of its own.
+    """Make an `s3fs.S3FileSystem` without retries and caches of its own.
 
     Raises:
-        ConfigError: The profile or the CA bundle that it is to use is not there.
+        ConfigError: The profile or the CA bundle does not exist, or cannot be read.
     """
     import s3fs
 
@@ -87,7 +90,7 @@ def connect(config: S3Config) -> Any:
 
 
 def _check_user_files(config: S3Config) -> None:
-    """Name what is wrong with the AWS files of the user before a request fails for it."""
+    """Refuse a wrong profile or CA bundle before a request fails because of it."""
     import botocore.session
     from botocore.exceptions import ConfigParseError
 
@@ -116,14 +119,14 @@ def _check_user_files(config: S3Config) -> None:
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """What no other attempt mends: no keys, wrong keys, no right."""
+    """Give the errors that no other attempt mends: keys that are missing, wrong, or lack a right."""
     from botocore.exceptions import NoCredentialsError, PartialCredentialsError
 
     return (PermissionError, NoCredentialsError, PartialCredentialsError)
 
 
 def temporary_errors() -> tuple[type[Exception], ...]:
-    """What another attempt may mend: lost connections, short answers, 5xx, and 409 of a race."""
+    """Give the errors that another attempt may mend: lost connections, short answers, 5xx, 409."""
     import aiohttp
     from botocore.exceptions import BotoCoreError, ClientError
 

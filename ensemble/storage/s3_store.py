@@ -24,12 +24,13 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Listed:
-    """An object as a listing tells it.
+    """An object as a listing of the store shows it.
 
     Attributes:
-        key: Its name below the store's prefix.
-        size: Bytes.
-        etag: Changes with the content; its MD5 where it came in one PUT without a key of its own.
+        key: Name below the store's prefix.
+        size: Size in bytes.
+        etag: A value that changes with the content: its MD5 where it was written by one PUT without
+            encryption by a key of its own.
     """
 
     key: str
@@ -42,7 +43,7 @@ class S3Store:
 
     Args:
         url: s3://bucket/prefix.
-        config: How to reach it. Keys come from the environment, a profile or an instance role.
+        config: How the store is reached. Keys come from the environment, a profile or an instance role.
     """
 
     is_remote = True
@@ -69,7 +70,8 @@ class S3Store:
     def create(self, key: str, data: bytes | memoryview) -> bool:
         """Publish an object under a name that nothing has yet.
 
-        A refusal may answer our own request whose reply was lost: what is there is compared.
+        The store may refuse because an earlier attempt got through and its reply was lost, so the bytes
+        that are there are compared.
         """
         data = bytes(data)
         try:
@@ -84,32 +86,32 @@ class S3Store:
         return True
 
     def stage(self, parts: Sequence[bytes | memoryview]) -> "StagedObject":
-        """Put an object's bytes together; they travel when it is published."""
+        """Put an object's bytes together; they are sent when it is published."""
         return StagedObject(b"".join(parts), self)
 
     def sync(self, keys: Sequence[str]) -> None:
-        """Nothing: a PUT that was answered is durable."""
+        """Do nothing: a PUT that was answered is durable."""
 
     def replace(self, key: str, data: bytes) -> None:
         """Publish an object whether or not the name is taken."""
         self._put("write", key, data, {})
 
     def read(self, key: str) -> bytes:
-        """A whole object, in one request; the caller knows its digest."""
+        """Read a whole object in one request; the caller knows its digest."""
         return self._requests.make("read", key, self._get)[0]
 
     def read_large(self, key: str) -> memoryview:
-        """As `read`: the bytes came through a socket into memory of their own."""
+        """Read a whole object as `read` does: a socket gives no choice of memory."""
         return memoryview(self.read(key))
 
     def read_unverified(self, key: str, max_bytes: int) -> bytes:
-        """A whole object that nobody has told us the digest of, unless it is too large.
+        """Read a whole object whose digest is not known, unless it is too large.
 
         Its ETag is its MD5, or says nothing (parts, encryption, other stores): where it does not
         agree, a second read must give the same bytes.
 
         Raises:
-            ValueError: It is larger than `max_bytes`.
+            ValueError: The object is larger than `max_bytes`.
         """
 
         def get(path: str) -> bytes:
@@ -121,28 +123,32 @@ class S3Store:
         return self._requests.make("read", key, get)
 
     def listed(self, folder: str = "") -> Iterator[Listed]:
-        """The objects anywhere below a folder, sorted by key; what `keys` gives, with versions."""
+        """List the objects anywhere below a folder, sorted by key, with their sizes and ETags."""
         prefix = f"{self._url.removeprefix(S3_SCHEME)}/"
         found = self._requests.make(
             "list", folder, lambda p: self._fs.find(p, refresh=True, detail=True)
         )
         for path in sorted(found):
             key, entry = str(path).removeprefix(prefix), found[path]
-            # What consoles make to show an empty folder is no object of anybody's.
+            # A key that ends in a slash is the mark of an empty folder, which consoles make.
             if not key.endswith("/"):
                 yield Listed(key, int(entry["size"]), _unquoted(entry.get("ETag")))
 
     def find(self, key: str) -> Listed:
-        """One object, without its bytes.
+        """Find one object, without its bytes.
 
         Raises:
-            DamagedTableError: It is not there.
+            DamagedTableError: The object is not there.
         """
-        found = self._requests.make("find", key, lambda path: self._fs.info(path, refresh=True))
-        return Listed(key, int(found["size"]), _unquoted(found.get("ETag")))
+        entry = self._requests.make("find", key, lambda path: self._fs.info(path, refresh=True))
+        return Listed(key, int(entry["size"]), _unquoted(entry.get("ETag")))
 
     def read_pieces(self, listed: Listed) -> Iterator[bytes]:
-        """An object of any size, a piece at a time."""
+        """Read an object of any size, a piece at a time.
+
+        Raises:
+            TableError: The object has changed while it was read.
+        """
         for start in range(0, listed.size, _READ_BYTES):
             stop = min(start + _READ_BYTES, listed.size)
             piece = self.read_range(listed.key, start, stop)
@@ -154,7 +160,11 @@ class S3Store:
             yield piece
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
-        """Some bytes of an object, in one request."""
+        """Read bytes of an object in one request.
+
+        Raises:
+            TableError: The store ignores ranges, and answers more bytes.
+        """
         data: bytes = self._requests.make(
             "read", key, lambda path: self._fs.cat_file(path, start=start, end=stop)
         )
@@ -166,24 +176,24 @@ class S3Store:
         return data
 
     def range_status(self, key: str) -> int:
-        """HTTP status that a request for the first byte is answered with; 206 is right."""
+        """Ask for the first byte, and give the HTTP status of the answer; 206 is right."""
         bucket, _, name = f"{self._url}/{key}".removeprefix(S3_SCHEME).partition("/")
 
         def ask(_: str) -> int:
-            found = self._fs.call_s3("get_object", Bucket=bucket, Key=name, Range="bytes=0-0")
-            return int(found["ResponseMetadata"]["HTTPStatusCode"])
+            reply = self._fs.call_s3("get_object", Bucket=bucket, Key=name, Range="bytes=0-0")
+            return int(reply["ResponseMetadata"]["HTTPStatusCode"])
 
         return self._requests.make("read", key, ask)
 
     def keys(self, folder: str) -> Iterator[str]:
-        """Names of the objects anywhere below a folder, sorted."""
+        """List the names of objects anywhere below a folder, sorted."""
         try:
             yield from [entry.key for entry in self.listed(folder)]
         except DamagedTableError:
             return
 
     def folders(self, folder: str) -> tuple[str, ...]:
-        """Names between a folder's own and the next `/`, sorted; one request for a thousand."""
+        """List the names of folders directly below a folder, sorted; one request for a thousand."""
         try:
             found = self._requests.make(
                 "look into", folder, lambda p: self._fs.ls(p, True, refresh=True)
@@ -194,11 +204,11 @@ class S3Store:
         return tuple(sorted(str(name).rstrip("/").rpartition("/")[2] for name in folders))
 
     def remove(self, key: str) -> None:
-        """Take an object away; a missing one is no error on S3."""
+        """Remove an object; a missing one is no error on S3."""
         self._requests.make("remove", key, lambda path: self._fs.rm_file(path))
 
     def leftovers(self) -> tuple[str, ...]:
-        """Nothing: a single PUT leaves nothing half written."""
+        """Give no keys: a single PUT leaves nothing half written."""
         return ()
 
     def _exists(self, key: str) -> bool:
@@ -263,13 +273,13 @@ class S3Store:
 
 @dataclass(frozen=True)
 class StagedObject:
-    """Bytes that wait for their one PUT."""
+    """Bytes of an object before its one PUT."""
 
     data: bytes
     store: S3Store
 
     def publish(self, key: str) -> bool:
-        """Create the object."""
+        """Create the object; see `Staged.publish`."""
         return self.store.create(key, self.data)
 
     def __enter__(self) -> "StagedObject":
@@ -280,7 +290,7 @@ class StagedObject:
 
 
 def without_conditional_writes(url: str) -> str:
-    """What to tell of a store that cannot refuse to overwrite."""
+    """Word the message about a store that cannot refuse to overwrite."""
     return (
         f"the store of {url} ignores If-None-Match: a second run could overwrite this one's table. "
         "Use a store that has conditional writes, or set storage.single_writer=true and see to it "

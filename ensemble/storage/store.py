@@ -8,10 +8,10 @@ from ensemble.errors import DamagedTableError
 
 @runtime_checkable
 class Staged(Protocol):
-    """Bytes that are ready to be published under a name. Leaving the context drops what was not."""
+    """Bytes that are ready to be published under a name; without a name they go away with the context."""
 
     def publish(self, key: str) -> bool:
-        """Give them a name that nothing has yet; `Store.sync` makes a crash respect it.
+        """Give the bytes a name that nothing has yet; `Store.sync` makes it survive a crash.
 
         Returns:
             True if the name now holds exactly these bytes; False if it holds others.
@@ -28,15 +28,15 @@ class Store(Protocol):
 
     @property
     def url(self) -> str:
-        """How people name the place."""
+        """URL or path of the place, for messages."""
 
     @property
     def retries(self) -> int:
-        """Requests that were made again so far."""
+        """Number of requests that were made again so far."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether bytes can change under way, so that a damaged read is worth another."""
+        """Whether bytes can be damaged on their way here, so that a damaged read is worth another."""
 
     def create(self, key: str, data: bytes | memoryview) -> bool:
         """Publish an object under a name that nothing has yet.
@@ -46,24 +46,24 @@ class Store(Protocol):
         """
 
     def stage(self, parts: Sequence[bytes | memoryview]) -> Staged:
-        """Bring the bytes of an object near, so that publishing it takes no time.
+        """Prepare the bytes of an object, so that publishing it takes no time.
 
         Args:
-            parts: They follow one another in the object.
+            parts: Parts of the object, in their order.
         """
 
     def sync(self, keys: Sequence[str]) -> None:
         """See to it that a crash of the machine cannot undo published names.
 
         Args:
-            keys: Earlier ones are safe before later ones are.
+            keys: Names; earlier ones are safe before later ones are.
         """
 
     def replace(self, key: str, data: bytes) -> None:
         """Publish an object whether or not the name is taken."""
 
     def read(self, key: str) -> bytes:
-        """A whole object.
+        """Read a whole object.
 
         Raises:
             DamagedTableError: The object is not there.
@@ -71,26 +71,26 @@ class Store(Protocol):
         """
 
     def read_large(self, key: str) -> memoryview:
-        """A whole object as `read` gives it, in the memory that is quickest to fill."""
+        """Read a whole object as `read` does, into the memory that is quickest to fill."""
 
     def read_range(self, key: str, start: int, stop: int) -> bytes:
-        """Some bytes of an object, from `start` up to but not `stop`; fewer where it ends before."""
+        """Read bytes of an object from `start` up to but not `stop`; fewer where it ends before."""
 
     def keys(self, folder: str) -> Iterator[str]:
-        """Names of the objects anywhere below a folder, sorted; none if there is no folder."""
+        """List the names of objects anywhere below a folder, sorted; none if there is no folder."""
 
     def folders(self, folder: str) -> tuple[str, ...]:
-        """Names of what lies directly below a folder and has objects below it, sorted."""
+        """List the names of folders directly below a folder, sorted."""
 
     def remove(self, key: str) -> None:
-        """Take an object away; nothing happens if it is not there."""
+        """Remove an object; nothing happens if there is none."""
 
     def leftovers(self) -> tuple[str, ...]:
-        """Keys of what crashes left half written."""
+        """List the keys of objects that crashes left half written."""
 
 
 def read_if_there(store: Store, key: str) -> bytes | None:
-    """A whole object, or nothing where there is none."""
+    """Read a whole object; None where there is none."""
     try:
         return store.read(key)
     except DamagedTableError:

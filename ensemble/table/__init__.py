@@ -1,1 +1,1 @@
-"""The logit table: what every member said of every image, durable and joined by image id."""
+"""Which log-probabilities did each member give each image? Durable, and joined by image id."""

@@ -1,4 +1,4 @@
-"""A block: what one member said of the images of one shard."""
+"""A block: the log-probabilities that one member gives the images of one shard."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -12,17 +12,18 @@ from ensemble.images.shard import BadImage
 
 @dataclass(frozen=True)
 class LogitBlock:
-    """A pure function of (member, views, shard); a lost one is computed again.
+    """Log-probabilities of one member for one shard; a pure function of both, so a lost one is recomputed.
 
     Attributes:
         column: Identity of the member's computation.
-        image_ids: Rows.
+        image_ids: Id of the image of each row.
         log_probabilities: Log of the softmax averaged over views, in nats.
-        bad: Images of the shard that have no row, and why.
-        seconds: What the forward passes took.
-        forward_passes: Images times views.
-        flops_per_image: Floating-point operations of the network, all views; None: not counted.
-        gpu_bytes: Peak of GPU memory that the member needed; None: no GPU.
+        bad: Images of the shard that have no row, with the reason.
+        seconds: Time that the forward passes took.
+        forward_passes: Number of forward passes: images times views.
+        flops_per_image: Floating-point operations of the network for an image under all views; None
+            if they were not counted.
+        gpu_bytes: Peak of the GPU memory that the member used, in bytes; None without a GPU.
     """
 
     column: str
@@ -42,7 +43,7 @@ class LogitBlock:
             )
 
     def only(self, image_ids: Collection[str]) -> "LogitBlock":
-        """The block without what it says of other images; its cost stays what it was."""
+        """Leave out the rows of all other images; the cost stays as it was."""
         keep = np.array([image_id in image_ids for image_id in self.image_ids.tolist()], dtype=bool)
         bad = tuple(bad for bad in self.bad if bad.image_id in image_ids)
         if keep.all():

@@ -1,4 +1,4 @@
-"""The commit log: numbered entries, each created once. What no entry names does not exist."""
+"""The commit log: numbered entries, each created once. A shard that no entry names does not exist."""
 
 import json
 import secrets
@@ -20,7 +20,7 @@ Dtype = Literal["float32", "float16"]
 
 
 class BadImageEntry(Config):
-    """An image without a row, and why."""
+    """An image without a row, and the reason."""
 
     image_id: str
     reason: str
@@ -29,15 +29,15 @@ class BadImageEntry(Config):
 class _Entry(Config):
     version: Literal[3] = 3
     writer: NonNegativeInt = 0
-    """Number of the lease that it was written under; 0 for none."""
+    """Number of the lease under which the entry was written; 0 for none."""
     attempt: str = Field(default_factory=lambda: secrets.token_hex(8))
-    """Tells our own entry, whose reply was lost, from that of another writer."""
+    """Random digits that tell a writer its own entry, when the reply was lost, from that of another."""
     host: str = Field(default_factory=socket.gethostname)
-    """Where it was written."""
+    """Name of the machine that wrote the entry."""
     committed_at: str = Field(
         default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds")
     )
-    """UTC, ISO 8601."""
+    """Time of the entry, in UTC and ISO 8601."""
 
 
 class Commit(_Entry):
@@ -47,48 +47,50 @@ class Commit(_Entry):
     column: str
     """Identity of the computation."""
     name: str
-    """What the member was called when it was computed; for people only."""
+    """Name of the member when the shard was computed; nothing is found by it."""
     identity: dict[str, object]
-    """What the column's fingerprint is made of."""
+    """Everything that the column's fingerprint is made of."""
     path: str
-    """The shard file, below the table's folder."""
+    """Path of the shard file below the table's folder."""
     sha256: str
-    """Of the digests of the shard file's pieces."""
+    """SHA-256 of the digests in `pieces`."""
     size_bytes: NonNegativeInt
-    """Of the shard file."""
+    """Size of the shard file."""
     dtype: Dtype
-    """How its numbers are stored."""
+    """How the numbers of the shard are stored."""
     image_ids: tuple[str, ...]
-    """Its rows."""
+    """Id of the image of each row."""
     classes: NonNegativeInt
-    """Numbers in a row."""
+    """Number of classes, which is the length of a row."""
     values_start: NonNegativeInt
-    """Where in the file its rows begin, in bytes."""
+    """Byte of the file at which the rows begin."""
     pieces: tuple[str, ...]
     """SHA-256 of each piece of the file, so that a slice can be read and checked alone."""
     bad: tuple[BadImageEntry, ...] = ()
+    """Images of the shard without a row."""
     forward_passes: NonNegativeInt
+    """Number of forward passes: images times views."""
     seconds: float
-    """What the forward passes took."""
+    """Time that the forward passes took."""
     flops_per_image: NonNegativeInt | None = None
-    """Floating-point operations of the network, all views; null where nobody counted them."""
+    """Floating-point operations for an image under all views; null if they were not counted."""
     gpu_bytes: NonNegativeInt | None = None
-    """Peak of GPU memory that the member needed; null without a GPU."""
+    """Peak of the GPU memory that the member used; null without a GPU."""
 
     @property
     def rows(self) -> int:
-        """Images that it has a row of."""
+        """Number of rows."""
         return len(self.image_ids)
 
 
 class Removal(_Entry):
-    """Undoes an entry that turned out to be damaged; in its own place, if it names itself."""
+    """Undoes a damaged entry, or takes its place: then `entry` is its own number."""
 
     kind: Literal["removal"] = "removal"
     entry: NonNegativeInt
     """Number of the entry that no longer counts."""
     reason: str
-    """Why."""
+    """What is damaged."""
 
 
 Entry = Commit | Removal
@@ -96,17 +98,17 @@ _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="k
 
 
 def encode(number: int, entry: Entry) -> bytes:
-    """The bytes of an entry: one line of JSON whose last value is the digest of what stands before."""
+    """Encode an entry as a line of JSON whose last value is the digest of everything before it."""
     value: dict[str, Any] = entry.model_dump(mode="json") | {"number": number}
     content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
     return content + _ending(content)
 
 
 def decode(number: int, data: bytes) -> Entry:
-    """An entry from bytes that must be, to the last bit, what `encode` made.
+    """Decode an entry from bytes that must be, to the last bit, those that `encode` made.
 
     Raises:
-        ValueError: They are not.
+        ValueError: The bytes are not those of this entry.
     """
     value = json.loads(data)
     if not isinstance(value, dict):
@@ -130,8 +132,8 @@ class CommitLog:
     """Appends and reads entries of one table. The numbers are the fence between writers.
 
     Args:
-        store: Of the table.
-        writer: Number of the lease that entries are written under; 0 for none.
+        store: Store of the table.
+        writer: Number of the lease under which entries are written; 0 for none.
     """
 
     def __init__(self, store: Store, writer: int = 0) -> None:
@@ -145,7 +147,7 @@ class CommitLog:
         return self._next
 
     def read(self, may_lack_log: bool = False) -> Iterator[tuple[int, Commit]]:
-        """All commits that count, with their numbers, from the first to the last.
+        """Read all commits that count, with their numbers, from the first to the last.
 
         Args:
             may_lack_log: Take shard files without any log for an empty table.
@@ -174,10 +176,10 @@ class CommitLog:
     def append(
         self, entry: Entry, publish_shard: Callable[[], None] | None = None
     ) -> Iterator[Commit]:
-        """Make an entry part of the log, and see to it that a crash cannot undo it.
+        """Make an entry part of the log, so that a crash cannot undo it.
 
         Args:
-            entry: What to append.
+            entry: The entry.
             publish_shard: Called once the entry is ready, and before it counts.
 
         Yields:
@@ -208,10 +210,10 @@ class CommitLog:
             yield other
 
     def load(self, number: int) -> Entry:
-        """One entry.
+        """Load one entry.
 
         Raises:
-            DamagedTableError: It is missing or damaged.
+            DamagedTableError: The entry is missing or damaged.
         """
         # Bytes from far away may have been damaged under way only.
         for attempts_left in reversed(range(3 if self._store.is_remote else 1)):
@@ -237,5 +239,5 @@ class CommitLog:
 
 
 def key(number: int) -> str:
-    """Name of an entry."""
+    """Name the object of an entry."""
     return f"{FOLDER}/{number:08d}.json"

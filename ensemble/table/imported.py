@@ -1,4 +1,4 @@
-"""Predictions that somebody computed elsewhere, as columns of a table."""
+"""Predictions that were computed outside this project, as columns of a table."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from ensemble.table.logit_table import LogitTable
 Form = Literal["logits", "probabilities"]
 
 _BLOCK_IMAGES = 1024
-# The smallest normal number: a class that got nothing is as good as impossible, and still a number.
+# The smallest normal number: the log-probability of a class without any probability stays finite.
 _LEAST = float(np.finfo(np.float32).tiny)
 
 
@@ -28,11 +28,11 @@ class ImportedPredictions:
     """One member's predictions, dense or of its best classes only.
 
     Attributes:
-        name: Of the member.
+        name: Name of the member.
         scores: Logits or probabilities.
-        form: Which of them.
-        top: Which output each score is of, best first; none if there is a score for every output.
-        image_ids: Rows; none if the file does not say.
+        form: Whether the scores are logits or probabilities.
+        top: Output that each score belongs to, best first; none if there is a score for every output.
+        image_ids: Id of the image of each row; none if the file holds no ids.
     """
 
     name: str
@@ -64,11 +64,11 @@ class ImportedPredictions:
 
 @dataclass(frozen=True)
 class ImportedMember:
-    """What a table needs to know of who computed a column.
+    """The member of imported predictions, which has a name and an identity but no network.
 
     Attributes:
-        name: Of the member.
-        identity: What the column's fingerprint is made of.
+        name: Name of the member.
+        identity: Everything that the column's fingerprint is made of.
     """
 
     name: str
@@ -81,7 +81,7 @@ class ImportedMember:
 
 
 def read_file(path: Path, form: Form) -> tuple[list[ImportedPredictions], dict[str, np.ndarray]]:
-    """Predictions of a file, and whatever else it holds (labels, ids), by name.
+    """Read the predictions of a file, and its other arrays (labels, ids) by name.
 
     `.npy`: [image, class] of one member. `.npz`: `models`, `classes` and `probabilities`, each
     [model, image, k], for top-k of many; or one [image, class] array a member. `.csv`, `.parquet`:
@@ -156,16 +156,16 @@ def _from_columns(path: Path, columns: dict[str, list[Any]], form: Form) -> Impo
 def log_probabilities(
     predictions: ImportedPredictions, rows: slice, num_classes: int, class_map: Sequence[int | None]
 ) -> Float32[np.ndarray, "image class"]:
-    """Log of a distribution over our classes for some images.
+    """Compute log-probabilities of the table's classes for some images.
 
-    Of top-k predictions, what is missing to 1 is spread evenly over the other classes, but none of
-    them gets more than the k-th: it was not among the best.
+    For top-k predictions, the probability that is missing to 1 is spread evenly over the other
+    classes, but none of them gets more than the k-th, because it was not among the best.
 
     Args:
-        predictions: The predictions.
-        rows: Which images.
-        num_classes: Ours.
-        class_map: Our class of each of their outputs; none for one that is not ours.
+        predictions: The predictions of one member.
+        rows: Rows of the images.
+        num_classes: Number of the table's classes.
+        class_map: Class of each output of the member; none for an output that is no class here.
     """
     ours = np.array([-1 if c is None else c for c in class_map])
     scores = predictions.scores[rows].astype(np.float64)
@@ -185,7 +185,7 @@ def _spread(
     known = np.where(top >= 0, scores, 0)
     missing = np.maximum(0, 1 - known.sum(axis=1))
     rest = np.minimum(missing / max(1, num_classes - scores.shape[1]), scores.min(axis=1))
-    # Outputs that are not ours land in a column that is cut off.
+    # Outputs that are no class here go into a last column, which is cut off.
     out = np.repeat(rest[:, None], num_classes + 1, axis=1)
     np.put_along_axis(out, top, scores, axis=1)
     return np.maximum(out[:, :num_classes], _LEAST)
@@ -199,10 +199,10 @@ def add_to_table(
     class_map: Sequence[int | None],
     data_sha256: str,
 ) -> ImportedMember:
-    """Commit one member's predictions.
+    """Commit the predictions of one member.
 
     Raises:
-        DataError: There are other images than expected, or outputs without a class.
+        DataError: The number of images is not the expected one, or an output has no class.
     """
     outputs = (
         predictions.scores.shape[1]

@@ -29,20 +29,23 @@ SKEW_S = 5.0
 
 
 class Holder(Config):
-    """Who holds a lease, as written in its object."""
+    """The driver that holds a lease, as written in the lease's object."""
 
     host: str
+    """Name of the driver's machine."""
     pid: int
+    """Process id of the driver."""
     process: str
-    """Identity of the process on its machine; a pid is used again."""
+    """Identity of the process on its machine, because a process id is used again."""
     token: str
+    """Random digits that tell this lease from every other."""
     since: str
-    """UTC, ISO 8601."""
+    """Time at which the lease began, in UTC and ISO 8601."""
     expires_at: NonNegativeFloat
-    """Seconds since 1970, by its owner's clock; 0 once it was given back."""
+    """Time at which the lease ends, in seconds since 1970 by its owner's clock; 0 once given back."""
 
     def describe(self) -> str:
-        """For people."""
+        """Name the driver in words."""
         return f"process {self.pid} on {self.host}, since {self.since}"
 
 
@@ -60,14 +63,14 @@ class Lease:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another driver is known to have taken it over."""
+        """Whether another driver has taken the lease over, or it could not be renewed."""
         return bool(self._lost)
 
     def check(self) -> None:
         """Stop a driver that no longer holds the lease.
 
         Raises:
-            TableBusyError: Another driver took it over, or it could not be renewed in time.
+            TableBusyError: Another driver took the lease over, or it could not be renewed in time.
         """
         if not self._lost and time.time() > self._holder.expires_at:
             # As after a pause of the whole process: find out before anything is written.
@@ -79,7 +82,7 @@ class Lease:
             )
 
     def start(self) -> None:
-        """Begin to renew."""
+        """Start the thread that renews the lease."""
         self._thread.start()
 
     def end(self) -> None:
@@ -119,7 +122,7 @@ def hold(store: Store, duration_s: float = DURATION_S) -> Iterator[Lease]:
     at once. One of another machine is waited for until its lease expires.
 
     Raises:
-        TableBusyError: Another driver holds it; it is named.
+        TableBusyError: Another driver holds the lease.
     """
     lease = _acquire(store, duration_s)
     lease.start()
@@ -130,7 +133,7 @@ def hold(store: Store, duration_s: float = DURATION_S) -> Iterator[Lease]:
 
 
 def read_holder(store: Store) -> Holder | None:
-    """Who holds the lease now; none if nobody does."""
+    """Read which driver holds the lease now; None if none does."""
     holder = _latest(store)[1]
     return holder if holder is not None and _is_alive(holder) else None
 
@@ -166,7 +169,7 @@ def _busy(store: Store, holder: Holder) -> TableBusyError:
 
 
 def _latest(store: Store) -> tuple[int, Holder | None]:
-    """The highest number and its holder; none if it was damaged, which nobody can be holding."""
+    """Read the highest number and its holder; None if the object is damaged, for then nobody holds it."""
     names = list(store.keys(FOLDER))
     if not names:
         return 0, None
@@ -189,7 +192,7 @@ def _is_alive(holder: Holder) -> bool:
 
 
 def _process(pid: int) -> str:
-    """What tells a process from every other: machine boot, pid namespace, start; empty if unknown."""
+    """Identify a process by the boot of its machine, its pid namespace and its start; empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid")

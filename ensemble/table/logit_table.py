@@ -1,4 +1,4 @@
-"""The durable logit table: blocks go in once, rows come out by image id."""
+"""The durable logit table: blocks are committed once, and rows are read by image id."""
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,11 +24,11 @@ from ensemble.table.shard_reader import ShardReader, as_slice, read_bytes
 
 @runtime_checkable
 class Computation(Protocol):
-    """What a table needs to know of who computed a column: a `Member`, or an imported one."""
+    """The computation behind a column: that of a `Member`, or of imported predictions."""
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Name of the member."""
 
     @property
     def column(self) -> str:
@@ -36,12 +36,12 @@ class Computation(Protocol):
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """What that is made of."""
+        """Everything that the column's fingerprint is made of."""
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where a column's rows are: numbered through all its shards, in the order of their commits."""
+    """Places of a column's rows, which are numbered through its shards in the order of their commits."""
 
     commits: list[Commit]
     starts: list[int]
@@ -58,8 +58,8 @@ class LogitTable:
 
     Args:
         place: A folder or a store.
-        dtype: How new blocks are stored.
-        lease: Under which blocks are committed; none where nobody else can be writing.
+        dtype: How the numbers of new blocks are stored.
+        lease: Lease under which blocks are committed; none where no other driver can be writing.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class LogitTable:
 
     @property
     def root(self) -> str:
-        """Where the table is."""
+        """URL or path of the table."""
         return self._store.url
 
     @property
     def retries(self) -> int:
-        """Requests to the store that were made again."""
+        """Number of requests to the store that were made again."""
         return self._store.retries
 
     def commit(self, member: Computation, block: LogitBlock) -> None:
@@ -110,13 +110,13 @@ class LogitTable:
             self._append(self._describe(member, block, file), staging)
 
     def adopt(self, member: Computation, commit: Commit, source: Store) -> bool:
-        """Copy a shard of another table as it is; tell whether it could be used.
+        """Copy a shard of another table as it is, and tell whether it was copied.
 
-        It cannot where rows of it are here already, or numbers are stored otherwise.
+        It is not where this table has rows of it already, or stores numbers in another way.
 
         Raises:
-            DamagedTableError: It is not what was committed there.
-            TableBusyError: Another driver is writing here, or took the table over.
+            DamagedTableError: The bytes of the shard are not those that were committed.
+            TableBusyError: Another driver is writing this table, or took it over.
         """
         everything = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
         is_new = self._has_none(commit.column, everything)
@@ -172,9 +172,9 @@ class LogitTable:
         )
 
     def missing(self, column: str, image_ids: Iterable[str]) -> tuple[str, ...]:
-        """The images that a column has neither a row nor a reason for, in the order given.
+        """List the images that a column has neither a row nor a reason for, in the order of `image_ids`.
 
-        The work list of a first run, of a retry and of a resume alike.
+        This is the work list of a first run, of a retry and of a resumed run alike.
         """
         rows = self._columns.get(column)
         if rows is None:
@@ -183,7 +183,7 @@ class LogitTable:
         return tuple(i for i in map(str, image_ids) if i not in here and i not in bad)
 
     def _has_none(self, column: str, image_ids: Sequence[str]) -> bool:
-        """Whether all of some images are missing; a tenth of the time that listing them takes."""
+        """Tell whether all of some images are missing, in a tenth of the time that listing them takes."""
         rows = self._columns.get(column)
         return rows is None or (
             rows.row_by_id.keys().isdisjoint(image_ids)
@@ -191,7 +191,7 @@ class LogitTable:
         )
 
     def bad_images(self, columns: Iterable[str]) -> tuple[BadImage, ...]:
-        """Images without a row in any of some columns, by id."""
+        """List the images that any of some columns has a reason for instead of a row, sorted by id."""
         bad = {
             image_id: image
             for column in columns
@@ -203,11 +203,11 @@ class LogitTable:
     def read(
         self, column: str, image_ids: Sequence[str] | Shaped[np.ndarray, "image"]
     ) -> Float32[np.ndarray, "image class"]:
-        """Rows of some images, in the order asked for; they may be read-only.
+        """Read the rows of some images, in the order of `image_ids`; the array may be read-only.
 
         Raises:
             IncompleteTableError: An image has no row.
-            DamagedTableError: A shard is not what was committed.
+            DamagedTableError: The bytes of a shard are not those that were committed.
         """
         rows = self._columns.get(column)
         if rows is None:
@@ -235,7 +235,7 @@ class LogitTable:
         return out
 
     def commits(self) -> tuple[Commit, ...]:
-        """All commits, column by column."""
+        """List all commits, column by column."""
         return tuple(commit for rows in self._columns.values() for commit in rows.commits)
 
     def _register(self, commit: Commit) -> None:
@@ -263,7 +263,7 @@ def _staging(store: Store, parts: Sequence[bytes | memoryview]) -> Iterator[Futu
 
 
 def _parts(block: LogitBlock, dtype: Dtype) -> Iterator[LogitBlock]:
-    """The block in pieces that fit a file; the cost and the bad images go with the first."""
+    """Divide a block into parts that fit a file; the cost and the bad images go with the first."""
     step = shard_file.max_rows(block.log_probabilities.shape[1], dtype)
     yield replace(
         block,

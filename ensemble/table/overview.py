@@ -1,4 +1,4 @@
-"""What a table holds, and in what two tables differ: values for a person or a program."""
+"""A summary of each column of a table, and the differences between two tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from ensemble.table.commit_log import Commit
 
 @dataclass(frozen=True)
 class ColumnSummary:
-    """One column.
+    """A summary of one column.
 
     Attributes:
-        member: What it was called last.
-        column: Its identity.
-        identity: What that is made of.
-        shards: Files.
-        rows: Images with a row.
-        bad: Images without one, for a reason.
-        size_bytes: Of the files.
-        dtype: How numbers are stored.
-        seconds: Of its forward passes.
-        forward_passes: How many.
-        hosts: Who computed and committed it.
-        first: When the first file was committed.
-        last: When the last one was.
+        member: Name of the member in the last commit.
+        column: Identity of the column.
+        identity: Everything that the column's fingerprint is made of.
+        shards: Number of shard files.
+        rows: Number of images with a row.
+        bad: Number of images with a reason instead of a row.
+        size_bytes: Size of the shard files.
+        dtype: How the numbers are stored.
+        seconds: Time that the forward passes took.
+        forward_passes: Number of forward passes.
+        hosts: Names of the machines that committed the shards.
+        first: Time at which the first shard was committed, in UTC and ISO 8601.
+        last: Time at which the last shard was committed.
     """
 
     member: str
@@ -43,11 +43,11 @@ class ColumnSummary:
 
 
 def summarise(commits: Sequence[Commit]) -> tuple[ColumnSummary, ...]:
-    """One summary a column, in the order they came."""
+    """Summarise each column, in the order of their first commits."""
     by_column: dict[str, list[Commit]] = {}
     for commit in commits:
         by_column.setdefault(commit.column, []).append(commit)
-    return tuple(_summarise(ours) for ours in by_column.values())
+    return tuple(_summarise(of_column) for of_column in by_column.values())
 
 
 def _summarise(commits: list[Commit]) -> ColumnSummary:
@@ -72,10 +72,10 @@ def _summarise(commits: list[Commit]) -> ColumnSummary:
 
 @dataclass(frozen=True)
 class Difference:
-    """How a member's column stands in two tables.
+    """The difference between a member's columns in two tables, A and B.
 
     Attributes:
-        member: Its name, in the first table that has it.
+        member: Name of the member in the first table that has it.
         state: `same`, `renamed`, `changed`, `only in A`, `only in B`.
         reasons: Keys of the identity that differ, with both values.
     """
@@ -89,24 +89,24 @@ def compare(a: Sequence[ColumnSummary], b: Sequence[ColumnSummary]) -> tuple[Dif
     """Compare columns by identity first, and by name where identities differ."""
     by_column = {column.column: column for column in b}
     by_name = {column.member: column for column in b}
-    found, seen = [], set()
+    differences, seen = [], set()
     for column in a:
         same, namesake = by_column.get(column.column), by_name.get(column.member)
         if same is not None:
             seen.add(same.column)
             if same.member == column.member:
-                found.append(Difference(column.member, "same"))
+                differences.append(Difference(column.member, "same"))
             else:
                 reason = f"called {same.member!r} in B"
-                found.append(Difference(column.member, "renamed", (reason,)))
+                differences.append(Difference(column.member, "renamed", (reason,)))
         elif namesake is not None and namesake.column not in {each.column for each in a}:
             seen.add(namesake.column)
             reasons = tuple(_differences(column.identity, namesake.identity))
-            found.append(Difference(column.member, "changed", reasons))
+            differences.append(Difference(column.member, "changed", reasons))
         else:
-            found.append(Difference(column.member, "only in A"))
-    found += [Difference(c.member, "only in B") for c in b if c.column not in seen]
-    return tuple(found)
+            differences.append(Difference(column.member, "only in A"))
+    differences += [Difference(c.member, "only in B") for c in b if c.column not in seen]
+    return tuple(differences)
 
 
 def _differences(a: object, b: object, key: str = "") -> list[str]:

@@ -1,4 +1,4 @@
-"""Find what is damaged in a table, take exactly that out, and collect what nobody needs."""
+"""Finding what is damaged in a table, removing exactly that, and removing files that nothing names."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from ensemble.table.shard_reader import load_shard
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that cannot be trusted.
+    """A log entry or a shard file that is damaged.
 
     Attributes:
         entry: Number of the log entry.
-        path: Its shard file, or the entry itself if that is what is damaged.
-        member: Whose rows they were; empty where the entry does not say.
-        images: How many rows are lost.
-        reason: What is wrong.
+        path: Path of the shard file, or of the entry if that is what is damaged.
+        member: Name of the member whose rows are lost; empty where the entry cannot be read.
+        images: Number of rows that are lost.
+        reason: What is damaged.
     """
 
     entry: int
@@ -31,7 +31,7 @@ class Fault:
 
 
 def find_faults(store: Store) -> tuple[Fault, ...]:
-    """Read every log entry and every shard.
+    """Read every log entry and every shard, and list those that are damaged.
 
     Raises:
         TableError: The store cannot be read now.
@@ -62,15 +62,18 @@ def find_faults(store: Store) -> tuple[Fault, ...]:
 
 
 def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
-    """Take out what is damaged, so that the next run computes exactly that.
-
-    Args:
-        store: Of the table.
-        lease: Of its only writer; none where the user promised that nobody else is writing.
+    """Remove what is damaged, so that the next run computes exactly that.
 
     A damaged entry is overwritten by one that undoes it; a damaged shard is undone by a further
     entry, and its file removed. A shard whose entry is lost becomes unreferenced: if the next run
     computes the same bytes, it finds them in place.
+
+    Args:
+        store: Store of the table.
+        lease: Lease of the table; none where the user promised that no run is writing.
+
+    Raises:
+        TableError: The store cannot be read or written now, or the lease was lost.
     """
     faults, writer = find_faults(store), lease.number if lease else 0
     for fault in faults:
@@ -98,14 +101,14 @@ def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
 
 
 def collect(store: Store, lease: Lease | None) -> tuple[str, ...]:
-    """Remove what crashes left half written, and shard files that no entry names.
+    """Remove half-written files, which crashes leave, and shard files that no entry names.
 
     Args:
-        store: Of the table.
-        lease: Of its only writer; none where the user promised that nobody else is writing.
+        store: Store of the table.
+        lease: Lease of the table; none where the user promised that no run is writing.
 
     Raises:
-        DamagedTableError: An entry is missing or damaged: what it names cannot be told from waste.
+        DamagedTableError: An entry is missing or damaged, so its shard cannot be told from waste.
     """
     kept = dict(CommitLog(store).read())
     waste = (*store.leftovers(), *unreferenced(store, kept.values()), *store.keys("probe"))
@@ -116,7 +119,7 @@ def collect(store: Store, lease: Lease | None) -> tuple[str, ...]:
 
 
 def unreferenced(store: Store, commits: Iterable[Commit]) -> tuple[str, ...]:
-    """Shard files that no commit names: of a crash before its entry, or of lost last entries."""
+    """List shard files that no commit names: a crash came before their entry, or the entry was lost."""
     named = {commit.path for commit in commits}
     return tuple(key for key in store.keys("columns") if key not in named)
 
@@ -127,7 +130,7 @@ def _check(lease: Lease | None) -> None:
 
 
 def _num_entries(store: Store) -> int:
-    """One more than the highest number; entries may be missing below it."""
+    """Give the highest number of an entry, plus one; entries may be missing below it."""
     names = list(store.keys(FOLDER))
     stem = names[-1].rpartition("/")[2].removesuffix(".json") if names else ""
     return int(stem) + 1 if stem.isdecimal() else 0

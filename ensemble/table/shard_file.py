@@ -1,4 +1,4 @@
-"""A shard file: one block as an uncompressed Arrow IPC file that says whose it is."""
+"""A shard file: one block as an uncompressed Arrow IPC file that names its column."""
 
 import json
 import os
@@ -21,20 +21,20 @@ FORMAT = b"ensemble-logits-3"
 MAX_BYTES = 15 << 20
 # Bytes of a file that have a digest of their own, so that a slice can be read and checked alone.
 PIECE_BYTES = 128 << 10
-# Hashing is what a checked read costs most; a thread for fewer pieces costs more than it gives.
+# Most of the time of a checked read is hashing; a thread for fewer pieces costs more than it saves.
 _HASH_THREADS, _FEWEST_PIECES = min(4, os.cpu_count() or 1), 8
-# Buffers from here on are written from where they are; smaller ones are put together.
+# Larger buffers are written without a copy; smaller ones are put together.
 _SMALL_BYTES = 64 << 10
 _FLOAT16_MIN = float(np.finfo(np.float16).min)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file's bytes, and what a reader needs to check them or a slice of them.
+    """The bytes of a shard file, and what a reader needs to check them or a slice of them.
 
     Attributes:
-        parts: The bytes, one part after another; the rows are those of the block, not copied.
-        values_start: Where the rows begin.
+        parts: Parts of the file, in their order; the rows are those of the block, without a copy.
+        values_start: Byte of the file at which the rows begin.
     """
 
     parts: tuple[memoryview, ...]
@@ -42,34 +42,34 @@ class Encoded:
 
     @property
     def size_bytes(self) -> int:
-        """Of the file."""
+        """Size of the file."""
         return sum(len(part) for part in self.parts)
 
     @cached_property
     def pieces(self) -> tuple[str, ...]:
-        """Digest of each piece."""
+        """SHA-256 of each piece of the file."""
         return piece_digests(self.parts)
 
     @property
     def sha256(self) -> str:
-        """Digest of the pieces' digests: one hash over the bytes serves the file and its slices."""
+        """SHA-256 of the pieces' digests, so that the bytes are hashed once for the file and its slices."""
         return root_digest(self.pieces)
 
 
 def max_rows(classes: int, dtype: Dtype) -> int:
-    """Rows that one file may hold."""
+    """Count the rows that one file may hold."""
     return max(1, MAX_BYTES // max(1, classes * np.dtype(dtype).itemsize))
 
 
 def encode(
     block: LogitBlock, identity: Mapping[str, object] | None = None, dtype: Dtype = "float32"
 ) -> Encoded:
-    """A block as a file: a pure function of rows, ids, identity and dtype.
+    """Encode a block as a file: a pure function of rows, ids, identity and dtype.
 
     Args:
-        block: At most `max_rows` of them.
-        identity: What the column's fingerprint is made of.
-        dtype: How numbers are stored; half precision ends at -65,504 nats.
+        block: The block, of at most `max_rows` rows.
+        identity: Everything that the column's fingerprint is made of.
+        dtype: How the numbers are stored; half precision ends at -65,504 nats.
     """
     image_ids = pa.array(block.image_ids.tolist(), pa.string())
     rows = np.ascontiguousarray(block.log_probabilities)
@@ -94,19 +94,19 @@ def encode(
 
 
 class _Parts:
-    """What Arrow writes, as a list: it hands over large buffers without copying them."""
+    """A file for Arrow to write to that keeps the parts, so that large buffers are not copied."""
 
     closed = False
 
     def __init__(self) -> None:
-        self._found: list[bytes | pa.Buffer] = []
+        self._written: list[bytes | pa.Buffer] = []
 
     def write(self, part: bytes | pa.Buffer) -> int:
-        self._found.append(part)
+        self._written.append(part)
         return len(part)
 
     def tell(self) -> int:
-        return sum(len(part) for part in self._found)
+        return sum(len(part) for part in self._written)
 
     def flush(self) -> None:
         pass
@@ -115,20 +115,20 @@ class _Parts:
         pass
 
     def start_of(self, address: int | None) -> int:
-        """Bytes before the buffer at an address in memory; 0 if there is none."""
+        """Count the bytes before the buffer at an address in memory; 0 if there is no such buffer."""
         before = 0
-        for part in self._found:
+        for part in self._written:
             if isinstance(part, pa.Buffer) and part.address == address:
                 return before
             before += len(part)
         return 0
 
     def joined(self) -> tuple[memoryview, ...]:
-        """All parts, small neighbours together."""
+        """Give all parts, with small neighbours put together."""
         joined: list[memoryview] = []
         small = bytearray()
-        for found in self._found:
-            part = memoryview(found).cast("B")
+        for written in self._written:
+            part = memoryview(written).cast("B")
             if len(part) < _SMALL_BYTES:
                 small += part
                 continue
@@ -138,7 +138,7 @@ class _Parts:
 
 
 def piece_digests(parts: Sequence[bytes | memoryview]) -> tuple[str, ...]:
-    """SHA-256 of each piece of what the parts are together, hashed side by side."""
+    """Compute the SHA-256 of each piece of the joined parts, on several threads."""
     content = [memoryview(part) for part in parts]
     starts = range(0, sum(len(part) for part in content), PIECE_BYTES)
 
@@ -152,8 +152,8 @@ def piece_digests(parts: Sequence[bytes | memoryview]) -> tuple[str, ...]:
     with ThreadPoolExecutor(_HASH_THREADS, "hash") as threads:
         others = [threads.submit(digests, mine) for mine in shares[1:]]
         # One share is hashed here: handing it over would only take time.
-        found = [digests(shares[0]), *(other.result() for other in others)]
-    return tuple(digest for part in found for digest in part)
+        results = [digests(shares[0]), *(other.result() for other in others)]
+    return tuple(digest for result in results for digest in result)
 
 
 def _digest(parts: Sequence[memoryview], start: int) -> str:
@@ -164,7 +164,7 @@ def _digest(parts: Sequence[memoryview], start: int) -> str:
 
 
 def _overlaps(parts: Sequence[memoryview], start: int, stop: int) -> Iterator[memoryview]:
-    """What some bytes of the whole are in each part."""
+    """Give the slice of each part that lies between two bytes of the joined parts."""
     before = 0
     for part in parts:
         first, last = max(start - before, 0), min(stop - before, len(part))
@@ -174,17 +174,17 @@ def _overlaps(parts: Sequence[memoryview], start: int, stop: int) -> Iterator[me
 
 
 def root_digest(pieces: tuple[str, ...]) -> str:
-    """SHA-256 of the pieces' digests, each as 32 bytes."""
+    """Compute the SHA-256 of the pieces' digests, each as 32 bytes."""
     return sha256(bytes.fromhex("".join(pieces))).hexdigest()
 
 
 def decode(
     data: bytes | memoryview, column: str, name: str
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "image class"]]:
-    """Image ids and rows of a file, as stored; it must belong to the column.
+    """Decode the image ids and rows of a shard file of a column, as they are stored.
 
     Raises:
-        DamagedTableError: The bytes are not a shard file, or one of another column.
+        DamagedTableError: The bytes are not a shard file, or are one of another column.
     """
     try:
         with pa.ipc.open_file(pa.py_buffer(data)) as reader:
@@ -192,10 +192,10 @@ def decode(
             batch = reader.get_batch(0)
     except pa.ArrowInvalid as error:
         raise DamagedTableError(f"the shard {name} is not an Arrow file: {error}.") from error
-    found = metadata.get(b"column", b"?").decode()
-    if metadata.get(b"format") != FORMAT or found != column:
+    owner = metadata.get(b"column", b"?").decode()
+    if metadata.get(b"format") != FORMAT or owner != column:
         raise DamagedTableError(
-            f"the shard {name} belongs to column {found}; expected column {column}. `ensemble table "
+            f"the shard {name} belongs to column {owner}; expected column {column}. `ensemble table "
             "repair` drops it, so that the next run computes it again."
         )
     values = batch.column("log_probabilities")
