@@ -1,6 +1,6 @@
-"""The versioned report.json: every figure that a run found, and the only source of its page.
+"""The versioned report.json: every figure of a run, and the only source of its page.
 
-It knows no array, no network and no page. Error rates are fractions (0.019 is 1.9 %), negative
+Error rates are fractions (0.019 is 1.9 %), negative
 log-likelihoods and entropies are in nats. What may differ between two runs of one configuration
 lives in `Execution` and nowhere else.
 """
@@ -34,17 +34,20 @@ ResultKey = PredictorKey | Literal["ensemble_subclassifiers"]
 
 
 class Score(Config):
-    """How one predictor does on one split; make it with `Score.of`."""
+    """Errors and NLL of one predictor on one split; `Score.of` makes it from counts."""
 
     n: PositiveInt
-    """Images of the split."""
+    """Number of images in the split."""
     top1_errors: Count
+    """Images whose label is not the most probable class."""
     top1_error: Fraction
+    """Rate of the top-1 errors."""
     topk_errors: Count
     """Images whose label is not among the report's `top_k` most probable classes."""
     topk_error: Fraction
+    """Rate of the top-k errors."""
     nll: Finite
-    """Mean negative log-likelihood of the label."""
+    """Mean negative log-likelihood of the label, in nats."""
 
     @classmethod
     def of(cls, n: int, top1_errors: int, topk_errors: int, nll: float) -> "Score":
@@ -72,7 +75,7 @@ class Score(Config):
 
 
 class Identity(Config):
-    """What a result depends on: settings, code and data. Equal identities give equal reports."""
+    """Settings, code and data that the figures depend on; equal identities give equal reports."""
 
     config_sha256: Sha256
     data_sha256: Sha256
@@ -80,11 +83,11 @@ class Identity(Config):
     git_dirty: bool | None = None
     seed: int
     versions: dict[str, str]
-    """Libraries whose version can change a figure."""
+    """Versions of the libraries that can change a figure."""
 
 
 class Split(Config):
-    """The images of one split, by the hash of their ids in order."""
+    """The images of one split, known by the SHA-256 of their ids in order."""
 
     name: Literal["train", "search", "test"]
     images: Count
@@ -116,10 +119,10 @@ class Member(Config):
     seed: int | None = None
     parameters: Count
     views: str
-    """The test-time views in words."""
+    """Test-time views, in words."""
     num_views: PositiveInt
     weight: Finite
-    """As the search found it; the weights need not sum to 1. 0 is not selected."""
+    """Weight in the ensemble; weights need not sum to 1, and 0 leaves the member out."""
     selected: bool
     search: Score
     test: Score
@@ -140,14 +143,14 @@ class Result(Config):
     key: ResultKey
     label: str
     members: PositiveInt
-    """Members that vote."""
+    """Number of members with a weight."""
     score: Score
     against_best: Difference | None = None
-    """None for the best member itself."""
+    """Difference to the best member; None for the best member itself."""
     against_uniform: Difference | None = None
-    """Against the plain average of all members; None for that average itself."""
+    """Difference to the plain average of all members; None for that average itself."""
     chosen: bool = False
-    """What the run recommends; decided on the search split, never on the test split."""
+    """Whether the run recommends this predictor; decided on the search split, never on the test split."""
 
     @model_validator(mode="after")
     def _check_difference(self) -> "Result":
@@ -163,7 +166,7 @@ class Result(Config):
 
 
 class Answer(Config):
-    """What one predictor said about one image."""
+    """Probabilities of one predictor for one image, and its answer."""
 
     name: str
     answer: Count
@@ -171,7 +174,7 @@ class Answer(Config):
 
 
 class Example(Config):
-    """A test image that one predictor (before) and a later one (after) tell apart."""
+    """A test image that one of two predictors has right and the other has wrong."""
 
     image_id: str
     label: Count
@@ -189,60 +192,60 @@ class Stage(Config):
 
 
 class Retries(Config):
-    """What was done again because it failed."""
+    """Numbers of attempts that failed and were made again."""
 
     calls: Count
-    """Work of hosts: trainings and blocks."""
+    """Calls to hosts: trainings and blocks."""
     requests: Count
     """Requests to an object store: of the table and of images."""
 
 
 class Execution(Config):
-    """How this very run went; nothing here changes a figure elsewhere."""
+    """Time, hosts and counts of this very run; nothing here changes a figure elsewhere."""
 
     started_at: AwareDatetime
     host: str
     hosts: Count
-    """Host actors; 0 is in one process."""
+    """Number of host actors; 0 where the run was in one process."""
     seconds_total: Finite
     stages: tuple[Stage, ...]
     shard_images: PositiveInt
     trained: Count
-    """Networks trained by this run."""
+    """Number of networks that this run trained."""
     from_cache: Count
-    """Networks that an earlier run had trained."""
+    """Number of networks that an earlier run had trained."""
     forward_passes: Count
-    """Images times views through members; 0 when the table was complete."""
+    """Number of forward passes: images by views by members; 0 where the table was complete."""
     decoded_images: Count
     images_per_s: Finite
     retries: Retries
     versions: dict[str, str]
-    """Python, scheduler and platform: what cannot change a figure."""
+    """Versions that cannot change a figure: Python, scheduler and platform."""
 
 
 class Calibration(Config):
     """A temperature for the probabilities of the recommended predictor."""
 
     temperature: Finite
-    """1 where it did not lower the NLL of search images that it was not fitted on."""
+    """The temperature; 1 where none lowers the NLL of search images that it was not fitted on."""
     is_kept: bool
     search_images: Count
     search_nll_before: Finite
     search_nll_after: Finite
-    """With temperatures fitted on the other half."""
+    """NLL of search images at temperatures fitted on the other half of them."""
     test_nll_before: Finite
     test_nll_after: Finite
 
 
 class Report(Config):
-    """Everything a run found. The page is made from this and nothing else."""
+    """Every figure of a run. The page is made from this and nothing else."""
 
     schema_version: Literal[1] = 1
     name: str
     identity: Identity
     data: Data
     top_k: PositiveInt
-    """The k of "top-k"; top-1 is always shown too."""
+    """k of the top-k errors, which are reported beside the top-1 errors."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     search: Search
     results: tuple[Result, ...]
@@ -253,7 +256,7 @@ class Report(Config):
 
     @property
     def best(self) -> Result:
-        """The best single member: what everything is compared with."""
+        """The best single member, with which every other result is compared."""
         return next(result for result in self.results if result.key == "best")
 
     @property
@@ -308,6 +311,6 @@ class Report(Config):
 
 
 def _check_unique(kind: str, names: Iterable[str]) -> None:
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"{kind} names stand twice: {twice}; each must be unique.")
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
+        raise ValueError(f"{kind} names stand twice: {duplicates}; each must be unique.")

@@ -1,4 +1,4 @@
-"""The versioned search-report.json: what one search on a finished table found.
+"""The versioned search-report.json: the results of one search on the table of a finished run.
 
 Error rates are fractions, negative log-likelihoods in nats. `Execution` alone may differ between
 two searches of the same settings.
@@ -25,39 +25,58 @@ class Predictor(Config):
     """One predictor on images that its weights were not fitted on."""
 
     key: PredictorKey
+    """Key of the predictor, the same in every report."""
     label: str
+    """Name of the predictor in tables."""
     members: PositiveInt
+    """Number of members with a weight."""
     n: PositiveInt
+    """Number of images."""
     errors: NonNegativeInt
+    """Top-k errors, for the report's `k`."""
     error: Fraction
+    """Rate of these errors."""
     nll: Finite
+    """Mean negative log-likelihood of the label, in nats."""
     against_best: Difference | None
+    """Difference to the best member; None for the best member itself."""
     against_uniform: Difference | None
+    """Difference to the plain average of all members; None for that average itself."""
 
 
 class Fallback(Config):
-    """What to use while one member is missing."""
+    """Weights of the other members for the loss of one."""
 
     missing: str
+    """Name of the member that is lost."""
     weights: dict[str, Finite]
+    """Weights above 0 by the name of the member."""
     search_errors: NonNegativeInt
+    """Errors on the search images with these weights."""
     search_errors_unchanged: NonNegativeInt
+    """Errors on the search images with the other members' weights left as they are."""
 
 
 class AverageTemperature(Config):
-    """A temperature for the average."""
+    """A temperature for the weighted average of the members."""
 
     value: Finite
+    """The temperature; 1 where none helped on held-out images."""
     nll_before: Finite
+    """NLL of the search images at a temperature of 1, in nats."""
     nll_after: Finite
+    """NLL of the search images at temperatures fitted on the other half of them, in nats."""
     is_kept: bool
+    """Whether the held-out NLL fell."""
 
 
 class Execution(Config):
-    """How this search went."""
+    """Time and versions of this very search; nothing here changes a figure elsewhere."""
 
     seconds: Finite
+    """Wall time of the search."""
     versions: dict[str, str]
+    """Versions of Python and of libraries."""
 
 
 class SearchReport(Config):
@@ -65,28 +84,43 @@ class SearchReport(Config):
 
     schema_version: Literal[2] = 2
     run: str
+    """Name of the run."""
     config_sha256: Sha256
-    """Of the run."""
+    """Identity of the run's settings."""
     data_sha256: Sha256
+    """Identity of the run's images."""
     settings: dict[str, Any]
-    """Of the search, resolved."""
+    """Settings of the search, with all defaults."""
     search: str
-    """The one that made the weights."""
+    """Search that fitted the weights."""
     k: PositiveInt
+    """k of the top-k errors that the search lowers and the report counts."""
     classes: PositiveInt
+    """Number of classes."""
     search_images: PositiveInt
+    """Number of images that the weights were fitted on."""
     judged_images: PositiveInt
+    """Number of images that the results are judged on."""
     is_cross_fitted: bool
-    """Judged by two-fold cross-fitting rather than on a test split."""
+    """Whether the results are judged by two-fold cross-fitting rather than on a test split."""
     cost_unit: str | None
+    """Unit of the members' costs; None where costs do not count."""
     warnings: tuple[str, ...]
+    """Reasons to trust the weights less, in words."""
     results: tuple[Predictor, ...]
+    """The ensemble, and the predictors that it is compared with."""
     members: tuple[MemberLine, ...]
+    """Weights of the members and the reasons for them, in pool order."""
     stability: StabilitySummary | None
+    """Results on bootstrap samples; None where the search was not resampled."""
     frontier: tuple[FrontierLine, ...]
+    """Ensembles from the cheapest to the best; empty where costs do not count."""
     fallbacks: tuple[Fallback, ...]
+    """Weights for the loss of each member with a weight."""
     average_temperature: AverageTemperature
+    """Temperature for the weighted average."""
     execution: Execution
+    """Time and versions."""
 
     def reproducible(self) -> dict[str, Any]:
         """Return all that two searches of the same settings must agree on."""

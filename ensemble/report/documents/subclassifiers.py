@@ -12,30 +12,30 @@ MAX_DRAWN_CLASSES = 200
 
 
 class RoutingPoint(Config):
-    """What the choosing images say of routing those whose score reaches a threshold."""
+    """Errors on the choosing images where those are routed whose score reaches a threshold."""
 
     threshold: FiniteFloat | None = None
-    """A score of the gate; None: the gate stays shut."""
+    """Least score of an image that is routed; None where the gate stays shut."""
     search_errors: Count
     routed: Count
 
 
 class RoutingTrial(Config):
-    """A gate and a routing for one number of label clusters, on images they were not fitted on."""
+    """A gate and a routing for one number of label clusters, judged on images they were not fitted on."""
 
     gate: GateKind
     kind: RoutingKind
     threshold: FiniteFloat | None = None
-    """Fitted on all choosing images; None: it gained nothing on held-out ones."""
+    """Threshold fitted on all choosing images; None where the gate gains nothing on held-out ones."""
     held_out_errors: Count
     routed: Count
 
 
 class LabelCluster(Config):
-    """Classes put together, and the sub-classifier trained on them.
+    """A label cluster and the sub-classifier that was fine-tuned on its classes.
 
-    Accuracies are over the label cluster's own test images; None without one, or without a
-    sub-classifier.
+    Accuracies are over the test images of the label cluster's classes. They are None where there is no
+    such image, and those of the sub-classifier also where fine-tuning failed.
     """
 
     index: Count
@@ -43,54 +43,54 @@ class LabelCluster(Config):
     train_images: Count
     test_images: Count
     base_top1_accuracy: Fraction | None = None
-    """The base among all classes: what P2 shows for top-1."""
+    """Top-1 accuracy of the base among all classes, as P2 shows it."""
     restricted_top1_accuracy: Fraction | None = None
-    """The base among the label cluster's classes: what the sub-classifier must beat."""
+    """Top-1 accuracy of the base among the classes of the label cluster, to compare the sub-classifier with."""
     sub_top1_accuracy: Fraction | None = None
     restricted_topk_accuracy: Fraction | None = None
     sub_topk_accuracy: Fraction | None = None
     epochs: Count | None = None
-    """Epochs of fine-tuning; None if it failed."""
+    """Number of epochs of fine-tuning; None where it failed."""
     best_epoch: Count | None = None
-    """The epoch whose weights stayed; 0 is the base's own."""
+    """Epoch whose weights were kept; at 0 they are those of the base."""
     gain: int = 0
-    """Held-out images of its slice put right less those put wrong, by the best gate of this S."""
+    """Held-out images that routing to this label cluster puts right, less those it puts wrong, by the best gate."""
     is_used: bool = False
-    """Whether that gate asks it."""
+    """Whether the best gate routes images to this sub-classifier."""
     failure: str | None = None
-    """Why there is no sub-classifier."""
+    """Reason why fine-tuning failed; None where it worked."""
 
 
 class ClusteredLabels(Config):
     """One number of label clusters (S), with its sub-classifiers and gates."""
 
     num_clusters: PositiveInt
-    """As asked for."""
+    """Number of label clusters as set; bounds on their size can change it."""
     clusters: Annotated[tuple[LabelCluster, ...], Field(min_length=1)]
     stability: tuple[FiniteFloat, ...]
-    """Adjusted Rand index with label clusters of resampled similarities, by seed."""
+    """Adjusted Rand index with the label clusters of resampled similarities, by seed."""
     trials: Annotated[tuple[RoutingTrial, ...], Field(min_length=1)]
     best: Count
     """Index of the trial with the fewest held-out errors."""
     paper: RoutingPoint
-    """The paper's threshold, and its errors where it was fitted."""
+    """Threshold of the paper's gate, and its errors on the images that it was fitted on."""
 
 
 class RoutedResult(Config):
-    """One of the three predictors that P2 compares, or the base trained on, on the test split."""
+    """A predictor on the test split: one of the three of P2, or the base predictor trained on (`control`)."""
 
     key: Literal["first", "control", "paper", "chosen"]
     label: str
     errors: Count
     routed: Count
     against_first: Difference | None = None
-    """None for the first itself."""
+    """Difference to the base predictor (`first`); None for the base predictor itself."""
     against_control: Difference | None = None
-    """Of a routing, where the base was trained on."""
+    """Difference of a routing to `control`; None where there is no control or no image is routed."""
 
 
 class ImagePart(Config):
-    """Images that were used for one thing, by the hash of their ids and labels in order."""
+    """Images of one use, known by the SHA-256 of their ids and labels in order."""
 
     name: Literal["train", "stopping", "choosing", "test"]
     images: Count
@@ -105,7 +105,7 @@ class Bar(Config):
 
 
 class RoutedExample(Config):
-    """A test image whose answer gate and routing turn.
+    """A test image that routing puts right or puts wrong.
 
     Source: P2, Figs. 2-4.
     """
@@ -115,38 +115,39 @@ class RoutedExample(Config):
     label: Count
     png_base64: Base64Png
     score: FiniteFloat
-    """Of the gate."""
+    """Score of the gate."""
     first_answer: Count
     answer: Count
     cluster: Count
     first: tuple[Bar, ...]
-    """All classes, by who answers first."""
+    """Log-probabilities of all classes, by the base predictor."""
     sub: tuple[Bar, ...]
-    """The label cluster's classes, by its sub-classifier."""
+    """Log-probabilities of the label cluster's classes, by its sub-classifier."""
 
 
 class Subclassifiers(Config):
     """Label clusters, their sub-classifiers, and the gate that routes to them."""
 
     base: str
-    """The member whose weights are fine-tuned."""
+    """Name of the member whose weights are fine-tuned."""
     routed_base: str
-    """The predictor that answers first."""
+    """Name of the base predictor, which answers every image that is not routed."""
     similarity_kind: Similarity
     clustering: Clustering
     tried: Annotated[tuple[ClusteredLabels, ...], Field(min_length=1)]
     chosen: Count
-    """Index of the number of label clusters with the fewest held-out errors."""
+    """Index in `tried` of the number of label clusters with the fewest held-out errors."""
     paper: Count
-    """Index of the one that the paper's threshold does best with."""
+    """Index in `tried` of the number of label clusters with the fewest errors by the paper's threshold."""
     base_errors: Count
-    """Of the predictor that answers first, on the choosing images."""
+    """Errors of the base predictor on the choosing images."""
     curve: tuple[RoutingPoint, ...]
-    """For the chosen gate and routing, by rising threshold; the shut gate comes last."""
+    """Errors of the chosen gate and routing, by rising threshold; the shut gate comes last."""
     similarity: tuple[tuple[FiniteFloat, ...], ...] | None
-    """Between labels, class by class; None above `MAX_DRAWN_CLASSES` classes."""
+    """Similarity of every pair of labels, in class order; None above 200 classes."""
     parts: tuple[ImagePart, ...]
-    """Images that were trained on, stopped on, chosen on and tested on; all disjoint."""
+    """Images that were trained on, stopped on, chosen on and tested on. They are disjoint, but that the same
+    images serve for stopping and choosing where nothing is stopped."""
     results: tuple[RoutedResult, ...]
     examples: tuple[RoutedExample, ...] = ()
 
@@ -162,7 +163,7 @@ class Subclassifiers(Config):
 
     @property
     def threshold(self) -> float | None:
-        """Images with at least this score are routed; None: no image is."""
+        """Least score of an image that is routed; None where none is."""
         return self.trial.threshold
 
     @property
@@ -172,16 +173,20 @@ class Subclassifiers(Config):
 
     @property
     def choosing_images(self) -> int:
-        """Images that gate and routing were chosen on."""
+        """Number of images that gate and routing were chosen on."""
         return next(part.images for part in self.parts if part.name == "choosing")
 
     def check_classes(self, num_classes: int) -> None:
-        """Check that the label clusters are a partition, and the similarity is of all classes."""
+        """Check that the label clusters are a partition, and that the similarity is of all classes.
+
+        Raises:
+            ValueError: A class is in no label cluster or in two, or the similarity is of other classes.
+        """
         for tried in self.tried:
-            found = sorted(k for cluster in tried.clusters for k in cluster.classes)
-            if found != list(range(num_classes)):
+            labels = sorted(k for cluster in tried.clusters for k in cluster.classes)
+            if labels != list(range(num_classes)):
                 raise ValueError(
-                    f"label clusters hold {found}; each of {num_classes} classes once."
+                    f"label clusters hold {labels}; each of {num_classes} classes once."
                 )
         rows = self.similarity
         if rows is not None and {len(rows), *map(len, rows)} != {num_classes}:

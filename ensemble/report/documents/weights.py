@@ -1,4 +1,4 @@
-"""What both reports say of weights: how they were found, why, and how much they can be trusted."""
+"""The parts about weights, in the reports of runs and of searches: steps, reasons, stability, costs."""
 
 from typing import Annotated, Literal
 
@@ -10,54 +10,76 @@ Count = NonNegativeInt
 Fraction = Annotated[float, Field(ge=0, le=1)]
 # JSON has no infinity: a report that holds one could not be read back.
 Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-# Longer images do not belong into a page that people send around.
+# A larger image would make the page too large to be sent by mail.
 Base64Png = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=65536)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class MemberLine(Config):
-    """Why a member has the weight it has; errors are counted on the search images."""
+    """The weight of a member and the reasons for it; errors are counted on the search images."""
 
     name: str
+    """Name of the member."""
     family: str
+    """Architecture of the member."""
     weight: Finite
+    """Weight of the member; 0 where it is not selected."""
     errors: NonNegativeInt
+    """Errors of the member alone."""
     gain: int | None
+    """Errors that went away when the member joined those with a larger weight; None at weight 0."""
     loss: int | None
+    """Errors that come back without the member, the other weights unchanged; None at weight 0."""
     nearest: str | None
+    """Name of the other member with a weight whose errors are most alike; None where there is none."""
     correlation: FiniteFloat | None
+    """Correlation of the errors with those of the nearest member."""
     reason: str
+    """The reason in words."""
     cost: Finite | None
+    """Cost of the member; None where costs do not count."""
     temperature: Finite | None
+    """Temperature of the member's probabilities; None where it is 1."""
     frequency: Fraction | None
-    """Share of the bootstrap samples that select it."""
+    """Share of the bootstrap samples whose search selects the member."""
     share_low: Fraction | None
-    """2.5 % quantile of its share of all weights."""
+    """2.5 % quantile of the member's share of all weights over the bootstrap samples."""
     share_high: Fraction | None
+    """97.5 % quantile of the member's share of all weights over the bootstrap samples."""
 
 
 class StabilitySummary(Config):
-    """What resampling the search images says."""
+    """Results of the same search on bootstrap samples of the search images."""
 
     resamples: PositiveInt
+    """Number of bootstrap samples."""
     same_selection: Fraction
+    """Share of the samples whose search selects the same members."""
     in_bag_error: Fraction
+    """Mean error on the images of the sample."""
     out_of_bag_error: Fraction | None
+    """Mean error on the images that the sample leaves out; None where it leaves none out."""
 
 
 class FrontierLine(Config):
     """An ensemble that no cheaper one beats on the search images."""
 
     cost: Finite
+    """Cost of the members with a weight in all."""
     kind: str
+    """Search that fitted the weights."""
     members: PositiveInt
+    """Number of members with a weight."""
     weights: dict[str, Finite]
+    """Weights above 0 by the name of the member."""
     search_errors: NonNegativeInt
+    """Errors on the search images."""
     errors: NonNegativeInt
-    """On the images that the results are about."""
+    """Errors on the images that the results are judged on."""
     is_tied: bool
-    """With the best, on the search images."""
+    """Whether the difference to the best ensemble on the search images is not significant."""
     is_cheapest_tied: bool
+    """Whether this is the cheapest of the ensembles that are tied with the best."""
 
 
 class SearchStep(Config):
@@ -65,16 +87,16 @@ class SearchStep(Config):
 
     member: str
     weight: Finite
-    """The weight that the step settled on; 0 is not selected."""
+    """Weight that the step chose; 0 leaves the member out."""
     errors: Count
     """Top-`Search.k` errors on the search split after this step."""
     selected: bool
     errors_by_weight: tuple[Count, ...] = ()
-    """Errors at evenly spaced weights from 0 to 1 (101 in the paper); empty if none tried."""
+    """Errors at evenly spaced weights from 0 to 1 (101 in the paper); empty where only one was tried."""
 
 
 class Search(Config):
-    """How the weights were found."""
+    """The search that fitted the weights: its steps, its reasons, and how stable it is."""
 
     kind: str
     k: PositiveInt
@@ -82,42 +104,46 @@ class Search(Config):
     num_images: PositiveInt
     steps: tuple[SearchStep, ...]
     tied_images: Count
-    """Images of the search split that a tie between classes decides."""
+    """Images of the search split whose answer is decided by a tie between classes."""
     warnings: tuple[str, ...] = ()
-    """What makes the weights less trustworthy than they look."""
+    """Reasons to trust the weights less, in words."""
     members: tuple[MemberLine, ...] = ()
-    """Why each member has its weight, in pool order."""
+    """Weights of the members and the reasons for them, in pool order."""
     stability: StabilitySummary | None = None
-    """None where the search split is too large to search again and again."""
+    """Results on bootstrap samples; None where the search split is too large to search it many times."""
     cost_unit: str | None = None
-    """What members were charged in; None where they were not, as two runs measure other seconds."""
+    """Unit of the members' costs; None where costs do not count."""
     max_cost: Finite | None = None
-    """What the members with a weight may cost in all."""
+    """Greatest cost of the members with a weight in all; None where there is no limit."""
     frontier: tuple[FrontierLine, ...] = ()
-    """From the cheapest ensemble to the best; empty where members were not charged."""
+    """Ensembles from the cheapest to the best; empty where costs do not count."""
 
 
 class Difference(Config):
     """A paired difference in error on the same images: this minus another predictor."""
 
     difference: FiniteFloat
-    """A fraction; negative is better than the other."""
+    """Difference of the error rates, as a fraction; this predictor is better where it is negative."""
     low: FiniteFloat
+    """Lower end of the bootstrap interval."""
     high: FiniteFloat
+    """Upper end of the bootstrap interval."""
     level: Fraction
-    """Of the bootstrap interval, as 0.95."""
+    """Confidence level of the bootstrap interval, as 0.95."""
     resamples: PositiveInt
+    """Number of bootstrap samples."""
     mcnemar_p: Fraction
+    """p-value of McNemar's exact test."""
     fixed: Count
-    """Images that the other has wrong and this has right."""
+    """Images that the other predictor has wrong and this one has right."""
     broken: Count
-    """Images that the other has right and this has wrong."""
+    """Images that the other predictor has right and this one has wrong."""
 
     @property
     def verdict(self) -> Literal["better", "worse", "undecided"]:
-        """What one may say: something only where the interval and the exact test agree.
+        """The verdict: better or worse only where the interval and the exact test agree.
 
-        With few images that changed, the bootstrap alone is too sure of itself.
+        Where few images changed, the bootstrap interval alone is too narrow.
         """
         if self.low <= 0 <= self.high or self.mcnemar_p > 1 - self.level:
             return "undecided"
