@@ -361,3 +361,21 @@ def test_a_boxed_table_is_made_once_for_all_counts_and_goes_with_the_full_table(
     assert recall(table.pairs, box) is not None
     del table
     assert pairs() is None
+
+
+def test_selected_members_keep_their_scores(make_pool):
+    table = _table(*make_pool("random", 0, (5, 300, 6)))
+    part = table.select([3, 1])
+    np.testing.assert_array_equal(
+        part.is_error(np.array([100, 40]), 2), table.is_error(np.array([0, 40, 0, 100, 0]), 2)
+    )
+    with pytest.raises(ConfigError, match="the table is boxed"):
+        box_table(table, 0, 1).select([0])
+
+
+def test_counts_of_images_must_fit(make_pool, shapes_unchecked):
+    table = _table(*make_pool("random", 0, (5, 300, 6)))
+    with pytest.raises(ShapeError, match="2 counts for 300 images"):
+        table.reweighted(np.array([1, 1]))
+    with pytest.raises(EmptySplitError, match="no image counts"):
+        table.reweighted(np.zeros(300, dtype=int))
