@@ -8,6 +8,7 @@ from ensemble.artifact.write import save as save_artifact
 from ensemble.files import write_atomic
 from ensemble.report.build.findings import Findings
 from ensemble.report.build.run import build
+from ensemble.report.documents import provenance
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
 from jobs.run.job import Job
@@ -63,9 +64,9 @@ def _write_report(job: Job, findings: Findings) -> document.Report:
     return report
 
 
-def _identity(config: RunConfig, data_sha256: str) -> document.Identity:
+def _identity(config: RunConfig, data_sha256: str) -> provenance.Identity:
     revision = read_revision()
-    return document.Identity(
+    return provenance.Identity(
         config_sha256=config.identity,
         data_sha256=data_sha256,
         git_commit=revision.git_commit,
@@ -75,15 +76,16 @@ def _identity(config: RunConfig, data_sha256: str) -> document.Identity:
     )
 
 
-def _execution(job: Job) -> document.Execution:
+def _execution(job: Job) -> provenance.Execution:
     counts = job.counts
-    return document.Execution(
+    return provenance.Execution(
         started_at=job.clock.started_at,
         host=socket.gethostname(),
         hosts=job.pool.num_hosts,
         seconds_total=job.clock.seconds,
         stages=tuple(
-            document.Stage(name=stage.name, seconds=stage.elapsed) for stage in job.progress.stages
+            provenance.Stage(name=stage.name, seconds=stage.elapsed)
+            for stage in job.progress.stages
         ),
         shard_images=job.config.cluster.shard_images,
         trained=counts.trained,
@@ -93,7 +95,7 @@ def _execution(job: Job) -> document.Execution:
         images_per_s=counts.forward_passes / counts.predict_seconds
         if counts.predict_seconds
         else 0,
-        retries=document.Retries(
+        retries=provenance.Retries(
             calls=job.pool.retries, requests=job.table.retries + job.pool.image_retries
         ),
         versions={

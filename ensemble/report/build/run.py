@@ -12,6 +12,7 @@ from ensemble.report.build.examples import Change, PredictorOnTest, list_example
 from ensemble.report.build.findings import Findings, frontier_key
 from ensemble.report.build.subclassifiers import build_subclassifiers
 from ensemble.report.build.weights import frontier_lines, member_lines, stability_summary
+from ensemble.report.documents import provenance
 from ensemble.report.documents import run as document
 from ensemble.report.documents import weights as weights_document
 from ensemble.report.documents.subclassifiers import Subclassifiers
@@ -31,12 +32,12 @@ two runs of one config would differ; `ensemble search` resamples tables of any s
 
 def build(
     name: str,
-    identity: document.Identity,
+    identity: provenance.Identity,
     settings: tuple[int, int, int],
     findings: Findings,
     table: LogitTable,
     decode: Callable[[str], np.ndarray],
-    execution: document.Execution,
+    execution: provenance.Execution,
 ) -> document.Report:
     """Put a report together.
 
@@ -71,19 +72,21 @@ def _score(outcome: Outcome, top_k: int) -> document.Score:
     )
 
 
-def _data(findings: Findings) -> document.Data:
+def _data(findings: Findings) -> provenance.Data:
     splits = findings.splits
     parts = {"train": splits.train, "search": splits.search, "test": splits.test}
-    return document.Data(
+    return provenance.Data(
         source=splits.test.source,
         classes=splits.test.classes,
         num_images=sum(len(part) for part in parts.values()),
         splits=tuple(
-            document.Split.model_validate({"name": key, "images": len(part), "sha256": part.sha256})
+            provenance.Split.model_validate(
+                {"name": key, "images": len(part), "sha256": part.sha256}
+            )
             for key, part in parts.items()
         ),
         bad_images=tuple(
-            document.BadImage(image_id=bad.image_id, reason=bad.reason) for bad in findings.bad
+            provenance.BadImage(image_id=bad.image_id, reason=bad.reason) for bad in findings.bad
         ),
     )
 

@@ -3,31 +3,25 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float
 
 from ensemble.checkpoints.header import read_metadata
-from ensemble.evaluation import metrics
 from ensemble.evaluation.outcome import Outcome
-from ensemble.evaluation.reading import read_column
 from ensemble.images.split import Splits
 from ensemble.members.member import Member
 from ensemble.report.build.difference import difference
-from ensemble.report.build.examples import png
+from ensemble.report.build.routed_examples import list_routed_examples
 from ensemble.report.documents import subclassifiers as document
 from ensemble.subclassifiers.answers import within_cluster
 from ensemble.subclassifiers.choose import RoutingCurve, Trial
 from ensemble.subclassifiers.findings import (
     Clustered,
-    RoutedTest,
     Subclassified,
     SubclassifiersOnTest,
 )
-from ensemble.subclassifiers.gates import choose_cluster, score
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.logit_table import LogitTable
 
 MAX_CURVE_POINTS = 60
-_LOWEST_LOG = -30.0
 
 
 def build_subclassifiers(
@@ -76,7 +70,7 @@ def build_subclassifiers(
         similarity=similarity,
         parts=_parts(subclassified, splits),
         results=_results(subclassified, test, resamples),
-        examples=_examples(subclassified, test, splits, members, table, decode),
+        examples=list_routed_examples(test, splits, members, table, decode),
     )
 
 
@@ -216,75 +210,3 @@ def _results(
         label, count = f"{subclassified.first} + {words}", int(routed.is_routed.sum())
         rows.append(row(key, label, routed.outcome, count))
     return tuple(rows)
-
-
-def _examples(
-    subclassified: Subclassified,
-    test: SubclassifiersOnTest,
-    splits: Splits,
-    members: tuple[Member, ...],
-    table: LogitTable,
-    decode: Callable[[str], np.ndarray],
-) -> tuple[document.RoutedExample, ...]:
-    """Show the first image that routing puts right, and the first that it puts wrong.
-
-    The routing is the chosen one, or the paper's where the chosen gate stays shut.
-    """
-    routed = test.chosen if test.chosen.fitted.routing.is_open else test.paper
-    was_wrong, is_wrong = test.first.is_wrong, routed.outcome.is_wrong
-    rows_by_kind = {
-        "fixed": np.flatnonzero(was_wrong & ~is_wrong),
-        "broken": np.flatnonzero(~was_wrong & is_wrong),
-    }
-    return tuple(
-        _example(kind, int(rows[0]), routed, test.first, splits, members, table, decode)
-        for kind, rows in rows_by_kind.items()
-        if len(rows)
-    )
-
-
-def _example(
-    kind: str,
-    row: int,
-    routed: RoutedTest,
-    first: Outcome,
-    splits: Splits,
-    members: tuple[Member, ...],
-    table: LogitTable,
-    decode: Callable[[str], np.ndarray],
-) -> document.RoutedExample:
-    image_id, fitted = str(splits.test.image_ids[row]), routed.fitted
-    rows = [read_column(table, member, [image_id]) for member in members]
-    base = metrics.average(rows, fitted.units)
-    clusters, gate = fitted.routing.clusters, fitted.routing.gate
-    # Of several label clusters that answer, the likeliest one that has a sub-classifier.
-    masses = [float(base[0, list(group)].sum()) for group in clusters]
-    likeliest = int(choose_cluster(base, clusters)[0])
-    used = fitted.routing.used
-    cluster = likeliest if likeliest in used else max(used, key=lambda number: masses[number])
-    sub = table.read(fitted.subclassifiers[cluster].column, [image_id])[0]
-    with np.errstate(divide="ignore"):
-        logs = np.log(base[0])
-    return document.RoutedExample.model_validate(
-        {
-            "kind": kind,
-            "image_id": image_id,
-            "label": int(splits.test.labels[row]),
-            "png_base64": png(decode(image_id)),
-            "score": float(score(gate, base, clusters)[0]),
-            "first_answer": int(first.answers[row]),
-            "answer": int(routed.outcome.answers[row]),
-            "cluster": cluster,
-            "first": _bars(range(len(logs)), logs),
-            "sub": _bars(clusters[cluster], sub.astype(np.float64)),
-        }
-    )
-
-
-def _bars(
-    labels: range | tuple[int, ...], logs: Float[np.ndarray, "class"]
-) -> tuple[document.Bar, ...]:
-    return tuple(
-        document.Bar(label=label, value=round(float(max(value, _LOWEST_LOG)), 4))
-        for label, value in zip(labels, logs, strict=True)
-    )

@@ -9,22 +9,16 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
-from ensemble.report.documents.run import (
+from ensemble.report.documents.provenance import (
     BadImage,
-    Calibration,
     Data,
-    Difference,
-    Example,
     Execution,
     Identity,
-    Member,
-    Report,
-    Result,
     Retries,
-    Score,
     Split,
     Stage,
 )
+from ensemble.report.documents.run import Calibration, Example, Member, Report, Result, Score
 from ensemble.report.documents.subclassifiers import (
     Bar,
     ClusteredLabels,
@@ -36,7 +30,7 @@ from ensemble.report.documents.subclassifiers import (
     RoutingTrial,
     Subclassifiers,
 )
-from ensemble.report.documents.weights import Search, SearchStep
+from ensemble.report.documents.weights import Difference, Search, SearchStep
 
 MakeReport = Callable[..., Report]
 

@@ -22,6 +22,7 @@ from ensemble.models.registry import build as build_network
 from ensemble.report.build.findings import Findings, frontier_key
 from ensemble.report.build.run import build
 from ensemble.report.build.subclassifiers import MAX_CURVE_POINTS
+from ensemble.report.documents import provenance
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
 from ensemble.search.comparison import Predictor, predictors
@@ -51,10 +52,10 @@ CLUSTERS = ((0, 2), (1, 3))
 WEIGHTS = np.array([1.0, 0.5, 0.0])
 HUNDREDTHS = np.array([100, 50, 0])
 
-IDENTITY = document.Identity(
+IDENTITY = provenance.Identity(
     config_sha256="a" * 64, data_sha256="b" * 64, seed=0, versions={"torch": "2"}
 )
-EXECUTION = document.Execution(
+EXECUTION = provenance.Execution(
     started_at=datetime(2026, 1, 1, tzinfo=UTC),
     host="here",
     hosts=1,
@@ -66,7 +67,7 @@ EXECUTION = document.Execution(
     forward_passes=0,
     decoded_images=0,
     images_per_s=0,
-    retries=document.Retries(calls=0, requests=0),
+    retries=provenance.Retries(calls=0, requests=0),
     versions={},
 )
 

@@ -1,7 +1,8 @@
 import pytest
 from pydantic import ValidationError
 
-from ensemble.report.documents.run import Difference, Report, Score
+from ensemble.report.documents.run import Report, Score
+from ensemble.report.documents.weights import Difference
 
 
 def test_a_report_survives_json(report: Report) -> None:
