@@ -18,14 +18,17 @@ from ensemble.members.settings import Preprocessing
 from ensemble.report.documents.search import SearchReport
 from ensemble.search.crossfit import stratified_folds
 from ensemble.search.settings import SearchConfig
+from ensemble.search.weights import best_member
+from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.settings import CenterView
 from jobs.run.job import search_config
 from jobs.search import search
 from jobs.settings import RunConfig
-from jobs.stored_runs.finished import open_finished_run
+from jobs.stored_runs.finished import open_finished_run, read_outranking
 from jobs.subclassifiers_plan import examine as plan_subclassifiers
+from jobs.subclassifiers_plan import first_answer
 
 from .conftest import Command
 
@@ -48,16 +51,18 @@ def _member(name: str, number: int) -> Member:
     )
 
 
-def _logs(labels: np.ndarray, strength: float, seed: int) -> np.ndarray:
+def _logs(labels: np.ndarray, strength: float, seed: int, sharpness: float) -> np.ndarray:
     logits = np.random.default_rng(seed).normal(scale=1.5, size=(len(labels), 10))
     logits[np.arange(len(labels)), labels] += strength
+    logits *= sharpness
     logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     return logs.astype(np.float32)
 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    def make(members: int = 3) -> Path:
+    def make(members: int = 3, sharpness: float = 1.0, **settings: object) -> Path:
+        """A run whose last member has its logits multiplied: as many errors, another NLL."""
         config = RunConfig.model_validate(
             {
                 "images": {"source": {"kind": "digits"}, "split": SIZES},
@@ -66,6 +71,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                     {"name": name, "source": {"kind": "recipe", "architecture": "resnet14_small"}}
                     for name in NAMES
                 ],
+                **settings,
             }
         )
         folder = tmp_path / "run"
@@ -79,7 +85,9 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
                 block = LogitBlock(
                     column=member.column,
                     image_ids=part.image_ids,
-                    log_probabilities=_logs(part.labels, 1.5 + number, number),
+                    log_probabilities=_logs(
+                        part.labels, 1.5 + number, number, sharpness if number == 2 else 1.0
+                    ),
                     bad=(),
                     forward_passes=len(part),
                     seconds=0.5 * (number + 1),
@@ -178,6 +186,20 @@ def test_members_can_be_charged_what_they_compute(make_run: Callable[..., Path])
     assert report.cost_unit == "flops"
     assert [member.cost for member in report.members] == [1000, 2000, 3000]
     assert sum(member.cost or 0 for member in report.members if member.weight) <= 3000
+
+
+@pytest.mark.parametrize(("objective", "best"), [("top_k", "strong"), ("nll", "middle")])
+def test_a_plan_and_a_search_have_the_best_member_of_the_run(
+    make_run: Callable[..., Path], objective: str, best: str
+) -> None:
+    settings = {"kind": "uniform", "objective": objective}
+    folder = make_run(sharpness=30.0, search=settings)
+    run = open_finished_run(folder)
+    table, of_run = read_outranking(run, run.splits.search, {}), _search_of(folder, **settings)
+    assert run.columns[best_member(table, of_run)].member == best
+    assert first_answer(run, SubclassifiersConfig()).column.member == best
+    report, _ = search(folder, ["stability=0"])
+    assert report.results[0].label == f"best member ({best})"
 
 
 def _search_of(folder: Path, **settings: object) -> SearchConfig:
