@@ -15,7 +15,7 @@ ProjectError
 ├── DivergedError                a training's loss is no longer a number
 └── ClusterError                 work on the cluster did not finish
     ├── MemberFailedError        one member failed for good, and why
-    └── PartialError             everything is done but what killed its worker every time
+    └── PartialError             everything is done except blocks that killed their worker every time
 """
 
 import difflib
@@ -87,7 +87,7 @@ class ClusterError(ProjectError):
 
 
 class MemberFailedError(ClusterError):
-    """One member failed for good, and why; `name` is what was trained or predicted with."""
+    """One member failed for good, and why; `name` is the name of the member."""
 
     def __init__(self, message: str, name: str = "") -> None:
         super().__init__(message)
@@ -95,4 +95,4 @@ class MemberFailedError(ClusterError):
 
 
 class PartialError(ClusterError):
-    """Everything is done but some blocks, which killed their worker every time."""
+    """Everything is done except some blocks, which killed their worker every time."""

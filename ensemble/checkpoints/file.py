@@ -1,4 +1,4 @@
-"""Weights on disk: one safetensors file, published whole or not at all, and read with suspicion."""
+"""Weights on disk: one safetensors file, published whole or not at all, and checked when it is read."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -22,15 +22,15 @@ def save(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
     """Publish the weights of a network; equal weights and metadata give equal bytes.
 
     Args:
-        network: Its parameters and buffers are written, from whatever device.
+        network: The network, on any device; its parameters and buffers are written.
         path: Where the file appears, complete; its folder is made where there is none.
-        metadata: Goes into the header: architecture, num_classes, head, seed and so on.
+        metadata: Metadata for the header: architecture, num_classes, head, seed and so on.
     """
     save_weights(network.state_dict(), path, metadata)
 
 
 def save_weights(weights: Weights, path: Path, metadata: Mapping[str, str]) -> None:
-    """Publish tensors by name, as `save` does."""
+    """Publish tensors by name as `save` does; the arguments are the same."""
     weights = {
         # clone: safetensors refuses tensors that share memory.
         name: tensor.detach().cpu().clone().contiguous()
@@ -47,7 +47,7 @@ def load(path: Path) -> tuple[Weights, dict[str, str]]:
     """Read weights and metadata onto the CPU.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or not one of ours.
+        CheckpointError: The file is missing, damaged, or not written by this project.
     """
     try:
         with safetensors.safe_open(path, framework="pt", device="cpu") as file:
@@ -67,7 +67,7 @@ def load(path: Path) -> tuple[Weights, dict[str, str]]:
 
 
 def load_network(path: Path, architecture: str, num_classes: int) -> nn.Module:
-    """Build a network, load its weights and set it to eval mode.
+    """Build a network, load its weights and set it to evaluation mode.
 
     Args:
         path: A checkpoint written by `save`.
@@ -76,7 +76,7 @@ def load_network(path: Path, architecture: str, num_classes: int) -> nn.Module:
 
     Raises:
         CheckpointError: The file is unreadable, or belongs to another network.
-        UnknownNameError: There is no such architecture.
+        UnknownNameError: No architecture has that name.
     """
     is_program = architecture in programs.KINDS
     if not is_program:
@@ -100,7 +100,7 @@ def check_fit(path: Path, weights: Weights, expected: Weights, what: str) -> Non
     """Refuse weights that do not fit a network, tensor by tensor.
 
     Raises:
-        CheckpointError: One is missing, too many, or of another shape.
+        CheckpointError: A tensor is missing, not expected, or of another shape.
     """
     missing, surplus = expected.keys() - weights.keys(), weights.keys() - expected.keys()
     if missing or surplus:

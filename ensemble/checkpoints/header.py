@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, read without its weights and without torch."""
+"""The metadata of a checkpoint, read without its weights and without torch."""
 
 import json
 import re
@@ -15,10 +15,10 @@ HEADER_KEY = "ensemble_checkpoint"
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata that `checkpoints.file.save` was given.
+    """Read the metadata that `checkpoints.file.save` wrote.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or not one of ours.
+        CheckpointError: The file is missing, damaged, or not written by this project.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -36,17 +36,17 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def read_bad_images(path: Path) -> tuple[BadImage, ...]:
-    """The training images that could not be decoded, and why."""
+    """Read which training images could not be decoded, and why."""
     return tuple(
         BadImage(*pair) for pair in json.loads(read_metadata(path).get("bad_images", "[]"))
     )
 
 
 def parse(path: Path, header: Mapping[str, str]) -> dict[str, str]:
-    """The metadata in a safetensors header.
+    """Parse the metadata in a safetensors header.
 
     Raises:
-        CheckpointError: The header is not one of ours.
+        CheckpointError: The header was not written by this project, or has another format version.
     """
     try:
         content = json.loads(header[HEADER_KEY])
@@ -65,5 +65,5 @@ def parse(path: Path, header: Mapping[str, str]) -> dict[str, str]:
 
 
 def checkpoint_name(architecture: str, key: str) -> str:
-    """File name of weights that are kept by content."""
+    """Name the file of weights that are kept by content."""
     return f"{re.sub('[/:]', '-', architecture)}-{key[:24]}.safetensors"

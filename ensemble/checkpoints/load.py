@@ -26,7 +26,7 @@ def load_member(
     *,
     trust_code: bool = False,
 ) -> Member:
-    """A member from the header of its checkpoint; the weights are not loaded.
+    """Make a member from the header of its checkpoint; the weights are not loaded.
 
     Raises:
         CheckpointError: The file is missing, damaged, lacks what a member needs, or would run code
@@ -56,7 +56,7 @@ def load_member(
 
 
 def check_trust(what: str, architecture: str, trust_code: bool) -> None:
-    """Refuse what runs code of its own, unless that is trusted.
+    """Refuse an architecture that runs code of its own, unless code is trusted.
 
     Raises:
         CheckpointError: The architecture runs code of its own, and `trust_code` is false.
@@ -69,10 +69,10 @@ def check_trust(what: str, architecture: str, trust_code: bool) -> None:
 
 
 def load_network(member: Member) -> nn.Module:
-    """A member's network with its weights, in evaluation mode.
+    """Load a member's network with its weights, in evaluation mode.
 
     Raises:
-        CheckpointError: The weights cannot be loaded, or are not those that the member names.
+        CheckpointError: The weights cannot be loaded, or their SHA-256 is not that of the member.
     """
     try:
         digest = sha256_of(member.checkpoint)

@@ -1,4 +1,4 @@
-"""Networks that come as a program, ONNX or torch.export: kept as bytes inside a checkpoint of ours."""
+"""Networks that come as a program, ONNX or torch.export: kept as bytes inside a checkpoint."""
 
 import io
 import json
@@ -24,12 +24,12 @@ class Program(nn.Module):
     """A program as a network.
 
     Args:
-        program: Its bytes.
-        run: From images to what the program says of them.
-        batch_images: Images that it takes at a time; any number if none.
-        num_parameters: Inside it.
-        outputs: Which of its outputs to give, in order.
-        is_probability: Whether it gives probabilities and not logits.
+        program: Bytes of the program.
+        run: Function from images to the outputs of the program.
+        batch_images: Number of images that the program takes at a time; any number if none.
+        num_parameters: Number of parameters in the program.
+        outputs: Outputs to give, in order; all if empty.
+        is_probability: Whether the program gives probabilities and not logits.
     """
 
     program: torch.Tensor
@@ -53,7 +53,7 @@ class Program(nn.Module):
         self.is_probability = is_probability
 
     def forward(self, images: Float[torch.Tensor, "image 3 _ _"]) -> torch.Tensor:
-        """Logits of normalised images, up to a constant an image."""
+        """Compute logits of normalised images, up to a constant for each image."""
         size = self._batch_images or len(images)
         parts = [self._run_batch(images[i : i + size], size) for i in range(0, len(images), size)]
         scores = torch.cat(parts)
@@ -64,27 +64,27 @@ class Program(nn.Module):
     def _run_batch(self, images: torch.Tensor, size: int) -> torch.Tensor:
         missing = size - len(images)
         filled = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, missing)) if missing else images
-        found: torch.Tensor = self._run(filled)
-        return found[: len(images)]
+        scores: torch.Tensor = self._run(filled)
+        return scores[: len(images)]
 
 
 def open_program(
     kind: str, program: bytes, outputs: tuple[int, ...] = (), is_probability: bool = False
 ) -> Program:
-    """A network from a program's bytes. A pt2 program is unpickled: for trusted ones only.
+    """Make a network from the bytes of a program; those of pt2 are unpickled, so they must be trusted.
 
     Raises:
-        CheckpointError: It cannot be loaded.
+        CheckpointError: The program cannot be loaded.
     """
     run, batch_images, parameters = {"onnx": _open_onnx, "pt2": _open_pt2}[kind](program)
     return Program(program, run, batch_images, parameters, outputs, is_probability)
 
 
 def examine(network: Program, size: int, what: str) -> tuple[int, bool]:
-    """How many outputs a program has, and whether they are probabilities; runs it on two images.
+    """Count the outputs of a program and tell whether they are probabilities, by a run on two images.
 
     Raises:
-        CheckpointError: It takes no images of that size, or does not give a row for each.
+        CheckpointError: The program takes no images of that size, or does not give a row for each.
     """
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     try:
@@ -105,28 +105,28 @@ def examine(network: Program, size: int, what: str) -> tuple[int, bool]:
 
 
 def to_metadata(kind: str, network: Program) -> dict[str, str]:
-    """What a checkpoint must say of a program beside its bytes."""
-    about = {"outputs": network.outputs, "is_probability": network.is_probability}
+    """Give the metadata of a program's checkpoint."""
+    details = {"outputs": network.outputs, "is_probability": network.is_probability}
     return {
         "architecture": kind,
         "head": "",
         "parameters": str(network.num_parameters),
-        "program": json.dumps(about),
+        "program": json.dumps(details),
     }
 
 
 def from_checkpoint(
     kind: str, weights: dict[str, torch.Tensor], metadata: dict[str, str], path: Path
 ) -> Program:
-    """The program in a checkpoint.
+    """Open the program in a checkpoint.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: The checkpoint holds no whole program.
     """
     try:
-        about = json.loads(metadata["program"])
+        details = json.loads(metadata["program"])
         program = weights[_TENSOR].numpy().tobytes()
-        outputs, is_probability = tuple(about["outputs"]), bool(about["is_probability"])
+        outputs, is_probability = tuple(details["outputs"]), bool(details["is_probability"])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} holds no whole {kind} program ({error!r}). Import the member again."
@@ -164,16 +164,16 @@ def _open_onnx(program: bytes) -> tuple[Any, int | None, int]:
         raise CheckpointError(
             f"the ONNX graph cannot be loaded: {_line(error)}. Expected one file with its weights inside."
         ) from error
-    given = session.get_inputs()[0]
+    source = session.get_inputs()[0]
 
     def run(images: torch.Tensor) -> torch.Tensor:
         try:
-            rows = session.run(None, {given.name: images.cpu().numpy()})[0]
+            rows = session.run(None, {source.name: images.cpu().numpy()})[0]
         except failures as error:
             raise RuntimeError(_line(error)) from error
         return torch.from_numpy(rows).to(images.device)
 
-    batch = given.shape[0] if given.shape else None
+    batch = source.shape[0] if source.shape else None
     parameters = sum(math.prod(tensor.dims) for tensor in weights)
     return run, batch if isinstance(batch, int) else None, parameters
 

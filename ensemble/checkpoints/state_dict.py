@@ -1,4 +1,4 @@
-"""Tensors from files that strangers wrote: read without running code, unwrapped, and put into a network."""
+"""Tensors from files of other projects: read without running code, unwrapped, and put into a network."""
 
 import pickle
 import re
@@ -30,15 +30,15 @@ _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)
 
 
 def read_state(path: Path) -> Weights:
-    """The tensors of a checkpoint by name, on the CPU; of averaged and raw weights the averaged.
+    """Read the tensors of a checkpoint by name, on the CPU; averaged weights where there are both.
 
     DataParallel's and torch.compile's prefixes are taken off. Nothing in the file is run.
 
     Raises:
         CheckpointError: The file cannot be read without running code, or holds no weights.
     """
-    found: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    state = _unwrap(path, found)
+    content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    state = _unwrap(path, content)
     # Written by torch's AveragedModel beside the weights.
     state.pop("n_averaged", None)
     for prefix in _PREFIXES:
@@ -51,7 +51,7 @@ def put(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, what:
     """Load weights into a network without auxiliary heads, and set it to evaluation mode.
 
     Raises:
-        CheckpointError: They are of another network.
+        CheckpointError: The weights are of another network.
     """
     expected = network.state_dict()
     fitting = {
@@ -103,21 +103,21 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _unwrap(path: Path, found: Any) -> Weights:
-    while isinstance(found, Mapping):
-        inner = next((k for k in _WRAPPERS if isinstance(found.get(k), Mapping)), None)
+def _unwrap(path: Path, content: Any) -> Weights:
+    while isinstance(content, Mapping):
+        inner = next((k for k in _WRAPPERS if isinstance(content.get(k), Mapping)), None)
         if inner is None:
             break
-        found = found[inner]
-    if not isinstance(found, Mapping) or not found:
+        content = content[inner]
+    if not isinstance(content, Mapping) or not content:
         raise CheckpointError(
-            f"{path} holds {type(found).__name__}, and no tensors by name. Expected a state_dict, or "
+            f"{path} holds {type(content).__name__}, and no tensors by name. Expected a state_dict, or "
             f"one under {', '.join(_WRAPPERS)}."
         )
-    strange = [str(name) for name, value in found.items() if not isinstance(value, torch.Tensor)]
+    strange = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if strange:
         raise CheckpointError(
             f"{path} holds more than tensors by name: {', '.join(strange[:5])}. Expected a state_dict, "
             f"or one under {', '.join(_WRAPPERS)}."
         )
-    return {str(name): value for name, value in found.items()}
+    return {str(name): value for name, value in content.items()}

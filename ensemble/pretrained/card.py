@@ -1,4 +1,4 @@
-"""What can be said of a member without its weights: size, cost, input, views, published figures."""
+"""The card of a member: its size, cost, input, views and published error, without its weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,23 +21,23 @@ from ensemble.views.settings import CenterView
 
 @dataclass(frozen=True)
 class Card:
-    """One member of a pool, before any weights are loaded.
+    """The card of one member of a pool.
 
     Attributes:
-        name: In the pool.
-        architecture: As `Member.architecture`.
-        parameters: How many; none if only its file tells, and that is not here.
+        name: Name of the member in the pool.
+        architecture: Architecture, as `Member.architecture`.
+        parameters: Number of parameters; none if only the file tells, and it is not here.
         gflops: 10^9 floating-point operations of one pass at the input's size; a multiply-add is
             two. None where they cannot be counted: in programs, and where the input is unknown.
-        preprocessing: From pixels to input; none if nothing says it.
-        views: Kind of its test-time views.
-        passes: Forward passes an image.
-        reference: Published error; the pool's, or else its library's.
-        file: With its weights: a path here, or the name to give it in a mirror; none if none is
+        preprocessing: Preprocessing from pixels to input; none if it is not known.
+        views: Kind of the test-time views.
+        passes: Number of forward passes for an image.
+        reference: Published error, from the pool or else from the library.
+        file: File of the weights: a path, or the name to give it in a mirror; none if no file is
             needed.
-        is_present: Whether that is on this machine.
-        sha256: Of that file, or its first digits, as the pool pins it or its name says; none if any
-            file would be taken.
+        is_present: Whether the file is on this machine.
+        sha256: SHA-256 that the file must have, or its first digits, from the pool or the file's name;
+            none if any file is accepted.
     """
 
     name: str
@@ -58,12 +58,12 @@ def card(config: MemberConfig, weights: WeightsConfig, num_classes: int = 1000) 
 
     Args:
         config: The member.
-        weights: Where its file is looked for; nothing but a hub's config.json is downloaded.
-        num_classes: Outputs to assume where only the data or the file would tell.
+        weights: Where the file is looked for; nothing but a hub's config.json is downloaded.
+        num_classes: Number of outputs to assume where only the data or the file would tell.
 
     Raises:
-        UnknownNameError: A library does not know the name.
-        CheckpointError: A factory cannot be called, or is not trusted.
+        UnknownNameError: The library of the source does not know its name.
+        CheckpointError: The factory cannot be called, or is not trusted.
         ConfigError: The input is too small for the network.
     """
     description = describe(config, weights)

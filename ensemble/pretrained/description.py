@@ -1,4 +1,4 @@
-"""What is known of a source before its weights are there."""
+"""The description of a source: all that is known of it before its weights are fetched."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,16 @@ from ensemble.pretrained.published_file import PublishedFile, check_sha256, fetc
 
 @dataclass(frozen=True)
 class Description:
-    """A source without its weights.
+    """The description of a source without its weights.
 
     Attributes:
         architecture: A name for `models.build`, or the kind of a program (onnx, pt2).
-        num_outputs: Logits of the weights; none if only the file tells.
-        preprocessing: That comes with the weights; none if nothing does.
-        file: Published or local, or s3://bucket/key, which is fetched before a member is imported;
-            none if there is no file (a factory).
-        sha256: Of a local file, or its first digits.
-        reference: Figures that come with the weights.
+        num_outputs: Number of logits; none if only the file tells.
+        preprocessing: Preprocessing that is published with the weights; none if there is none.
+        file: File of the weights: published, local, or at s3://bucket/key, which is fetched before a
+            member is imported; none if there is no file, as for a factory.
+        sha256: SHA-256 that a local file must have, or its first digits.
+        reference: Error that is published with the weights.
     """
 
     architecture: str
@@ -31,21 +31,21 @@ class Description:
     reference: Reference | None = None
 
     def is_present(self, weights: WeightsConfig) -> bool:
-        """Whether its file is on this machine; nothing is downloaded."""
+        """Tell whether the file is on this machine; nothing is downloaded."""
         if isinstance(self.file, PublishedFile):
             return find(self.file, weights) is not None
         return self.file is None or (isinstance(self.file, Path) and self.file.is_file())
 
     @property
     def pinned(self) -> str | None:
-        """The digest that its file must have, or the first digits; none if none is known."""
+        """SHA-256 that the file must have, or its first digits; none if any file is accepted."""
         return self.file.sha256 if isinstance(self.file, PublishedFile) else self.sha256
 
     def fetch(self, weights: WeightsConfig) -> Path | None:
-        """Its file, here and checked.
+        """Fetch the file to this machine, and check its digest.
 
         Raises:
-            CheckpointError: It is not to be had, or is another file.
+            CheckpointError: The file cannot be fetched, or has another digest.
         """
         if isinstance(self.file, PublishedFile):
             return fetch(self.file, weights)

@@ -1,4 +1,4 @@
-"""The one way from a source to a checkpoint of ours: fetched, checked, read, its outputs put in order.
+"""The way from a source to a checkpoint: weights are fetched, checked and read, outputs put in order.
 
 The checkpoint is kept by content. What reads it later, a worker or a notebook, needs neither the
 source nor an internet connection.

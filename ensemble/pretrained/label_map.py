@@ -1,4 +1,4 @@
-"""Which output of a network stands for which class of the data."""
+"""The output of a network that stands for each class of the data."""
 
 import re
 from collections import defaultdict
@@ -17,16 +17,16 @@ def output_rows(
     num_outputs: int,
     classes: Sequence[str],
 ) -> tuple[int, ...]:
-    """For each class of the data, the output that stands for it.
+    """Find the output that stands for each class of the data.
 
     Args:
-        member: What messages call it.
-        label_map: See `MemberConfig.label_map`.
-        num_outputs: Of the network.
+        member: Name of the member, for messages.
+        label_map: The setting `MemberConfig.label_map`.
+        num_outputs: Number of outputs of the network.
         classes: Names of the data's classes.
 
     Raises:
-        ConfigError: Outputs and classes do not fit, or a name is unknown or means two outputs.
+        ConfigError: The numbers of outputs and classes differ, or a class means no output or two.
     """
     if isinstance(label_map, Path):
         return _by_name(member, label_map, num_outputs, classes)
@@ -64,20 +64,24 @@ def _by_name(member: str, path: Path, num_outputs: int, classes: Sequence[str]) 
 
 def _find(member: str, path: Path, name: str, outputs: dict[str, set[int]]) -> int:
     # The strictest key that is known decides: crane the bird and crane the machine share a name.
-    found = next((outputs[key] for key in _keys(name) if key in outputs), set())
-    if len(found) != 1:
-        what = f"means the outputs {sorted(found)}" if found else "is none of the outputs"
+    outputs_of_class = next((outputs[key] for key in _keys(name) if key in outputs), set())
+    if len(outputs_of_class) != 1:
+        what = (
+            f"means the outputs {sorted(outputs_of_class)}"
+            if outputs_of_class
+            else "is none of the outputs"
+        )
         raise ConfigError(
             f"the class {name!r} of the images {what} of {member!r} by {path}. Expected exactly one; "
             "name the classes by wnid (n01440764), or as the file does."
         )
-    return found.pop()
+    return outputs_of_class.pop()
 
 
 def _keys(text: str) -> list[str]:
-    """What a class may be called: all of it, its wnid, its names together, its first name."""
+    """List the keys of a class, strictest first: its line, its wnid, its names, its first name."""
     text = text.strip().lower().replace("_", " ")
-    found = _WNID.match(text)
-    names = found[2].strip() if found else text
-    keys = [text, *([found[1]] if found else []), names, names.split(",")[0].strip()]
+    match = _WNID.match(text)
+    names = match[2].strip() if match else text
+    keys = [text, *([match[1]] if match else []), names, names.split(",")[0].strip()]
     return list(dict.fromkeys(key for key in keys if key))

@@ -1,4 +1,4 @@
-"""Published files of weights: found in a mirror or a library's cache, downloaded by the library, checked."""
+"""Published files: found in a mirror or a library's cache, downloaded by the library, and checked."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,13 @@ _SHOWN_DIGITS = 16
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file, and where it is published.
+    """A file of weights, and where it is published.
 
     Attributes:
-        name: Its path in a mirror: resnet50-0676ba61.pth, or org/name/model.safetensors.
-        url: Where it is downloaded from; empty for the hub.
-        revision: Of the repository on the Hugging Face hub that `name` begins with.
-        sha256: Its digest or first digits, if known.
+        name: Path of the file in a mirror: resnet50-0676ba61.pth, or org/name/model.safetensors.
+        url: URL that the file is downloaded from; empty for the hub.
+        revision: Revision of the repository on the Hugging Face hub that `name` begins with.
+        sha256: SHA-256 of the file or its first digits, if known.
     """
 
     name: str
@@ -29,7 +29,7 @@ class PublishedFile:
 
 
 def find(file: PublishedFile, weights: WeightsConfig) -> Path | None:
-    """Where a file is on this machine, if it is; nothing is downloaded or checked."""
+    """Find a file on this machine, if it is there; nothing is downloaded or checked."""
     if weights.mirror is not None:
         # By its whole path, by its bare name, or by its digest.
         names = (file.name, Path(file.name).name if file.url else "", file.sha256 or "")

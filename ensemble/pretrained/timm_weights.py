@@ -22,11 +22,11 @@ _WEIGHTS = "model.safetensors"
 
 
 def describe(source: TimmSource) -> Description:
-    """What timm says of some weights.
+    """Describe weights that timm publishes.
 
     Raises:
-        UnknownNameError: It has no such architecture or tag.
-        CheckpointError: They are published in no form that is read here.
+        UnknownNameError: timm has no such architecture or tag.
+        CheckpointError: The weights are not published as safetensors on the hub.
     """
     architecture, _, _ = source.name.partition(".")
     tags = timm.list_pretrained(f"{architecture}.*")
@@ -48,10 +48,10 @@ def describe(source: TimmSource) -> Description:
 
 
 def describe_hub(source: HubSource, weights: WeightsConfig) -> Description:
-    """What a repository's config.json says of its weights.
+    """Describe the weights of a repository by its config.json.
 
     Raises:
-        CheckpointError: It cannot be had, or is not of a timm classifier.
+        CheckpointError: The config.json cannot be fetched, or is not that of a timm classifier.
     """
     file = PublishedFile(f"{source.repository}/config.json", revision=source.revision)
     path = fetch(file, weights)
@@ -80,7 +80,7 @@ def describe_hub(source: HubSource, weights: WeightsConfig) -> Description:
 
 
 def load(architecture: str, num_outputs: int, state: Weights, path: Path) -> nn.Module:
-    """A timm network with the weights of a file, named in timm's own or its architecture's original form.
+    """Build a timm network with the weights of a file, under timm's names or the original ones.
 
     Raises:
         CheckpointError: The weights are of another network.
@@ -112,7 +112,7 @@ def _preprocessing(config: dict[str, Any]) -> Preprocessing | None:
     if data["interpolation"] not in get_args(Interpolation) or not (
         data["crop_mode"] == "center" or (data["crop_mode"] == "squash" and is_whole)
     ):
-        return None  # whoever uses these weights must say what they want
+        return None  # The member's own settings must give the preprocessing.
     # timm's transforms: the short side to size / crop_pct, or all of it squeezed to a square.
     is_cut = data["crop_mode"] == "center"
     return Preprocessing(

@@ -1,4 +1,4 @@
-"""Weights that torchvision publishes, with the preprocessing and the figures that come with them."""
+"""Weights that torchvision publishes, with their preprocessing and their published error."""
 
 import re
 from typing import Any
@@ -19,10 +19,10 @@ _HALF = (0.5, 0.5, 0.5)
 
 
 def describe(source: TorchvisionSource) -> Description:
-    """What torchvision says of some weights.
+    """Describe weights that torchvision publishes.
 
     Raises:
-        UnknownNameError: It has no such architecture or weights.
+        UnknownNameError: torchvision has no such architecture or weights.
     """
     names = models.list_models(module=models)
     if source.name not in names:
@@ -46,7 +46,8 @@ def describe(source: TorchvisionSource) -> Description:
 
 def _preprocessing(name: str, preset: Any) -> Preprocessing:
     # GoogLeNet's and Inception's weights want inputs in [-1, 1]. torchvision normalises them like
-    # all others and undoes that inside the network; we build without, and say what is wanted.
+    # all others and undoes that inside the network. Here networks do not undo it, so that these two
+    # are normalised by their own mean and std.
     has_own = name in WITH_AUXILIARY_HEADS
     return Preprocessing(
         size=preset.crop_size[0],

@@ -125,11 +125,11 @@ class S3Store:
     def listed(self, folder: str = "") -> Iterator[Listed]:
         """List the objects anywhere below a folder, sorted by key, with their sizes and ETags."""
         prefix = f"{self._url.removeprefix(S3_SCHEME)}/"
-        found = self._requests.make(
+        entry_by_path = self._requests.make(
             "list", folder, lambda p: self._fs.find(p, refresh=True, detail=True)
         )
-        for path in sorted(found):
-            key, entry = str(path).removeprefix(prefix), found[path]
+        for path in sorted(entry_by_path):
+            key, entry = str(path).removeprefix(prefix), entry_by_path[path]
             # A key that ends in a slash is the mark of an empty folder, which consoles make.
             if not key.endswith("/"):
                 yield Listed(key, int(entry["size"]), _unquoted(entry.get("ETag")))
@@ -195,12 +195,12 @@ class S3Store:
     def folders(self, folder: str) -> tuple[str, ...]:
         """List the names of folders directly below a folder, sorted; one request for a thousand."""
         try:
-            found = self._requests.make(
+            entries = self._requests.make(
                 "look into", folder, lambda p: self._fs.ls(p, True, refresh=True)
             )
         except DamagedTableError:
             return ()
-        folders = (entry["name"] for entry in found if entry["type"] == "directory")
+        folders = (entry["name"] for entry in entries if entry["type"] == "directory")
         return tuple(sorted(str(name).rstrip("/").rpartition("/")[2] for name in folders))
 
     def remove(self, key: str) -> None:
@@ -267,8 +267,8 @@ class S3Store:
                 data: bytes = await body.read()
             return data, _unquoted(reply.get("ETag"))
 
-        found: tuple[bytes, str] = sync(self._fs.loop, get)
-        return found
+        reply: tuple[bytes, str] = sync(self._fs.loop, get)
+        return reply
 
 
 @dataclass(frozen=True)

@@ -167,14 +167,16 @@ def log_probabilities(
         num_classes: Number of the table's classes.
         class_map: Class of each output of the member; none for an output that is no class here.
     """
-    ours = np.array([-1 if c is None else c for c in class_map])
+    classes = np.array([-1 if c is None else c for c in class_map])
     scores = predictions.scores[rows].astype(np.float64)
     if predictions.top is not None:
-        return np.log(_spread(scores, ours[predictions.top[rows]], num_classes)).astype(np.float32)
+        return np.log(_spread(scores, classes[predictions.top[rows]], num_classes)).astype(
+            np.float32
+        )
     if predictions.form == "logits":
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     out = np.zeros((len(scores), num_classes))
-    out[:, ours[ours >= 0]] = scores[:, ours >= 0]
+    out[:, classes[classes >= 0]] = scores[:, classes >= 0]
     out /= np.maximum(out.sum(axis=1, keepdims=True), _LEAST)
     return np.log(np.maximum(out, _LEAST)).astype(np.float32)
 

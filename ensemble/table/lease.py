@@ -143,7 +143,7 @@ def _acquire(store: Store, duration_s: float) -> Lease:
     if holder is not None and _is_alive(holder):
         raise _busy(store, holder)
     now = time.time()
-    ours = Holder(
+    holder = Holder(
         host=socket.gethostname(),
         pid=os.getpid(),
         process=_process(os.getpid()),
@@ -151,13 +151,12 @@ def _acquire(store: Store, duration_s: float) -> Lease:
         since=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
         expires_at=now + duration_s,
     )
-    if not store.create(_key(number + 1), _bytes(ours)):
-        holder = _latest(store)[1]
-        raise _busy(store, holder or ours)
+    if not store.create(_key(number + 1), _bytes(holder)):
+        raise _busy(store, _latest(store)[1] or holder)
     for name in store.keys(FOLDER):
         if name < _key(number + 1):
             store.remove(name)
-    return Lease(store, number + 1, ours, duration_s)
+    return Lease(store, number + 1, holder, duration_s)
 
 
 def _busy(store: Store, holder: Holder) -> TableBusyError:
@@ -185,8 +184,8 @@ def _is_alive(holder: Holder) -> bool:
     if time.time() > holder.expires_at + (SKEW_S if holder.expires_at else 0):
         return False
     machine, _, started = holder.process.rpartition(" ")
-    ours, _, _ = _process(os.getpid()).rpartition(" ")
-    if machine and machine == ours:
+    this_machine, _, _ = _process(os.getpid()).rpartition(" ")
+    if machine and machine == this_machine:
         return _process(holder.pid) == f"{machine} {started}"
     return True
 

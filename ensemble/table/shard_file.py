@@ -142,15 +142,15 @@ def piece_digests(parts: Sequence[bytes | memoryview]) -> tuple[str, ...]:
     content = [memoryview(part) for part in parts]
     starts = range(0, sum(len(part) for part in content), PIECE_BYTES)
 
-    def digests(mine: range) -> list[str]:
-        return [_digest(content, at) for at in mine]
+    def digests(starts: range) -> list[str]:
+        return [_digest(content, at) for at in starts]
 
     share = -(-len(starts) // _HASH_THREADS)
     if share < _FEWEST_PIECES:
         return tuple(digests(starts))
     shares = [starts[at : at + share] for at in range(0, len(starts), share)]
     with ThreadPoolExecutor(_HASH_THREADS, "hash") as threads:
-        others = [threads.submit(digests, mine) for mine in shares[1:]]
+        others = [threads.submit(digests, share) for share in shares[1:]]
         # One share is hashed here: handing it over would only take time.
         results = [digests(shares[0]), *(other.result() for other in others)]
     return tuple(digest for result in results for digest in result)
