@@ -26,8 +26,8 @@ def append_images(first: OutrankingTable, second: OutrankingTable) -> Outranking
     """Put the images of a second table behind those of a first.
 
     Raises:
-        TableError: They are not of the same members and classes.
-        ConfigError: One is boxed, or its images do not count once each.
+        TableError: The tables have different members or classes.
+        ConfigError: A table is boxed, or its images do not count once each.
     """
     for table in (first, second):
         _check_whole(table)
@@ -167,8 +167,8 @@ def _checked_rows(
     shapes = [member.shape for member in rows]
     if len(rows) != table.num_members or any(shape != expected for shape in shapes):
         raise ShapeError(
-            f"the old members' rows have the shapes {shapes}; expected {expected}, the images asked "
-            f"for and all classes, for each of {table.num_members} members."
+            f"the old members' rows have the shapes {shapes}; expected {expected}, the chosen images "
+            f"and all classes, for each of {table.num_members} members."
         )
     return rows
 

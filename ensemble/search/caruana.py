@@ -5,8 +5,8 @@ each (sorted initialisation); what is returned is the best of all rounds. With b
 repeated on random halves of the pool and the votes are added. Ties as in `forward`.
 
 With each vote the score of a pair changes by the difference of one member. So a pair whose score lies
-beyond the largest and smallest of these, times some votes, is decided for these votes whoever gets
-them; only the others, and only on images that they can turn, are looked at. That is done twice over:
+beyond the largest and smallest of these, times some votes, is decided for these votes, whichever members
+get them; only the others, and only on images that they can turn, are looked at. That is done twice over:
 what the next few votes can turn is picked out of what many votes can.
 
 Source: Caruana et al. 2004, sections 2.1 to 2.3.
@@ -49,7 +49,7 @@ class _Problem:
 
 @dataclass(eq=False)
 class _Open:
-    """The pairs and images that the next votes can still turn, whoever gets them.
+    """The pairs and images that the next votes can still turn, whichever members get them.
 
     Attributes:
         differences: Score differences of these pairs.
