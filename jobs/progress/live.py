@@ -83,8 +83,6 @@ class StageProgress:
 
     def describe(self) -> str:
         """Tell in one line how far the stage is."""
-        if not self.is_counted:
-            return f"{self.name}: {self.elapsed:.1f} s"
         text = f"{self.name}: {self.done}/{self.total} {self.unit}"
         if self.images:
             text += f", {self.images_per_s:.0f} images/s"

@@ -73,7 +73,7 @@ def test_a_quiet_stage_that_ends_soon_leaves_no_line_and_a_slow_one_does() -> No
     assert out.getvalue() == ""
     with Progress(console, "search", [], quiet_s=1e-9) as progress, progress.stage("search"):
         pass
-    assert out.getvalue().startswith("search: 0.0 s")
+    assert out.getvalue().startswith("search: 1/1 done")
 
 
 def test_a_verb_tells_what_it_does_on_stderr_alone(capsys: pytest.CaptureFixture[str]) -> None:
