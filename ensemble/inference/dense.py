@@ -1,4 +1,4 @@
-"""Dense evaluation: a classifier over whole images, its head at every position of the feature map.
+"""Dense evaluation: apply a classifier to whole images, its head at every position of the feature map.
 
 A classifier ends in a pool over the feature map and a head. At its training size the pool reads the
 whole map, side x side. On a larger image the head is applied to every side x side window of the
@@ -13,7 +13,7 @@ the network stays as it is.
 
 Windows are not crops. Where a network pads, a crop has zeros around it, and a window the image that
 surrounds it; they agree for a network without padding. That is why VGG's authors average dense
-evaluation with multi-crop: they see the borders differently.
+evaluation with multi-crop: the two treat the borders of a window differently.
 
 Source: Sermanet et al. 2013 (OverFeat); Simonyan, Zisserman 2014, §3.2; P1, IV-2.
 """
@@ -35,15 +35,15 @@ FeatureMaps = Float[torch.Tensor, "image channel _ _"]
 
 
 class DenseNetwork:
-    """A classifier of whole images, any size from the training size on. Use `to_dense`.
+    """A classifier of whole images of any size from its training size on. Make one with `to_dense`.
 
     Args:
-        network: In evaluation mode; shared, not copied.
-        size: Side of its training input, in pixels.
-        side: Side of the feature map that its pool reads at that size.
-        pool: Which of its calls of a spatial pool is the head's, counted from 0.
-        linear: Which of the linear layers after that pool is the last, counted from 0; none if
-            the logits come from something else.
+        network: A classifier in evaluation mode; it is shared, not copied.
+        size: Side of the training input, in pixels.
+        side: Side of the feature map that the head's pool reads at the training size.
+        pool: Index of the head's pool among the network's calls of a spatial pool, from 0.
+        linear: Index of the last linear layer among those after the head's pool, from 0; None if
+            the logits come from another layer.
     """
 
     def __init__(
@@ -56,15 +56,15 @@ class DenseNetwork:
         self._linear = linear
 
     def __call__(self, images: Images) -> Float[torch.Tensor, "image class"]:
-        """Logits of normalised images, averaged over all windows.
+        """Compute the logits of normalised images, averaged over all windows.
 
-        The last linear layer is applied once an image: it commutes with the mean, because
+        The last linear layer is applied once per image, because it commutes with the mean:
         mean_p(W h_p + b) = W mean_p(h_p) + b for the inputs h_p of P windows. The mean over scales
-        or mirror images may only be taken there too where logits are averaged; a mean of softmax
-        outputs is not the softmax of the mean.
+        or mirror images cannot be taken before that layer, because it is a mean of softmax outputs,
+        which is not the softmax of a mean.
 
         Raises:
-            ConfigError: The images are smaller than the training size.
+            ConfigError: The images are smaller than the training input.
         """
         height, width = images.shape[2:]
         if min(height, width) < self._size:
@@ -80,39 +80,38 @@ class DenseNetwork:
 def to_dense(network: nn.Module, size: int) -> DenseNetwork:
     """Make a classifier dense; the network itself is not changed, and its weights are shared.
 
-    It is run once, on a black image of its training size, to see where its head begins: at its last
-    pool over height and width (`adaptive_avg_pool2d`, or a mean over both).
+    The network is run once, on a black image of its training size, to find where its head begins:
+    at its last pool over height and width (`adaptive_avg_pool2d`, or a mean over both).
 
     Args:
-        network: In evaluation mode.
-        size: Side of its training input, in pixels.
+        network: A classifier in evaluation mode.
+        size: Side of the training input, in pixels.
 
     Raises:
-        ConfigError: There is no such pool, as in a vision transformer.
+        ConfigError: The network's head does not follow such a pool, as in a vision transformer.
     """
     image = torch.zeros(1, 3, size, size)
     if (first := next(network.parameters(), None)) is not None:
         image = image.to(first.device, first.dtype)
-    with torch.inference_mode(), _Watch() as seen:
+    with torch.inference_mode(), _Watch() as watch:
         logits = network(image)
-    if not seen.side:
+    if not watch.side:
         raise ConfigError(
             f"{type(network).__name__} cannot be made dense: its head does not follow an average "
             "pool over the feature map. Use views of fixed size for it, as center or ten_crop."
         )
-    is_last = seen.linear_output is logits
-    linear = seen.num_linears - 1 if is_last else None
-    return DenseNetwork(network, size, seen.side, seen.num_pools - 1, linear)
+    is_last = watch.linear_output is logits
+    linear = watch.num_linears - 1 if is_last else None
+    return DenseNetwork(network, size, watch.side, watch.num_pools - 1, linear)
 
 
 class _Watch(TorchFunctionMode):
-    """Remembers the last spatial pool, and what came after it."""
+    """Records the last spatial pool of a forward pass, and the linear layers after it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.side = (
-            0  # of the map that the last pool read; 0 without one, or where it was no head's
-        )
+        # Side of the map that the last pool read; 0 if there is none, or it is not the head's.
+        self.side = 0
         self.num_pools = 0
         self.num_linears = 0
         self.linear_output: object = None
@@ -132,7 +131,7 @@ class _Watch(TorchFunctionMode):
             self.num_pools += 1
             self.num_linears = 0
         elif any(isinstance(arg, torch.Tensor) and arg.shape == self._map_shape for arg in args):
-            # The map lives on beside what was pooled: squeeze-and-excitation, not the head.
+            # The map is used again after the pool: that is squeeze-and-excitation, not the head.
             self.side = 0
         if func is functional.linear:
             self.num_linears += 1
@@ -148,8 +147,8 @@ class _OnWindows(TorchFunctionMode):
         self.is_averaged = False
         self._num_images = num_images
         self._side = side
-        self._pools_to_go = pool
-        self._linears_to_go = linear
+        self._pools_left = pool
+        self._linears_left = linear
 
     def __torch_function__(
         self,
@@ -159,27 +158,25 @@ class _OnWindows(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if _is_pool(func, args, kwargs or {}):
-            self._pools_to_go -= 1
-            if self._pools_to_go == -1:
+            self._pools_left -= 1
+            if self._pools_left == -1:
                 args = (_windows(args[0], self._side, _is_mean(func, args, kwargs)), *args[1:])
-        elif (
-            func is functional.linear and self._pools_to_go < 0 and self._linears_to_go is not None
-        ):
-            self._linears_to_go -= 1
-            if self._linears_to_go == -1:
+        elif func is functional.linear and self._pools_left < 0 and self._linears_left is not None:
+            self._linears_left -= 1
+            if self._linears_left == -1:
                 args = (self.average(args[0]), *args[1:])
                 self.is_averaged = True
         return func(*args, **(kwargs or {}))
 
     def average(self, rows: Float[torch.Tensor, "window _"]) -> Float[torch.Tensor, "image _"]:
-        """Mean over the windows of each image, whose rows are side by side."""
+        """Average over the windows of each image, whose rows follow each other."""
         return rows.reshape(self._num_images, -1, rows.shape[1]).mean(dim=1)
 
 
 def _windows(
     features: FeatureMaps, side: int, is_mean: bool
 ) -> Float[torch.Tensor, "window channel _ _"]:
-    """All windows of the maps, image by image; each already pooled to its mean where that is asked."""
+    """List all windows of the maps, image by image; each is its mean, 1 x 1, if `is_mean`."""
     if is_mean:
         means = functional.avg_pool2d(features, side, stride=1)
         return means.permute(0, 2, 3, 1).flatten(0, 2)[:, :, None, None]
@@ -197,7 +194,7 @@ def _is_pool(func: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
 
 
 def _is_mean(func: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> bool:
-    """Whether a pool gives one value a channel."""
+    """Tell whether a pool returns one value per channel."""
     if func is not functional.adaptive_avg_pool2d:
         return True
     size = args[1] if len(args) > 1 else (kwargs or {})["output_size"]

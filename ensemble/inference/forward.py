@@ -1,4 +1,4 @@
-"""How a network is run: precision, memory layout, compilation, and as many images as fit into memory."""
+"""A network prepared to predict: its precision, memory layout, compilation, and the batch that fits."""
 
 import torch
 from jaxtyping import Float
@@ -8,16 +8,16 @@ from ensemble.members.settings import Precision
 
 
 class PreparedNetwork(nn.Module):
-    """A network in a precision and a memory layout of its own; float32 comes in and goes out.
+    """A network in a precision and a memory layout of its own; its input and output are float32.
 
-    Where a batch does not fit into the GPU's memory it is halved, and that is remembered.
+    A batch that does not fit into the GPU's memory is halved, and later batches are cut to what fitted.
 
     Args:
-        network: In evaluation mode; it is changed in place.
-        precision: Of weights and activations.
-        channels_last: Lay pixels out channel by channel last.
-        compiled: Compile it with torch.compile at its first batch.
-        largest_batch: Images that are known to fit; as many as come if none.
+        network: A classifier in evaluation mode; it is changed in place.
+        precision: Precision of the weights and activations.
+        channels_last: Use torch's channels-last memory layout for weights and pixels.
+        compiled: Compile the network with torch.compile at the first batch.
+        largest_batch: Number of images that is known to fit; batches are not cut if None.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class PreparedNetwork(nn.Module):
     def forward(
         self, images: Float[torch.Tensor, "image 3 height width"]
     ) -> Float[torch.Tensor, "image class"]:
-        """Logits of a batch, in float32.
+        """Compute the logits of a batch, in float32.
 
         Raises:
-            torch.OutOfMemoryError: Not even one image fits.
+            torch.OutOfMemoryError: Not even one image fits into the GPU's memory.
         """
         if self.largest_batch is None or len(images) <= self.largest_batch:
             try:

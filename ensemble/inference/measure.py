@@ -1,4 +1,4 @@
-"""Measuring a member on a device: memory at its peak, and nothing timed while it is cold."""
+"""Measure a member on a device: warm it up before its time is taken, and record its peak memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,16 +17,21 @@ _MB = 1 << 20
 
 @dataclass
 class Peak:
-    """What was measured, once it is done."""
+    """Memory that a block of code needed; filled in when the block ends.
+
+    Attributes:
+        mb: Peak memory of the weights and the batches, in MB of 2^20 bytes.
+        device_mb: Memory of the whole GPU, in MB; None on CPUs.
+    """
 
     mb: float = 0.0
     device_mb: float | None = None
 
 
 def warm_up(network: nn.Module, member: Member, shard: ImageShard, device: torch.device) -> None:
-    """Predict one image under each view: kernels are chosen, memory is taken, code is compiled.
+    """Predict one image under each view, so that kernels are chosen, memory is reserved and code is compiled.
 
-    On GPUs only: on a CPU a batch costs as much cold as warm, and 144 views of it cost minutes.
+    Does nothing on CPUs, where a first batch costs as much as any other, and 144 views cost minutes.
     """
     if device.type != "cuda":
         return
@@ -38,7 +43,12 @@ def warm_up(network: nn.Module, member: Member, shard: ImageShard, device: torch
 
 @contextmanager
 def peak_memory(network: nn.Module, device: torch.device) -> Iterator[Peak]:
-    """What torch reserves on a GPU meanwhile; on CPUs, where it cannot be told, the weights alone."""
+    """Measure the memory that torch reserves on a GPU during a block of code; on CPUs, the weights alone.
+
+    Args:
+        network: The network that the block runs, already on the device.
+        device: Device of the network.
+    """
     peak = Peak()
     if device.type == "cuda":
         torch.cuda.empty_cache()

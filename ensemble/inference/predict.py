@@ -1,8 +1,8 @@
-"""The one inference loop: a network, a member's views, a shard; out comes a block.
+"""The inference loop: predict the images of a shard under all views of a member.
 
-Every network call has a batch of a size that follows from the view and the image's size alone; what
-is missing is filled up with black. A kernel chosen by the batch's size may round differently, and
-what is said of an image must not depend on the images beside it.
+The size of a batch follows from the view and the image's size alone; a batch with fewer images is
+filled up with black ones. The reason: torch chooses kernels by the size of the batch, and they round
+differently, so that an image's prediction would depend on the images beside it.
 """
 
 import math
@@ -18,6 +18,7 @@ from torch import nn
 from ensemble.errors import ShapeError
 from ensemble.images.shard import ImageShard
 from ensemble.inference.dense import to_dense
+from ensemble.inference.device import device_kind, full_float32
 from ensemble.inference.resized import ResizedShard
 from ensemble.inference.staging import index_of
 from ensemble.inference.transforms import Scale, join_normalised, show, square_scale
@@ -27,13 +28,15 @@ from ensemble.table.block import LogitBlock
 from ensemble.views.policies import relative_cost, weigh_views
 from ensemble.views.settings import Average, Crop, Square, View, Whole, average_of
 
-Weighted = tuple[tuple[View, float], ...]
-Answer = tuple[Sequence[int], float, torch.Tensor]
+WeightedViews = tuple[tuple[View, float], ...]
+
+# Rows of the shard, weight of the view, and the logits of these rows under the view.
+ViewLogits = tuple[Sequence[int], float, torch.Tensor]
 
 BATCH_IMAGES = 64
 
-# Pixels of a batch of whole images. On a CPU one large image keeps the cores busy as well as sixteen
-# do, and a batch that is not full wastes less than one image of 224 x 224.
+# Pixels of a batch of whole images. On a CPU one large image keeps the cores as busy as sixteen do,
+# and a batch that is not full wastes less than one image of 224 x 224.
 _BATCH_PIXELS = {"cpu": 224 * 224, "cuda": BATCH_IMAGES * 224 * 224}
 
 
@@ -48,26 +51,27 @@ def predict(
     """Predict the images of a shard under every view of the member.
 
     Args:
-        network: The member's network, in evaluation mode.
-        member: Whose preprocessing and views to use.
+        network: Network of the member, in evaluation mode.
+        member: Member whose preprocessing and views are used.
         shard: Decoded images.
-        device: Where the network is.
-        images: The shard on the device, with what other members had resized of it.
-        flops_per_image: As counted by `count_flops`, for the block.
+        device: Device of the network.
+        images: The same shard on the device, with the images that other members resized.
+        flops_per_image: Result of `count_flops`, which is recorded in the block.
 
     Raises:
         ConfigError: A view does not fit the network or its input.
-        ShapeError: The network does not give one number a class.
+        ShapeError: The network's outputs are not one per class of the member.
     """
-    held = _begin_gpu_peak(device)
+    bytes_before = _begin_gpu_peak(device)
     started = time.perf_counter()
     images = images or ResizedShard(shard, device)
-    to = member.preprocessing
-    views = weigh_views(member.views, to.size)
+    preprocessing = member.preprocessing
+    views = weigh_views(member.views, preprocessing.size)
     mean = _Mean(len(shard), len(member.classes), average_of(member.views), device)
-    with torch.inference_mode():
+    with torch.inference_mode(), full_float32():
         for rows, weight, logits in chain(
-            _fixed(network, to, images, views), _dense(network, to, images, views)
+            _fixed(network, preprocessing, images, views),
+            _dense(network, preprocessing, images, views),
         ):
             mean.add(rows, weight, logits)
     return LogitBlock(
@@ -78,17 +82,17 @@ def predict(
         seconds=time.perf_counter() - started,
         forward_passes=len(shard) * len(views),
         flops_per_image=flops_per_image,
-        gpu_bytes=None if held is None else _gpu_peak(network, device) - held,
+        gpu_bytes=None if bytes_before is None else _gpu_peak(network, device) - bytes_before,
+        device_kind=device_kind(device),
     )
 
 
 def count_flops(network: nn.Module, member: Member, device: torch.device) -> int:
     """Count the floating-point operations for one image under all views; costs one forward pass.
 
-    A whole image counts by its pixels, as if it were square.
-
-    A multiplication and the addition after it are two. Convolutions, products of matrices and
-    attention are counted; what is done for each element alone is not.
+    A multiplication and the addition after it count as two. Convolutions, matrix products and
+    attention are counted; element-wise operations are not. A whole image counts by its pixels, as
+    if it were square.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -100,7 +104,7 @@ def count_flops(network: nn.Module, member: Member, device: torch.device) -> int
 
 
 def _begin_gpu_peak(device: torch.device) -> int | None:
-    """Forget the peak so far; give the bytes that are in use now, other members' weights included."""
+    """Reset the peak, and return the bytes in use now, other members' weights included."""
     if device.type != "cuda":
         return None
     torch.cuda.reset_peak_memory_stats(device)
@@ -108,58 +112,61 @@ def _begin_gpu_peak(device: torch.device) -> int | None:
 
 
 def _gpu_peak(network: nn.Module, device: torch.device) -> int:
-    """Give the peak since then, plus the network's own weights, which were in use before."""
+    """Return the peak since the reset, plus the network's own weights, which were in use before."""
     own = [*network.parameters(), *network.buffers()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in own)
     return torch.cuda.max_memory_allocated(device) + weights
 
 
 def _fixed(
-    network: nn.Module, to: Preprocessing, images: ResizedShard, views: Weighted
-) -> Iterator[Answer]:
-    """What the network says of squares and crops, all of its input's size."""
+    network: nn.Module, preprocessing: Preprocessing, images: ResizedShard, views: WeightedViews
+) -> Iterator[ViewLogits]:
+    """Compute the logits of squares and crops, which all have the size of the network's input."""
+    scale_of_squares = square_scale(preprocessing.size, preprocessing.resize)
     by_scale: dict[Scale, list[tuple[Square | Crop, float]]] = {}
     for view, weight in views:
         if isinstance(view, Square):
-            by_scale.setdefault(square_scale(to.size, to.resize), []).append((view, weight))
+            by_scale.setdefault(scale_of_squares, []).append((view, weight))
         elif isinstance(view, Crop):
             by_scale.setdefault((view.short_side,), []).append((view, weight))
     for start in range(0, len(images.shard), BATCH_IMAGES):
         rows = range(start, min(start + BATCH_IMAGES, len(images.shard)))
-        for scale, alike in by_scale.items():
+        for scale, scale_views in by_scale.items():
             parts = [
                 (
                     index_of([row - start for row in same], images.device),
-                    images.at(same, scale, to.interpolation),
+                    images.at(same, scale, preprocessing.interpolation),
                 )
                 for same in images.by_shape(rows)
             ]
-            for view, weight in alike:
-                shown = [(places, show(resized, view, to)) for places, resized in parts]
-                batch = join_normalised(shown, BATCH_IMAGES, to)
+            for view, weight in scale_views:
+                squares = [
+                    (places, show(resized, view, preprocessing)) for places, resized in parts
+                ]
+                batch = join_normalised(squares, BATCH_IMAGES, preprocessing)
                 yield rows, weight, network(batch)[: len(rows)]
 
 
 def _dense(
-    network: nn.Module, to: Preprocessing, images: ResizedShard, views: Weighted
-) -> Iterator[Answer]:
-    """What the fully convolutional network says of whole images, those of one size together."""
+    network: nn.Module, preprocessing: Preprocessing, images: ResizedShard, views: WeightedViews
+) -> Iterator[ViewLogits]:
+    """Compute the logits of whole images, those of one size together, by the fully convolutional network."""
     by_side: dict[int, list[tuple[Whole, float]]] = {}
     for view, weight in views:
         if isinstance(view, Whole):
             by_side.setdefault(view.short_side, []).append((view, weight))
     if not by_side or not len(images.shard):
         return
-    dense = to_dense(network, to.size)
-    for side, alike in by_side.items():
+    dense = to_dense(network, preprocessing.size)
+    for side, side_views in by_side.items():
         for same in images.by_shape(range(len(images.shard))):
             size = _dense_batch(images.sides(same[0]), side, images.device)
             for start in range(0, len(same), size):
                 rows = same[start : start + size]
-                resized = images.at(rows, (side,), to.interpolation)
-                for view, weight in alike:
-                    shown = resized.flip(3) if view.flip else resized
-                    batch = join_normalised([(slice(0, len(rows)), shown)], size, to)
+                resized = images.at(rows, (side,), preprocessing.interpolation)
+                for view, weight in side_views:
+                    whole = resized.flip(3) if view.flip else resized
+                    batch = join_normalised([(slice(0, len(rows)), whole)], size, preprocessing)
                     yield rows, weight, dense(batch)[: len(rows)]
 
 
@@ -179,7 +186,13 @@ class _Mean:
     def add(
         self, rows: Sequence[int], weight: float, logits: Float[torch.Tensor, "image class"]
     ) -> None:
-        """Take in one view of some images."""
+        """Add the logits of some images under one view.
+
+        Args:
+            rows: Rows of the images in the shard.
+            weight: Weight of the view in the mean.
+            logits: Logits of the images.
+        """
         if logits.shape[1] != self._sum.shape[1]:
             raise ShapeError(
                 f"the network gives {logits.shape[1]} numbers an image, and its member has "
@@ -187,14 +200,14 @@ class _Mean:
             )
         logs = torch.log_softmax(logits, dim=1).to(torch.float64)
         index = index_of(rows, logs.device)
-        so_far = self._sum[index]
+        total = self._sum[index]
         if self._is_geometric:
-            self._sum[index] = so_far + weight * logs
+            self._sum[index] = total + weight * logs
         else:
-            self._sum[index] = torch.logaddexp(so_far, logs + math.log(weight))
+            self._sum[index] = torch.logaddexp(total, logs + math.log(weight))
 
     def result(self) -> Float32[np.ndarray, "image class"]:
-        """Log of the mean, in nats."""
+        """Return the log of the mean, in nats."""
         mean = torch.log_softmax(self._sum, dim=1) if self._is_geometric else self._sum
-        # The shares sum to 1 up to rounding; no probability is above 1.
+        # The weights sum to 1 only up to rounding, and no probability may be above 1.
         return mean.clamp(max=0).to(torch.float32).cpu().numpy()

@@ -1,6 +1,6 @@
-"""Images and indices on a device, so that on a GPU nothing waits for a copy but what needs it.
+"""Copy images and indices to a device; on a GPU, only the work that needs a copy waits for it.
 
-A plain copy to a GPU holds the process up until it is done, and pageable memory is copied twice. Here
+A plain copy to a GPU blocks the process until it is done, and pageable memory is copied twice. Here
 pixels are stacked in pinned memory and copied on a stream of their own: while one batch is computed,
 the process stacks the next one, and its copy runs beside the kernels.
 """
@@ -15,13 +15,13 @@ Index = slice | torch.Tensor
 
 
 class Staging:
-    """Brings images of one size to a device.
+    """Copies images of one size to a device.
 
-    Pinned buffers are torch's own: its cache gives one away again only when the copies out of it are
+    The pinned buffers come from torch's cache, which reuses one only when all copies out of it are
     done.
 
     Args:
-        device: Where they go; on a CPU they are stacked, and that is all.
+        device: Device that the images are copied to; for a CPU they are only stacked.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -33,7 +33,7 @@ class Staging:
     def stack(
         self, images: Sequence[UInt8[np.ndarray, "height width 3"]]
     ) -> UInt8[torch.Tensor, "image height width 3"]:
-        """One tensor of some images; whatever the current stream is given next waits for it."""
+        """Stack images into one tensor on the device; later work on the current stream waits for the copy."""
         if self._copies is None:
             return torch.from_numpy(np.stack(images))
         shape = (len(images), *images[0].shape)
@@ -43,17 +43,17 @@ class Staging:
             pixels = pinned.to(self._device, non_blocking=True)
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._copies)
-        # Its memory belongs to the copies' stream, which must not have it back before it was read.
+        # The memory belongs to the stream of copies, which must not reuse it before it was read.
         pixels.record_stream(current)
         return pixels
 
 
 def index_of(rows: Sequence[int], device: torch.device) -> Index:
-    """Rows as something to index a tensor with: a slice where they follow each other.
+    """Make an index for a tensor from rows: a slice where the rows follow each other.
 
     Args:
-        rows: Not empty.
-        device: Where the tensor is.
+        rows: One or more rows.
+        device: Device of the tensor.
     """
     if list(rows) == list(range(rows[0], rows[0] + len(rows))):
         return slice(rows[0], rows[0] + len(rows))

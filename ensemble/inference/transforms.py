@@ -1,4 +1,4 @@
-"""Test-time views and the path from pixels to a network's input. The one place where images are resized."""
+"""From pixels to a network's input: resize, cut out a view, normalise. All resizing happens here."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -25,14 +25,14 @@ def to_input(
     resize: int | None = None,
     interpolation: Interpolation = "bilinear",
 ) -> Batch:
-    """All images of some shards in [0, 1] at the input's size, in order.
+    """Resize all images of some shards to the size of the input, in order, with pixels in [0, 1].
 
     Args:
         shards: Decoded images.
         size: Side of the square input, in pixels.
-        resize: Short side to resize to (antialiased) before the centre is cut out; none stretches
+        resize: Short side to resize to (antialiased) before the centre is cut out; None stretches
             the image to the square.
-        interpolation: How to resize.
+        interpolation: Interpolation to resize with.
     """
     parts = [part for shard in shards for part in _resize_shard(shard, size, resize, interpolation)]
     return torch.cat(parts) if parts else torch.empty(0, 3, size, size)
@@ -62,22 +62,22 @@ def _resize(
 
 
 def square_scale(size: int, resize: int | None) -> Scale:
-    """The scale that a member's preprocessing asks for: stretched to the square, or a short side."""
+    """Return the scale of a member's preprocessing: the square that it stretches to, or a short side."""
     return (size, size) if resize is None else (resize,)
 
 
 def resize_pixels(
     pixels: UInt8[torch.Tensor, "image 3 _ _"], scale: Scale, interpolation: Interpolation
 ) -> Images:
-    """Images in [0, 1], antialiased, on the device where the pixels are.
+    """Resize images, antialiased, to pixels in [0, 1] on the same device.
 
     Args:
-        pixels: Of equal size.
-        scale: Short side to resize to, the shape kept; or height and width to stretch to.
-        interpolation: How to resize.
+        pixels: Images of equal size.
+        scale: Short side to resize to with the aspect ratio kept; or height and width to stretch to.
+        interpolation: Interpolation to resize with.
     """
     resized: torch.Tensor = transforms.resize(
-        # Laid out channel by channel whatever comes in: the other layout rounds differently.
+        # Always in the contiguous layout, because the channels-last layout rounds differently.
         pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255),
         list(scale),
         InterpolationMode(interpolation),
@@ -99,15 +99,15 @@ def join_normalised(
     batch_images: int,
     preprocessing: Preprocessing,
 ) -> Float[torch.Tensor, "batch 3 _ _"]:
-    """Normalised images at their places in a batch; what is missing is filled up with black.
+    """Write normalised images to their places in a batch, and fill it up with black images.
 
-    They are normalised while they are written, to the bit as `normalise_` would.
+    The result equals that of `normalise_` to the bit, without a second pass over the batch.
 
     Args:
-        parts: Places and images of one size, not to be written into; together they fill the first
-            places.
-        batch_images: Of the batch.
-        preprocessing: Mean and standard deviation.
+        parts: Places in the batch, and the images for them, which are left as they are; together
+            the parts fill the first places.
+        batch_images: Number of images in the batch.
+        preprocessing: Mean and standard deviation of each channel.
     """
     first = parts[0][1]
     mean, std = _channels(preprocessing, first.device)
@@ -125,7 +125,7 @@ def join_normalised(
 def _channels(
     preprocessing: Preprocessing, device: torch.device
 ) -> tuple[Float[torch.Tensor, "3 1 1"], Float[torch.Tensor, "3 1 1"]]:
-    """Mean and standard deviation on a device; kept, because a copy holds a GPU up."""
+    """Return mean and standard deviation on a device; cached, because a copy to a GPU blocks."""
     mean, std = (
         torch.tensor(x, dtype=torch.float32, device=device)
         for x in (preprocessing.mean, preprocessing.std)
@@ -133,24 +133,24 @@ def _channels(
     return mean.view(3, 1, 1), std.view(3, 1, 1)
 
 
-def show(images: Images, view: Square | Crop, to: Preprocessing) -> Batch:
-    """Resized images as one view shows them to a network, not yet normalised.
+def show(images: Images, view: Square | Crop, preprocessing: Preprocessing) -> Batch:
+    """Cut one view out of resized images, not yet normalised.
 
     Args:
-        images: At the scale of the view.
-        view: What to show of them.
-        to: Whose square it is, and how a region is resized.
+        images: Images at the scale of the view.
+        view: The view to cut out.
+        preprocessing: Size of the square, and how a region is resized.
     """
     if isinstance(view, Crop):
-        return _crop(images, view, to)
-    return _square(images.flip(3) if view.flip else images, view, to.size)
+        return _crop(images, view, preprocessing)
+    return _square(images.flip(3) if view.flip else images, view, preprocessing.size)
 
 
 def _square(images: Images, view: Square, size: int) -> Batch:
     centre: torch.Tensor = transforms.center_crop(images, [size, size])
     if not (view.right or view.down or view.scale != 1):
         return centre
-    shown: torch.Tensor = transforms.affine(
+    moved: torch.Tensor = transforms.affine(
         centre,
         angle=0.0,
         translate=[float(view.right), float(view.down)],
@@ -158,18 +158,21 @@ def _square(images: Images, view: Square, size: int) -> Batch:
         shear=[0.0, 0.0],
         interpolation=InterpolationMode.BILINEAR,
     )
-    return shown
+    return moved
 
 
-def _crop(images: Images, view: Crop, to: Preprocessing) -> Batch:
+def _crop(images: Images, view: Crop, preprocessing: Preprocessing) -> Batch:
     if view.along is not None:
         images = _cut(images, min(images.shape[2:]), view.along, view.along)
     if view.flip:
         images = images.flip(3)
     if not view.is_resized:
-        return _cut(images, to.size, view.down, view.right)
+        return _cut(images, preprocessing.size, view.down, view.right)
     resized: torch.Tensor = transforms.resize(
-        images, [to.size, to.size], InterpolationMode(to.interpolation), antialias=True
+        images,
+        [preprocessing.size, preprocessing.size],
+        InterpolationMode(preprocessing.interpolation),
+        antialias=True,
     )
     return resized.clamp(0, 1)
 

@@ -1,4 +1,4 @@
-"""Random changes of training images, a batch in one resampling. No test-time views."""
+"""Augmentation: random changes of training images, a batch in one resampling."""
 
 import math
 
@@ -20,12 +20,12 @@ def augment(
     the usual random crop of a padded image.
 
     Args:
-        images: Pixels in [0, 1], not normalised: what comes in from outside is 0, black.
-        config: Bounds of the changes.
-        generator: A CPU generator, so that a GPU draws the same changes.
+        images: Pixels in [0, 1], not normalised, because what comes in from outside is 0, black.
+        config: Bounds of the random changes.
+        generator: A generator on the CPU, so that the changes are the same on a GPU.
 
     Returns:
-        New images in the same range; the argument is left as it is.
+        New images in the same range; `images` is left as it is.
     """
     height, width = images.shape[2:]
     matrices = _random_matrices(len(images), (height, width), config, generator)
@@ -62,7 +62,7 @@ def _random_matrices(
 def _whole_pixels(
     shift: Float[torch.Tensor, " image"], side: int, max_shift: float
 ) -> Float[torch.Tensor, " image"]:
-    """Turn shifts into whole pixels, every number of them within the bound equally likely."""
+    """Round shifts to whole pixels, so that every number of pixels within the bound is equally likely."""
     most = math.floor(max_shift * side)
     if not most:
         return torch.zeros_like(shift)

@@ -1,6 +1,6 @@
-"""What survives an epoch of training: a file to go on from, and the epoch that did best elsewhere.
+"""The checkpoint after each epoch of training: a file to go on from, and the weights of the best epoch.
 
-Training that goes on from the file gives, on a CPU, the weights it would have given uninterrupted.
+On a CPU, a training that goes on from the file ends with the same weights as an uninterrupted one.
 """
 
 import json
@@ -14,17 +14,18 @@ from ensemble.checkpoints import file as checkpoint
 from ensemble.errors import CheckpointError
 from ensemble.training.loop import EpochLog, Training
 
-# Errors, then the mean loss in nats: what fewer is better of.
+# Number of errors, then the mean loss in nats; the smaller one is better.
 Verdict = tuple[int, float]
 
 
 class EpochCheckpoint:
-    """Publishes each epoch at once, and keeps the best weights where something judges them.
+    """Writes a file after each epoch, and keeps the best weights if there is a judge.
 
     Args:
-        path: The file to go on from; gone once the training has ended.
-        judge: Judges the network on images that it is not trained on; none keeps the last epoch.
-        patience: Epochs without a better verdict after which the training ends.
+        path: File to go on from; `forget` removes it.
+        judge: Judges the network on images that it is not trained on; the last epoch's weights stay
+            if None.
+        patience: Number of epochs without a better verdict after which the training ends.
     """
 
     def __init__(
@@ -38,14 +39,14 @@ class EpochCheckpoint:
 
     @property
     def best_epoch(self) -> int | None:
-        """Epochs behind the best weights; 0 is the weights that training began with."""
+        """Number of epochs behind the best weights, 0 for the initial ones; None without a judge."""
         return None if self._best is None else self._best[1]
 
     def begin(self, training: Training) -> bool:
-        """Go on from the file, or judge the weights that training begins with.
+        """Restore the training from the file, or else judge the initial weights; tell whether to train an epoch.
 
         Raises:
-            CheckpointError: The file is damaged.
+            CheckpointError: The file is damaged, or belongs to another network.
         """
         if self._path.exists():
             self._restore(training)
@@ -54,18 +55,18 @@ class EpochCheckpoint:
         return self._is_patient(training)
 
     def keep(self, training: Training) -> bool:
-        """Judge and publish an epoch, and tell whether another one is wanted."""
+        """Judge an epoch and write the file; tell whether to train another epoch."""
         self._compare(training)
         self._publish(training)
         return self._is_patient(training)
 
     def end(self, training: Training) -> None:
-        """Load the best weights."""
+        """Load the best weights into the network, if there is a judge."""
         if self._best is not None:
             training.network.load_state_dict(self._best[2])
 
     def forget(self) -> None:
-        """Remove the file, once what it led to is published."""
+        """Remove the file, once the trained weights are published."""
         self._path.unlink(missing_ok=True)
 
     def _is_patient(self, training: Training) -> bool:

@@ -1,4 +1,4 @@
-"""The one training loop. Takes images that are already resized; writes no file and logs nothing."""
+"""The training loop: from a network and resized images to trained weights. It writes no file and logs nothing."""
 
 import math
 import time
@@ -21,7 +21,14 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class EpochLog:
-    """What one pass over the training images gave, in training mode and with augmentation."""
+    """Results of one pass over the training images, in training mode and with augmentation.
+
+    Attributes:
+        epoch: Number of the epoch, from 0.
+        loss_nats: Mean loss over the images.
+        accuracy: Share of images whose class was predicted.
+        seconds: Wall time of the epoch.
+    """
 
     epoch: int
     loss_nats: float
@@ -31,26 +38,30 @@ class EpochLog:
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """All epochs of one training, in order."""
+    """All epochs of one training, in order.
+
+    Attributes:
+        epochs: Log of each epoch.
+    """
 
     epochs: tuple[EpochLog, ...]
 
     @property
     def seconds(self) -> float:
-        """Wall time of all epochs together."""
+        """Wall time of all epochs together, in seconds."""
         return sum(epoch.seconds for epoch in self.epochs)
 
 
 @dataclass
 class Training:
-    """A training under way: all that it needs to go on.
+    """The state of a training under way.
 
     Attributes:
-        network: In training mode.
-        optimizer: Of its parameters.
-        generator: Draws the order of the images and the augmentation.
-        parts: Pieces that each batch is cut into, because a whole one does not fit the memory.
-        log: Of the epochs done.
+        network: The network, in training mode.
+        optimizer: Optimiser of the network's parameters.
+        generator: Generator of the order of the images and of the augmentation.
+        parts: Number of parts that each batch is cut into, because a whole one does not fit into memory.
+        log: Log of each epoch so far.
     """
 
     network: nn.Module
@@ -65,13 +76,13 @@ class Checkpoint(Protocol):
     """What is kept after each epoch, as `ensemble.training.epoch_checkpoint` does."""
 
     def begin(self, training: Training) -> bool:
-        """Go on from what was kept, if there is something, and tell whether an epoch is wanted."""
+        """Restore the training, if an earlier one was kept; tell whether to train an epoch."""
 
     def keep(self, training: Training) -> bool:
-        """Keep what an epoch gave, and tell whether another one is wanted."""
+        """Keep the state after an epoch; tell whether to train another one."""
 
     def end(self, training: Training) -> None:
-        """Leave the network with the weights that are to stay."""
+        """Load the weights that the training results in into the network."""
 
 
 def train(
@@ -94,17 +105,17 @@ def train(
         network: A classifier; the images go to the device it is on.
         images: Pixels in [0, 1], resized but not normalised.
         labels: Class index of each image.
-        recipe: How to train.
-        mean: Per channel, subtracted after the augmentation.
-        std: Per channel, divided by.
-        seed: Draws the order of the images, the augmentation and the dropout.
-        on_epoch: Called after each epoch.
+        recipe: Settings of the training.
+        mean: Mean of each channel, subtracted after the augmentation.
+        std: Standard deviation of each channel, divided by after the augmentation.
+        seed: Seed of the order of the images, the augmentation and the dropout.
+        on_epoch: Called with the log of each epoch after it.
         checkpoint: Keeps each epoch, goes on with a training that was interrupted, and can end it
             early; nothing is kept if None.
 
     Raises:
-        DataError: Fewer than 2 images, pixels outside [0, 1], or a label without a logit.
-        DivergedError: The loss is not finite.
+        DataError: There are fewer than 2 images, a pixel lies outside [0, 1], or a label has no logit.
+        DivergedError: The loss of a batch is not finite.
     """
     _check_images(images, labels)
     device = next(network.parameters()).device
@@ -118,18 +129,18 @@ def train(
             batch = augment(batch, recipe.augmentation, generator)
         return ((batch - offset) / factor).contiguous(memory_format=torch.channels_last)
 
-    # Convolutions on a CPU are a quarter faster so, and faster still on a GPU.
+    # In this layout convolutions are a quarter faster on a CPU, and more on a GPU.
     network.train().to(memory_format=torch.channels_last)
     training = Training(network, _build_optimizer(network, recipe.optimizer), generator)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        is_wanted = checkpoint is None or checkpoint.begin(training)
-        while is_wanted and len(training.log) < recipe.epochs:
+        goes_on = checkpoint is None or checkpoint.begin(training)
+        while goes_on and len(training.log) < recipe.epochs:
             batches = _shuffled_batches(len(images), recipe.batch_size, generator)
             training.log.append(_run_epoch(training, prepare, labels, batches, recipe))
             if on_epoch is not None:
                 on_epoch(training.log[-1])
-            is_wanted = checkpoint is None or checkpoint.keep(training)
+            goes_on = checkpoint is None or checkpoint.keep(training)
         if checkpoint is not None:
             checkpoint.end(training)
     network.eval().to(memory_format=torch.contiguous_format)
@@ -167,17 +178,17 @@ def _run_epoch(
 def _backward(
     training: Training, batch: torch.Tensor, labels: torch.Tensor, recipe: RecipeConfig
 ) -> tuple[float, int]:
-    """Gradients of a batch's mean loss; in pieces half as large whenever memory does not suffice.
+    """Compute the gradients of a batch's mean loss, in parts half as large whenever memory does not suffice.
 
-    Pieces have the sum of gradients that the whole has, but for batch normalisation, which sees the
-    piece alone.
+    The gradients of the parts add up to those of the whole batch, but for batch normalisation,
+    which normalises each part alone.
     """
     while True:
         training.optimizer.zero_grad()
         try:
             return _backward_in_parts(training, batch, labels, recipe)
         except torch.OutOfMemoryError:
-            # A piece of one image has no variance to normalise by.
+            # A part of one image has no variance to normalise by.
             if len(batch) < 4 * training.parts:
                 raise
             training.parts *= 2
@@ -206,7 +217,7 @@ def _backward_in_parts(
 def _shuffled_batches(
     num_images: int, batch_size: int, generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """Rows of each step; an image left over by itself sits this epoch out: it has no variance."""
+    """Draw the rows of each step; a last batch of one image is left out, because it has no variance."""
     batches = torch.split(torch.randperm(num_images, generator=generator), batch_size)
     return [rows for rows in batches if len(rows) > 1]
 

@@ -1,4 +1,4 @@
-"""From a training task to a checkpoint that is a member: weights, preprocessing, and where the head is."""
+"""Carry out a training task: from decoded shards to a checkpoint with weights, preprocessing and metadata."""
 
 import json
 from collections.abc import Sequence
@@ -25,24 +25,22 @@ from ensemble.training.loop import train
 from ensemble.training.task import TrainTask
 
 _SMALLEST_STD = 1e-3
-
-
-JUDGED_TOGETHER = 256
+_JUDGE_BATCH_IMAGES = 256
 
 
 def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.device) -> Path:
     """Train on the task's images and publish the checkpoint; go on where an earlier attempt stopped.
 
     Args:
-        task: What to train.
-        shards: Decoded images; at least all of the task's, others are not looked at.
-        device: Where to train.
+        task: The task, which names network, recipe and images.
+        shards: Decoded images, among them all of the task's; the others are ignored.
+        device: Device to train on.
 
     Raises:
         EmptySplitError: None of the task's images could be decoded.
     """
     if task.checkpoint.exists():
-        return task.checkpoint  # another host was faster
+        return task.checkpoint  # trained by another process meanwhile
     images, labels = _select(task, task.images, shards)
     if not len(images):
         raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
@@ -69,13 +67,13 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
         "epochs": str(epochs),
         "best_epoch": str(epochs if best_epoch is None else best_epoch),
     }
-    wanted = set(task.images.image_ids.tolist())
+    task_ids = set(task.images.image_ids.tolist())
     metadata["bad_images"] = json.dumps(
         sorted(
             (bad.image_id, bad.reason)
             for shard in shards
             for bad in shard.bad
-            if bad.image_id in wanted
+            if bad.image_id in task_ids
         )
     )
     checkpoint.save(network, task.checkpoint, metadata)
@@ -84,9 +82,9 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
 
 
 def _select(
-    task: TrainTask, wanted: ImageIndex, shards: Sequence[ImageShard]
+    task: TrainTask, index: ImageIndex, shards: Sequence[ImageShard]
 ) -> tuple[Float[torch.Tensor, "image 3 size size"], Int64[torch.Tensor, " image"]]:
-    label_by_id = dict(zip(wanted.image_ids.tolist(), wanted.labels.tolist(), strict=True))
+    label_by_id = dict(zip(index.image_ids.tolist(), index.labels.tolist(), strict=True))
     output_by_label = {label: output for output, label in enumerate(task.classes)}
     pixels_by_id = {
         str(image_id): pixels
@@ -94,13 +92,13 @@ def _select(
         for image_id, pixels in zip(shard.image_ids, shard.images(), strict=True)
         if image_id in label_by_id
     }
-    # By id, so that neither the shards' size nor their order changes what is trained.
-    chosen = sorted(pixels_by_id)
-    shard = ImageShard.pack(chosen, [pixels_by_id[image_id] for image_id in chosen])
+    # In the order of ids, so that neither the size nor the order of shards changes the weights.
+    image_ids = sorted(pixels_by_id)
+    shard = ImageShard.pack(image_ids, [pixels_by_id[image_id] for image_id in image_ids])
     images = (
         to_input([shard], task.recipe.input_size) if task.base is None else _as(task.base, [shard])
     )
-    labels = [output_by_label[label_by_id[image_id]] for image_id in chosen]
+    labels = [output_by_label[label_by_id[image_id]] for image_id in image_ids]
     return images, torch.tensor(labels, dtype=torch.int64)
 
 
@@ -111,12 +109,14 @@ def _judge(
     device: torch.device,
     network: nn.Module,
 ) -> tuple[int, float]:
-    """Top-1 errors, and the mean loss in nats."""
+    """Count the top-1 errors, and compute the mean loss in nats."""
     network.eval()
     errors, loss = 0, 0.0
     with torch.inference_mode():
         for batch, targets in zip(
-            torch.split(images, JUDGED_TOGETHER), torch.split(labels, JUDGED_TOGETHER), strict=True
+            torch.split(images, _JUDGE_BATCH_IMAGES),
+            torch.split(labels, _JUDGE_BATCH_IMAGES),
+            strict=True,
         ):
             logits = network(normalise_(batch.to(device, copy=True), preprocessing))
             targets = targets.to(device)

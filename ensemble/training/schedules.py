@@ -1,4 +1,4 @@
-"""How the learning rate moves: pure arithmetic on the recipe, no torch."""
+"""The learning rate over the epochs, computed from the recipe. No torch."""
 
 import bisect
 import math
@@ -9,12 +9,12 @@ from ensemble.training.recipe import ConstantConfig, CosineConfig, MultiStepConf
 def rate_factor(
     schedule: ConstantConfig | CosineConfig | MultiStepConfig, epoch: float, epochs: int
 ) -> float:
-    """Return what the peak learning rate is multiplied by.
+    """Compute the factor that the peak learning rate is multiplied by.
 
     Args:
         schedule: Settings of the schedule.
-        epoch: Epochs done so far, with the fraction of the present one; middle of the step.
-        epochs: Epochs in all.
+        epoch: Epochs done so far, up to the middle of the step: 2.5 in the middle of the third epoch.
+        epochs: Number of all epochs.
     """
     if isinstance(schedule, ConstantConfig):
         return 1.0

@@ -222,8 +222,8 @@ def test_resized_images_are_shared_and_bounded(make_member: MakeMember) -> None:
     network = models.build("resnet14_small", 3, seed=1).eval()
     member = make_member(views=ListedViews(views=(DENSE, Square())))
     alone = predict(network, member, shard, CPU).log_probabilities
-    for kept_bytes in (0, 30_000, 10**9):
-        shared = ResizedShard(shard, CPU, kept_bytes)
+    for cache_bytes in (0, 30_000, 10**9):
+        shared = ResizedShard(shard, CPU, cache_bytes)
         for _ in range(2):
             found = predict(network, member, shard, CPU, shared).log_probabilities
             assert found.tobytes() == alone.tobytes()
