@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -17,7 +18,7 @@ app = typer.Typer(
     help="Turn a pool of trained image classifiers into one better predictor.",
 )
 
-VERBS = {
+VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Runs": {
         "run": run.run,
         "plan": run.plan,
