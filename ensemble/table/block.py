@@ -24,6 +24,7 @@ class LogitBlock:
         flops_per_image: Floating-point operations of the network for an image under all views; None
             if they were not counted.
         gpu_bytes: Peak of the GPU memory that the member used, in bytes; None without a GPU.
+        device_kind: Kind of the device that computed the rows, as `cpu`; None if it is not known.
     """
 
     column: str
@@ -34,6 +35,7 @@ class LogitBlock:
     forward_passes: int
     flops_per_image: int | None = None
     gpu_bytes: int | None = None
+    device_kind: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.image_ids) != len(self.log_probabilities):

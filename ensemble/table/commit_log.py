@@ -76,6 +76,9 @@ class Commit(_Entry):
     """Floating-point operations for an image under all views; null if they were not counted."""
     gpu_bytes: NonNegativeInt | None = None
     """Peak of the GPU memory that the member used; null without a GPU."""
+    device_kind: str | None = None
+    """Kind of the device that computed the rows, as `cpu` or the name of a GPU; null where it was not recorded. Not
+    part of the identity, because a fleet may mix kinds."""
 
     @property
     def rows(self) -> int:

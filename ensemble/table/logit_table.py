@@ -90,11 +90,11 @@ class LogitTable:
         Raises:
             TableBusyError: Another driver is writing, or took the table over.
         """
-        everything = [*block.image_ids.tolist(), *(bad.image_id for bad in block.bad)]
-        if not everything:
+        image_ids = [*block.image_ids.tolist(), *(bad.image_id for bad in block.bad)]
+        if not image_ids:
             return
-        if not self._has_none(block.column, everything):
-            missing = frozenset(self.missing(block.column, everything))
+        if not self._has_none(block.column, image_ids):
+            missing = frozenset(self.missing(block.column, image_ids))
             if not missing:
                 return
             block = block.only(missing)
@@ -118,10 +118,10 @@ class LogitTable:
             DamagedTableError: The bytes of the shard are not those that were committed.
             TableBusyError: Another driver is writing this table, or took it over.
         """
-        everything = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
-        is_new = self._has_none(commit.column, everything)
+        image_ids = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
+        is_new = self._has_none(commit.column, image_ids)
         is_fit = (commit.column, commit.dtype) == (member.column, self._dtype)
-        if not everything or not is_new or not is_fit:
+        if not image_ids or not is_new or not is_fit:
             return False
         data = read_bytes(source, commit)
         if self._lease is not None:
@@ -169,6 +169,7 @@ class LogitTable:
             seconds=block.seconds,
             flops_per_image=block.flops_per_image,
             gpu_bytes=block.gpu_bytes,
+            device_kind=block.device_kind,
         )
 
     def missing(self, column: str, image_ids: Iterable[str]) -> tuple[str, ...]:

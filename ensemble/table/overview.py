@@ -1,10 +1,13 @@
 """A summary of each column of a table, and the differences between two tables."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ensemble.table.commit_log import Commit
+
+UNKNOWN_KIND = "unknown"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class ColumnSummary:
         seconds: Time that the forward passes took.
         forward_passes: Number of forward passes.
         hosts: Names of the machines that committed the shards.
+        rows_by_device_kind: Number of rows that each kind of device computed; `unknown` where the
+            commits do not say.
         first: Time at which the first shard was committed, in UTC and ISO 8601.
         last: Time at which the last shard was committed.
     """
@@ -38,8 +43,14 @@ class ColumnSummary:
     seconds: float
     forward_passes: int
     hosts: tuple[str, ...]
+    rows_by_device_kind: dict[str, int]
     first: str
     last: str
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether more than one kind of device is known to have computed rows."""
+        return len(self.rows_by_device_kind.keys() - {UNKNOWN_KIND}) > 1
 
 
 def summarise(commits: Sequence[Commit]) -> tuple[ColumnSummary, ...]:
@@ -65,9 +76,18 @@ def _summarise(commits: list[Commit]) -> ColumnSummary:
         seconds=sum(commit.seconds for commit in commits),
         forward_passes=sum(commit.forward_passes for commit in commits),
         hosts=tuple(sorted({commit.host for commit in commits})),
+        rows_by_device_kind=_rows_by_device_kind(commits),
         first=times[0],
         last=times[-1],
     )
+
+
+def _rows_by_device_kind(commits: Sequence[Commit]) -> dict[str, int]:
+    rows = Counter[str]()
+    for commit in commits:
+        if commit.rows:
+            rows[commit.device_kind or UNKNOWN_KIND] += commit.rows
+    return dict(sorted(rows.items()))
 
 
 @dataclass(frozen=True)

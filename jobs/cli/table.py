@@ -40,9 +40,10 @@ Words = Annotated[
 
 @app.command()
 def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
-    """List the columns of a table: shards, rows, bytes, the hosts that computed them and when.
+    """List the columns of a table: shards, rows, bytes, the devices and hosts that computed them and when.
 
-    Files that no entry of the log names are listed too, and the run that is writing the table.
+    Columns that mix kinds of device are named, files that no entry of the log names are listed, and the
+    run that is writing the table.
     """
     from ensemble.table.lease import read_holder
     from ensemble.table.logit_table import LogitTable
@@ -62,7 +63,20 @@ def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
         }
         typer.echo(json.dumps(document, indent=2))
         return
-    lines = [("member", "column", "shards", "rows", "bad", "MB", "dtype", "s", "host", "committed")]
+    head = (
+        "member",
+        "column",
+        "shards",
+        "rows",
+        "bad",
+        "MB",
+        "dtype",
+        "s",
+        "device",
+        "host",
+        "committed",
+    )
+    lines = [head]
     lines += [
         (
             c.member,
@@ -73,6 +87,7 @@ def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
             f"{c.size_bytes / 1e6:.2f}",
             c.dtype,
             f"{c.seconds:.1f}",
+            " + ".join(c.rows_by_device_kind),
             " ".join(c.hosts),
             c.last,
         )
@@ -81,6 +96,15 @@ def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
     _print_table(lines)
     size_mb = sum(column.size_bytes for column in columns) / 1e6
     typer.echo(f"{store.url}: {len(columns)} columns, {size_mb:.2f} MB")
+    for column in columns:
+        if column.is_mixed:
+            rows = ", ".join(f"{n} of {kind}" for kind, n in column.rows_by_device_kind.items())
+            typer.echo(f"{column.member} mixes kinds of device: {rows} rows")
+    if any(column.is_mixed for column in columns):
+        typer.echo(
+            "Kinds round differently. `ensemble table diff` says how far they differ on the same rows, "
+            "given a table of the same members that another kind computed."
+        )
     for path in orphans:
         typer.echo(f"no log entry names {path}")
     if orphans:
@@ -95,19 +119,31 @@ def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def diff(a: Place, b: Place, words: Words = None, as_json: AsJson = False) -> None:
-    """Tell which columns of two tables differ, and why."""
+    """Tell which columns of two tables differ and why, and how far kinds of device differ on the same rows."""
+    from ensemble.table.kind_difference import compare_kinds
     from ensemble.table.logit_table import LogitTable
     from ensemble.table.overview import compare, summarise
 
-    first, second = (summarise(LogitTable(_open(place, words)[0]).commits()) for place in (a, b))
-    differences = compare(first, second)
+    first, second = (LogitTable(_open(place, words)[0]) for place in (a, b))
+    differences = compare(summarise(first.commits()), summarise(second.commits()))
+    kinds = compare_kinds(first, second)
     if as_json:
-        document = [dataclasses.asdict(difference) for difference in differences]
+        document = [
+            dataclasses.asdict(difference)
+            | {
+                "device_kinds": [
+                    dataclasses.asdict(kind) for kind in kinds if kind.member == difference.member
+                ]
+            }
+            for difference in differences
+        ]
         typer.echo(json.dumps(document, indent=2))
         return
     for difference in differences:
         column = f"{difference.state:9} {difference.member}"
         typer.echo(": ".join(filter(None, (column, "; ".join(difference.reasons)))))
+    for kind in kinds:
+        typer.echo(kind.describe())
 
 
 @app.command()

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ensemble.storage.local_store import LocalStore
 from ensemble.table import commit_log
 from ensemble.table.block import LogitBlock
 from ensemble.table.export import export_table
+from ensemble.table.kind_difference import compare_kinds
 from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.overview import compare, summarise
@@ -185,6 +187,45 @@ def test_overview_says_who_computed_what_and_how_much(
     assert first.size_bytes + second.size_bytes == sum(map(len, filled.values()))
     assert len(first.hosts) == 1
     assert first.first <= first.last
+
+
+def test_column_that_kinds_of_device_computed_together_is_mixed_unless_the_kind_is_unknown(
+    tmp_path: Path, members: tuple[Member, Member], make_block: MakeBlock
+) -> None:
+    table = LogitTable(tmp_path / "mixed")
+    mixed, other = members
+    for start, kind in ((0, "cpu"), (4, "NVIDIA L4"), (6, "cpu")):
+        block = make_block(mixed, IDS[start : start + 4])
+        table.commit(mixed, replace(block, device_kind=kind))
+    table.commit(other, replace(make_block(other, IDS[:4]), device_kind="cpu"))
+    table.commit(other, make_block(other, IDS[4:8]))
+    first, second = summarise(LogitTable(tmp_path / "mixed").commits())
+    assert first.rows_by_device_kind == {"NVIDIA L4": 4, "cpu": 6}
+    assert first.is_mixed
+    assert second.rows_by_device_kind == {"cpu": 4, "unknown": 4}
+    assert not second.is_mixed
+
+
+def test_kinds_of_device_are_compared_on_the_rows_that_both_computed(
+    tmp_path: Path, members: tuple[Member, Member], make_block: MakeBlock
+) -> None:
+    member, other = members
+    on_cpu, on_gpu = LogitTable(tmp_path / "cpu"), LogitTable(tmp_path / "gpu")
+    block = make_block(member, IDS)
+    on_cpu.commit(member, replace(block, device_kind="cpu"))
+    logs = block.log_probabilities.copy()
+    logs[3] = np.roll(logs[3], 1)
+    on_gpu.commit(
+        member,
+        replace(block, log_probabilities=logs, device_kind="NVIDIA L4").only(set(IDS[2:])),
+    )
+    on_gpu.commit(other, replace(make_block(other, IDS), device_kind="cpu"))
+    (difference,) = compare_kinds(on_cpu, on_gpu)
+    assert (difference.member, difference.kinds) == (member.name, ("cpu", "NVIDIA L4"))
+    assert (difference.rows, difference.answers) == (len(IDS) - 2, 1)
+    expected = np.abs(np.exp(logs[3]) - np.exp(block.log_probabilities[3])).max()
+    assert difference.largest == pytest.approx(float(expected))
+    assert compare_kinds(on_cpu, on_cpu) == ()
 
 
 def test_difference_of_two_tables_names_the_keys_that_changed(
