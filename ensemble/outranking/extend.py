@@ -167,8 +167,8 @@ def _checked_rows(
     shapes = [member.shape for member in rows]
     if len(rows) != table.num_members or any(shape != expected for shape in shapes):
         raise ShapeError(
-            f"the old members' rows have the shapes {shapes}; expected {expected}, the chosen images "
-            f"and all classes, for each of {table.num_members} members."
+            f"the old members' rows have the shapes {shapes}; expected {expected}, the images asked "
+            f"for and all classes, for each of {table.num_members} members."
         )
     return rows
 
