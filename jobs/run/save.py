@@ -2,15 +2,18 @@
 
 import platform
 import socket
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from ensemble.artifact.write import save as save_artifact
 from ensemble.files import write_atomic
+from ensemble.members.member import Member
 from ensemble.report.build.findings import Findings
 from ensemble.report.build.run import build
 from ensemble.report.documents import provenance
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
+from ensemble.table.overview import summarise
 from jobs.run.job import Job
 from jobs.settings import RunConfig
 from jobs.stored_runs.publish import publish_results
@@ -57,7 +60,7 @@ def _write_report(job: Job, findings: Findings) -> document.Report:
         findings,
         job.table,
         job.source.decode,
-        _execution(job),
+        _execution(job, findings.members),
     )
     write_atomic(folder.report_json, report.model_dump_json(indent=2) + "\n")
     write_atomic(folder.report_html, render(report))
@@ -76,8 +79,8 @@ def _identity(config: RunConfig, data_sha256: str) -> provenance.Identity:
     )
 
 
-def _execution(job: Job) -> provenance.Execution:
-    counts = job.counts
+def _execution(job: Job, members: Sequence[Member]) -> provenance.Execution:
+    counts, columns = job.counts, {member.column for member in members}
     return provenance.Execution(
         started_at=job.clock.started_at,
         host=socket.gethostname(),
@@ -95,6 +98,13 @@ def _execution(job: Job) -> provenance.Execution:
         images_per_s=counts.forward_passes / counts.predict_seconds
         if counts.predict_seconds
         else 0,
+        mixed_columns=tuple(
+            provenance.MixedColumn(
+                member=column.member, rows_by_device_kind=column.rows_by_device_kind
+            )
+            for column in summarise(job.table.commits())
+            if column.column in columns and column.is_mixed
+        ),
         retries=provenance.Retries(
             calls=job.pool.retries, requests=job.table.retries + job.pool.image_retries
         ),

@@ -61,6 +61,14 @@ class Retries(Config):
     """Requests to an object store: of the table and of images."""
 
 
+class MixedColumn(Config):
+    """A member whose predictions more than one kind of device computed; kinds round differently."""
+
+    member: str
+    rows_by_device_kind: dict[str, Count]
+    """Number of rows that each kind of device computed."""
+
+
 class Execution(Config):
     """Time, hosts and counts of this very run; nothing here changes a figure elsewhere."""
 
@@ -79,6 +87,8 @@ class Execution(Config):
     """Number of forward passes: images by views by members; 0 where the table was complete."""
     decoded_images: Count
     images_per_s: Finite
+    mixed_columns: tuple[MixedColumn, ...] = ()
+    """Members whose predictions more than one kind of device computed."""
     retries: Retries
     versions: dict[str, str]
     """Versions that cannot change a figure: Python, scheduler and platform."""

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from ensemble.report.documents.provenance import MixedColumn
 from ensemble.report.documents.run import Report
 from ensemble.report.pages.run import example_rows, render
 
@@ -237,3 +238,12 @@ def test_an_example_shows_its_label_and_both_answers(report: Report) -> None:
 
 def test_the_same_report_gives_the_same_page(report: Report) -> None:
     assert render(report) == render(report)
+
+
+def test_member_whose_rows_kinds_of_device_share_is_named(report: Report) -> None:
+    mixed = MixedColumn(member="resnet", rows_by_device_kind={"NVIDIA L4": 1200, "cpu": 64})
+    execution = report.execution.model_copy(update={"mixed_columns": (mixed,)})
+    changed = Page(render(report.model_copy(update={"execution": execution})))
+    sentence = "resnet has rows of NVIDIA L4 (1,200), cpu (64), which round differently"
+    assert sentence in "".join(changed.text)
+    assert "which round differently" not in "".join(Page(render(report)).text)
