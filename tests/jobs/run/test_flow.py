@@ -16,6 +16,7 @@ from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.report.documents.run import Report
 from jobs.progress import record as progress_record
+from jobs.stored_runs.layout import RunFolder
 
 from ..conftest import Command
 
@@ -46,7 +47,7 @@ def _reproducible(folder: Path) -> dict[str, Any]:
 def test_a_run_leaves_what_it_promises(first: Path) -> None:
     files = {"config.json", "progress.json", "report.json", "report.html"}
     assert {path.name for path in first.iterdir()} == files | {"table", "ensemble"}
-    progress = progress_record.read(first / "progress.json")
+    progress = progress_record.read(RunFolder(first))
     assert (progress.run, progress.state) == ("tiny", "finished")
     assert progress.members["mobilenet"].images == 140
     report = _report(first)

@@ -13,6 +13,7 @@ from ensemble.members.settings import Preprocessing
 from ensemble.views.settings import CenterView
 from jobs.progress import record as progress_record
 from jobs.run.predict import left_out_images
+from jobs.stored_runs.layout import RunFolder
 
 from ..conftest import Command
 
@@ -123,7 +124,7 @@ def test_a_run_with_poison_ends_with_code_five_and_goes_on_without_it_where_that
     assert [line.split("; ")[-1] for line in lines] == ["quarantine this block and go on"]
     run = tmp_path / "runs" / "night"
     assert not (run / "report.json").exists()
-    assert progress_record.read(run / "progress.json").state == "failed"
+    assert progress_record.read(RunFolder(run)).state == "failed"
 
     done = command("resume", run, "--allow-partial", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
