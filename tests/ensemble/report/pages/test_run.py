@@ -244,6 +244,6 @@ def test_member_whose_rows_kinds_of_device_share_is_named(report: Report) -> Non
     mixed = MixedColumn(member="resnet", rows_by_device_kind={"NVIDIA L4": 1200, "cpu": 64})
     execution = report.execution.model_copy(update={"mixed_columns": (mixed,)})
     changed = Page(render(report.model_copy(update={"execution": execution})))
-    sentence = "resnet has rows of NVIDIA L4 (1,200), cpu (64), which round differently"
+    sentence = "resnet has rows of cpu (64), NVIDIA L4 (1,200), which round differently"
     assert sentence in "".join(changed.text)
     assert "which round differently" not in "".join(Page(render(report)).text)
