@@ -9,8 +9,8 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -69,12 +69,14 @@ class BenchmarkReport:
         bars: What it is judged by.
         figures: All else that it measured, as plain values.
         left_out: A sentence for each part that was not measured or not judged, with the reason.
+        machine: What is known of the machine beside its processor and libraries, as its GPU.
     """
 
     settings: Mapping[str, Any]
     bars: tuple[Bar, ...]
     figures: Mapping[str, Any]
     left_out: tuple[str, ...] = ()
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_met(self) -> bool:
@@ -86,7 +88,7 @@ class BenchmarkReport:
         return {
             "schema_version": SCHEMA_VERSION,
             "settings": dict(self.settings),
-            "machine": describe_machine(),
+            "machine": describe_machine() | dict(self.machine),
             "bars": [asdict(bar) | {"is_met": bar.is_met} for bar in self.bars],
             "figures": dict(self.figures),
             "left_out": list(self.left_out),
@@ -143,7 +145,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        **{name: version(name) for name in _LIBRARIES},
+        **{name: _version(name) for name in _LIBRARIES},
     }
 
 
@@ -157,6 +159,16 @@ def finish(report: BenchmarkReport, out: Path, console: Console) -> BenchmarkRep
     lines = [f"left out: {sentence}" for sentence in report.left_out]
     for line in (*lines, f"figures: {out}", report.verdict()):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
+    write_document(report, out)
+    return report
+
+
+def write_document(report: BenchmarkReport, out: Path) -> None:
+    """Write the JSON document of a report.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
     try:
         write_atomic(out, json.dumps(report.document(), indent=2) + "\n")
     except OSError as error:
@@ -164,7 +176,6 @@ def finish(report: BenchmarkReport, out: Path, console: Console) -> BenchmarkRep
             f"cannot write the figures to {out}: {error.strerror}. Set out=FILE to a file in a "
             "folder that you may write to."
         ) from error
-    return report
 
 
 def _bars_table(bars: Sequence[Bar]) -> Table:
@@ -175,6 +186,14 @@ def _bars_table(bars: Sequence[Bar]) -> Table:
         met = "yes" if bar.is_met else "NO"
         table.add_row(bar.name, f"{bar.measured:,.4g}", f"{bar.compare} {bar.bar:,g}", met)
     return table
+
+
+def _version(library: str) -> str | None:
+    """Look up the version of a library; None where it is not installed, as Ray beside a GPU benchmark."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def _processor() -> str:
