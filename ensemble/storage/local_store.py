@@ -1,19 +1,27 @@
 """A store in a folder of this machine: a file appears complete under its name, or not at all."""
 
+import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ensemble.errors import DamagedTableError, TableError
 from ensemble.files import make_folder, sync_folder
+from ensemble.storage.exclusive_rename import rename_if_absent
 
 _TEMPORARY = ".part-"
+_LEFTOVER = re.compile(r"\.part-[0-9a-f]+")
+# What systems answer where a file system lacks hard links or exclusive renames (FAT, some of FUSE).
+_NO_HARD_LINKS = frozenset(
+    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EMLINK}
+)
 _CHUNK_BYTES = 1 << 20
 
 
@@ -96,18 +104,40 @@ class LocalStore:
             raise _cannot_read(self.root / key, error) from error
 
     def keys(self, folder: str) -> Iterator[str]:
-        """List the names of objects anywhere below a folder, sorted."""
-        yield from sorted(
-            path.relative_to(self.root).as_posix()
-            for path in (self.root / folder).rglob("*")
-            if path.is_file() and not path.name.startswith(_TEMPORARY)
-        )
+        """List the names of objects anywhere below a folder, sorted; see `Store.keys`."""
+        for key in self._files(folder):
+            if not PurePosixPath(key).name.startswith(_TEMPORARY):
+                yield key
+
+    def _files(self, folder: str) -> list[str]:
+        keys: list[str] = []
+        try:
+            for here, folders, names in os.walk(self.root / folder, onerror=_raise_unless_absent):
+                # What begins with a dot is of the system or of another program.
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                place = Path(here).relative_to(self.root)
+                keys += [(place / name).as_posix() for name in names]
+        except OSError as error:
+            raise _cannot_list(self.root / folder, error) from error
+        return sorted(keys)
 
     def folders(self, folder: str) -> tuple[str, ...]:
         """List the names of the folders in a folder, sorted."""
-        here = self.root / folder
-        paths = here.iterdir() if here.is_dir() else ()
-        return tuple(sorted(path.name for path in paths if path.is_dir()))
+        try:
+            return tuple(
+                sorted(path.name for path in (self.root / folder).iterdir() if path.is_dir())
+            )
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise _cannot_list(self.root / folder, error) from error
+
+    def modified_at(self, key: str) -> float:
+        """Tell when a file was written, by the file system's clock; see `Store.modified_at`."""
+        try:
+            return (self.root / key).stat().st_mtime
+        except OSError as error:
+            raise _cannot_read(self.root / key, error) from error
 
     def remove(self, key: str) -> None:
         """Remove an object."""
@@ -118,34 +148,67 @@ class LocalStore:
 
     def leftovers(self) -> tuple[str, ...]:
         """List the keys of temporary files; those of a live writer are among them."""
-        paths = self.root.rglob(f"{_TEMPORARY}*")
-        return tuple(sorted(path.relative_to(self.root).as_posix() for path in paths))
+        return tuple(key for key in self._files("") if _LEFTOVER.fullmatch(PurePosixPath(key).name))
 
 
-@dataclass(frozen=True)
 class StagedFile:
-    """A temporary file, complete and synced, before it gets its name."""
+    """A temporary file, complete and synced, before it gets its name.
 
-    path: Path
-    store: LocalStore
+    Args:
+        path: The temporary file.
+        store: The store that it is for.
+    """
+
+    def __init__(self, path: Path, store: LocalStore) -> None:
+        self.path = path
+        self._store = store
+        self._is_temporary = True
 
     def publish(self, key: str) -> bool:
-        """Link the file to a name, which fails where the name is taken; see `Staged.publish`."""
-        path = self.store.root / key
+        """Give the file a name, which fails where the name is taken; see `Staged.publish`."""
+        path = self._store.root / key
         try:
             make_folder(path.parent)
-            os.link(self.path, path)
+            self._name(path)
+        except FileExistsError as error:
+            if not path.is_file():
+                raise _cannot_write(path, error) from error
+            return self._store.read(key) == self.path.read_bytes()
         except OSError as error:
-            if isinstance(error, FileExistsError) and path.is_file():
-                return self.store.read(key) == self.path.read_bytes()
             raise _cannot_write(path, error) from error
         return True
+
+    def _name(self, path: Path) -> None:
+        """Link the file to a name; move it there where the file system knows no hard links.
+
+        Raises:
+            TableError: The file system can do neither without overwriting another writer's file.
+            OSError: The name is taken, the disk is full, or the folder cannot be written to.
+        """
+        try:
+            os.link(self.path, path)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            try:
+                rename_if_absent(self.path, path)
+            except OSError as second:
+                if second.errno not in _NO_HARD_LINKS:
+                    raise
+                raise TableError(
+                    f"cannot keep a table in {self._store.root}: its file system has neither hard links "
+                    f"({error.strerror}) nor a rename that never overwrites ({second.strerror}), so two "
+                    "runs could overwrite each other. Keep the table on another disk or on S3, with "
+                    "storage.tables=FOLDER."
+                ) from error
+            self.path, self._is_temporary = path, False
 
     def __enter__(self) -> "StagedFile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.path.unlink(missing_ok=True)
+        if self._is_temporary:
+            self.path.unlink(missing_ok=True)
 
 
 def _chunks(parts: Sequence[bytes | memoryview]) -> Iterator[memoryview]:
@@ -164,6 +227,19 @@ def _write(file: FileIO, chunk: memoryview) -> None:
     # Linux begins to write such a range back; it forgets clean pages only, and these are not yet.
     if hasattr(os, "posix_fadvise") and written == _CHUNK_BYTES:
         os.posix_fadvise(file.fileno(), start, written, os.POSIX_FADV_DONTNEED)
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    # A folder that another process removes meanwhile lists nothing; any other failure hides files.
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _cannot_list(path: Path, error: OSError) -> TableError:
+    return TableError(
+        f"cannot list {path}: {error.strerror}. Nothing was changed: mend the folder or its permissions, "
+        "and run again."
+    )
 
 
 def _cannot_read(path: Path, error: OSError) -> TableError:

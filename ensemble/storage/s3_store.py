@@ -8,6 +8,8 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DamagedTableError, TableError
@@ -18,6 +20,8 @@ from ensemble.storage.settings import S3Config, StorageConfig
 # What one PUT may hold, by the S3 protocol.
 MAX_OBJECT_BYTES = 5 << 30
 _READ_BYTES = 16 << 20
+
+_NOT_A_STORE = "the answer is not that of an S3 store"
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -124,15 +128,17 @@ class S3Store:
 
     def listed(self, folder: str = "") -> Iterator[Listed]:
         """List the objects anywhere below a folder, sorted by key, with their sizes and ETags."""
-        prefix = f"{self._url.removeprefix(S3_SCHEME)}/"
-        entry_by_path = self._requests.make(
-            "list", folder, lambda p: self._fs.find(p, refresh=True, detail=True)
-        )
-        for path in sorted(entry_by_path):
-            key, entry = str(path).removeprefix(prefix), entry_by_path[path]
+        prefix = self._bucket_and_name("")[1]
+        entries = {
+            str(entry["Key"]).removeprefix(prefix): entry
+            for page in self._pages(folder)
+            for entry in page.get("Contents", [])
+        }
+        for key in sorted(entries):
             # A key that ends in a slash is the mark of an empty folder, which consoles make.
             if not key.endswith("/"):
-                yield Listed(key, int(entry["size"]), _unquoted(entry.get("ETag")))
+                entry = entries[key]
+                yield Listed(key, int(entry["Size"]), _unquoted(entry.get("ETag")))
 
     def find(self, key: str) -> Listed:
         """Find one object, without its bytes.
@@ -140,8 +146,37 @@ class S3Store:
         Raises:
             DamagedTableError: The object is not there.
         """
-        entry = self._requests.make("find", key, lambda path: self._fs.info(path, refresh=True))
-        return Listed(key, int(entry["size"]), _unquoted(entry.get("ETag")))
+        reply = self._head(key)
+        size = reply.get("ContentLength")
+        if size is None:
+            # As behind a gateway that sends everything in chunks: a listing tells the size too.
+            return self._find_in_listing(key)
+        return Listed(key, int(size), _unquoted(reply.get("ETag")))
+
+    def modified_at(self, key: str) -> float:
+        """Tell when an object was written, by the store's clock; see `Store.modified_at`."""
+        written: datetime = self._head(key)["LastModified"]
+        return written.timestamp()
+
+    def _head(self, key: str) -> dict[str, Any]:
+        bucket, name = self._bucket_and_name(key)
+
+        def ask(_: str) -> dict[str, Any]:
+            reply: dict[str, Any] = self._fs.call_s3("head_object", Bucket=bucket, Key=name)
+            if not isinstance(reply.get("LastModified"), datetime):
+                raise OSError(f"{_NOT_A_STORE}: no time of the object")
+            return reply
+
+        found: dict[str, Any] = self._requests.make("find", key, ask)
+        return found
+
+    def _find_in_listing(self, key: str) -> Listed:
+        bucket, name = self._bucket_and_name(key)
+        page = self._requests.make("list", key, lambda _: self._page(bucket, Prefix=name))
+        for entry in page.get("Contents", []):
+            if entry["Key"] == name:
+                return Listed(key, int(entry["Size"]), _unquoted(entry.get("ETag")))
+        raise DamagedTableError(f"cannot find {self._url}/{key}: there is no such object.")
 
     def read_pieces(self, listed: Listed) -> Iterator[bytes]:
         """Read an object of any size, a piece at a time.
@@ -177,7 +212,7 @@ class S3Store:
 
     def range_status(self, key: str) -> int:
         """Ask for the first byte, and give the HTTP status of the answer; 206 is right."""
-        bucket, _, name = f"{self._url}/{key}".removeprefix(S3_SCHEME).partition("/")
+        bucket, name = self._bucket_and_name(key)
 
         def ask(_: str) -> int:
             reply = self._fs.call_s3("get_object", Bucket=bucket, Key=name, Range="bytes=0-0")
@@ -187,21 +222,46 @@ class S3Store:
 
     def keys(self, folder: str) -> Iterator[str]:
         """List the names of objects anywhere below a folder, sorted."""
-        try:
-            yield from [entry.key for entry in self.listed(folder)]
-        except DamagedTableError:
-            return
+        yield from [entry.key for entry in self.listed(folder)]
 
     def folders(self, folder: str) -> tuple[str, ...]:
         """List the names of folders directly below a folder, sorted; one request for a thousand."""
-        try:
-            entries = self._requests.make(
-                "look into", folder, lambda p: self._fs.ls(p, True, refresh=True)
-            )
-        except DamagedTableError:
-            return ()
-        folders = (entry["name"] for entry in entries if entry["type"] == "directory")
-        return tuple(sorted(str(name).rstrip("/").rpartition("/")[2] for name in folders))
+        folders = (
+            str(entry["Prefix"])
+            for page in self._pages(folder, Delimiter="/")
+            for entry in page.get("CommonPrefixes", [])
+        )
+        return tuple(sorted(name.rstrip("/").rpartition("/")[2] for name in folders))
+
+    def _pages(self, folder: str, **options: str) -> Iterator[dict[str, Any]]:
+        """List what lies below a folder, a thousand names at a time."""
+        bucket, name = self._bucket_and_name(folder)
+        options["Prefix"] = f"{name.rstrip('/')}/" if name else ""
+        while True:
+            page = self._requests.make("list", folder, lambda _: self._page(bucket, **options))
+            yield page
+            if not page["IsTruncated"]:
+                return
+            options["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _page(self, bucket: str, **options: str) -> dict[str, Any]:
+        """Ask for one page of a listing.
+
+        The page of a captive portal, or of a proxy that failed, parses as a listing without names:
+        what a store answers holds the bucket's name, and says whether there is more.
+
+        Raises:
+            OSError: The answer is no listing of this bucket.
+        """
+        page: dict[str, Any] = self._fs.call_s3("list_objects_v2", Bucket=bucket, **options)
+        if page.get("Name") != bucket or not isinstance(page.get("IsTruncated"), bool):
+            raise OSError(f"{_NOT_A_STORE}: it is no listing of bucket {bucket!r}")
+        return page
+
+    def _bucket_and_name(self, key: str) -> tuple[str, str]:
+        """Divide the place of a key into its bucket and its name there; that of "" ends in a slash."""
+        bucket, _, name = f"{self._url}/{key}".removeprefix(S3_SCHEME).partition("/")
+        return bucket, name
 
     def remove(self, key: str) -> None:
         """Remove an object; a missing one is no error on S3."""
@@ -261,10 +321,11 @@ class S3Store:
         async def get() -> tuple[bytes, str]:
             reply = await self._fs._call_s3("get_object", Bucket=bucket, Key=name)
             async with reply["Body"] as body:
-                size = int(reply["ContentLength"])
-                if size > max_bytes:
+                # Gateways that send an object in chunks do not tell its size before.
+                size = reply.get("ContentLength")
+                if size is not None and size > max_bytes:
                     raise ValueError(f"{size:,} bytes, over {max_bytes:,}")
-                data: bytes = await body.read()
+                data: bytes = await (body.read() if size is not None else _at_most(max_bytes, body))
             return data, _unquoted(reply.get("ETag"))
 
         reply: tuple[bytes, str] = sync(self._fs.loop, get)
@@ -296,6 +357,22 @@ def without_conditional_writes(url: str) -> str:
         "Use a store that has conditional writes, or set storage.single_writer=true and see to it "
         "that only one run at a time uses this table."
     )
+
+
+async def _at_most(max_bytes: int, body: Any) -> bytes:
+    """Read all of a body whose size is not known.
+
+    Raises:
+        ValueError: The body is larger than `max_bytes`.
+    """
+    pieces: list[bytes] = []
+    read = 0
+    while piece := await body.read(_READ_BYTES):
+        pieces.append(piece)
+        read += len(piece)
+        if read > max_bytes:
+            raise ValueError(f"more than {max_bytes:,} bytes")
+    return b"".join(pieces)
 
 
 def _unquoted(etag: str | None) -> str:

@@ -77,10 +77,24 @@ class Store(Protocol):
         """Read bytes of an object from `start` up to but not `stop`; fewer where it ends before."""
 
     def keys(self, folder: str) -> Iterator[str]:
-        """List the names of objects anywhere below a folder, sorted; none if there is no folder."""
+        """List the names of objects anywhere below a folder, sorted; none if there is no folder.
+
+        Raises:
+            TableError: The folder cannot be listed whole, or the answer is not that of a store.
+        """
 
     def folders(self, folder: str) -> tuple[str, ...]:
         """List the names of folders directly below a folder, sorted."""
+
+    def modified_at(self, key: str) -> float:
+        """Tell when an object was written, in seconds since 1970.
+
+        The clock is that of the store, so times of two objects may be compared, and none with the
+        clock of this machine.
+
+        Raises:
+            DamagedTableError: The object is not there.
+        """
 
     def remove(self, key: str) -> None:
         """Remove an object; nothing happens if there is none."""

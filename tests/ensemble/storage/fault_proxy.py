@@ -7,6 +7,7 @@ from collections import Counter
 
 FAULTS = ("503", "reset", "truncated", "lost reply", "flipped bit")
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"
+_PORTAL = b"<html><head><title>Welcome</title></head><body><p>Please log in.</p></body></html>"
 
 
 class FaultProxy:
@@ -38,7 +39,9 @@ class FaultProxy:
         try:
             request, head = await _message(reader, writer)
             fault = self._draw(head)
-            if fault == "503":
+            if fault == "portal":
+                writer.write(_answer(b"200 OK", b"" if head.startswith(b"HEAD") else _PORTAL))
+            elif fault == "503":
                 writer.write(_answer(b"503 Slow Down", _SLOW_DOWN))
             elif fault != "reset":
                 if fault == "flipped upload" and head.startswith(b"PUT"):
@@ -77,7 +80,22 @@ class FaultProxy:
             flipped = bytearray(body)
             flipped[self._rng.randrange(len(body))] ^= 1 << self._rng.randrange(8)
             return head + bytes(flipped)
+        if fault == "chunked":
+            return _in_chunks(head, body)
         return head + body
+
+
+def _in_chunks(head: bytes, body: bytes) -> bytes:
+    """The same answer without its size, as some gateways send it."""
+    lines = [
+        line
+        for line in head.split(b"\r\n")[:-2]
+        if not line.lower().startswith((b"content-length", b"transfer-encoding"))
+    ]
+    if body:
+        lines.append(b"Transfer-Encoding: chunked")
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    return b"\r\n".join([*lines, b"", b""]) + body
 
 
 async def _message(

@@ -136,6 +136,72 @@ def test_table_filled_through_faults_is_the_one_filled_without(
     assert found.tobytes() == LogitTable(tmp_path).read(member.column, IDS).tobytes()
 
 
+def test_gateway_that_sends_everything_in_chunks_makes_no_difference(
+    moto_port: int,
+    make_store: MakeStore,
+    make_member: MakeMember,
+    make_block: MakeBlock,
+    tmp_path: Path,
+) -> None:
+    member = make_member("a")
+    fill(LogitTable(tmp_path), member, make_block)
+    with FaultProxy(moto_port, 1, seed=0, faults=("chunked",)) as proxy:
+        store = make_store(proxy.port)
+        require_conditional_writes(store, StorageConfig())
+        with hold(store) as lease:
+            fill(LogitTable(store, lease=lease), member, make_block)
+        rows = LogitTable(store).read(member.column, IDS)
+        store.replace("x.png", b"0123456789")
+        store.replace("x.png.txt", b"longer")
+        assert store.find("x.png").size == 10
+        assert store.read_unverified("x.png", 10) == b"0123456789"
+        with pytest.raises(ValueError, match="more than 9 bytes"):
+            store.read_unverified("x.png", 9)
+        assert b"".join(store.read_pieces(store.find("x.png"))) == b"0123456789"
+        with pytest.raises(DamagedTableError, match=r"find s3://.*/x: there is no such object"):
+            store.find("x")
+        assert store.retries == 0
+    assert rows.tobytes() == LogitTable(tmp_path).read(member.column, IDS).tobytes()
+
+
+def test_page_of_a_captive_portal_is_no_listing_and_no_object(
+    moto_port: int, make_store: MakeStore, quick_retries: None
+) -> None:
+    make_store(moto_port).replace("log/x", b"x")
+    with FaultProxy(moto_port, 1, seed=0, faults=("portal",)) as proxy:
+        store = make_store(proxy.port, attempts=2)
+        for request in (store.keys, store.folders):
+            with pytest.raises(
+                (ConfigError, TableError),
+                match=r"cannot list .*not that of an S3 store: .*'tables'",
+            ):
+                list(request("log"))
+        with pytest.raises((ConfigError, TableError), match="not that of an S3 store"):
+            store.find("log/x")
+
+
+def test_object_is_modified_at_a_time_of_the_store(moto_port: int, make_store: MakeStore) -> None:
+    store = make_store(moto_port)
+    store.replace("a", b"a")
+    store.replace("b", b"b")
+    assert 0 <= store.modified_at("b") - store.modified_at("a") < 60
+    with pytest.raises(DamagedTableError, match="there is no such object"):
+        store.modified_at("c")
+
+
+def test_names_beyond_the_first_thousand_are_listed_too(
+    moto_port: int, make_store: MakeStore
+) -> None:
+    store = make_store(moto_port)
+    names = [f"many/{number:04d} é+&.json" for number in range(1003)]
+    for name in names:
+        store._fs.call_s3(
+            "put_object", Bucket="tables", Key=f"{store.url.split('/', 3)[3]}/{name}", Body=b"x"
+        )
+    assert list(store.keys("many")) == names
+    assert store.folders("") == ("many",)
+
+
 def test_upload_that_was_damaged_under_way_is_noticed_without_checksums_too(
     moto_port: int, make_store: MakeStore, quick_retries: None
 ) -> None:
