@@ -13,8 +13,10 @@ from ensemble.images.shard import BadImage, ShardSpec, plan_shards
 from ensemble.images.split import Splits
 from ensemble.members.member import Member
 from ensemble.outranking.table import OutrankingTable
+from ensemble.storage.local_store import LocalStore
 from jobs.plan.text import plan_line
 from jobs.run.job import Job
+from jobs.stored_runs.columns import write_columns
 
 # How many blocks or images a message names before it only counts them.
 _NUM_NAMED = 5
@@ -45,6 +47,8 @@ def predict(job: Job, members: tuple[Member, ...]) -> Predictions:
         PartialError: Blocks are missing, and the options do not allow that.
     """
     search, shard_images = job.splits.search, job.config.cluster.shard_images
+    for files in filter(None, (LocalStore(job.folder.path), job.store)):
+        write_columns(files, {member.name: member.column for member in members})
     if not job.config.temperature:
         streaming = StreamingOutranking(job.table, members, search, shard_images)
         fill_table(job, "predict", members, job.splits, streaming)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from ensemble.errors import ConfigError, DamagedTableError, TableError
+from ensemble.errors import ConfigError, DamagedTableError, DataError, TableError
 from ensemble.evaluation.calibration import Temperature, calibrate
 from ensemble.evaluation.reading import (
     ColumnAtTemperature,
@@ -26,8 +26,9 @@ from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.policies import REFERENCE_SIZE
 from jobs.settings import RunConfig
+from jobs.stored_runs.columns import read_columns
 from jobs.stored_runs.layout import REPORT
-from jobs.stored_runs.open import open_run
+from jobs.stored_runs.open import StoredRun, open_run
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def open_finished_run(place: Path | str, words: Sequence[str] = ()) -> FinishedR
 
     Raises:
         ConfigError: The place is not the folder of a run, or the run has not computed every prediction.
+        DataError: The images are not those that were predicted.
     """
     run = open_run(place, words)
     config = run.config
@@ -101,7 +103,7 @@ def open_finished_run(place: Path | str, words: Sequence[str] = ()) -> FinishedR
     table = LogitTable(run.table)
     if not table.commits():
         raise ConfigError(f"the run {str(place)!r} has no table yet. Run it first: `ensemble run`.")
-    columns = _columns(table, config, len(index.classes))
+    columns = _columns(run, table, index)
     splits = _without_bad(table, columns, splits)
     wanted = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
     for column in columns:
@@ -165,21 +167,46 @@ def _at(
     )
 
 
-def _columns(table: LogitTable, config: RunConfig, num_classes: int) -> tuple[Column, ...]:
-    """Find each member's column: the last one committed under its name that has all classes."""
-    commits: dict[str, list[Commit]] = {}
+def _columns(run: StoredRun, table: LogitTable, index: ImageIndex) -> tuple[Column, ...]:
+    """Find each member's column among those of the images as they are now.
+
+    That is the column that the run or the import recorded last; for a run without a record, the last
+    one that was committed under the member's name.
+    """
+    recorded = read_columns(run.files)
+    commits_by_name: dict[str, list[Commit]] = {}
+    commits_by_column: dict[str, list[Commit]] = {}
+    of_other_images: list[Commit] = []
     for commit in sorted(table.commits(), key=lambda c: c.committed_at):
         classes = commit.identity.get("classes")
-        if isinstance(classes, list) and len(classes) == num_classes:
-            commits.setdefault(commit.name, []).append(commit)
-    names = [name for member in config.members for name in _names(member, config, commits)]
-    lacking = [name for name in names if name not in commits]
+        if not isinstance(classes, list) or len(classes) != len(index.classes):
+            continue
+        if commit.identity.get("data_sha256", index.sha256) != index.sha256:
+            of_other_images.append(commit)
+            continue
+        commits_by_name.setdefault(commit.name, []).append(commit)
+        commits_by_column.setdefault(commit.column, []).append(commit)
+    known = commits_by_name | {
+        name: commits_by_column.get(column, []) for name, column in recorded.items()
+    }
+    names = [name for member in run.config.members for name in _names(member, run.config, known)]
+    lacking = [name for name in names if not known.get(name)]
+    if lacking and of_other_images:
+        theirs = str(of_other_images[-1].identity["data_sha256"])
+        is_imported = run.config.images.source.kind == "listed"
+        again = f"ensemble {'table import' if is_imported else 'resume'} {run.files.url}"
+        raise DataError(
+            f"the images of the run {run.files.url!r} have changed: its table holds predictions of images "
+            f"with the identity {theirs[:12]}, and the images that its config names now have "
+            f"{index.sha256[:12]}. Joined by id they would get labels of other images. Put the data back, "
+            f"or compute predictions of what is there now: `{again}`."
+        )
     if lacking:
         raise ConfigError(
             f"the table {table.root} has no predictions of {', '.join(lacking)}. The run is not "
             "finished: the same `ensemble run` goes on with it."
         )
-    return tuple(_column(commits[name], name) for name in names)
+    return tuple(_column(known[name], name) for name in names)
 
 
 def _names(

@@ -13,9 +13,22 @@ from jobs.settings import ACCESS_ONLY, EXECUTION_ONLY, RunConfig
 
 CONFIG, PROGRESS, REPORT, PAGE = "config.json", "progress.json", "report.json", "report.html"
 TABLE, ARTIFACT, SEARCHES, WEIGHTS, IMAGES = "table", "ensemble", "search", "weights", "images.json"
+COLUMNS, IMPORT = "columns.json", "import.json"
 
 # Everything that can lie in the folder of a run.
-CONTENTS = (CONFIG, PROGRESS, TABLE, ARTIFACT, REPORT, PAGE, SEARCHES, WEIGHTS, IMAGES)
+CONTENTS = (
+    CONFIG,
+    PROGRESS,
+    TABLE,
+    COLUMNS,
+    ARTIFACT,
+    REPORT,
+    PAGE,
+    SEARCHES,
+    WEIGHTS,
+    IMAGES,
+    IMPORT,
+)
 
 _ACCESS = tuple(f"images.source.{key}" for key in sorted(ACCESS_ONLY))
 

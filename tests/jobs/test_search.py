@@ -47,7 +47,7 @@ def _member(name: str, number: int) -> Member:
         parameters=1000,
         preprocessing=Preprocessing(size=8, mean=(0.5, 0.5, 0.5), std=(1.0, 1.0, 1.0)),
         views=CenterView(),
-        data_sha256="0" * 64,
+        data_sha256=open_source(DigitsConfig()).index().sha256,
     )
 
 
