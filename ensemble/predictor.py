@@ -1,18 +1,19 @@
 """The predictor: an artifact with its networks loaded, which answers images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 
 from ensemble.artifact.read import Artifact, fetch, read
 from ensemble.config import S3_SCHEME
-from ensemble.errors import ShapeError
 from ensemble.evaluation import metrics
 from ensemble.evaluation.calibration import apply_temperature, at_temperature
+from ensemble.images.inputs import Pixels, to_pixels
 from ensemble.images.shard import ImageShard
 from ensemble.members.member import Member
 from ensemble.storage.fetch import FetchedFolder
@@ -25,7 +26,20 @@ from ensemble.subclassifiers.route import (
     rank_scores,
 )
 
-Images = UInt8[np.ndarray, "image height width 3"] | Sequence[np.ndarray]
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an ensemble answered one image as it did.
+
+    Attributes:
+        answer: Name of the class.
+        votes: For each member, the class it gives most probability to, and that probability.
+        routed: Whether a sub-classifier answered.
+    """
+
+    answer: str
+    votes: Mapping[str, tuple[str, float]]
+    routed: bool
 
 
 @dataclass(frozen=True)
@@ -36,11 +50,36 @@ class Prediction:
         probabilities: Probability of each class, at the temperature that the run fitted.
         answers: Class index; of a routed image the sub-classifier's.
         routed: Whether a sub-classifier answered.
+        classes: Class names, by class index.
+        by_member: Probabilities of each member, by its name.
     """
 
     probabilities: Float[np.ndarray, "image class"]
     answers: Int[np.ndarray, "image"]
     routed: Bool[np.ndarray, "image"]
+    classes: tuple[str, ...]
+    by_member: Mapping[str, Float[np.ndarray, "image class"]]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of the answer, by image."""
+        return tuple(self.classes[answer] for answer in self.answers)
+
+    def top(self, k: int) -> tuple[tuple[tuple[str, float], ...], ...]:
+        """Give the k most probable classes of each image with their probabilities, the best first."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")[:, :k]
+        return tuple(
+            tuple((self.classes[index], float(row[index])) for index in best)
+            for row, best in zip(self.probabilities, order, strict=True)
+        )
+
+    def explain(self, image: int) -> Explanation:
+        """Tell what each member answered for an image, by its number, and whether it was routed."""
+        votes = {
+            name: (self.classes[int(rows[image].argmax())], float(rows[image].max()))
+            for name, rows in self.by_member.items()
+        }
+        return Explanation(self.labels[image], votes, bool(self.routed[image]))
 
 
 def load(
@@ -49,6 +88,8 @@ def load(
     *,
     trust_code: bool = False,
     without: str | None = None,
+    device: str = "cpu",
+    equal_bits: bool = False,
 ) -> "Predictor":
     """Load an artifact; every file is checked against its SHA-256.
 
@@ -59,17 +100,23 @@ def load(
         trust_code: Accept members that run code of their own: factories and .pt2 programs.
         without: Name of a member whose file is lost. The file is not read, and the others get the
             weights that were fitted for this loss.
+        device: Device that predicts, as torch names it: `cpu`, `cuda`, `cuda:1`.
+        equal_bits: Give an image the same bits whatever images are predicted with it, and those of
+            the run's table. A call then costs whole batches of 64 images.
 
     Raises:
+        ConfigError: There is no such device.
         UnknownNameError: No member has the name `without`.
         CheckpointError: The folder is not an artifact, a file in it is missing or changed, or there
             are no weights for the loss of the member.
         ConfigError: The store is missing, or refuses access.
     """
     if not str(folder).startswith(S3_SCHEME):
-        return Predictor(read(Path(folder), trust_code=trust_code, without=without))
+        artifact = read(Path(folder).expanduser(), trust_code=trust_code, without=without)
+        return Predictor(artifact, None, device, equal_bits)
     local = fetch(str(folder), storage or S3Config(), without)
-    return Predictor(read(local.path, trust_code=trust_code, without=without), local)
+    artifact = read(local.path, trust_code=trust_code, without=without)
+    return Predictor(artifact, local, device, equal_bits)
 
 
 class Predictor:
@@ -78,21 +125,35 @@ class Predictor:
     Args:
         artifact: The ensemble.
         local: Copy of an artifact on S3; it stays on disk as long as the predictor.
+        device: Device that predicts, as torch names it.
+        equal_bits: Give an image the same bits whatever images are predicted with it.
+
+    Raises:
+        ConfigError: There is no such device.
     """
 
-    def __init__(self, artifact: Artifact, local: FetchedFolder | None = None) -> None:
+    def __init__(
+        self,
+        artifact: Artifact,
+        local: FetchedFolder | None = None,
+        device: str = "cpu",
+        equal_bits: bool = False,
+    ) -> None:
         # Here, because torch takes seconds to import.
         from ensemble.checkpoints.load import load_network
+        from ensemble.inference.device import open_device
         from ensemble.inference.forward import PreparedNetwork
 
         self._artifact = artifact
         self._local = local
+        self._device = open_device(device)
+        self._equal_bits = equal_bits
         routing = artifact.routing
         members = (*artifact.members, *(routing.subclassifiers.values() if routing else ()))
         # By weights: where views are kept, several members are one network.
         distinct = {(member.weights_sha256, member.precision): member for member in members}
         self._networks = {
-            key: PreparedNetwork(load_network(member), member.precision).eval()
+            key: PreparedNetwork(load_network(member).to(self._device), member.precision).eval()
             for key, member in distinct.items()
         }
 
@@ -106,25 +167,34 @@ class Predictor:
         """Members with a weight."""
         return self._artifact.members
 
-    def predict(self, images: Images) -> Prediction:
-        """Predict RGB images, uint8, each `[height, width, 3]`; their sizes may differ.
+    def predict(self, images: Any) -> Prediction:
+        """Predict one image or several; their sizes may differ.
+
+        Args:
+            images: Paths, encoded bytes, PIL images, arrays uint8 `[height, width, 3]` in RGB or
+                tensors uint8 `[3, height, width]`; one of these or any iterable of them.
 
         Raises:
-            ShapeError: An image is not uint8 RGB.
+            DecodeError: A file or bytes cannot be decoded.
+            ShapeError: A value is not an image.
         """
-        for i, image in enumerate(images):
-            is_rgb = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-            if not is_rgb or not image.size:
-                raise ShapeError(
-                    f"image {i} is {image.dtype} {list(image.shape)}; expected uint8 "
-                    "[height, width, 3] in RGB."
-                )
-        artifact = self._artifact
-        base = metrics.average(self._log_probabilities(artifact.members, images), artifact.units)
+        artifact, pixels = self._artifact, to_pixels(images)
+        logs = self._log_probabilities(artifact.members, pixels)
+        base = metrics.average(logs, artifact.units)
+        by_member = {
+            member.name: np.exp(rows.astype(np.float64))
+            for member, rows in zip(artifact.members, logs, strict=True)
+        }
+        probabilities, answers, routed = base, base.argmax(axis=1), np.zeros(len(base), bool)
         if artifact.routing is not None:
-            return self._route(base, images, artifact.routing)
-        probabilities = at_temperature(base, artifact.temperature)
-        return Prediction(probabilities, base.argmax(axis=1), np.zeros(len(base), bool))
+            probabilities, answers, routed = self._route(base, pixels, artifact.routing)
+        return Prediction(
+            at_temperature(probabilities, artifact.temperature),
+            answers,
+            routed,
+            artifact.classes,
+            by_member,
+        )
 
     def without(self, name: str) -> "Predictor":
         """Leave a member out, and give the others the weights that were fitted for its loss.
@@ -142,9 +212,12 @@ class Predictor:
     def _route(
         self,
         base: Float[np.ndarray, "image class"],
-        images: Images,
+        images: Sequence[Pixels],
         fitted: FittedRouting,
-    ) -> Prediction:
+    ) -> tuple[
+        Float[np.ndarray, "image class"], Int[np.ndarray, "image"], Bool[np.ndarray, "image"]
+    ]:
+        """Return probabilities, answers, and which images a sub-classifier answered."""
         routing, subs = fitted.routing, {}
         routed, routed_to = is_routed(base, routing), is_routed_to(base, routing)
         for number, member in fitted.subclassifiers.items():
@@ -154,29 +227,23 @@ class Predictor:
             if len(rows):
                 (logs,) = self._log_probabilities([member], [images[i] for i in rows.tolist()])
                 subs[number][rows] = np.exp(logs.astype(np.float64))
-        return Prediction(
-            at_temperature(answer(base, subs, routing, routed), self._artifact.temperature),
-            rank_scores(base, subs, routing, routed).argmax(axis=1),
-            routed,
-        )
+        answers = rank_scores(base, subs, routing, routed).argmax(axis=1)
+        return answer(base, subs, routing, routed), answers, routed
 
     def _log_probabilities(
         self,
         members: Sequence[Member],
-        images: Images,
+        images: Sequence[Pixels],
     ) -> list[Float[np.ndarray, "image class"]]:
         """Predict with several members; images are resized once for all of them."""
-        import torch
-
         from ensemble.inference.predict import predict
         from ensemble.inference.resized import ResizedShard
 
-        cpu = torch.device("cpu")
         shard = ImageShard.pack([str(i) for i in range(len(images))], list(images))
-        resized = ResizedShard(shard, cpu)
+        resized = ResizedShard(shard, self._device)
         networks = [self._networks[member.weights_sha256, member.precision] for member in members]
         blocks = [
-            predict(network, member, shard, cpu, resized)
+            predict(network, member, shard, self._device, resized, pads_batches=self._equal_bits)
             for network, member in zip(networks, members, strict=True)
         ]
         return [

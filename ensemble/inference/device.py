@@ -5,6 +5,27 @@ from contextlib import contextmanager
 
 import torch
 
+from ensemble.errors import ConfigError
+
+
+def open_device(name: str) -> torch.device:
+    """Give a device by the name that torch has for it.
+
+    Raises:
+        ConfigError: The name is not one of torch's, or this machine has no such device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"no device {name!r}; expected cpu, cuda or cuda:NUMBER.") from error
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ConfigError(
+            f"no device {name!r}: torch {torch.__version__} sees {count} GPUs here. Use device='cpu', "
+            "or a build of torch that fits the driver."
+        )
+    return device
+
 
 def device_kind(device: torch.device) -> str:
     """Name the kind of a device: the type of the GPU as its driver calls it, or `cpu`.

@@ -47,6 +47,7 @@ def predict(
     device: torch.device,
     images: ResizedShard | None = None,
     flops_per_image: int | None = None,
+    pads_batches: bool = True,
 ) -> LogitBlock:
     """Predict the images of a shard under every view of the member.
 
@@ -57,6 +58,8 @@ def predict(
         device: Device of the network.
         images: The same shard on the device, with the images that other members resized.
         flops_per_image: Result of `count_flops`, which is recorded in the block.
+        pads_batches: Fill the last batch up, so that the rows of an image have the same bits whatever
+            other images stand beside it, as a table needs; one image then costs a whole batch.
 
     Raises:
         ConfigError: A view does not fit the network or its input.
@@ -70,8 +73,8 @@ def predict(
     mean = _Mean(len(shard), len(member.classes), average_of(member.views), device)
     with torch.inference_mode(), full_float32():
         for rows, weight, logits in chain(
-            _fixed(network, preprocessing, images, views),
-            _dense(network, preprocessing, images, views),
+            _fixed(network, preprocessing, images, views, pads_batches),
+            _dense(network, preprocessing, images, views, pads_batches),
         ):
             mean.add(rows, weight, logits)
     return LogitBlock(
@@ -119,7 +122,11 @@ def _gpu_peak(network: nn.Module, device: torch.device) -> int:
 
 
 def _fixed(
-    network: nn.Module, preprocessing: Preprocessing, images: ResizedShard, views: WeightedViews
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    images: ResizedShard,
+    views: WeightedViews,
+    pads_batches: bool,
 ) -> Iterator[ViewLogits]:
     """Compute the logits of squares and crops, which all have the size of the network's input."""
     scale_of_squares = square_scale(preprocessing.size, preprocessing.resize)
@@ -143,12 +150,17 @@ def _fixed(
                 squares = [
                     (places, show(resized, view, preprocessing)) for places, resized in parts
                 ]
-                batch = join_normalised(squares, BATCH_IMAGES, preprocessing)
+                size = BATCH_IMAGES if pads_batches else len(rows)
+                batch = join_normalised(squares, size, preprocessing)
                 yield rows, weight, network(batch)[: len(rows)]
 
 
 def _dense(
-    network: nn.Module, preprocessing: Preprocessing, images: ResizedShard, views: WeightedViews
+    network: nn.Module,
+    preprocessing: Preprocessing,
+    images: ResizedShard,
+    views: WeightedViews,
+    pads_batches: bool,
 ) -> Iterator[ViewLogits]:
     """Compute the logits of whole images, those of one size together, by the fully convolutional network."""
     by_side: dict[int, list[tuple[Whole, float]]] = {}
@@ -166,7 +178,11 @@ def _dense(
                 resized = images.at(rows, (side,), preprocessing.interpolation)
                 for view, weight in side_views:
                     whole = resized.flip(3) if view.flip else resized
-                    batch = join_normalised([(slice(0, len(rows)), whole)], size, preprocessing)
+                    batch = join_normalised(
+                        [(slice(0, len(rows)), whole)],
+                        size if pads_batches else len(rows),
+                        preprocessing,
+                    )
                     yield rows, weight, dense(batch)[: len(rows)]
 
 
