@@ -1,6 +1,6 @@
 """Weights for the day when a member cannot be reached: one ensemble for the loss of each."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -38,12 +38,44 @@ def find_fallbacks(
     """Search again without each member with weight > 0, in pool order, among all other members.
 
     The search of `config` is used (the one that `auto` took). Where the others' weights as they are
-    have fewer errors, they stay. A pool of one member has nothing to fall back on.
+    have fewer errors, they stay. Where no other member is cheap enough for `max_cost`, there is
+    nothing to fall back on: such a member is left out here, and `missing_fallbacks` says so.
     """
-    if table.num_members == 1:
-        return ()
     selected = np.flatnonzero(ensemble.units).tolist()
-    return tuple(_without(table, ensemble, config, member) for member in selected)
+    return tuple(
+        _without(table, ensemble, config, member)
+        for member in selected
+        if _has_affordable_others(table.member_names, config, member)
+    )
+
+
+def missing_fallbacks(
+    ensemble: Ensemble, fallbacks: Sequence[Fallback], config: SearchConfig
+) -> tuple[str, ...]:
+    """Say in sentences which members with weight > 0 have no fallback, and why."""
+    covered = {fallback.member for fallback in fallbacks}
+    return tuple(
+        _why_missing(ensemble.members, config, name)
+        for name in ensemble.selected
+        if name not in covered and len(ensemble.members) > 1
+    )
+
+
+def _has_affordable_others(names: Sequence[str], config: SearchConfig, member: int) -> bool:
+    others = [name for other, name in enumerate(names) if other != member]
+    if config.max_cost is None:
+        return bool(others)
+    return any(config.costs[name] <= config.max_cost for name in others)
+
+
+def _why_missing(names: Sequence[str], config: SearchConfig, member: str) -> str:
+    others = [name for name in names if name != member]
+    cheapest = min(others, key=lambda name: config.costs.get(name, 0.0))
+    return (
+        f"There is no fallback for the loss of {member}: the cheapest other member, {cheapest}, costs "
+        f"{config.costs.get(cheapest, 0.0):,.6g}, and max_cost is {config.max_cost or 0:,.6g}. Raise "
+        "max_cost to have one."
+    )
 
 
 def find_fallbacks_among_selected(

@@ -11,7 +11,7 @@ from ensemble.report.build.weights import frontier_lines, member_lines, stabilit
 from ensemble.report.documents import search as document
 from ensemble.search.comparison import JudgedPredictor, warnings
 from ensemble.search.explain import explain
-from ensemble.search.fallbacks import Fallback
+from ensemble.search.fallbacks import Fallback, missing_fallbacks
 from ensemble.search.frontier import FrontierPoint
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
@@ -93,7 +93,10 @@ def build(
         judged_images=findings.judged.num_images,
         is_cross_fitted=findings.judged is table,
         cost_unit=findings.cost_unit,
-        warnings=warnings(table, ensemble),
+        warnings=(
+            *warnings(table, ensemble),
+            *missing_fallbacks(ensemble, findings.fallbacks, search),
+        ),
         results=tuple(_predictor(predictor) for predictor in findings.predictors),
         members=member_lines(
             explain(table, ensemble, search),
