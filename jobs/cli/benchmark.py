@@ -125,6 +125,31 @@ def benchmark_predict(
     _run(benchmark_job, words, full)
 
 
+@benchmark.command("gpu")
+def benchmark_gpu(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...",
+            help="Settings, such as parts=[correctness,one_member] out=gpu.json.",
+        ),
+    ] = None,
+    smoke: Annotated[
+        bool,
+        typer.Option(
+            "--smoke",
+            help="Run the same code on a CPU with tiny networks, in a minute: answers are judged, and "
+            "times are not.",
+        ),
+    ] = False,
+) -> None:
+    """Prove the main path on one GPU in nine minutes: answers, speed, memory, training; needs no Ray."""
+    from jobs.benchmark.gpu.flow import benchmark_gpu as benchmark_job
+
+    if not benchmark_job(words or [], open_console(), is_smoke=smoke).is_met:
+        raise typer.Exit(EXIT_FAILED)
+
+
 def _run(
     benchmark_job: Callable[..., "BenchmarkReport"], words: list[str] | None, full: bool
 ) -> None:

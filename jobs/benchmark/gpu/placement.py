@@ -1,0 +1,422 @@
+"""Part 4: the pool on one GPU as the plan places it, its memory beside the plan, and memory that runs out."""
+
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from cluster.pool.host import Host, HostSettings
+from cluster.scheduling.packing import make_plan
+from cluster.scheduling.placement import Device, HostPer, HostPlan, Plan, Work
+from ensemble.files import sha256_of
+from ensemble.images.shard import ImageShard
+from ensemble.inference.costs import MemberCost
+from ensemble.inference.device import device_kind
+from ensemble.inference.forward import PreparedNetwork
+from ensemble.inference.predict import BATCH_IMAGES, predict
+from ensemble.members.member import Member, in_precision
+from ensemble.members.settings import MemberConfig
+from ensemble.members.source_settings import (
+    CheckpointSource,
+    TimmSource,
+    TorchvisionSource,
+)
+from jobs.benchmark.gpu.agreement import TOLERANCE, compare
+from jobs.benchmark.gpu.flow import start_context
+from jobs.benchmark.gpu.material import (
+    input_side,
+    make_member,
+    make_network,
+    make_shard,
+    save_network,
+)
+from jobs.benchmark.gpu.recorder import Recorder
+from jobs.benchmark.gpu.settings import GpuBenchmarkConfig
+from jobs.benchmark.report import Bar
+from jobs.pools import load_pool
+
+SPEED_BAR = 0.85
+MEMORY_BARS = (0.85, 1.15)
+POOL = "imagenet13"
+
+_MB = 1 << 20
+_MODES: dict[HostPer, str] = {"gpu": "one process", "member": "a process each"}
+
+
+@dataclass(frozen=True)
+class HostRun:
+    """What one process did of a round.
+
+    Attributes:
+        seconds: Wall time of its predictions.
+        reserved_mb: Peak of the memory that its torch reserved, in MB; 0 on a CPU.
+        gpu_used_mb: Memory of the whole GPU in use when it was done, in MB; 0 on a CPU.
+    """
+
+    seconds: float
+    reserved_mb: float
+    gpu_used_mb: float
+
+
+class TimedHost(Host):
+    """A host that also times bare networks and whole rounds."""
+
+    def time_bare(self, member: Member, batches: int) -> float:
+        """Time a member's network on tensors that are on the device already, in its precision and layout."""
+        network, size = self._load(member, None), member.preprocessing.size
+        layout = torch.channels_last if self._settings.channels_last else torch.contiguous_format
+        batch = torch.rand(BATCH_IMAGES, 3, size, size, device=self._device)
+        batch = batch.to(getattr(torch, member.precision), memory_format=layout)
+        with torch.inference_mode():
+            network(batch)[0, 0].item()
+            started = time.perf_counter()
+            for _ in range(batches):
+                network(batch)
+            # The last number is there when everything before it is.
+            network(batch[:1])[0, 0].item()
+        return time.perf_counter() - started
+
+    def run_round(self, members: Sequence[Member], shards: Sequence[ImageShard]) -> HostRun:
+        """Predict all shards with all members, shard by shard, as the dispatcher would have it."""
+        is_on_gpu = self._device.type == "cuda"
+        if is_on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        started = time.perf_counter()
+        for shard in shards:
+            for member in members:
+                self.predict(member, None, shard)
+        seconds = time.perf_counter() - started
+        if not is_on_gpu:
+            return HostRun(seconds, 0.0, 0.0)
+        free, total = torch.cuda.mem_get_info()
+        return HostRun(seconds, torch.cuda.max_memory_reserved() / _MB, (total - free) / _MB)
+
+
+def measure(config: GpuBenchmarkConfig, record: Recorder) -> None:
+    """Measure each member alone, then all of them in both ways that a plan can place them."""
+    _run_out_of_memory(config, record)
+    with tempfile.TemporaryDirectory(prefix="ens-gpu-") as name:
+        folder = Path(name)
+        record.say("writing the weights of the pool")
+        members = _write_pool(config, folder)
+        shards = _write_shards(config, folder)
+        _measure_pool(config, members, shards, record)
+
+
+def pool_architectures(config: GpuBenchmarkConfig) -> list[tuple[str, str]]:
+    """List the name and the architecture of each member of the pool."""
+    if config.pool:
+        return [(f"{number}-{name}", name) for number, name in enumerate(config.pool)]
+    return [(member.name, _architecture(member)) for member in load_pool(POOL)]
+
+
+def _architecture(member: MemberConfig) -> str:
+    match member.source:
+        case TorchvisionSource(name=name):
+            return f"torchvision/{name}"
+        case TimmSource(name=name):
+            return f"timm/{name.partition('.')[0]}"
+        case CheckpointSource(architecture=str(architecture)):
+            return architecture
+    raise TypeError(f"{member.source!r} names no architecture.")
+
+
+def _write_pool(config: GpuBenchmarkConfig, folder: Path) -> list[Member]:
+    """Write a checkpoint with random weights for each member of the pool."""
+    device, members = torch.device(config.device), []
+    for seed, (name, architecture) in enumerate(pool_architectures(config)):
+        size = input_side(architecture, config.input_size)
+        member = make_member(architecture, size, name=name, path=folder / f"{name}.safetensors")
+        network = make_network(architecture, size, device, seed)
+        save_network(network.cpu(), member, member.checkpoint)
+        member = replace(member, weights_sha256=sha256_of(member.checkpoint))
+        members.append(in_precision(member, "bfloat16"))
+    return members
+
+
+def _write_shards(config: GpuBenchmarkConfig, folder: Path) -> list[Path]:
+    """Write decoded photographs, which processes map without a copy, as they do out of an object store."""
+    paths = []
+    for number in range(config.shards):
+        shard = make_shard(BATCH_IMAGES, config.width, config.height, seed=number)
+        paths.append(folder / f"shard-{number}.npy")
+        np.save(paths[-1], shard.pixels.reshape(len(shard), config.height, config.width, 3))
+    return paths
+
+
+def _read_shard(path: Path) -> ImageShard:
+    pixels = np.load(path, mmap_mode="r")
+    count, height, width, _ = pixels.shape
+    return ImageShard(
+        image_ids=np.array([f"{path.stem}-{number:06d}" for number in range(count)]),
+        pixels=pixels.reshape(-1),
+        heights=np.full(count, height),
+        widths=np.full(count, width),
+    )
+
+
+class _Process:
+    """A process with a `TimedHost`, and the pipe to it.
+
+    Args:
+        context: How processes start.
+        settings: Settings of the host.
+        shards: Files of all shards.
+    """
+
+    def __init__(self, context: Any, settings: HostSettings, shards: Sequence[Path]) -> None:
+        self._pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, settings, shards), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def begin(self, verb: str, *arguments: object) -> None:
+        """Have the host do something, without waiting for it."""
+        self._pipe.send((verb, arguments))
+
+    def end(self) -> Any:
+        """Wait for what was begun, and return its value.
+
+        Raises:
+            EOFError: The process failed; its error stands on the terminal.
+        """
+        return self._pipe.recv()
+
+    def do(self, verb: str, *arguments: object) -> Any:
+        """Have the host do something, and wait for it."""
+        self.begin(verb, *arguments)
+        return self.end()
+
+    def close(self) -> None:
+        """End the process, which gives back its memory."""
+        self._pipe.close()
+        self.process.join()
+
+
+def _serve(pipe: Connection, settings: HostSettings, shard_files: Sequence[Path]) -> None:
+    """Do what comes through the pipe until it is closed; the process of a host begins here."""
+    host = TimedHost(settings)
+    shards = [_read_shard(path) for path in shard_files]
+    while True:
+        try:
+            verb, arguments = pipe.recv()
+        except EOFError:
+            return
+        match verb:
+            case "measure":
+                pipe.send(host.measure(arguments[0], None, shards[0])[1])
+            case "bare":
+                pipe.send(host.time_bare(*arguments))
+            case "warm":
+                pipe.send(host.run_round(arguments[0], shards[:1]))
+            case "run":
+                pipe.send(host.run_round(arguments[0], shards))
+
+
+@contextmanager
+def _processes(
+    config: GpuBenchmarkConfig, plans: Sequence[HostPlan], shards: Sequence[Path]
+) -> Iterator[list[_Process]]:
+    context = start_context(config.device)
+    processes = [
+        _Process(
+            context,
+            HostSettings(
+                config.device,
+                plan.threads,
+                plan.memory_fraction,
+                channels_last=True,
+            ),
+            shards,
+        )
+        for plan in plans
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.close()
+
+
+def _measure_pool(
+    config: GpuBenchmarkConfig,
+    members: Sequence[Member],
+    shards: Sequence[Path],
+    record: Recorder,
+) -> None:
+    """Measure members alone, plan with that, and run the plans."""
+    cores = os.cpu_count() or 1
+    # As `ensemble run` measures: one process without members on the whole GPU.
+    alone = HostPlan((), 0, max(1.0, cores / 2))
+    with _processes(config, [alone], shards) as (process,):
+        record.say("measuring each member alone, and its bare network")
+        costs: dict[str, MemberCost] = {m.name: process.do("measure", m) for m in members}
+        bare = {m.name: process.do("bare", m, config.shards) for m in members}
+    images = config.shards * BATCH_IMAGES
+    record.figure("bare images/s", {name: images / took for name, took in bare.items()})
+    record.figure("memory_mb", {name: cost.memory_mb for name, cost in costs.items()})
+    device = torch.device(config.device)
+    # Shares are of a GPU; on a CPU its memory is made up, so that the same plan comes out.
+    memory = max(cost.device_memory_mb or 1e6 for cost in costs.values())
+    gpu = Device(f"gpu {device_kind(device)}", memory, cores / 2)
+    works = [
+        Work(name, {gpu.kind: images / cost.images_per_s}, cost.memory_mb, config.shards)
+        for name, cost in costs.items()
+    ]
+    for host_per, mode in _MODES.items():
+        if record.has_time(f"{len(members)} members, {mode}", 40):
+            plan = make_plan(works, [gpu], host_per)
+            _run_plan(config, plan, members, shards, (mode, sum(bare.values())), record)
+
+
+def _run_plan(
+    config: GpuBenchmarkConfig,
+    plan: Plan,
+    members: Sequence[Member],
+    shards: Sequence[Path],
+    mode_and_bare: tuple[str, float],
+    record: Recorder,
+) -> None:
+    mode, bare_s = mode_and_bare
+    by_name = {member.name: member for member in members}
+    seconds, memory = 0.0, []
+    for number, wave in enumerate(plan.waves):
+        used_before = _gpu_used_mb(config)
+        hosts = plan.hosts(number)
+        with _processes(config, hosts, shards) as processes:
+            carried = [[by_name[name] for name in host.members] for host in hosts]
+            for verb in ("warm", "run"):
+                started = time.perf_counter()
+                for process, its in zip(processes, carried, strict=True):
+                    process.begin(verb, its)
+                runs: list[HostRun] = [process.end() for process in processes]
+                took = time.perf_counter() - started
+        seconds += took
+        used_mb = max(run.gpu_used_mb for run in runs) - used_before
+        memory.append((used_mb, plan.memory_mb(wave, 0), [run.reserved_mb for run in runs]))
+    what = f"{len(members)} members, {mode}"
+    images = config.shards * BATCH_IMAGES
+    record.figure(
+        what,
+        {
+            "waves": len(plan.waves),
+            "planned_s": plan.seconds,
+            "seconds": seconds,
+            "bare_s": bare_s,
+            "images_per_s": images / seconds,
+            "memory": [
+                {"used_mb": used, "planned_mb": planned, "reserved_mb": reserved}
+                for used, planned, reserved in memory
+            ],
+        },
+    )
+    record.say(f"{what}: {images / seconds:,.1f} images/s, {bare_s / seconds:.3f} of the bare sum")
+    name = f"{what}: images/s, x the sum of bare times"
+    record.judge(Bar(name, bare_s / seconds, ">=", SPEED_BAR), "times")
+    if config.device == "cuda":
+        ratios = [used / planned for used, planned, _ in memory]
+        low, high = MEMORY_BARS
+        name = f"{what}: memory in use, x the plan's"
+        record.judge(Bar(name, min(ratios), ">=", low), "answers")
+        record.judge(Bar(name, max(ratios), "<=", high), "answers")
+    else:
+        record.leave_out(f"{what}: memory: a CPU's is not planned.")
+
+
+def _gpu_used_mb(config: GpuBenchmarkConfig) -> float:
+    """Return the memory of the GPU that is in use, by this process and others, in MB."""
+    if config.device != "cuda":
+        return 0.0
+    gc.collect()
+    torch.cuda.empty_cache()
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / _MB
+
+
+class Tight(nn.Module):
+    """A network that runs out of memory with more than a few images, as a small GPU would.
+
+    Args:
+        network: The network.
+        most: Largest batch that it takes.
+    """
+
+    def __init__(self, network: nn.Module, most: int) -> None:
+        super().__init__()
+        self.network, self.most, self.failures = network, most, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the logits of a batch.
+
+        Raises:
+            torch.OutOfMemoryError: The batch has more images than fit.
+        """
+        if len(images) > self.most:
+            self.failures += 1
+            raise torch.OutOfMemoryError(f"{len(images)} images")
+        logits: torch.Tensor = self.network(images)
+        return logits
+
+
+def _run_out_of_memory(config: GpuBenchmarkConfig, record: Recorder) -> None:
+    """Predict with too little memory twice: the batch is halved, that is remembered, and rows stay right."""
+    if not record.has_time("memory that runs out", 15):
+        return
+    architecture = config.networks[0]
+    device, size = torch.device(config.device), input_side(architecture, config.input_size)
+    member = make_member(architecture, size)
+    # Little larger than the input, so that the network needs most of the memory, and not resizing.
+    shard = make_shard(BATCH_IMAGES, round(1.15 * size), round(1.15 * size))
+    network = make_network(architecture, size, device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    weights = torch.cuda.memory_allocated() if device.type == "cuda" else 0
+    expected = predict(PreparedNetwork(network), member, shard, device).log_probabilities
+    if device.type == "cuda":
+        peak, total = torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[1]
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction((weights + 0.6 * (peak - weights)) / total)
+        tight = network
+    else:
+        tight = Tight(network, BATCH_IMAGES // 4)
+    prepared = PreparedNetwork(tight)
+    failures, rows = [], []
+    for _ in range(2):
+        before = _out_of_memory_errors(tight)
+        rows.append(predict(prepared, member, shard, device).log_probabilities)
+        failures.append(_out_of_memory_errors(tight) - before)
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    agreements = [compare(expected, row) for row in rows]
+    largest_batch = prepared.largest_batch or BATCH_IMAGES
+    record.figure(
+        "memory that runs out", {"largest_batch": largest_batch, "failures_by_shard": failures}
+    )
+    half = BATCH_IMAGES // 2
+    record.judge(Bar("out of memory: batch that is used", largest_batch, "<=", half), "answers")
+    name = "out of memory: errors in the second shard"
+    record.judge(Bar(name, failures[1], "<=", 0), "answers")
+    name = "out of memory: largest difference of the rows, nats"
+    largest = float(np.max([agreement.largest for agreement in agreements]))
+    record.judge(Bar(name, largest, "<=", TOLERANCE), "answers")
+    name = "out of memory: answers that differ, no near-ties"
+    answers = sum(agreement.answers for agreement in agreements)
+    record.judge(Bar(name, answers, "<=", 0), "answers")
+
+
+def _out_of_memory_errors(network: nn.Module) -> int:
+    """Count the batches that did not fit so far."""
+    if isinstance(network, Tight):
+        return network.failures
+    return int(torch.cuda.memory_stats()["num_ooms"])
