@@ -45,7 +45,7 @@ def _reproducible(folder: Path) -> dict[str, Any]:
 
 
 def test_a_run_leaves_what_it_promises(first: Path) -> None:
-    files = {"config.json", "progress.json", "report.json", "report.html"}
+    files = {"config.json", "progress.json", "columns.json", "report.json", "report.html"}
     assert {path.name for path in first.iterdir()} == files | {"table", "ensemble"}
     progress = progress_record.read(RunFolder(first))
     assert (progress.run, progress.state) == ("tiny", "finished")
