@@ -27,7 +27,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "schema": run.schema,
     },
     "Results": {"search": search.search, "summary": search.summary},
-    "Before a run": {"members": pool.members, "doctor": pool.doctor},
+    "Before a run": {"init": pool.init, "members": pool.members, "doctor": pool.doctor},
     "On a cluster": {
         "submit": remote.submit,
         "status": remote.status,

@@ -64,7 +64,7 @@ def preflight(
         CheckpointError: The weights of a member are missing, or cannot be loaded.
     """
     config = check(PreflightConfig, read_settings(words), "the command")
-    members, source = load_pool(pool), with_storage(_read_images(images), config.storage)
+    members, source = load_pool(pool), with_storage(read_images(images), config.storage)
     verdicts = []
     with working("doctor", f"examine {pool} on {images}", len(members), "members") as stage:
         for verdict in _examine(members, source, config):
@@ -145,7 +145,12 @@ def _examine(
         yield judge(each.name, ranks, reference)
 
 
-def _read_images(text: str) -> SourceConfig:
+def read_images(text: str) -> SourceConfig:
+    """Read which images are meant by one word: a folder, a .parquet file, or a source's settings.
+
+    Raises:
+        ConfigError: The settings are not those of a source.
+    """
     if text.lstrip().startswith("{"):
         settings = parse_settings(text, f"--images {text!r}")
     else:

@@ -1,11 +1,39 @@
-"""The verbs to call before a run: members lists a pool; doctor examines a store, a pool or a cluster's head."""
+"""The verbs to call before a run: init writes a config, members lists a pool, doctor examines what a run needs."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ensemble.errors import ConfigError
 from jobs.cli.app import EXIT_FAILED, AsJson, open_console
+
+
+def init(
+    images: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGES",
+            help="Labelled images: a folder with one sub-folder per class, a .parquet file, or the "
+            "settings of a source, such as {kind: digits}.",
+        ),
+    ],
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WEIGHTS]...",
+            help="Files of weights (.pth, .safetensors, .onnx) whose architecture is recognised, or "
+            "published ones such as torchvision:resnet50. Without any, small networks are trained.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="The YAML file to write.")
+    ] = Path("ensemble.yaml"),
+) -> None:
+    """Look at labelled images and files of weights, and write a config that runs."""
+    from jobs.init import write_config
+
+    typer.echo(write_config(images, files or [], out))
 
 
 def doctor(
