@@ -88,8 +88,8 @@ def measure(config: GpuBenchmarkConfig, record: Recorder) -> None:
     _describe(device, record)
     _compare_families(config, device, record)
     _compare_policies(config, device, record)
-    _compare_layouts(config, device, record)
     _count_flips(config, device, record)
+    _compare_layouts(config, device, record)
     _run_gpu_tests(device, record)
 
 
@@ -102,7 +102,7 @@ def _describe(device: torch.device, record: Recorder) -> None:
         record.machine("gpu_memory_mb", properties.total_memory >> 20)
         record.machine("compute_capability", f"{properties.major}.{properties.minor}")
         record.machine("cuda", torch.version.cuda)
-        record.machine("cudnn", torch.backends.cudnn.version())
+        record.machine("cudnn", torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
         record.machine("driver", _driver())
 
 
@@ -143,7 +143,7 @@ def _compare_policies(config: GpuBenchmarkConfig, device: torch.device, record: 
     size = input_side(_POLICY_NETWORK, config.input_size)
     network, shard = make_network(_POLICY_NETWORK, size, _CPU), _shard(config, size)
     moved = PreparedNetwork(copy.deepcopy(network).to(device))
-    on_cpu, agreements = PreparedNetwork(network), {}
+    on_cpu, agreements = PreparedNetwork(network), dict[str, Agreement]()
     for views in POLICIES:
         if not record.has_time(f"views {views.kind} on the CPU and on the device", 5):
             continue

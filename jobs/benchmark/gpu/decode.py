@@ -6,15 +6,13 @@ import statistics
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import torch
 from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -23,6 +21,7 @@ from ensemble.images.shard import ImageShard
 from ensemble.inference.forward import PreparedNetwork
 from ensemble.inference.predict import BATCH_IMAGES, predict
 from ensemble.inference.resized import ResizedShard
+from jobs.benchmark.gpu.decoded_shards import MAX_PIXELS, decode_ahead
 from jobs.benchmark.gpu.flow import start_context
 from jobs.benchmark.gpu.material import (
     input_side,
@@ -40,33 +39,7 @@ from jobs.benchmark.report import Bar
 MEMBERS = 13
 DECODE_BAR = 1.1
 
-_MAX_PIXELS = 1 << 24
 _SAMPLE_S = 0.1
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    """A shard that a process decoded into a file, which any process maps without a copy.
-
-    Attributes:
-        path: File of the packed pixels.
-        heights: Height of each image, in pixels.
-        widths: Width of each image, in pixels.
-        cpu_s: CPU seconds that decoding took.
-    """
-
-    path: Path
-    heights: list[int]
-    widths: list[int]
-    cpu_s: float
-
-    def shard(self) -> ImageShard:
-        return ImageShard(
-            image_ids=np.array([f"{number:06d}" for number in range(len(self.heights))]),
-            pixels=np.load(self.path, mmap_mode="r"),
-            heights=np.array(self.heights),
-            widths=np.array(self.widths),
-        )
 
 
 @dataclass(frozen=True)
@@ -103,8 +76,8 @@ def _time_decoders(
 ) -> None:
     """Time one core with Pillow and with torchvision, and nvJPEG on the GPU."""
     encoded = [torch.frombuffer(bytearray(jpeg), dtype=torch.uint8) for jpeg in jpegs]
-    ways = {
-        "Pillow, one core": lambda: [decode(BytesIO(jpeg), _MAX_PIXELS) for jpeg in jpegs],
+    ways: dict[str, Callable[[], object]] = {
+        "Pillow, one core": lambda: [decode(BytesIO(jpeg), MAX_PIXELS) for jpeg in jpegs],
         "torchvision, one core": lambda: [
             decode_jpeg(data, mode=ImageReadMode.RGB) for data in encoded
         ],
@@ -150,11 +123,11 @@ def _time_beside(
         return _Round(time.perf_counter() - started, cpu_s, images)
 
     def decoded() -> Iterator[tuple[ImageShard, float]]:
-        for done in _decode_ahead(executor, processes + 2, jpegs, folder, config.shards):
+        for done in decode_ahead(executor, processes + 2, jpegs, folder, config.shards):
             yield done.shard(), done.cpu_s
             done.path.unlink()
 
-    ready = pack([decode(BytesIO(jpeg), _MAX_PIXELS) for jpeg in jpegs])
+    ready = pack([decode(BytesIO(jpeg), MAX_PIXELS) for jpeg in jpegs])
     seconds_of(lambda: run(1, iter([(ready, 0.0)])), device)
     for _ in decoded():  # starts the processes, and counts as warming up
         pass
@@ -202,31 +175,6 @@ def _report(
     record.say(
         f"{1 / beside_s:,.0f} images/s for {MEMBERS} members with decoding beside them, "
         f"{1 / without_s:,.0f} from decoded images"
-    )
-
-
-def _decode_ahead(
-    executor: ProcessPoolExecutor, ahead: int, jpegs: list[bytes], folder: Path, shards: int
-) -> Iterator[_Decoded]:
-    """Decode shards in order, a bounded number of them ahead of the one that is used."""
-    waiting: deque[Future[_Decoded]] = deque()
-    for number in range(shards):
-        path = folder / f"{number}.npy"
-        waiting.append(executor.submit(_decode_to, path, jpegs))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _decode_to(path: Path, jpegs: list[bytes]) -> _Decoded:
-    """Decode JPEG files into a file of pixels; runs in a process of its own."""
-    started = time.process_time()
-    images = [decode(BytesIO(jpeg), _MAX_PIXELS) for jpeg in jpegs]
-    cpu_s = time.process_time() - started
-    np.save(path, np.concatenate([image.reshape(-1) for image in images]))
-    return _Decoded(
-        path, [image.shape[0] for image in images], [image.shape[1] for image in images], cpu_s
     )
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -174,7 +174,7 @@ def seconds_of(run: Callable[[], object], device: torch.device) -> float:
 
 
 def timed_in_turn(
-    ways: dict[str, Callable[[], object]], device: torch.device, repeats: int
+    ways: Mapping[str, Callable[[], object]], device: torch.device, repeats: int
 ) -> dict[str, float]:
     """Time several ways in turn, after a round to warm up, and return the median seconds of each."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}

@@ -49,8 +49,9 @@ def _measure_network(
     prepared = PreparedNetwork(
         network, "bfloat16", channels_last=True, compiled=mode == "compiled"
     ).eval()
-    # `PreparedNetwork` changed the network itself, so this is the same one without its wrapper.
-    bare = torch.compile(network) if mode == "compiled" else network
+    # `PreparedNetwork` changed the network itself, so this is the same one without its wrapper; a compiled
+    # one keeps it, or it would be compiled once more. For logits and pixels as they are it does nothing.
+    bare = prepared if mode == "compiled" else network
     batch = torch.rand(BATCH_IMAGES, 3, size, size, device=device)
     batch = batch.to(torch.bfloat16, memory_format=torch.channels_last)
     kept = ResizedShard(shard, device, _CACHE_BYTES)

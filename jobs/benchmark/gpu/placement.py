@@ -1,4 +1,4 @@
-"""Part 4: the pool on one GPU as the plan places it, its memory beside the plan, and memory that runs out."""
+"""Part 4: the pool on one GPU as the plan places it, beside its bare times, and its memory beside the plan."""
 
 import gc
 import os
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from cluster.pool.host import Host, HostSettings
 from cluster.scheduling.packing import make_plan
@@ -22,8 +21,7 @@ from ensemble.files import sha256_of
 from ensemble.images.shard import ImageShard
 from ensemble.inference.costs import MemberCost
 from ensemble.inference.device import device_kind
-from ensemble.inference.forward import PreparedNetwork
-from ensemble.inference.predict import BATCH_IMAGES, predict
+from ensemble.inference.predict import BATCH_IMAGES
 from ensemble.members.member import Member, in_precision
 from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import (
@@ -31,7 +29,6 @@ from ensemble.members.source_settings import (
     TimmSource,
     TorchvisionSource,
 )
-from jobs.benchmark.gpu.agreement import TOLERANCE, compare
 from jobs.benchmark.gpu.flow import start_context
 from jobs.benchmark.gpu.material import (
     input_side,
@@ -81,9 +78,9 @@ class TimedHost(Host):
             network(batch)[0, 0].item()
             started = time.perf_counter()
             for _ in range(batches):
-                network(batch)
+                logits = network(batch)
             # The last number is there when everything before it is.
-            network(batch[:1])[0, 0].item()
+            logits[0, 0].item()
         return time.perf_counter() - started
 
     def run_round(self, members: Sequence[Member], shards: Sequence[ImageShard]) -> HostRun:
@@ -104,7 +101,6 @@ class TimedHost(Host):
 
 def measure(config: GpuBenchmarkConfig, record: Recorder) -> None:
     """Measure each member alone, then all of them in both ways that a plan can place them."""
-    _run_out_of_memory(config, record)
     with tempfile.TemporaryDirectory(prefix="ens-gpu-") as name:
         folder = Path(name)
         record.say("writing the weights of the pool")
@@ -341,82 +337,3 @@ def _gpu_used_mb(config: GpuBenchmarkConfig) -> float:
     torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info()
     return (total - free) / _MB
-
-
-class Tight(nn.Module):
-    """A network that runs out of memory with more than a few images, as a small GPU would.
-
-    Args:
-        network: The network.
-        most: Largest batch that it takes.
-    """
-
-    def __init__(self, network: nn.Module, most: int) -> None:
-        super().__init__()
-        self.network, self.most, self.failures = network, most, 0
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Compute the logits of a batch.
-
-        Raises:
-            torch.OutOfMemoryError: The batch has more images than fit.
-        """
-        if len(images) > self.most:
-            self.failures += 1
-            raise torch.OutOfMemoryError(f"{len(images)} images")
-        logits: torch.Tensor = self.network(images)
-        return logits
-
-
-def _run_out_of_memory(config: GpuBenchmarkConfig, record: Recorder) -> None:
-    """Predict with too little memory twice: the batch is halved, that is remembered, and rows stay right."""
-    if not record.has_time("memory that runs out", 15):
-        return
-    architecture = config.networks[0]
-    device, size = torch.device(config.device), input_side(architecture, config.input_size)
-    member = make_member(architecture, size)
-    # Little larger than the input, so that the network needs most of the memory, and not resizing.
-    shard = make_shard(BATCH_IMAGES, round(1.15 * size), round(1.15 * size))
-    network = make_network(architecture, size, device)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    weights = torch.cuda.memory_allocated() if device.type == "cuda" else 0
-    expected = predict(PreparedNetwork(network), member, shard, device).log_probabilities
-    if device.type == "cuda":
-        peak, total = torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[1]
-        torch.cuda.empty_cache()
-        torch.cuda.set_per_process_memory_fraction((weights + 0.6 * (peak - weights)) / total)
-        tight = network
-    else:
-        tight = Tight(network, BATCH_IMAGES // 4)
-    prepared = PreparedNetwork(tight)
-    failures, rows = [], []
-    for _ in range(2):
-        before = _out_of_memory_errors(tight)
-        rows.append(predict(prepared, member, shard, device).log_probabilities)
-        failures.append(_out_of_memory_errors(tight) - before)
-    if device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(1.0)
-    agreements = [compare(expected, row) for row in rows]
-    largest_batch = prepared.largest_batch or BATCH_IMAGES
-    record.figure(
-        "memory that runs out", {"largest_batch": largest_batch, "failures_by_shard": failures}
-    )
-    half = BATCH_IMAGES // 2
-    record.judge(Bar("out of memory: batch that is used", largest_batch, "<=", half), "answers")
-    name = "out of memory: errors in the second shard"
-    record.judge(Bar(name, failures[1], "<=", 0), "answers")
-    name = "out of memory: largest difference of the rows, nats"
-    largest = float(np.max([agreement.largest for agreement in agreements]))
-    record.judge(Bar(name, largest, "<=", TOLERANCE), "answers")
-    name = "out of memory: answers that differ, no near-ties"
-    answers = sum(agreement.answers for agreement in agreements)
-    record.judge(Bar(name, answers, "<=", 0), "answers")
-
-
-def _out_of_memory_errors(network: nn.Module) -> int:
-    """Count the batches that did not fit so far."""
-    if isinstance(network, Tight):
-        return network.failures
-    return int(torch.cuda.memory_stats()["num_ooms"])

@@ -1,10 +1,10 @@
-"""Part 6: what the GPU does while a member predicts and while one trains, by torch's profiler."""
+"""Part 7: what the GPU does while a member predicts and while one trains, by torch's profiler."""
 
 from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity
 
 from ensemble.inference.forward import PreparedNetwork
@@ -73,7 +73,10 @@ def _profiled(run: Callable[[], object], device: torch.device) -> Account:
             Activity(event.name, event.time_range.start, event.time_range.end)
             for event in profiler.events()
             # Of nested operators of a CPU, the outermost stands for those within.
-            if event.device_type == kind and (kind == DeviceType.CUDA or event.cpu_parent is None)
+            if event.device_type == kind
+            and (kind == DeviceType.CUDA or event.cpu_parent is None)
+            # A span of the program's own, as that of an optimiser's step: what it holds is listed itself.
+            and not event.is_user_annotation
         ]
     )
 

@@ -10,18 +10,26 @@ from ensemble.models.registry import SMALL
 from jobs.benchmark.report import BenchmarkConfig
 
 PartName = Literal[
-    "correctness", "one_member", "decode", "placement", "training", "profile", "ray_pool"
+    "correctness",
+    "one_member",
+    "decode",
+    "placement",
+    "out_of_memory",
+    "training",
+    "profile",
+    "ray_pool",
 ]
 
 # Seconds of each part at full size, the most important part first. What a part leaves goes to the next.
 SECONDS_OF_PART: dict[PartName, float] = {
-    "correctness": 95,
-    "one_member": 100,
-    "decode": 55,
-    "placement": 105,
-    "training": 70,
+    "correctness": 115,
+    "one_member": 95,
+    "decode": 50,
+    "placement": 95,
+    "out_of_memory": 20,
+    "training": 65,
     "profile": 40,
-    "ray_pool": 60,
+    "ray_pool": 45,
 }
 
 

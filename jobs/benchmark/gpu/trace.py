@@ -8,18 +8,8 @@ from typing import Literal
 Kind = Literal["arithmetic", "copies", "other"]
 
 # Parts of the names of kernels that do a network's convolutions and matrix products; and of copies.
-_ARITHMETIC = (
-    "conv",
-    "gemm",
-    "cudnn",
-    "cutlass",
-    "xmma",
-    "winograd",
-    "implicit",
-    "addmm",
-    "linear",
-)
-_COPIES = ("memcpy", "memset", "copy_", "direct_copy", "nchwtonhwc", "nhwctonchw")
+_ARITHMETIC = ("conv", "gemm", "cudnn", "cutlass", "xmma", "winograd", "addmm", "::linear")
+_COPIES = ("memcpy", "memset", "copy", "converttensor", "nchwtonhwc", "nhwctonchw")
 
 
 @dataclass(frozen=True)

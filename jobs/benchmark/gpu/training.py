@@ -1,4 +1,4 @@
-"""Part 5: training beside a bare loop, and how often a step waits for the GPU."""
+"""Part 6: training beside a bare loop, and how often a step waits for the GPU."""
 
 import statistics
 import warnings
@@ -120,7 +120,11 @@ def _bare_epoch(
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, nesterov=True)
     prepared = ((images - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
     batches = list(
-        zip(prepared.split(recipe.batch_size), labels.split(recipe.batch_size), strict=True)
+        zip(
+            torch.split(prepared, recipe.batch_size),
+            torch.split(labels, recipe.batch_size),
+            strict=True,
+        )
     )
 
     def epoch() -> None:
@@ -128,7 +132,7 @@ def _bare_epoch(
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16):
                 logits = network(batch).float()
-            functional.cross_entropy(logits, targets).backward()
+            torch.autograd.backward(functional.cross_entropy(logits, targets))
             optimizer.step()
 
     epoch()
