@@ -104,6 +104,25 @@ class S3Store:
         """Read a whole object in one request; the caller knows its digest."""
         return self._requests.make("read", key, self._get)[0]
 
+    def read_at_rest(self, key: str) -> bytes:
+        """Read a whole object as the store holds it; see `Store.read_at_rest`.
+
+        A store gives an ETag with every object. Where it is the MD5 of the bytes, it proves them;
+        where it is not, a second read and the size that the store tells have to agree.
+        """
+
+        def get(path: str) -> bytes:
+            data, etag = self._get(path)
+            if not etag:
+                raise OSError(f"{_NOT_A_STORE}: it has no ETag")
+            if not _is_md5(etag, data) and (
+                self._get(path) != (data, etag) or self.find(key).size != len(data)
+            ):
+                raise OSError("two reads gave different bytes")
+            return data
+
+        return self._requests.make("read", key, get)
+
     def read_large(self, key: str) -> memoryview:
         """Read a whole object as `read` does: a socket gives no choice of memory."""
         return memoryview(self.read(key))

@@ -70,6 +70,14 @@ class Store(Protocol):
             TableError: The object cannot be read now.
         """
 
+    def read_at_rest(self, key: str) -> bytes:
+        """Read a whole object, and make sure that the store holds these bytes, damaged or not.
+
+        Raises:
+            DamagedTableError: The object is not there.
+            TableError: The answer may be that of something between here and the store.
+        """
+
     def read_large(self, key: str) -> memoryview:
         """Read a whole object as `read` does, into the memory that is quickest to fill."""
 

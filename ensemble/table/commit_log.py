@@ -1,22 +1,37 @@
-"""The commit log: numbered entries, each created once. A shard that no entry names does not exist."""
+"""The commit log: numbered entries, each created once. A shard that no entry names does not exist.
+
+Numbers are what keeps writers apart. Who takes a table over creates a fence under the next number: a
+driver of an earlier lease, wherever it was paused, finds that number taken when it goes on, and stops.
+"""
 
 import json
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import count
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
 
 from ensemble.config import Config
 from ensemble.errors import DamagedTableError, TableBusyError
-from ensemble.storage.store import Store
+from ensemble.storage.store import Store, read_if_there
 
 FOLDER = "log"
+SHARDS = "columns"
+# Bytes of a shard file that have a digest of their own, so that a slice can be read and checked alone.
+PIECE_BYTES = 128 << 10
+# Entries of version 3 know no fences, and not the kind of device.
+VERSIONS = (3, 4)
+_NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
+_SHARD_PATH = rf"{SHARDS}/[0-9a-f]{{16}}/[0-9a-f]{{16}}\.arrow"
+_ITEM_BYTES = {"float32": 4, "float16": 2}
 
 Dtype = Literal["float32", "float16"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class BadImageEntry(Config):
@@ -27,9 +42,9 @@ class BadImageEntry(Config):
 
 
 class _Entry(Config):
-    version: Literal[3] = 3
+    version: Literal[3, 4] = 4
     writer: NonNegativeInt = 0
-    """Number of the lease under which the entry was written; 0 for none."""
+    """Number of the lease under which the entry was written; without a lease, that of the last entry that had one."""
     attempt: str = Field(default_factory=lambda: secrets.token_hex(8))
     """Random digits that tell a writer its own entry, when the reply was lost, from that of another."""
     host: str = Field(default_factory=socket.gethostname)
@@ -50,9 +65,9 @@ class Commit(_Entry):
     """Name of the member when the shard was computed; nothing is found by it."""
     identity: dict[str, object]
     """Everything that the column's fingerprint is made of."""
-    path: str
+    path: Annotated[str, Field(pattern=f"^{_SHARD_PATH}$")]
     """Path of the shard file below the table's folder."""
-    sha256: str
+    sha256: Sha256
     """SHA-256 of the digests in `pieces`."""
     size_bytes: NonNegativeInt
     """Size of the shard file."""
@@ -64,7 +79,7 @@ class Commit(_Entry):
     """Number of classes, which is the length of a row."""
     values_start: NonNegativeInt
     """Byte of the file at which the rows begin."""
-    pieces: tuple[str, ...]
+    pieces: tuple[Sha256, ...]
     """SHA-256 of each piece of the file, so that a slice can be read and checked alone."""
     bad: tuple[BadImageEntry, ...] = ()
     """Images of the shard without a row."""
@@ -85,6 +100,16 @@ class Commit(_Entry):
         """Number of rows."""
         return len(self.image_ids)
 
+    @model_validator(mode="after")
+    def _rows_lie_in_the_file(self) -> "Commit":
+        end = self.values_start + self.rows * self.classes * _ITEM_BYTES[self.dtype]
+        if end > self.size_bytes or len(self.pieces) != -(-self.size_bytes // PIECE_BYTES):
+            raise ValueError(
+                f"{self.rows} rows of {self.classes} classes that end at byte {end}, and "
+                f"{len(self.pieces)} digests, do not fit a file of {self.size_bytes} bytes"
+            )
+        return self
+
 
 class Removal(_Entry):
     """Undoes a damaged entry, or takes its place: then `entry` is its own number."""
@@ -96,7 +121,15 @@ class Removal(_Entry):
     """What is damaged."""
 
 
-Entry = Commit | Removal
+class Fence(_Entry):
+    """Begins the time of its writer: an entry of an earlier lease that comes after it does not count."""
+
+    kind: Literal["fence"] = "fence"
+    reason: str
+    """Why earlier writers are shut out."""
+
+
+Entry = Commit | Removal | Fence
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 
@@ -116,8 +149,8 @@ def decode(number: int, data: bytes) -> Entry:
     value = json.loads(data)
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
-    if value.get("version") != 3:
-        raise ValueError(f"it is of version {value.get('version')!r}, expected 3")
+    if value.get("version") not in VERSIONS:
+        raise ValueError(f"it is of version {value.get('version')!r}, expected 3 or 4")
     content = data[: -len(_ending(b""))]
     if data != content + _ending(content):
         raise ValueError("its content is not what its own sha256 says")
@@ -136,18 +169,28 @@ class CommitLog:
 
     Args:
         store: Store of the table.
-        writer: Number of the lease under which entries are written; 0 for none.
+        lease: Number of the lease under which entries are written; 0 for none.
     """
 
-    def __init__(self, store: Store, writer: int = 0) -> None:
+    def __init__(self, store: Store, lease: int = 0) -> None:
         self._store = store
-        self._writer = writer
+        self._lease = lease
         self._next = 0
+        self._fence = 0
+        self._highest_writer = 0
 
     @property
     def next_number(self) -> int:
         """The number that the next entry gets."""
         return self._next
+
+    @property
+    def writer(self) -> int:
+        """The `writer` of entries to append.
+
+        Without a lease it is the highest in the log, so that any later lease shuts this writer out.
+        """
+        return self._lease or self._highest_writer
 
     def read(self, may_lack_log: bool = False) -> Iterator[tuple[int, Commit]]:
         """Read all commits that count, with their numbers, from the first to the last.
@@ -159,22 +202,48 @@ class CommitLog:
             DamagedTableError: An entry is missing or damaged.
         """
         commits: dict[int, Commit] = {}
-        for number, name in enumerate(self._store.keys(FOLDER)):
-            if name != key(number):
-                raise DamagedTableError(
-                    f"the commit log {self._store.url}/{FOLDER} has {name} where entry "
-                    f"{key(number)} belongs; an entry was removed. `ensemble table repair` drops "
-                    "what it named, so that the next run computes that again."
-                )
-            entry = self.load(number)
-            if isinstance(entry, Commit):
+        for number, entry in self.scan():
+            if isinstance(entry, DamagedTableError):
+                raise entry
+            if isinstance(entry, Commit) and not self.is_fenced(entry):
                 commits[number] = entry
-            else:
+            elif isinstance(entry, Removal) and not self.is_fenced(entry):
                 commits.pop(entry.entry, None)
-            self._next = number + 1
         if not may_lack_log:
             self._check_not_lost()
         yield from commits.items()
+
+    def scan(self) -> Iterator[tuple[int, Entry | DamagedTableError]]:
+        """Read every entry by its name, and give the error of each that is missing or damaged.
+
+        A listing only tells how far the log reaches at least: one that comes late hides the last
+        entries, and other programs leave files of their own in the folder.
+
+        Raises:
+            TableError: The folder or an entry cannot be read now.
+        """
+        names = {name for name in self._store.keys(FOLDER) if _NAME.fullmatch(name)}
+        end = max(map(_number, names), default=-1) + 1
+        for number in count():
+            entry: Entry | DamagedTableError | None
+            try:
+                entry = self._load_if_there(number)
+            except DamagedTableError as error:
+                entry = error
+            if entry is None:
+                if number >= end:
+                    break
+                entry = self._removed(number, names)
+            elif not isinstance(entry, DamagedTableError):
+                self._highest_writer = max(self._highest_writer, entry.writer)
+                if isinstance(entry, Fence):
+                    self._fence = max(self._fence, entry.writer)
+            self._next = number + 1
+            yield number, entry
+
+    def is_fenced(self, entry: Entry) -> bool:
+        """Tell whether an entry comes after a fence of a later lease, so that it does not count."""
+        return entry.writer < self._fence
 
     def append(
         self, entry: Entry, publish_shard: Callable[[], None] | None = None
@@ -189,8 +258,11 @@ class CommitLog:
             Commits of a driver whose lease ran out, which took a number before this one could.
 
         Raises:
-            TableBusyError: Another driver is writing.
+            TableBusyError: Another driver is writing, or has shut this one out.
         """
+        if 0 < self._lease < self._fence:
+            how = f"lease {self._fence} has fenced the commit log, and this run's is {self._lease}"
+            raise _taken_over(self._store, how)
         while True:
             number = self._next
             with self._store.stage([encode(number, entry)]) as staged:
@@ -203,14 +275,21 @@ class CommitLog:
                 self._next += 1
                 return
             other = self.load(number)
-            if other.writer >= self._writer or isinstance(other, Removal):
+            if isinstance(other, Fence) and other.writer > self.writer:
+                raise _taken_over(
+                    self._store,
+                    f"entry {number} of the commit log, written on {other.host} at "
+                    f"{other.committed_at}, shuts earlier writers out: {other.reason}",
+                )
+            if other.writer >= self.writer or isinstance(other, Removal):
                 raise TableBusyError(
                     f"another run is writing the table {self._store.url} (it holds entry {number} of "
                     f"the commit log, written on {other.host} at {other.committed_at}). Wait for it, "
                     "or give this run another name."
                 )
             self._next += 1
-            yield other
+            if isinstance(other, Commit):
+                yield other
 
     def load(self, number: int) -> Entry:
         """Load one entry.
@@ -218,29 +297,127 @@ class CommitLog:
         Raises:
             DamagedTableError: The entry is missing or damaged.
         """
+        entry = self._load_if_there(number)
+        if entry is None:
+            raise self._removed(number, set())
+        return entry
+
+    def _load_if_there(self, number: int) -> Entry | None:
         # Bytes from far away may have been damaged under way only.
         for attempts_left in reversed(range(3 if self._store.is_remote else 1)):
+            data = read_if_there(self._store, key(number))
+            if data is None:
+                return None
             try:
-                return decode(number, self._store.read(key(number)))
-            except (ValueError, ValidationError) as error:
+                return decode(number, data)
+            except (ValueError, RecursionError) as error:
                 if not attempts_left:
-                    reason = "it is not an entry" if isinstance(error, ValidationError) else error
                     raise DamagedTableError(
-                        f"the log entry {self._store.url}/{key(number)} is damaged: {reason}. `ensemble "
-                        "table repair` drops what it named, so that the next run computes that again."
+                        f"the log entry {self._store.url}/{key(number)} is damaged: {_reason(error)}. "
+                        "`ensemble table repair` drops what it named, so that the next run computes "
+                        "that again."
                     ) from error
         raise AssertionError
 
+    def _removed(self, number: int, names: set[str]) -> DamagedTableError:
+        later = min((name for name in names if name > key(number)), default="nothing")
+        return DamagedTableError(
+            f"the commit log {self._store.url}/{FOLDER} has {later} where entry {key(number)} belongs; "
+            "an entry was removed. `ensemble table repair` drops what it named, so that the next run "
+            "computes that again."
+        )
+
     def _check_not_lost(self) -> None:
-        # A crash between the first shard and its entry leaves one file; more means a lost log.
-        if not self._next and (lost := len(list(self._store.keys("columns")))) > 1:
+        if not self._next and (lost := len(shard_paths(self._store))) > 1:
             raise DamagedTableError(
                 f"the table {self._store.url} has {lost} shard files and no commit log. Put the log "
-                "back, or let `ensemble table repair` drop the files, so that the next run computes "
-                "them again."
+                "back, or let `ensemble table repair` begin a new one, so that the next run computes "
+                "again what the files hold."
             )
+
+
+def fence(store: Store, lease: int, reason: str) -> int | None:
+    """Create a fence after the last entry, which shuts out every writer of an earlier lease.
+
+    Args:
+        store: Store of the table.
+        lease: Number of the lease that begins; higher than that of any entry.
+        reason: Why earlier writers are shut out.
+
+    Returns:
+        Number of the fence; None if the log was lost: a fence would look like the log of an empty table.
+
+    Raises:
+        TableBusyError: A later lease has a fence or an entry there already.
+        TableError: The log cannot be read or written now.
+    """
+    first, _ = end_of_log(store)
+    if not first and len(shard_paths(store)) > 1:
+        return None
+    return begin(store, first, lease, reason)
+
+
+def begin(store: Store, first: int, lease: int, reason: str) -> int:
+    """Create a fence at the first number that is free, and give that number; see `fence`."""
+    log, entry = CommitLog(store), Fence(writer=lease, reason=reason)
+    for number in count(first):
+        if store.create(key(number), encode(number, entry)):
+            return number
+        try:
+            other = log.load(number)
+        except DamagedTableError:
+            # Whoever wrote it has stopped there: no writer goes on past an entry that it cannot read.
+            continue
+        if other.writer >= lease:
+            raise _taken_over(
+                store,
+                f"entry {number} of the commit log was written on {other.host} at {other.committed_at} "
+                "under a later lease",
+            )
+    raise AssertionError
+
+
+def end_of_log(store: Store) -> tuple[int, int]:
+    """Find the number after the last entry, and the highest writer of the last entry that can be read.
+
+    Raises:
+        TableError: The log cannot be read now.
+    """
+    names = filter(_NAME.fullmatch, store.keys(FOLDER))
+    end = max(map(_number, names), default=-1) + 1
+    while read_if_there(store, key(end)) is not None:
+        end += 1
+    for number in reversed(range(end)):
+        try:
+            return end, CommitLog(store).load(number).writer
+        except DamagedTableError:
+            continue
+    return end, 0
+
+
+def shard_paths(store: Store) -> tuple[str, ...]:
+    """List the paths of all shard files, sorted; files of other programs are passed over."""
+    return tuple(filter(re.compile(_SHARD_PATH).fullmatch, store.keys(SHARDS)))
 
 
 def key(number: int) -> str:
     """Name the object of an entry."""
     return f"{FOLDER}/{number:08d}.json"
+
+
+def _taken_over(store: Store, how: str) -> TableBusyError:
+    return TableBusyError(
+        f"this run lost the table {store.url}: {how}. What it committed before is kept; `ensemble "
+        "resume` goes on from there once no other run is writing."
+    )
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix(f"{FOLDER}/").removesuffix(".json"))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"it is not an entry ({'.'.join(map(repr, first['loc']))}: {first['msg']})"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

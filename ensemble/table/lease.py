@@ -1,31 +1,40 @@
-"""The lease: which driver may write a table, until when. Needs no clock but the drivers' own.
+"""The lease: which driver may write a table. No clock of a machine is compared with that of another.
 
 Holder n owns the object `lease/<n>.json`: created once (that is the election), then rewritten by its
 owner alone, so a store needs nothing but "create if there is none". The highest number counts. A
-driver that was paused past its expiry learns from a higher number that it lost; until then the
-commit log, whose entries carry the number, keeps it from doing harm.
+driver on this machine holds the table as long as its process runs. One on another machine is watched:
+it holds the table if its object changes within the duration of a lease, by the clock of who watches.
+
+Who takes over a lease that was not given back creates a fence in the commit log. A driver that was
+paused past its lease finds that fence where its next entry belongs, and stops.
 """
 
 import os
+import re
 import secrets
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 
 from pydantic import NonNegativeFloat, ValidationError
 
 from ensemble.config import Config
 from ensemble.errors import TableBusyError, TableError
-from ensemble.storage.store import Store
+from ensemble.storage.store import Store, read_if_there
+from ensemble.table import commit_log
 
 FOLDER = "lease"
 DURATION_S = 60.0
-# Clocks of two machines may differ by this much.
-SKEW_S = 5.0
+# A lease is renewed three times in its duration; who watches it looks this often, and that much longer.
+_RENEWALS, _LOOKS = 3, 12
+_ATTEMPTS = 3
+_NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
 
 
 class Holder(Config):
@@ -42,7 +51,8 @@ class Holder(Config):
     since: str
     """Time at which the lease began, in UTC and ISO 8601."""
     expires_at: NonNegativeFloat
-    """Time at which the lease ends, in seconds since 1970 by its owner's clock; 0 once given back."""
+    """Time of the last renewal plus the duration, in seconds since 1970 by its owner's clock; 0 once given back.
+    It is compared with no other time: that it changes shows that the driver lives."""
 
     def describe(self) -> str:
         """Name the driver in words."""
@@ -57,6 +67,7 @@ class Lease:
         self.number = number
         self._holder = holder
         self._duration_s = duration_s
+        self._renewed_at = _now()
         self._ended = threading.Event()
         self._lost = ""
         self._thread = threading.Thread(target=self._renew_until_ended, daemon=True)
@@ -72,7 +83,7 @@ class Lease:
         Raises:
             TableBusyError: Another driver took the lease over, or it could not be renewed in time.
         """
-        if not self._lost and time.time() > self._holder.expires_at:
+        if not self._lost and self._is_overdue():
             # As after a pause of the whole process: find out before anything is written.
             self._renew()
         if self._lost:
@@ -93,20 +104,25 @@ class Lease:
             self._write(0.0)
 
     def _renew_until_ended(self) -> None:
-        while not self._ended.wait(self._duration_s / 3) and not self._lost:
+        while not self._ended.wait(self._duration_s / _RENEWALS) and not self._lost:
             self._renew()
 
+    def _is_overdue(self) -> bool:
+        return _now() > self._renewed_at + self._duration_s
+
     def _renew(self) -> None:
+        began = _now()
         try:
-            number, holder = _latest(self._store)
-            if number != self.number:
-                name = holder.describe() if holder else "a driver that has ended"
+            latest = _latest(self._store)
+            if latest.number != self.number:
+                name = latest.holder.describe() if latest.holder else "a driver that has ended"
                 self._lost = f"{name} took it over"
                 return
             self._write(time.time() + self._duration_s)
+            self._renewed_at = began
         except TableError as error:
-            # Not yet lost: the next renewal may get through before the lease expires.
-            if time.time() > self._holder.expires_at:
+            # Not yet lost: the next renewal may get through before the lease ends.
+            if self._is_overdue():
                 self._lost = f"its lease could not be renewed ({error})"
 
     def _write(self, expires_at: float) -> None:
@@ -116,10 +132,15 @@ class Lease:
 
 @contextmanager
 def hold(store: Store, duration_s: float = DURATION_S) -> Iterator[Lease]:
-    """Hold the lease of a table, or take over one that expired.
+    """Hold the lease of a table, or take over that of a driver that is gone.
 
     A driver of this very machine whose process is gone holds nothing: a killed run can be resumed
-    at once. One of another machine is waited for until its lease expires.
+    at once. One of another machine is watched for the duration of a lease, which is time that this
+    call takes.
+
+    Args:
+        store: Store of the table.
+        duration_s: Seconds without a renewal after which a driver of another machine is gone.
 
     Raises:
         TableBusyError: Another driver holds the lease.
@@ -133,61 +154,131 @@ def hold(store: Store, duration_s: float = DURATION_S) -> Iterator[Lease]:
 
 
 def read_holder(store: Store) -> Holder | None:
-    """Read which driver holds the lease now; None if none does."""
-    holder = _latest(store)[1]
-    return holder if holder is not None and _is_alive(holder) else None
+    """Read which driver holds the lease; None if it was given back, or its process on this machine is gone.
+
+    A driver of another machine is given though it may be gone: that shows only to who watches it.
+    """
+    latest = _latest(store)
+    return None if _state(latest) is _State.GONE else latest.holder
 
 
 def _acquire(store: Store, duration_s: float) -> Lease:
-    number, holder = _latest(store)
-    if holder is not None and _is_alive(holder):
-        raise _busy(store, holder)
-    now = time.time()
+    latest = _latest(store)
+    state = _state(latest)
+    if state is _State.UNKNOWN:
+        latest, state = _watch(store, latest, duration_s)
+    if state is _State.ALIVE:
+        raise _busy(store, latest.holder)
+    _, highest = commit_log.end_of_log(store)
+    # Higher than every entry's, though the folder of the leases was removed.
+    number = max(latest.number, highest) + 1
     holder = Holder(
         host=socket.gethostname(),
         pid=os.getpid(),
         process=_process(os.getpid()),
         token=secrets.token_hex(8),
-        since=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
-        expires_at=now + duration_s,
+        since=datetime.now(UTC).isoformat(timespec="seconds"),
+        expires_at=time.time() + duration_s,
     )
-    if not store.create(_key(number + 1), _bytes(holder)):
-        raise _busy(store, _latest(store)[1] or holder)
-    for name in store.keys(FOLDER):
-        if name < _key(number + 1):
+    lease = Lease(store, number, holder, duration_s)
+    if not store.create(_key(number), _bytes(holder)):
+        raise _busy(store, _latest(store).holder)
+    for name in _names(store):
+        if name < _key(number):
             store.remove(name)
-    return Lease(store, number + 1, holder, duration_s)
+    if not latest.was_given_back and (latest.number or highest):
+        name = latest.holder.describe() if latest.holder else "an unknown driver"
+        commit_log.fence(store, number, f"the table was taken over from {name}")
+    return lease
 
 
-def _busy(store: Store, holder: Holder) -> TableBusyError:
-    left = max(0, holder.expires_at + SKEW_S - time.time())
+def _busy(store: Store, holder: Holder | None) -> TableBusyError:
+    name = holder.describe() if holder else "an unknown driver, whose lease is damaged"
+    stop = f"stop it (`kill {holder.pid}` on {holder.host})" if holder else "stop it"
     return TableBusyError(
-        f"another run is writing the table {store.url}: {holder.describe()}. Wait for it, stop it, or "
-        f"give this run another name; if it is gone, its lease expires in {left:.0f} s."
+        f"another run is writing the table {store.url}: {name}. Wait for it, {stop}, or give this run "
+        "another name."
     )
 
 
-def _latest(store: Store) -> tuple[int, Holder | None]:
-    """Read the highest number and its holder; None if the object is damaged, for then nobody holds it."""
-    names = list(store.keys(FOLDER))
-    if not names:
-        return 0, None
-    number = int(Path(names[-1]).stem)
+@dataclass(frozen=True)
+class _Latest:
+    """The lease that counts: its number, 0 if there is none; its object; its holder, unless that is damaged."""
+
+    number: int
+    content: bytes
+    holder: Holder | None
+
+    @property
+    def was_given_back(self) -> bool:
+        return self.holder is not None and not self.holder.expires_at
+
+
+def _latest(store: Store) -> _Latest:
+    for _ in range(_ATTEMPTS):
+        names = _names(store)
+        if not names:
+            return _Latest(0, b"", None)
+        content = read_if_there(store, names[-1])
+        # Whoever takes a table over removes the lease before: then there is a later one.
+        if content is not None:
+            return _Latest(_number(names[-1]), content, _holder(store, names[-1], content))
+    raise TableError(
+        f"cannot read the lease {store.url}/{names[-1]}: it is listed and cannot be found. Run again when "
+        "the store shows what it holds."
+    )
+
+
+def _holder(store: Store, name: str, content: bytes) -> Holder | None:
     # Bytes from far away may have been damaged under way only.
-    for _ in range(3 if store.is_remote else 1):
-        with suppress(ValidationError):
-            return number, Holder.model_validate_json(store.read(names[-1]))
-    return number, None
+    for _ in range(_ATTEMPTS if store.is_remote else 1):
+        try:
+            return Holder.model_validate_json(content)
+        except ValidationError:
+            content = read_if_there(store, name) or b""
+    return None
 
 
-def _is_alive(holder: Holder) -> bool:
-    if time.time() > holder.expires_at + (SKEW_S if holder.expires_at else 0):
-        return False
-    machine, _, started = holder.process.rpartition(" ")
+class _State(Enum):
+    ALIVE = "alive"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+
+
+def _state(latest: _Latest) -> _State:
+    """Tell whether a driver still runs; unknown is that of one on another machine."""
+    if not latest.number or latest.was_given_back:
+        return _State.GONE
+    if latest.holder is None:
+        return _State.UNKNOWN
+    machine, _, started = latest.holder.process.rpartition(" ")
     this_machine, _, _ = _process(os.getpid()).rpartition(" ")
-    if machine and machine == this_machine:
-        return _process(holder.pid) == f"{machine} {started}"
-    return True
+    if not machine or machine != this_machine:
+        return _State.UNKNOWN
+    is_alive = _process(latest.holder.pid) == f"{machine} {started}"
+    return _State.ALIVE if is_alive else _State.GONE
+
+
+def _watch(store: Store, first: _Latest, duration_s: float) -> tuple[_Latest, _State]:
+    """Look at a lease again and again, until it changes or has not changed for its whole duration."""
+    step = duration_s / _LOOKS
+    deadline = _now() + duration_s + step
+    while True:
+        # Before the look: a pause between the two must not pass for time that was watched.
+        is_last = _now() > deadline
+        latest = _latest(store)
+        if latest.content != first.content:
+            return latest, _State.GONE if latest.was_given_back else _State.ALIVE
+        if is_last:
+            return latest, _State.GONE
+        time.sleep(step)
+
+
+def _now() -> float:
+    """Seconds on a clock of this machine that nobody sets; while the machine sleeps, it goes on where it can."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
 
 
 def _process(pid: int) -> str:
@@ -203,8 +294,16 @@ def _process(pid: int) -> str:
     return "" if status == "Z" else f"{boot} {namespace} {fields[18]}"
 
 
+def _names(store: Store) -> list[str]:
+    return [name for name in store.keys(FOLDER) if _NAME.fullmatch(name)]
+
+
 def _key(number: int) -> str:
     return f"{FOLDER}/{number:08d}.json"
+
+
+def _number(name: str) -> int:
+    return int(name.removeprefix(f"{FOLDER}/").removesuffix(".json"))
 
 
 def _bytes(holder: Holder) -> bytes:

@@ -17,7 +17,7 @@ from ensemble.storage.local_store import LocalStore
 from ensemble.storage.store import Staged, Store
 from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
-from ensemble.table.commit_log import BadImageEntry, Commit, CommitLog, Dtype
+from ensemble.table.commit_log import VERSIONS, BadImageEntry, Commit, CommitLog, Dtype
 from ensemble.table.lease import Lease
 from ensemble.table.shard_reader import ShardReader, as_slice, read_bytes
 
@@ -128,7 +128,8 @@ class LogitTable:
             self._lease.check()
         entry = commit.model_copy(
             update={
-                "writer": self._lease.number if self._lease else 0,
+                "version": VERSIONS[-1],
+                "writer": self._log.writer,
                 "attempt": secrets.token_hex(8),
                 "name": member.name,
             }
@@ -152,7 +153,7 @@ class LogitTable:
 
     def _describe(self, member: Computation, block: LogitBlock, file: shard_file.Encoded) -> Commit:
         return Commit(
-            writer=self._lease.number if self._lease else 0,
+            writer=self._log.writer,
             column=block.column,
             name=member.name,
             identity=dict(member.identity),

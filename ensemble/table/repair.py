@@ -1,14 +1,23 @@
-"""Finding what is damaged in a table, removing exactly that, and removing files that nothing names."""
+"""Finding what is damaged in a table, removing exactly that, and removing files that nothing names.
 
+Nothing sound is removed: entries are read by their names, since a listing may lack some; what cannot be
+read now is no damage; what was damaged under way only is sound; and every removal comes after a fence.
+"""
+
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ensemble.errors import DamagedTableError
-from ensemble.storage.store import Store
+from ensemble.errors import DamagedTableError, TableBusyError, TableError
+from ensemble.storage.store import Store, read_if_there
 from ensemble.table import commit_log
-from ensemble.table.commit_log import FOLDER, Commit, CommitLog, Removal
+from ensemble.table.commit_log import FOLDER, Commit, CommitLog, Removal, shard_paths
 from ensemble.table.lease import Lease
 from ensemble.table.shard_reader import load_shard
+
+# A file this young may be that of a driver which is about to name it, or which the next run takes up.
+YOUNG_S = 600.0
+_PROBE = re.compile(r"probe/[0-9a-f]{16}(-once)?")
 
 
 @dataclass(frozen=True)
@@ -37,21 +46,21 @@ def find_faults(store: Store) -> tuple[Fault, ...]:
         TableError: The store cannot be read now.
     """
     faults: list[Fault] = []
-    if not _num_entries(store) and len(lost := list(store.keys("columns"))) > 1:
+    commits: dict[int, Commit] = {}
+    log = CommitLog(store)
+    for number, entry in log.scan():
+        if isinstance(entry, DamagedTableError):
+            faults.append(Fault(number, commit_log.key(number), "", 0, str(entry)))
+        elif log.is_fenced(entry):
+            continue
+        elif isinstance(entry, Removal):
+            commits.pop(entry.entry, None)
+        elif isinstance(entry, Commit):
+            commits[number] = entry
+    if not log.next_number and len(lost := shard_paths(store)) > 1:
         # A crash between the first shard and its entry leaves one file; more means a lost log.
         reason = f"{store.url} has {len(lost)} shard files and no commit log: it was removed"
         return (Fault(0, FOLDER, "", 0, reason),)
-    commits: dict[int, Commit] = {}
-    for number in range(_num_entries(store)):
-        try:
-            entry = CommitLog(store).load(number)
-        except DamagedTableError as error:
-            faults.append(Fault(number, commit_log.key(number), "", 0, str(error)))
-            continue
-        if isinstance(entry, Removal):
-            commits.pop(entry.entry, None)
-        else:
-            commits[number] = entry
     for number, commit in commits.items():
         try:
             load_shard(store, commit)
@@ -65,72 +74,167 @@ def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
     """Remove what is damaged, so that the next run computes exactly that.
 
     A damaged entry is overwritten by one that undoes it; a damaged shard is undone by a further
-    entry, and its file removed. A shard whose entry is lost becomes unreferenced: if the next run
-    computes the same bytes, it finds them in place.
+    entry, and its file removed. No file goes that a damaged entry, or a log that was lost, may have
+    named: the next run computes the same bytes and finds them in place.
 
     Args:
         store: Store of the table.
         lease: Lease of the table; none where the user promised that no run is writing.
 
     Raises:
-        TableError: The store cannot be read or written now, or the lease was lost.
+        TableError: The store cannot be read or written now, answers another time otherwise, or the
+            lease was lost.
     """
-    faults, writer = find_faults(store), lease.number if lease else 0
+    faults = find_faults(store)
+    if not faults:
+        return ()
+    _check(lease)
+    end, highest = commit_log.end_of_log(store)
+    # Of a lost log this fence is the first entry.
+    commit_log.begin(store, end, lease.number if lease else highest + 1, "`ensemble table repair`")
+    log = CommitLog(store, lease.number if lease else 0)
     for fault in faults:
         if fault.path == commit_log.key(fault.entry):
             _check(lease)
-            removal = Removal(writer=writer, entry=fault.entry, reason=fault.reason)
-            store.replace(fault.path, commit_log.encode(fault.entry, removal))
-    log = CommitLog(store, writer)
-    kept = dict(log.read(may_lack_log=True))
+            _undo_entry(store, fault, lease.number if lease else highest + 1)
+    kept = dict(log.read())
     for fault in faults:
         if fault.entry not in kept:
             continue
+        is_there = _is_damaged_at_rest(store, kept[fault.entry])
         _check(lease)
-        removal = Removal(writer=writer, entry=fault.entry, reason=fault.reason)
+        removal = Removal(writer=log.writer, entry=fault.entry, reason=fault.reason)
         for _ in log.append(removal):
             pass
         del kept[fault.entry]
-        if fault.path not in {commit.path for commit in kept.values()}:
+        if is_there and fault.path not in {commit.path for commit in kept.values()}:
+            _check(lease)
             store.remove(fault.path)
-    if not log.next_number:
-        # The whole log is gone: what its files held is computed again.
-        for path in unreferenced(store, kept.values()):
-            store.remove(path)
     return faults
 
 
-def collect(store: Store, lease: Lease | None) -> tuple[str, ...]:
+def _undo_entry(store: Store, fault: Fault, writer: int) -> None:
+    """Put a removal in the place of an entry that is missing or damaged."""
+    removal = Removal(writer=writer, entry=fault.entry, reason=fault.reason)
+    data = commit_log.encode(fault.entry, removal)
+    content = store.read_at_rest(fault.path) if read_if_there(store, fault.path) else None
+    if content is None:
+        if store.create(fault.path, data):
+            return
+    else:
+        try:
+            commit_log.decode(fault.entry, content)
+        except (ValueError, RecursionError):
+            store.replace(fault.path, data)
+            return
+    raise _is_sound_now(store, fault.path)
+
+
+def _is_damaged_at_rest(store: Store, commit: Commit) -> bool:
+    """Tell whether the file of a damaged shard is there.
+
+    Raises:
+        TableError: The shard is sound now, so it was damaged under way only.
+    """
+    if read_if_there(store, commit.path) is None:
+        return False
+    store.read_at_rest(commit.path)
+    try:
+        load_shard(store, commit)
+    except DamagedTableError:
+        return True
+    raise _is_sound_now(store, commit.path)
+
+
+def _is_sound_now(store: Store, path: str) -> TableError:
+    return TableError(
+        f"{store.url}/{path} was damaged or missing a moment ago, and is sound now: the store or the "
+        "network gives different answers. It was left as it is; run again when they are steady."
+    )
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What `collect` did.
+
+    Attributes:
+        removed: Keys that were removed.
+        young: Keys that nothing names, and that were left because they are young.
+    """
+
+    removed: tuple[str, ...]
+    young: tuple[str, ...]
+
+
+def collect(store: Store, lease: Lease | None, young_s: float = YOUNG_S) -> Collection:
     """Remove half-written files, which crashes leave, and shard files that no entry names.
+
+    First a fence shuts out every driver before this one: what no entry names after it, none of them
+    can name any more. Then the log is read again. Ages are told by the clock of the store alone.
 
     Args:
         store: Store of the table.
         lease: Lease of the table; none where the user promised that no run is writing.
+        young_s: Age in seconds below which a file is left.
 
     Raises:
         DamagedTableError: An entry is missing or damaged, so its shard cannot be told from waste.
+        TableBusyError: Another driver took the table over; nothing that it may need is removed.
     """
-    kept = dict(CommitLog(store).read())
-    waste = (*store.leftovers(), *unreferenced(store, kept.values()), *store.keys("probe"))
-    for path in waste:
+    if not _waste(store):
+        return Collection((), ())
+    _check(lease)
+    end, highest = commit_log.end_of_log(store)
+    fence = commit_log.begin(
+        store, end, lease.number if lease else highest + 1, "`ensemble table gc`"
+    )
+    now = store.modified_at(commit_log.key(fence))
+    removed, young = [], []
+    for path in _waste(store):
+        if now - _modified_at(store, path, now) < young_s:
+            young.append(path)
+            continue
         _check(lease)
-        store.remove(path)
-    return waste
+        _remove(store, path, fence)
+        removed.append(path)
+    return Collection(tuple(removed), tuple(young))
+
+
+def _waste(store: Store) -> tuple[str, ...]:
+    kept = dict(CommitLog(store).read())
+    probes = filter(_PROBE.fullmatch, store.keys("probe"))
+    return (*store.leftovers(), *unreferenced(store, kept.values()), *probes)
+
+
+def _modified_at(store: Store, path: str, now: float) -> float:
+    """Tell when a file was written; now, where it has gone meanwhile."""
+    try:
+        return store.modified_at(path)
+    except DamagedTableError:
+        return now
+
+
+def _remove(store: Store, path: str, fence: int) -> None:
+    """Remove a file, and put it back if this driver was taken over meanwhile.
+
+    Whoever takes over creates a fence before it takes up a file, so it shows in the log by then.
+    """
+    content = read_if_there(store, path)
+    store.remove(path)
+    if content is not None and read_if_there(store, commit_log.key(fence + 1)) is not None:
+        store.create(path, content)
+        raise TableBusyError(
+            f"another run took over the table {store.url} while unused files were removed. No file that "
+            "it may need is gone; run again when it has ended."
+        )
 
 
 def unreferenced(store: Store, commits: Iterable[Commit]) -> tuple[str, ...]:
     """List shard files that no commit names: a crash came before their entry, or the entry was lost."""
     named = {commit.path for commit in commits}
-    return tuple(key for key in store.keys("columns") if key not in named)
+    return tuple(path for path in shard_paths(store) if path not in named)
 
 
 def _check(lease: Lease | None) -> None:
     if lease is not None:
         lease.check()
-
-
-def _num_entries(store: Store) -> int:
-    """Give the highest number of an entry, plus one; entries may be missing below it."""
-    names = list(store.keys(FOLDER))
-    stem = names[-1].rpartition("/")[2].removesuffix(".json") if names else ""
-    return int(stem) + 1 if stem.isdecimal() else 0

@@ -14,13 +14,11 @@ from jaxtyping import Float
 
 from ensemble.errors import DamagedTableError
 from ensemble.table.block import LogitBlock
-from ensemble.table.commit_log import Dtype
+from ensemble.table.commit_log import PIECE_BYTES, Dtype
 
 FORMAT = b"ensemble-logits-3"
 # At most this much of rows in a file: small enough to read whole, large enough for one request.
 MAX_BYTES = 15 << 20
-# Bytes of a file that have a digest of their own, so that a slice can be read and checked alone.
-PIECE_BYTES = 128 << 10
 # Most of the time of a checked read is hashing; a thread for fewer pieces costs more than it saves.
 _HASH_THREADS, _FEWEST_PIECES = min(4, os.cpu_count() or 1), 8
 # Larger buffers are written without a copy; smaller ones are put together.

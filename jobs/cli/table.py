@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from jobs.cli.app import EXIT_FAILED, AsJson
 if TYPE_CHECKING:
     from ensemble.storage.settings import StorageConfig
     from ensemble.storage.store import Store
+    from ensemble.table.imports.read import ReadForm
     from ensemble.table.lease import Lease
 
 app = typer.Typer(
@@ -174,7 +175,8 @@ def repair(
     else:
         for fault in faults:
             whose = f" ({fault.member}, {fault.images} images)" if fault.member else ""
-            typer.echo(f"{'found' if check else 'removed'} {fault.path}{whose}: {fault.reason}")
+            did = "found" if check else "began anew" if fault.path == "log" else "removed"
+            typer.echo(f"{did} {fault.path}{whose}: {fault.reason}")
         done = "nothing is damaged" if not faults else f"{len(faults)} damaged"
         typer.echo(done + ("; `ensemble resume` computes what is gone" if faults else ""))
     if check and faults:
@@ -183,16 +185,25 @@ def repair(
 
 @app.command()
 def gc(place: Place, words: Words = None) -> None:
-    """Remove what crashes left in a table, and shard files that no entry of its log names."""
-    from ensemble.table.repair import collect
+    """Remove what crashes left in a table, and shard files that no entry of its log names.
+
+    A run that was stopped and goes on later is shut out first. Files of the last ten minutes stay.
+    """
+    from ensemble.table.repair import YOUNG_S, collect
     from jobs.progress.live import working
 
     removal = working("table gc", f"find and remove unused files of {place}")
     with removal, _writable(place, words) as (store, lease):
-        waste = collect(store, lease)
-    for path in waste:
+        collection = collect(store, lease)
+    for path in collection.removed:
         typer.echo(f"removed {path}")
-    typer.echo(f"{len(waste)} files removed")
+    for path in collection.young:
+        typer.echo(
+            f"left {path}: it is not {YOUNG_S / 60:.0f} minutes old, so a run may take it up"
+        )
+    typer.echo(f"{len(collection.removed)} files removed")
+    if collection.young:
+        typer.echo(f"{len(collection.young)} young files left; run the same command again later")
 
 
 @app.command()
@@ -201,19 +212,19 @@ def export(
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
     words: Words = None,
     kind: Annotated[
-        str, typer.Option("--format", help="The format of the file: parquet or npz.")
-    ] = "parquet",
+        str | None,
+        typer.Option(
+            "--format", help="The format of the file: parquet or npz; as its name ends if not set."
+        ),
+    ] = None,
 ) -> None:
-    """Write all predictions of a table to one file for other tools."""
-    from ensemble.table.export import FORMATS, export_table
-    from ensemble.table.logit_table import LogitTable
+    """Write all predictions of a table to one file for other tools; an .npz holds the labels, too."""
+    from jobs.export_table import export as job
     from jobs.progress.live import working
 
-    if kind not in FORMATS:
-        raise UnknownNameError.of("format", kind, FORMATS)
     with working("table export", f"write the predictions of {place} to {out}"):
-        rows = export_table(LogitTable(_open(place, words)[0]), out, kind)
-    typer.echo(f"{rows} rows written to {out}")
+        done = job(place, out, words or [], kind)
+    typer.echo(f"{done.rows} rows written to {done.path}{done.note}")
 
 
 @app.command("import")
@@ -229,30 +240,46 @@ def import_(
         typer.Argument(
             metavar="FILES... [storage.key=value]...",
             help="Files with predictions: .npy with those of one member (its name is the file's), "
-            ".npz, .csv or .parquet.",
+            ".npz, .csv or .parquet. NAME=FILE names the member, FILE.npz:ARRAY takes one array.",
         ),
     ],
     labels: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The label of each image: a .npy, a .json, or a .csv with the columns image_id and "
-            "label. A .npz of predictions may hold the labels itself.",
+            help="The label of each image, as a number or name: .npy, .npz, .json, or .csv or .parquet "
+            "with the columns image_id and label. Files of predictions may hold labels themselves.",
         ),
     ] = None,
     form: Annotated[
-        str, typer.Option(help="What the predictions are: probabilities or logits.")
+        str,
+        typer.Option(
+            help="What the predictions are: probabilities or logits, or auto, where rows from 0 to 1 "
+            "that sum to 1 are probabilities and all others logits."
+        ),
     ] = "probabilities",
     class_map: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="A JSON list with the class index of each output of the predictions, null for none.",
+            help="A JSON list with the class of each output of the predictions, null for none.",
         ),
     ] = None,
     classes: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A JSON list of class names; numbers if not set."),
+        typer.Option(
+            metavar="FILE",
+            help="A JSON list of class names, or a text with a name a line; as the columns are called, "
+            "or numbers, if not set.",
+        ),
+    ] = None,
+    first_label: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="The number of the first class where labels are numbers; 0, unless the columns have "
+            "other numbers.",
+        ),
     ] = None,
     search: Annotated[
         float,
@@ -267,22 +294,35 @@ def import_(
         str, typer.Option(help="The precision to store predictions in: float32 or float16.")
     ] = "float32",
 ) -> None:
-    """Make a run's folder of predictions computed elsewhere, for `ensemble search RUN` to work on."""
+    """Make a run's folder of predictions computed elsewhere, for `ensemble search RUN` to work on.
+
+    Rows are joined by image id where files have ids, and outputs by name where their columns have names.
+    Every line printed is kept in import.json.
+    """
     from jobs.import_table import ImportSettings, import_table
     from jobs.progress.live import working
     from jobs.stored_runs.open import split_words, storage_config
 
-    if form not in ("logits", "probabilities"):
-        raise UnknownNameError.of("form", form, ("logits", "probabilities"))
-    kind: Literal["logits", "probabilities"] = "logits" if form == "logits" else "probabilities"
-    storage, names = split_words(words)
-    files = [Path(name) for name in names]
-    settings = ImportSettings(files, labels, kind, class_map, classes, search, seed, dtype)
+    known: dict[str, ReadForm] = {
+        "logits": "logits",
+        "probabilities": "probabilities",
+        "auto": "auto",
+    }
+    if form not in known:
+        raise UnknownNameError.of("form", form, known)
+    storage, files = split_words(words)
+    settings = ImportSettings(
+        files, labels, known[form], class_map, classes, search, seed, dtype, first_label
+    )
     with working("table import", f"import {len(files)} files into {place}"):
-        config, index = import_table(place, settings, storage_config(storage))
+        done = import_table(place, settings, storage_config(storage))
+    for line in done.lines:
+        typer.echo(line)
+    for note in done.notes:
+        typer.echo(f"note: {note}")
     typer.echo(
-        f"{len(config.members)} members, {len(index)} images, {len(index.classes)} classes imported "
-        f"into {place}; `ensemble search {place}` finds weights"
+        f"{len(done.config.members)} members, {len(done.index)} images, {len(done.index.classes)} classes "
+        f"imported into {place}; `ensemble search {place}` finds weights"
     )
 
 

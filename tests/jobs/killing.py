@@ -37,7 +37,7 @@ class Killer:
         return LocalStore(self.folder / "runs" / "tiny" / "table")
 
     def blocks(self) -> int:
-        return sum(1 for _ in self.store.keys("log"))
+        return len(LogitTable(self.store).commits()) if self.store.root.exists() else 0
 
     def forward_passes(self) -> int:
         if not self.store.root.exists():
@@ -79,7 +79,7 @@ class Killer:
     def collect(self) -> None:
         """What `ensemble table gc` does; afterwards nothing is left over."""
         with hold(self.store) as lease:
-            self.collected += len(collect(self.store, lease))
+            self.collected += len(collect(self.store, lease, young_s=0.0).removed)
         commits = LogitTable(self.store).commits()
         assert not (*self.store.leftovers(), *unreferenced(self.store, commits))
 

@@ -1,12 +1,15 @@
-from collections.abc import Callable
-from dataclasses import replace
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ensemble.errors import DamagedTableError, TableError
+from ensemble.errors import DamagedTableError, TableBusyError, TableError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
 from ensemble.table import commit_log
@@ -16,7 +19,7 @@ from ensemble.table.kind_difference import compare_kinds
 from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.overview import compare, summarise
-from ensemble.table.repair import collect, find_faults, repair, unreferenced
+from ensemble.table.repair import Collection, collect, find_faults, repair, unreferenced
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
@@ -88,7 +91,7 @@ DAMAGE: dict[str, tuple[Callable[[LocalStore], None], int, str]] = {
     "a missing shard": (lambda s: s.remove(commit(s, 0).path), 1, "No such file"),
     "a shard of another column": (copy_another, 1, "belongs to column"),
     "a flipped bit in an entry": (lambda s: flip(s, commit_log.key(3)), 1, "is damaged"),
-    "a missing entry": (lambda s: s.remove(commit_log.key(2)), 1, "No such file"),
+    "a missing entry": (lambda s: s.remove(commit_log.key(2)), 1, "an entry was removed"),
     "a shard and another's entry": (
         lambda s: (flip(s, commit(s, 1).path), flip(s, commit_log.key(5)))[0],
         2,
@@ -121,7 +124,7 @@ def test_repair_takes_out_what_is_damaged_and_the_next_run_computes_exactly_that
         assert np.array_equal(rows, make_block(member, IDS).log_probabilities)
 
 
-def test_repair_of_a_lost_log_starts_anew(
+def test_repair_of_a_lost_log_begins_a_new_one_and_leaves_every_file(
     store: LocalStore,
     filled: dict[str, bytes],
     members: tuple[Member, Member],
@@ -135,6 +138,8 @@ def test_repair_of_a_lost_log_starts_anew(
     assert (fault.path, "6 shard files and no commit log" in fault.reason) == ("log", True)
     with hold(store) as lease:
         assert repair(store, lease) == (fault,)
+    assert shards(store) == filled
+    assert find_faults(store) == ()
     assert fill(store, members, make_block) == 6
     assert shards(store) == filled
 
@@ -165,17 +170,175 @@ def test_repair_of_a_sound_table_changes_nothing(
     assert shards(store) == filled
 
 
+ORPHAN = "0123456789abcdef.arrow"
+
+
 def test_leftovers_and_unreferenced_files_are_collected_and_nothing_else(
     store: LocalStore, filled: dict[str, bytes], members: tuple[Member, Member]
 ) -> None:
     folder = f"columns/{members[0].column}"
     (store.root / folder / ".part-0123").write_bytes(b"half")
-    store.create(f"{folder}/0000.arrow", b"of a crash")
+    (store.root / folder / "Thumbs.db").write_bytes(b"of another program")
+    store.create(f"{folder}/{ORPHAN}", b"of a crash")
+    waste = {f"{folder}/.part-0123", f"{folder}/{ORPHAN}"}
     with hold(store) as lease:
-        assert set(collect(store, lease)) == {f"{folder}/.part-0123", f"{folder}/0000.arrow"}
+        assert set(collect(store, lease).young) == waste
+        collection = collect(store, lease, young_s=0.0)
+    assert (set(collection.removed), collection.young) == (waste, ())
+    store.remove(f"{folder}/Thumbs.db")
     assert shards(store) == filled
+    entries = list(store.keys("log"))
     with hold(store) as lease:
-        assert collect(store, lease) == ()
+        assert collect(store, lease) == Collection((), ())
+    assert list(store.keys("log")) == entries
+
+
+def test_age_of_a_file_is_told_by_the_clock_of_the_store(
+    store: LocalStore, filled: dict[str, bytes], members: tuple[Member, Member]
+) -> None:
+    path = f"columns/{members[0].column}/{ORPHAN}"
+    store.create(path, b"of a crash")
+    hour_ahead = AheadStore(store.root)
+    with hold(store) as lease:
+        assert collect(hour_ahead, lease).young == (path,)
+        os.utime(store.root / path, (time.time() - 3600, time.time() - 3600))
+        assert collect(store, lease).removed == (path,)
+
+
+@dataclass(frozen=True)
+class AheadStore(LocalStore):
+    """A store whose clock is an hour ahead of that of this machine."""
+
+    def modified_at(self, key: str) -> float:
+        return super().modified_at(key) + 3600
+
+
+def test_collection_shuts_out_a_writer_that_was_paused_before_its_entry(
+    store: LocalStore,
+    filled: dict[str, bytes],
+    members: tuple[Member, Member],
+    make_block: MakeBlock,
+) -> None:
+    paused = LogitTable(store)
+    store.create(f"columns/{members[0].column}/{ORPHAN}", b"of a crash")
+    with hold(store) as lease:
+        collect(store, lease, young_s=0.0)
+    with pytest.raises(TableBusyError, match="`ensemble table gc`"):
+        paused.commit(members[0], make_block(members[0], ["new"]))
+    assert LogitTable(store).missing(members[0].column, [*IDS, "new"]) == ("new",)
+
+
+@dataclass(frozen=True)
+class InterruptedStore(LocalStore):
+    """A store that does something else before one removal."""
+
+    before_removal: Callable[[], object]
+
+    def remove(self, key: str) -> None:
+        self.before_removal()
+        super().remove(key)
+
+
+def test_file_that_another_run_took_up_meanwhile_is_put_back(
+    store: LocalStore,
+    filled: dict[str, bytes],
+    members: tuple[Member, Member],
+    make_block: MakeBlock,
+) -> None:
+    last = list(store.keys("log"))[-1]
+    store.remove(last)
+
+    def take_over() -> None:
+        commit_log.fence(store, 9, "the table was taken over")
+        fill(store, members, make_block)
+
+    with (
+        pytest.raises(TableBusyError, match=r"another run took over the table .*No file that it"),
+        hold(store) as lease,
+    ):
+        collect(InterruptedStore(store.root, take_over), lease, young_s=0.0)
+    assert shards(store) == filled
+    assert LogitTable(store).missing(members[1].column, IDS) == ()
+    assert find_faults(store) == ()
+
+
+@dataclass(frozen=True)
+class BlindStore(LocalStore):
+    """A store whose listings lack every entry of the log."""
+
+    def keys(self, folder: str) -> Iterator[str]:
+        if folder != "log":
+            yield from super().keys(folder)
+
+
+def test_neither_repair_nor_gc_removes_a_shard_of_a_log_that_no_listing_shows(
+    store: LocalStore, filled: dict[str, bytes], members: tuple[Member, Member]
+) -> None:
+    orphan = f"columns/{members[0].column}/{ORPHAN}"
+    store.create(orphan, b"of a crash")
+    blind = BlindStore(store.root)
+    assert find_faults(blind) == ()
+    with hold(store) as lease:
+        assert repair(blind, lease) == ()
+        assert collect(blind, lease, young_s=0.0).removed == (orphan,)
+    assert shards(store) == filled
+    assert find_faults(store) == ()
+
+
+def test_log_that_cannot_be_read_is_no_damage(store: LocalStore, filled: dict[str, bytes]) -> None:
+    with hold(store) as lease:
+        log = store.root / "log"
+        log.rename(store.root / "elsewhere")
+        log.symlink_to(log)
+        for verb in (repair, collect):
+            with pytest.raises(TableError, match=r"cannot list .*/log: .* Nothing was changed"):
+                verb(store, lease)
+        log.unlink()
+        (store.root / "elsewhere").rename(log)
+    assert shards(store) == filled
+    assert find_faults(store) == ()
+
+
+def test_entry_that_comes_back_while_it_is_repaired_is_left(
+    store: LocalStore, filled: dict[str, bytes]
+) -> None:
+    entries = {name: store.read(name) for name in store.keys("log")}
+
+    @dataclass(frozen=True)
+    class UnsteadyStore(LocalStore):
+        late: list[str] = field(default_factory=lambda: [commit_log.key(2)] * 2)
+
+        def read(self, key: str) -> bytes:
+            if key in self.late:
+                self.late.remove(key)
+                raise DamagedTableError("cannot read it: there is no such object.")
+            return super().read(key)
+
+    with (
+        pytest.raises(TableError, match=r"00000002\.json was damaged or missing a moment ago"),
+        hold(store) as lease,
+    ):
+        repair(UnsteadyStore(store.root), lease)
+    assert {name: store.read(name) for name in entries} == entries
+    assert shards(store) == filled
+
+
+def test_file_outside_the_table_is_never_removed(
+    store: LocalStore, filled: dict[str, bytes], tmp_path: Path
+) -> None:
+    outside = tmp_path / "photo.jpg"
+    outside.write_bytes(b"of the user")
+    for path in (str(outside), "../photo.jpg"):
+        value = json.loads(store.read(commit_log.key(1))) | {"path": path}
+        value.pop("sha256_of_entry")
+        content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
+        store.replace(commit_log.key(1), content + commit_log._ending(content))
+        (fault,) = find_faults(store)
+        assert fault.path == commit_log.key(1)
+        with hold(store) as lease:
+            assert repair(store, lease) == (fault,)
+        assert outside.read_bytes() == b"of the user"
+    assert shards(store) == filled
 
 
 def test_overview_says_who_computed_what_and_how_much(
