@@ -48,4 +48,5 @@ def _without_decided(table: OutrankingTable, box: Box) -> OutrankingTable:
         num_certain=num_certain,
         image_counts=None,
         box=box,
+        logs=None,
     )

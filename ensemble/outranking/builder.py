@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from ensemble.errors import EmptySplitError, TableError
+from ensemble.outranking.combine import Combine
 from ensemble.outranking.contested import (
     Columns,
     ContestedBlock,
@@ -14,17 +16,22 @@ from ensemble.outranking.contested import (
     check_window,
     contested_pairs,
 )
-from ensemble.outranking.fixed_point import fraction_bits
+from ensemble.outranking.fixed_point import FixedPoint
+from ensemble.outranking.likely_classes import LikelyClasses, likely_classes
 from ensemble.outranking.pairs import bounds
 from ensemble.outranking.table import OutrankingTable
 
 _BLOCK_VALUES = 1 << 19  # of one member: 524 images of 1000 classes; smaller keep threads waiting
+# Images whose likely classes are kept where logarithms are not asked for: how sure members are of
+# themselves can then still be told.
+_FIRST_SAMPLED, _EVERY_SAMPLED = 512, 16
 
 
 def from_columns(
     columns: Mapping[str, Float[np.ndarray, "image class"]],
     labels: Shaped[np.ndarray, " image"],
     threads: int = 1,
+    combines: Sequence[Combine] = ("probabilities",),
 ) -> OutrankingTable:
     """Build a table from whole columns of log-probabilities.
 
@@ -33,13 +40,14 @@ def from_columns(
             `OutrankingBuilder.add`.
         labels: Class index of each image.
         threads: Threads that read columns side by side.
+        combines: As in `OutrankingBuilder`.
 
     Raises:
         ShapeError: Members, images or classes do not agree with the labels.
         TableError: A label is not a class, or a value is too large for a log-probability.
         EmptySplitError: There is no image.
     """
-    builder = OutrankingBuilder(tuple(columns), threads)
+    builder = OutrankingBuilder(tuple(columns), threads, combines)
     builder.add(list(columns.values()), labels)
     return builder.finish()
 
@@ -48,18 +56,37 @@ class OutrankingBuilder:
     """Builds an outranking table from windows of images, as predictions arrive.
 
     The result does not depend on how the images were cut into windows, nor on `threads`.
+
+    Args:
+        member_names: The pool.
+        threads: Threads that read columns side by side.
+        combines: Means of what are wanted: probabilities always are, logarithms may be. These take
+            about as much memory again.
+        num_classes: Classes that there are, where the columns hold only those that can outrank a
+            label. What a row lacks to 1 is then spread evenly over those that are not shown.
     """
 
-    def __init__(self, member_names: Sequence[str], threads: int = 1) -> None:
+    def __init__(
+        self,
+        member_names: Sequence[str],
+        threads: int = 1,
+        combines: Sequence[Combine] = ("probabilities",),
+        num_classes: int | None = None,
+    ) -> None:
         if not member_names or len(set(member_names)) != len(member_names):
             raise TableError(f"members {list(member_names)}: expected at least one, all different.")
         self._member_names = tuple(member_names)
         self._threads = threads
-        self._bits = fraction_bits(len(self._member_names))
+        self._points = [FixedPoint.of(len(self._member_names), "probabilities")]
+        if "logs" in combines:
+            self._points.append(FixedPoint.of(len(self._member_names), "logs"))
         self._labels: list[Int[np.ndarray, " image"]] = []
-        self._blocks: list[ContestedBlock] = []
+        self._blocks: list[list[ContestedBlock]] = [[] for _ in self._points]
+        self._likely: list[LikelyClasses] = []
         self._workspaces: list[Workspace] = []  # those that no thread is using
         self._num_classes = 0
+        self._all_classes = num_classes
+        self._num_images = 0
 
     def add(self, log_probabilities: Columns, labels: Shaped[np.ndarray, " label"]) -> None:
         """Read a window of images; nothing of the input is kept.
@@ -79,7 +106,8 @@ class OutrankingBuilder:
         share = -(-len(labels) // self._threads)
         num_images = max(1, min(share, _BLOCK_VALUES // self._num_classes))
         starts = iter(range(0, len(labels), num_images))  # each thread takes the next from it
-        blocks: dict[int, ContestedBlock] = {}
+        blocks: dict[int, tuple[ContestedBlock, ...]] = {}
+        likely: dict[int, LikelyClasses] = {}
 
         def read() -> None:
             workspace = self._workspaces.pop() if self._workspaces else Workspace.of(columns)
@@ -88,7 +116,8 @@ class OutrankingBuilder:
             for first in starts:
                 part = slice(first, first + num_images)
                 block = [column[part] for column in columns]
-                blocks[first] = contested_pairs(block, labels[part], self._bits, workspace)
+                blocks[first] = contested_pairs(block, labels[part], self._points, workspace)
+                likely[first] = self._likely_classes(block, labels[part], first, blocks[first])
             self._workspaces.append(workspace)
 
         with ThreadPoolExecutor(max(1, self._threads - 1)) as pool:
@@ -96,8 +125,28 @@ class OutrankingBuilder:
             read()
             for other in others:
                 other.result()
-        self._blocks += [blocks[first] for first in sorted(blocks)]
+        for first in sorted(blocks):
+            for of_point, block in zip(self._blocks, blocks[first], strict=True):
+                of_point.append(block)
+            self._likely.append(likely[first])
         self._labels.append(labels)
+        self._num_images += len(labels)
+
+    def _likely_classes(
+        self,
+        columns: Columns,
+        labels: Int[np.ndarray, " image"],
+        first: int,
+        blocks: Sequence[ContestedBlock],
+    ) -> LikelyClasses:
+        """Keep the likely classes of a block's images: of all, or of those that the sample has."""
+        first += self._num_images
+        rows = np.arange(len(labels))
+        if len(self._points) == 1:
+            index = rows + first
+            rows = rows[(index < _FIRST_SAMPLED) | (index % _EVERY_SAMPLED == 0)]
+        num_classes = self._all_classes or self._num_classes
+        return likely_classes(columns, labels, blocks[0].broken, rows, first, num_classes)
 
     def finish(self) -> OutrankingTable:
         """Put the windows together.
@@ -105,19 +154,43 @@ class OutrankingBuilder:
         Raises:
             EmptySplitError: No image was added.
         """
-        if not self._blocks:
+        if not self._labels or not self._num_images:
             raise EmptySplitError("no image was added; an outranking table needs at least one.")
-        labels, whole = np.concatenate(self._labels), ContestedBlock.concatenate(self._blocks)
+        likely = LikelyClasses.concatenate(self._likely)
+        labels = np.concatenate(self._labels)
+        tables = [
+            self._table(point, ContestedBlock.concatenate(blocks), labels, likely)
+            for point, blocks in zip(self._points, self._blocks, strict=True)
+        ]
+        return replace(tables[0], logs=tables[1]) if len(tables) > 1 else tables[0]
+
+    def _table(
+        self,
+        point: FixedPoint,
+        whole: ContestedBlock,
+        labels: Int[np.ndarray, " image"],
+        likely: LikelyClasses,
+    ) -> OutrankingTable:
         return OutrankingTable(
             member_names=self._member_names,
             labels=labels,
             num_classes=self._num_classes,
-            bits=self._bits,
+            bits=point.bits,
             indptr=bounds(whole.num_pairs),
             classes=whole.classes,
             differences=whole.differences,
             num_certain=np.zeros(len(labels), dtype=np.int32),
-            true_probabilities=np.ascontiguousarray(whole.label_scores.T) * 2.0**-self._bits,
+            true_probabilities=_label_probabilities(point, whole),
             broken=np.ascontiguousarray(whole.broken.T),
             ranks=np.ascontiguousarray(whole.ranks.T),
+            combine=point.combine,
+            likely=likely,
         )
+
+
+def _label_probabilities(
+    point: FixedPoint, whole: ContestedBlock
+) -> Float[np.ndarray, "image member"]:
+    probabilities = point.probabilities(np.ascontiguousarray(whole.label_scores.T))
+    probabilities[whole.broken.T] = 0
+    return probabilities

@@ -1,10 +1,10 @@
 """Which classes reach the label's score in at least one member, for a block of images.
 
 Every number is read once, compared in the domain of logarithms and forgotten. Only where a class
-may reach the label are probabilities made, in float64. The comparison is a superset test: an entry
+may reach the label are integers made of it, in float64. The comparison is a superset test: an entry
 is put aside only if it is below a threshold that no entry with an equal or higher fixed-point
-probability can be below. NaN is never below, so it is a candidate too, and needs no pass of its
-own.
+score can be below. NaN is never below, so it is a candidate too, and needs no pass of its
+own. Where means of probabilities and of logarithms are both wanted, one reading serves both.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float16, Int, Int32, Shaped, UInt16
 
 from ensemble.errors import ShapeError, TableError
-from ensemble.outranking.fixed_point import LOG_TOLERANCE, quantise
+from ensemble.outranking.fixed_point import LOG_TOLERANCE, FixedPoint
 
 Columns = Float[np.ndarray, "member image class"] | Sequence[Float[np.ndarray, "image class"]]
 
@@ -32,8 +32,8 @@ class ContestedBlock:
     Attributes:
         num_pairs: Pairs of each image.
         classes: Class of each pair.
-        differences: Fixed-point probability of the class minus that of the label; 0 where broken.
-        label_scores: Fixed-point probability of the label; 0 where broken.
+        differences: Fixed-point score of the class minus that of the label; 0 where broken.
+        label_scores: Fixed-point score of the label; that of -inf where broken.
         broken: Rows with NaN or +inf.
         ranks: Classes that outrank the label in a single member; all classes where broken.
     """
@@ -124,16 +124,19 @@ class Workspace:
 def contested_pairs(
     log_probabilities: Sequence[Float[np.ndarray, "image class"]],
     labels: Int[np.ndarray, " image"],
-    bits: int,
+    points: Sequence[FixedPoint],
     workspace: Workspace,
-) -> ContestedBlock:
+) -> tuple[ContestedBlock, ...]:
     """Find the pairs that a non-negative weighting could place at or above the label.
 
     Args:
         log_probabilities: One array for each member.
         labels: Class index of each image.
-        bits: Fraction bits of a fixed-point probability.
+        points: The fixed points that scores are wanted in.
         workspace: Made for columns of these types; overwritten.
+
+    Returns:
+        A block for each fixed point.
 
     Raises:
         TableError: A value is too far above 0 for a log-probability.
@@ -142,9 +145,11 @@ def contested_pairs(
     each = np.arange(num_images)
     label_logs = np.array([block[each, labels] for block in log_probabilities], np.float64)
     broken = _broken(label_logs)
-    label_scores = quantise(np.where(broken, -np.inf, label_logs), bits)
-    thresholds = _thresholds(label_scores, broken, bits)
-    candidates, logs = _candidates(log_probabilities, labels, thresholds, workspace)
+    label_logs[broken] = -np.inf
+    lowest = np.minimum.reduce([point.lowest_logs(point.quantise(label_logs)) for point in points])
+    # Where the label is broken this member decides nothing: finite scores may be put aside.
+    lowest[broken] = np.inf
+    candidates, logs = _candidates(log_probabilities, labels, lowest, workspace)
     bounds = np.searchsorted(candidates, np.arange(num_images + 1) * num_classes)
     num_pairs = np.diff(bounds)
     image = np.repeat(np.arange(num_images), num_pairs)
@@ -152,19 +157,39 @@ def contested_pairs(
     if logs.size and not float(logs.max()) <= LOG_TOLERANCE:
         member, pair = np.nonzero(_broken(logs.astype(np.float64)))
         broken[member, image[pair]] = True
-    label_scores[broken] = 0
     if broken.any():
+        label_logs[broken] = -np.inf
         logs[broken[:, image]] = -np.inf  # as much as the label has: it adds nothing to a sum,
-    differences = quantise(logs, bits).astype(np.int32)
+    found = _Candidates(labels, label_logs, broken, candidates - image * num_classes, image, logs)
+    return tuple(_block(found, point, num_classes) for point in points)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """Some images' pairs that may be contested, with their log-probabilities; -inf where broken."""
+
+    labels: Int[np.ndarray, " image"]
+    label_logs: Float[np.ndarray, "member image"]
+    broken: Bool[np.ndarray, "member image"]
+    classes: Int[np.ndarray, " pair"]
+    images: Int[np.ndarray, " pair"]
+    logs: Float[np.ndarray, "member pair"]
+
+
+def _block(found: _Candidates, point: FixedPoint, num_classes: int) -> ContestedBlock:
+    """Keep the pairs that are contested in one fixed point."""
+    image, classes, broken = found.images, found.classes, found.broken
+    label_scores = point.quantise(found.label_logs)
+    num_pairs = np.bincount(image, minlength=len(found.labels))
+    differences = point.quantise(found.logs).astype(np.int32)
     differences -= np.repeat(label_scores.astype(np.int32), num_pairs, axis=1)
-    # and makes no pair contested.
+    # A broken row makes no pair contested.
     contests = np.where(broken[:, image], -1, differences) if broken.any() else differences
     kept = np.flatnonzero(contests.max(axis=0) >= 0)
     if len(kept) < len(image):  # hardly ever: the threshold is just below the label
-        differences, image, candidates = differences[:, kept], image[kept], candidates[kept]
-        num_pairs = np.bincount(image, minlength=num_images)
-    classes = candidates - image * num_classes
-    bars = np.where(classes < labels[image], np.int32(-1), np.int32(0))
+        differences, image, classes = differences[:, kept], image[kept], classes[kept]
+        num_pairs = np.bincount(image, minlength=len(found.labels))
+    bars = np.where(classes < found.labels[image], np.int32(-1), np.int32(0))
     ranks = _ranks(differences, bars, num_pairs)
     ranks[broken] = num_classes
     return ContestedBlock(
@@ -188,21 +213,6 @@ def _broken(logs: Float[np.ndarray, "member item"]) -> Bool[np.ndarray, "member 
             "is at most 0. Pass the log of the softmax averaged over views, not logits."
         )
     return broken
-
-
-def _thresholds(
-    label_scores: Float[np.ndarray, "member image"],
-    broken: Bool[np.ndarray, "member image"],
-    bits: int,
-) -> Float[np.ndarray, "member image"]:
-    """Give log-probabilities below which a class surely stays under the label's fixed point."""
-    with np.errstate(divide="ignore"):
-        lowest = np.log(np.maximum(label_scores - 0.5, 0) * 2.0**-bits)
-    # Far more than exp and log can err; it only lets a few more candidates through.
-    lowest -= 1e-9
-    # Where the label is broken this member decides nothing: finite scores may be put aside.
-    lowest[broken] = np.inf
-    return lowest
 
 
 def _candidates(

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, Int32
 
 from ensemble.errors import ConfigError, ShapeError, TableError
 from ensemble.outranking.contested import ContestedBlock, Workspace, check_window, contested_pairs
-from ensemble.outranking.fixed_point import fraction_bits, quantise
+from ensemble.outranking.fixed_point import FixedPoint, quantise
+from ensemble.outranking.likely_classes import LikelyClasses
 from ensemble.outranking.pairs import bounds
 from ensemble.outranking.table import OutrankingTable
 
@@ -31,11 +32,12 @@ def append_images(first: OutrankingTable, second: OutrankingTable) -> Outranking
     """
     for table in (first, second):
         _check_whole(table)
-    pools = [(table.member_names, table.num_classes) for table in (first, second)]
+    pools = [(table.member_names, table.num_classes, table.combines) for table in (first, second)]
     if pools[0] != pools[1]:
         raise TableError(
-            f"the tables are of {pools[0][0]} with {pools[0][1]} classes and of {pools[1][0]} with "
-            f"{pools[1][1]}; expected the same members in the same order, and the same classes."
+            f"the tables are of {pools[0][0]} with {pools[0][1]} classes and means of {pools[0][2]}, and "
+            f"of {pools[1][0]} with {pools[1][1]} and {pools[1][2]}; expected the same members in the "
+            "same order, the same classes and the same means."
         )
 
     def joined(name: str, axis: int = 0) -> np.ndarray:
@@ -51,7 +53,16 @@ def append_images(first: OutrankingTable, second: OutrankingTable) -> Outranking
         true_probabilities=joined("true_probabilities"),
         broken=joined("broken"),
         ranks=joined("ranks"),
+        likely=_joined_likely(first, second),
+        logs=append_images(first.logs, second.logs) if first.logs and second.logs else None,
     )
+
+
+def _joined_likely(first: OutrankingTable, second: OutrankingTable) -> LikelyClasses | None:
+    if first.likely is None or second.likely is None:
+        return None
+    images = second.likely.images + np.int32(first.num_images)
+    return LikelyClasses.concatenate([first.likely, replace(second.likely, images=images)])
 
 
 def add_member(
@@ -66,12 +77,18 @@ def add_member(
         read_old: Asked for nothing but images on which the new member contests a new pair.
 
     Raises:
-        TableError: The table has this member, or its fixed point has no room for one more.
+        TableError: The table has this member, its fixed point has no room for one more, or it has means
+            of logarithms.
         ShapeError: The column is not of the table's images and classes.
         ConfigError: The table is boxed, or its images do not count once each.
     """
     _check_whole(table)
-    bits = fraction_bits(table.num_members + 1)
+    if table.combines != ("probabilities",):
+        raise TableError(
+            f"the table has means of {' and '.join(table.combines)}; a member can join one of "
+            "probabilities alone. Build the table anew."
+        )
+    bits = FixedPoint.of(table.num_members + 1, "probabilities").bits
     if name in table.member_names or bits != table.bits:
         raise TableError(
             f"{name!r} cannot join {table.num_members} members: a name may stand once only, and "
@@ -95,6 +112,7 @@ def add_member(
         true_probabilities=np.ascontiguousarray(whole.label_scores.T) * 2.0**-bits,
         broken=np.ascontiguousarray(whole.broken.T),
         ranks=np.ascontiguousarray(whole.ranks.T),
+        likely=None,  # which classes are likely depends on the rows of all members
     )
 
 
@@ -107,7 +125,7 @@ def _extended(
 ) -> ContestedBlock:
     """Give some images' block of the extended table."""
     labels, rows = table.labels[part], column[part]
-    new = contested_pairs([rows], labels, table.bits, workspace)
+    (new,) = contested_pairs([rows], labels, [FixedPoint("probabilities", table.bits)], workspace)
     begin, end = table.indptr[part.start], table.indptr[min(part.stop, table.num_images)]
     old_keys = _keys(np.diff(table.indptr)[part], table.classes[begin:end], table.num_classes)
     new_keys = _keys(new.num_pairs, new.classes, table.num_classes)

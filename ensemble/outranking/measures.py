@@ -3,7 +3,9 @@
 import numpy as np
 from jaxtyping import Float, Int
 
+from ensemble.errors import ConfigError
 from ensemble.outranking.fixed_point import PROBABILITY_FLOOR, checked_units
+from ensemble.outranking.log_pool import pool_losses
 from ensemble.outranking.table import OutrankingTable
 
 
@@ -24,7 +26,7 @@ def member_nll(table: OutrankingTable) -> Float[np.ndarray, " member"]:
     return np.asarray(np.average(table.label_losses, axis=0, weights=table.image_counts))
 
 
-def nll(table: OutrankingTable, units: Int[np.ndarray, " member"]) -> float:
+def nll(table: OutrankingTable, units: Int[np.ndarray, " member"], scale: float = 1.0) -> float:
     """Average -log of the label's averaged probability (nats); below 2^-30 it counts as that.
 
     `num_floored` says how often.
@@ -32,28 +34,74 @@ def nll(table: OutrankingTable, units: Int[np.ndarray, " member"]) -> float:
     Args:
         table: The images and members.
         units: Weight of each member, integers of one unit.
+        scale: As in `label_average`.
 
     Raises:
         ShapeError: There is not one weight for each member.
         ConfigError: The weights are outside what the table is exact for.
     """
-    losses = -np.log(np.maximum(label_average(table, units), PROBABILITY_FLOOR))
-    return float(np.average(losses, weights=table.image_counts))
+    return float(np.average(losses(table, units, scale), weights=table.image_counts))
 
 
-def num_floored(table: OutrankingTable, units: Int[np.ndarray, " member"]) -> int:
+def losses(
+    table: OutrankingTable, units: Int[np.ndarray, " member"], scale: float = 1.0
+) -> Float[np.ndarray, " image"]:
+    """Give -log of the label's averaged probability of each image (nats), floored as in `nll`.
+
+    Raises:
+        ShapeError: There is not one weight for each member.
+        ConfigError: The weights are outside what the table is exact for.
+    """
+    return np.asarray(-np.log(np.maximum(label_average(table, units, scale), PROBABILITY_FLOOR)))
+
+
+def search_nll(table: OutrankingTable, units: Int[np.ndarray, " member"]) -> float:
+    """Give the NLL that searches compare: of logarithms, on a sample and at a scale of all members.
+
+    Raises:
+        ShapeError: There is not one weight for each member.
+        ConfigError: The weights are outside what the table is exact for.
+    """
+    if table.combine == "probabilities":
+        return nll(table, units)
+    return table.log_sample.nll(checked_units(units, table.num_members, table.combine))
+
+
+def num_floored(
+    table: OutrankingTable, units: Int[np.ndarray, " member"], scale: float = 1.0
+) -> int:
     """Count the images whose label has less than 2^-30 on average, broken ones included."""
-    return table.count(label_average(table, units) < PROBABILITY_FLOOR)
+    return table.count(label_average(table, units, scale) < PROBABILITY_FLOOR)
 
 
 def label_average(
-    table: OutrankingTable, units: Int[np.ndarray, " member"]
+    table: OutrankingTable, units: Int[np.ndarray, " member"], scale: float = 1.0
 ) -> Float[np.ndarray, " image"]:
-    """Give the label's averaged probability; 0 where a member with weight > 0 is broken."""
-    weights = checked_units(units, table.num_members)
-    # Not by BLAS, whose threads take longer to meet than the sum takes.
-    average = np.einsum("im,m->i", table.true_probabilities, weights.astype(np.float64))
-    average /= weights.sum()
+    """Give the label's probability in the average; 0 where a member with weight > 0 is broken.
+
+    Args:
+        table: The images and members.
+        units: Weight of each member, integers of one unit.
+        scale: What a mean of logarithms is multiplied by before the softmax; probabilities have none.
+
+    Raises:
+        ShapeError: There is not one weight for each member.
+        ConfigError: The weights are outside what the table is exact for, or a table of logarithms lacks
+            the likely classes of an image.
+    """
+    weights = checked_units(units, table.num_members, table.combine)
+    if table.combine == "logs":
+        if table.likely is None or len(table.likely.images) != table.num_images:
+            raise ConfigError(
+                "the outranking table has not the likely classes of every image, which the NLL of a "
+                "mean of logarithms is made from. Build it from all members at once."
+            )
+        exponents = weights * (scale / weights.sum())
+        average = np.exp(-pool_losses(table.likely.logs, table.likely.slot_offsets, exponents))
+    else:
+        # Not by BLAS, whose threads take longer to meet than the sum takes.
+        average = np.einsum("im,m->i", table.true_probabilities, weights.astype(np.float64))
+        average /= weights.sum()
     return np.where(table.is_broken(weights), 0.0, average)
 
 

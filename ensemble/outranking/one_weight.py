@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ensemble.outranking.fixed_point import GRID_STEPS, PROBABILITY_FLOOR
+from ensemble.outranking.log_pool import losses_of, pool_scores
 from ensemble.outranking.plateaus import Line, Plateaus
 from ensemble.outranking.sweep import error_curve
 from ensemble.outranking.table import OutrankingTable
@@ -119,7 +120,7 @@ def plateaus(
 def nlls(
     table: OutrankingTable, units: Int[np.ndarray, " member"], member: int, weights: Sequence[int]
 ) -> list[float]:
-    """Give the NLL (nats) at some weights of one member; the others are added up once.
+    """Give the NLL (nats) at some weights of one member, as `search_nll`; the others are added up once.
 
     Args:
         table: The images and members.
@@ -129,6 +130,8 @@ def nlls(
     """
     others = np.array(units)
     others[member] = 0
+    if table.combine == "logs":
+        return _log_nlls(table, others, member, weights)
     # Not by BLAS, whose threads take longer to meet than the sum takes.
     others_sum = np.einsum("m,mi->i", others.astype(np.float64), table.label_columns)
     total = others.sum()
@@ -143,6 +146,21 @@ def nlls(
             average[as_counted(table, table.is_broken(tried))] = 0
         losses.append(mean_loss(average))
     return losses
+
+
+def _log_nlls(
+    table: OutrankingTable, others: Int[np.ndarray, " member"], member: int, weights: Sequence[int]
+) -> list[float]:
+    sample = table.log_sample
+    others_sum, own = pool_scores(sample.logs, others.astype(np.float64)), sample.logs[member]
+    nlls = []
+    for weight in weights:
+        tried = np.array(others)
+        tried[member] = weight
+        scores = others_sum + own * float(weight)
+        scores *= sample.common_scale / tried.sum()
+        nlls.append(sample.mean(losses_of(scores, sample.offsets), tried))
+    return nlls
 
 
 def as_counted(

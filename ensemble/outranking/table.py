@@ -4,10 +4,12 @@
 of a stable sort, and argmax at k = 1. An image is a top-k error iff k or more classes outrank its
 label.
 
-**Exact scores.** Scores are S_c = sum_m w_m q_m[c] with fixed-point probabilities q and integer
-weights w (`fixed_point`). With the differences D_m[c] = q_m[c] - q_m[y], c outranks y iff
-sum_m w_m D_m[c] + b > 0, where the bias b is +1/2 if c < y and -1/2 if c > y: the sum is an
-integer, so one half decides ties and nothing else, and the whole is never zero.
+**Exact scores.** Scores are S_c = sum_m w_m q_m[c] with fixed-point probabilities q, or logarithms
+of them, and integer weights w (`fixed_point`). With the differences D_m[c] = q_m[c] - q_m[y], c
+outranks y iff sum_m w_m D_m[c] + b > 0, where the bias b is +1/2 if c < y and -1/2 if c > y: the sum is
+an integer, so one half decides ties and nothing else, and the whole is never zero. Nothing below
+depends on whether q is a probability or a logarithm, as it only speaks of the integers D: the softmax
+of a mean of logarithms keeps the order of its scores.
 
 **Contested pairs.** If D_m[c] < 0 in every member, then sum_m w_m D_m[c] < 0 for all non-negative
 weights that are not all zero: c neither outranks nor ties with y, whatever the weights, and the
@@ -18,6 +20,9 @@ them a search with a fixed anchor does not need either.
 **Broken rows.** A row with NaN or +inf (log 0 = -inf is fine) makes the average of that image
 meaningless: it is a miss for every ensemble that gives the member a weight, and its label has
 probability 0. Such rows are counted in `num_broken`.
+
+**Two tables in one.** A table is of means of probabilities or of logarithms. That of probabilities has
+that of logarithms with it, in `logs`, where both were built; they have the same images and members.
 """
 
 from collections.abc import Sequence
@@ -29,7 +34,10 @@ from jaxtyping import Bool, Float, Int, Int32
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
 from ensemble.outranking.box import Box, recall
+from ensemble.outranking.combine import Combine
 from ensemble.outranking.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS, checked_units
+from ensemble.outranking.likely_classes import LikelyClasses
+from ensemble.outranking.log_pool import LogSample
 from ensemble.outranking.pairs import Pairs
 
 _BLOCK_PAIRS = 1 << 14  # so that a sum over members stays in cache
@@ -44,17 +52,22 @@ class OutrankingTable:
         member_names: The pool, in the order of every member axis.
         labels: Class index of each image.
         num_classes: Classes scored.
-        bits: Fraction bits of the fixed-point probabilities.
+        bits: Fraction bits of the fixed-point scores.
         indptr: Pairs of image i are indptr[i]:indptr[i + 1]; one longer than the images.
         classes: Class of each pair.
         differences: Score of the class minus that of the label by each member (D in the text above),
             integers in units of 2^-bits.
         num_certain: Classes that outrank the label for all weights that the table is made for.
-        true_probabilities: Probability of the label, a multiple of 2^-bits; 0 where broken.
+        true_probabilities: Probability of the label by each member, from its fixed-point score; 0 where
+            broken.
         broken: Rows with NaN or +inf.
         ranks: Classes that outrank the label in each single member; all classes where broken.
         image_counts: How often each image counts (a fold, a bootstrap sample); None: once each.
         box: The weights it is limited to, or None.
+        combine: What scores are means of.
+        likely: The likely classes of all images, or of a sample where logarithms were not asked for;
+            None in a table that was extended by a member.
+        logs: The table of means of logarithms that was built with this one of probabilities, or None.
     """
 
     member_names: tuple[str, ...]
@@ -70,6 +83,9 @@ class OutrankingTable:
     ranks: Int32[np.ndarray, "image member"]
     image_counts: Int[np.ndarray, " image"] | None = None
     box: Box | None = None
+    combine: Combine = "probabilities"
+    likely: LikelyClasses | None = None
+    logs: "OutrankingTable | None" = None
 
     def __post_init__(self) -> None:
         for array in vars(self).values():
@@ -117,6 +133,40 @@ class OutrankingTable:
         """Give +1/2 for a pair whose class wins ties against the label, -1/2 for the others."""
         return (self.classes < np.repeat(self.labels.astype(np.int32), np.diff(self.indptr))) - 0.5
 
+    def of(self, combine: Combine) -> "OutrankingTable":
+        """Give the table whose scores are means of probabilities, or of logarithms.
+
+        Raises:
+            ConfigError: The table was not built for such means.
+        """
+        if combine == self.combine:
+            return self
+        if self.logs is None:
+            raise ConfigError(
+                f"the outranking table was built for means of {self.combine}, not of {combine}. Build it "
+                "with combines=('probabilities', 'logs')."
+            )
+        return self.logs
+
+    @property
+    def combines(self) -> tuple[Combine, ...]:
+        """List what means the table is built for."""
+        return (self.combine,) if self.logs is None else (self.combine, "logs")
+
+    @cached_property
+    def log_sample(self) -> LogSample:
+        """Draw images that the NLL of means of logarithms is compared on.
+
+        Raises:
+            ConfigError: The table has no likely classes.
+        """
+        if self.likely is None:
+            raise ConfigError(
+                "the outranking table has no likely classes, on which means of logarithms are judged. "
+                "Build it from all members at once."
+            )
+        return LogSample.draw(self.likely, self.counts, self.broken)
+
     def reweighted(self, image_counts: Int[np.ndarray, " item"]) -> "OutrankingTable":
         """Let each image count so often; everything else is shared, boxed tables included.
 
@@ -149,6 +199,8 @@ class OutrankingTable:
             true_probabilities=self.true_probabilities[:, kept],
             broken=self.broken[:, kept],
             ranks=self.ranks[:, kept],
+            likely=self.likely.select(kept) if self.likely else None,
+            logs=self.logs.select(kept) if self.logs else None,
         )
 
     def count(self, marked: Bool[np.ndarray, " image"]) -> int:
@@ -208,7 +260,8 @@ class OutrankingTable:
 
     def with_counts(self, image_counts: Int[np.ndarray, " image"] | None) -> "OutrankingTable":
         """Count the images otherwise, and share what does not depend on that; checks nothing."""
-        view = replace(self, image_counts=image_counts)
+        logs = self.logs.with_counts(image_counts) if self.logs else None
+        view = replace(self, image_counts=image_counts, logs=logs)
         for name in _SHARED:
             view.__dict__[name] = getattr(self, name)  # where a cached property keeps its value
         return view
@@ -253,7 +306,7 @@ class OutrankingTable:
             ShapeError: There is not one weight for each member.
             ConfigError: The weights or k are outside what the table is exact for.
         """
-        weights = checked_units(units, self.num_members)
+        weights = checked_units(units, self.num_members, self.combine)
         self.checked_k(k)
         if self.box and not (weights[self.box.anchor] == WEIGHT_UNITS == weights.max()):
             raise ConfigError(

@@ -180,6 +180,9 @@ class _Votes:
     def nll(self, members: Sequence[int]) -> list[float]:
         """Give the NLL with one more vote for each of some members."""
         total, table, nlls = float(self.votes.sum() + 1), self.table, []
+        if table.combine == "logs":
+            each = np.eye(table.num_members, dtype=np.int64)
+            return [measures.search_nll(table, self.votes + each[member]) for member in members]
         for member in members:
             averages = self.true_sum + table.label_columns[member]
             averages /= total

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 
 from ensemble.errors import ConfigError
 from ensemble.outranking import measures
-from ensemble.outranking.fixed_point import PROBABILITY_FLOOR
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.result import Ensemble
 
@@ -83,8 +82,7 @@ def judge_folds(
     is_error = np.zeros(len(folds), dtype=np.bool_)
     losses = np.zeros(len(folds))
     for fold, table, ensemble in zip(np.unique(folds), tables, ensembles, strict=True):
-        held_out = folds == fold
-        average = np.maximum(measures.label_average(table, ensemble.units), PROBABILITY_FLOOR)
-        is_error[held_out] = table.is_error(ensemble.units, k)[held_out]
-        losses[held_out] = -np.log(average[held_out])
+        held_out, judged = folds == fold, table.of(ensemble.combine)
+        is_error[held_out] = judged.is_error(ensemble.units, k)[held_out]
+        losses[held_out] = measures.losses(judged, ensemble.units, ensemble.scale)[held_out]
     return HeldOut(is_error, losses, tuple(ensembles))

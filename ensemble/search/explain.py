@@ -45,6 +45,7 @@ def explain(
     table: OutrankingTable, ensemble: Ensemble, config: SearchConfig
 ) -> tuple[MemberReason, ...]:
     """Explain the weight of every member, in pool order."""
+    table = table.of(ensemble.combine)
     gains = _gains(table, ensemble)
     correlations = _correlations(table, ensemble.k)
     return tuple(

@@ -24,12 +24,14 @@ class Fallback:
         weights: Weights of the other members by name, where they are above 0.
         errors: Errors on the images that the weights were fitted on.
         errors_unchanged: Errors on the same images if the other weights stayed as they are.
+        scale: That of the weights, as in `Ensemble`.
     """
 
     member: str
     weights: dict[str, float]
     errors: int
     errors_unchanged: int
+    scale: float = 1.0
 
 
 def find_fallbacks(
@@ -100,17 +102,22 @@ def _without(
     name = table.member_names[member]
     rest = table.select([m for m in range(table.num_members) if m != member])
     config = _settings_of(config, rest.member_names)
-    fitted = fit(rest, config.model_copy(update={"kind": ensemble.search}))
+    update = {"kind": ensemble.search, "combine": ensemble.combine}
+    fitted = fit(rest, config.model_copy(update=update))
     unchanged = np.delete(ensemble.units, member)
-    errors = rest.errors(unchanged, ensemble.k) if unchanged.any() else rest.num_counted
+    errors = rest.num_counted
+    if unchanged.any():
+        errors = rest.of(ensemble.combine).errors(unchanged, ensemble.k)
     if errors < fitted.errors:
-        fitted = replace(fitted, weights=unchanged / WEIGHT_UNITS, errors=errors)
+        fitted = replace(
+            fitted, weights=unchanged / WEIGHT_UNITS, errors=errors, scale=ensemble.scale
+        )
     weights = {
         other: float(weight)
         for other, weight in zip(fitted.members, fitted.weights, strict=True)
         if weight > 0
     }
-    return Fallback(name, weights, fitted.errors, errors)
+    return Fallback(name, weights, fitted.errors, errors, fitted.scale)
 
 
 def _settings_of(config: SearchConfig, names: Collection[str]) -> SearchConfig:

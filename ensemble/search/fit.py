@@ -17,13 +17,17 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     """Find weights over the members of a table.
 
     Args:
-        table: The table of the search split; judge the weights on other images.
+        table: The table of the search split; judge the weights on other images. For weights of
+            logarithms it must be built with `config.combines`.
         config: Which search, and which error it lowers.
 
     Raises:
         UnknownNameError: No search has the name `kind`, or a setting names no member of the table.
-        ConfigError: k is not below the number of classes, or the settings contradict each other.
+        ConfigError: k is not below the number of classes, the settings contradict each other, or the
+            table was not built for the means that they ask for.
     """
     if config.kind not in SEARCHES:
         raise UnknownNameError.of("search", config.kind, SEARCHES)
-    return SEARCHES[config.kind](table, config)
+    if config.kind == "auto":
+        return auto.fit(table, config)
+    return SEARCHES[config.kind](table.of(config.combine or "probabilities"), config)

@@ -1,12 +1,17 @@
-"""The weights with the lowest NLL of the average: a convex problem, solved by EM.
+"""The weights with the lowest NLL of the average: a convex problem, of probabilities and of logarithms.
 
-EM multiplies each weight by the average share of the member in the probability of the label; the
-NLL falls with every step. Steps are lengthened by extrapolation where that lowers the NLL further.
-With g_m = mean(p_m / average), log(max g) bounds what is left to gain, so the end is certified: less
-than `_TOLERANCE` nats. Caps take out the member that is missed least, one after the other.
+**Probabilities**, by EM: it multiplies each weight by the average share of the member in the
+probability of the label; the NLL falls with every step. Steps are lengthened by extrapolation where
+that lowers the NLL further. With g_m = mean(p_m / average), log(max g) bounds what is left to gain, so
+the end is certified: less than `_TOLERANCE` nats.
 
-A member with broken rows makes the average of these images worthless, and the problem is then not
-convex: such members are left out one after the other while that lowers the NLL.
+**Logarithms**, by `exponents`, then `refine`: a weight is changed where that lowers the errors, and
+where several weights have as few errors to the one with the lowest NLL; the NLL alone moves nothing. For
+`objective: nll` the weights stay as the likelihood has them.
+
+Caps take out the member that is missed least, one after the other. A member with broken rows makes the
+average of these images worthless, and the problem is then not convex: such members are left out one
+after the other while that lowers the NLL.
 
 Source: Dempster et al. 1977 (EM of mixture weights); Varadhan and Roland 2008 (extrapolation).
 """
@@ -17,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import PROBABILITY_FLOOR
 from ensemble.outranking.table import OutrankingTable
+from ensemble.search import exponents, refine
 from ensemble.search.limits import Limits
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
@@ -30,20 +36,29 @@ _SMALLEST = (
 
 
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
-    """Minimise the NLL; the errors are what comes of it."""
+    """Minimise the NLL; then, of logarithms, lower the errors from there."""
     limits = Limits.of(table, config)
+    strength = 0.0
+    if table.combine == "logs":
+        strength = exponents.choose_strength(table.log_sample, config.seed)
     pool = limits.costs <= limits.max_cost
-    units = _fit_within(table, limits, pool)
+    units = _fit_within(table, limits, pool, strength)
     while suspects := np.flatnonzero((table.num_broken > 0) & (units > 0)).tolist():
         pools = [pool & (np.arange(len(pool)) != member) for member in suspects]
-        fitted = [_fit_within(table, limits, without) for without in pools if without.any()]
-        nlls = [measures.nll(table, candidate) for candidate in fitted]
-        if not nlls or min(nlls) >= measures.nll(table, units):
+        fitted = [
+            _fit_within(table, limits, without, strength) for without in pools if without.any()
+        ]
+        nlls = [measures.search_nll(table, candidate) for candidate in fitted]
+        if not nlls or min(nlls) >= measures.search_nll(table, units):
             break
         best = nlls.index(min(nlls))
         pool, units = pools[best], fitted[best]
     notes = (late_note(config, "before it was solved"),) if limits.is_late else ()
-    return finish(table, config, "likelihood", units, notes=notes)
+    if table.combine == "probabilities" or config.objective == "nll":
+        return finish(table, config, "likelihood", units, notes=notes)
+    refined = refine.descend(table, config, units, refine.fewer_errors)
+    steps = tuple(refined.steps)
+    return finish(table, config, "likelihood", refined.units, steps, (*notes, *refined.notes))
 
 
 def mixture_weights(
@@ -105,32 +120,33 @@ def _extrapolated(
 
 
 def _fit_within(
-    table: OutrankingTable, limits: Limits, pool: Bool[np.ndarray, " member"]
+    table: OutrankingTable, limits: Limits, pool: Bool[np.ndarray, " member"], strength: float
 ) -> Int[np.ndarray, " member"]:
     """Fit the members of a pool, then take out what the caps forbid."""
     allowed = pool.copy()
     while True:
-        units = _fit_allowed(table, limits, allowed)
+        units = _fit_allowed(table, limits, allowed, strength)
         if limits.allow(units > 0):
             return units
         losses = {}
         for member in np.flatnonzero(units):
             without = np.where(np.arange(len(units)) == member, 0, units)
-            losses[int(member)] = measures.nll(table, without) if without.any() else np.inf
+            losses[int(member)] = measures.search_nll(table, without) if without.any() else np.inf
         allowed = units > 0
         allowed[min(losses, key=lambda member: losses[member])] = False
 
 
 def _fit_allowed(
-    table: OutrankingTable, limits: Limits, allowed: Bool[np.ndarray, " member"]
+    table: OutrankingTable, limits: Limits, allowed: Bool[np.ndarray, " member"], strength: float
 ) -> Int[np.ndarray, " member"]:
     members = np.flatnonzero(allowed)
-    fitted = mixture_weights(table.true_probabilities[:, members], table.image_counts, limits)
+    if table.combine == "logs":
+        fitted = exponents.fit_exponents(table.log_sample, members, strength)
+    else:
+        counts = table.image_counts
+        fitted = mixture_weights(table.true_probabilities[:, members], counts, limits)
     units = np.zeros(table.num_members, dtype=np.int64)
     units[members] = to_scale(fitted)
     trimmed = np.where(units < _SMALLEST * units.max(), 0, units)
-    return (
-        trimmed
-        if measures.nll(table, trimmed) <= measures.nll(table, units) + _TOLERANCE
-        else units
-    )
+    before, after = (measures.search_nll(table, weights) for weights in (units, trimmed))
+    return trimmed if after <= before + _TOLERANCE else units

@@ -6,6 +6,8 @@ becomes the fixed one, so that the first may fall below it. No step raises the l
 `weights`.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Int
 
@@ -17,7 +19,7 @@ from ensemble.search import paper
 from ensemble.search.limits import Limits, check_names
 from ensemble.search.result import Ensemble, SearchStep
 from ensemble.search.settings import SearchConfig
-from ensemble.search.weights import WeightState, best_first, finish, late_note, step, to_scale
+from ensemble.search.weights import Loss, WeightState, best_first, finish, late_note, step, to_scale
 
 _MAX_PASSES = 20
 
@@ -28,8 +30,25 @@ def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
     return descend(table, config, units)
 
 
+Accept = Callable[[Loss, Loss], bool]
+"""Tells of the loss after a change and of that before whether the change is made."""
+
+
+def lower_loss(after: Loss, before: Loss) -> bool:
+    """Accept fewer errors, or a lower NLL at as many."""
+    return after < before
+
+
+def fewer_errors(after: Loss, before: Loss) -> bool:
+    """Accept fewer errors only."""
+    return after[0] < before[0]
+
+
 def descend(
-    table: OutrankingTable, config: SearchConfig, units: Int[np.ndarray, " member"]
+    table: OutrankingTable,
+    config: SearchConfig,
+    units: Int[np.ndarray, " member"],
+    accept: Accept = lower_loss,
 ) -> Ensemble:
     """Descend from any weights whose largest is 1.00."""
     limits, steps = Limits.of(table, config), list[SearchStep]()
@@ -37,7 +56,7 @@ def descend(
     while candidates := set(np.flatnonzero(units == WEIGHT_UNITS).tolist()) - anchors:
         anchor = min(candidates)
         anchors.add(anchor)
-        units, changes = _descend_beside(table, config, limits, anchor, units)
+        units, changes = _descend_beside(table, config, limits, anchor, units, accept)
         steps += changes
     notes = (late_note(config, f"after {len(steps)} changes"),) if limits.is_late else ()
     return finish(table, config, "refine", units, tuple(steps), notes)
@@ -69,6 +88,7 @@ def _descend_beside(
     limits: Limits,
     anchor: int,
     units: Int[np.ndarray, " member"],
+    accept: Accept,
 ) -> tuple[Int[np.ndarray, " member"], list[SearchStep]]:
     """Descend with one member fixed at 1.00."""
     state = WeightState(box_table(table, anchor, config.error_k), config, units)
@@ -82,7 +102,7 @@ def _descend_beside(
                 continue
             state.set(member, 0)
             choice = state.best_weight(member)
-            if choice.loss(config) < current:
+            if accept(choice.loss(config), current):
                 state.set(member, choice.weight)
                 steps.append(step(state.table, member, choice))
                 current = choice.loss(config)

@@ -6,7 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ensemble.errors import ShapeError
+from ensemble.outranking.combine import Combine
 from ensemble.outranking.fixed_point import to_units
+from ensemble.outranking.weighting import Weighting
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,10 @@ class Ensemble:
         steps: The decisions in the order they were made; empty where nothing was decided.
         chosen: The search that `auto` took; empty for all others.
         notes: What a reader should know of how the search went, in sentences.
+        combine: Whether the weights are of probabilities or of their logarithms. Those of logarithms are
+            exponents, no shares: a member with half of all weight does not give half of the answer.
+        scale: Sum of the exponents of logarithms, the inverse of a temperature: the one with the lowest
+            NLL. It changes no order, and of probabilities it is 1.
     """
 
     members: tuple[str, ...]
@@ -54,6 +60,8 @@ class Ensemble:
     steps: tuple[SearchStep, ...] = ()
     chosen: str = ""
     notes: tuple[str, ...] = ()
+    combine: Combine = "probabilities"
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         if len(self.members) != len(self.weights):
@@ -67,6 +75,11 @@ class Ensemble:
     def units(self) -> Int[np.ndarray, " member"]:
         """Give the weights as the integers that the outranking table and `metrics.average` take."""
         return to_units(self.weights)
+
+    @property
+    def weighting(self) -> Weighting:
+        """Give the weights with what they are weights of."""
+        return Weighting(self.units, self.combine, self.scale)
 
     @property
     def normalised(self) -> Float[np.ndarray, " member"]:

@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from ensemble.config import Config
+from ensemble.outranking.combine import Combine
 
 SearchKind = Literal[
     "auto", "best", "caruana", "forward", "likelihood", "line", "paper", "refine", "uniform"
 ]
 Objective = Literal["top_k", "top_1", "nll"]
-CostUnit = Literal["seconds", "parameters", "flops", "gpu_bytes"]
+CostUnit = Literal["seconds", "parameters", "flops", "gpu_bytes", "depth"]
 PredictorKey = Literal["best", "uniform_all", "uniform_selected", "paper", "ensemble"]
 """What every report compares; `comparison` makes them."""
 
@@ -23,9 +24,13 @@ class SearchConfig(Config):
     kind: SearchKind = "auto"
     """`paper`: greedy from the best member to the worst, weights 0.00 to 1.00; `line`: the same over
     all real weights; `forward`: every remaining member at each step; `caruana`: votes, a member may
-    get several; `likelihood`: lowest NLL; `refine`: one weight after the other, again and again, from
-    `start`; `uniform`: all members alike; `best`: one member; `auto`: the one of these that does best
-    on images it was not fitted on."""
+    get several; `likelihood`: lowest NLL, and for `logs` what then lowers the errors; `refine`: one
+    weight after the other, again and again, from `start`; `uniform`: all members alike; `best`: one
+    member; `auto`: the one of these that does best on images it was not fitted on."""
+
+    combine: Combine | None = None
+    """What weights are means of: `probabilities`, or `logs`, the members' log-probabilities, of which a
+    softmax is taken. Unset: `probabilities`; `auto` tries both and takes what does better."""
 
     k: Annotated[int, Field(ge=1, le=10)] = 1
     """An image is an error when its label is not among the k highest scores."""
@@ -73,6 +78,14 @@ class SearchConfig(Config):
 
     start: dict[str, Amount] = Field(default_factory=dict)
     """Weights that `refine` starts from, by member, as those of last night; those of `paper` if empty."""
+
+    @property
+    def combines(self) -> tuple[Combine, ...]:
+        """What means the outranking table is built for; reports always compare with `probabilities`."""
+        is_mixture = self.combine == "probabilities" or (
+            self.combine is None and self.kind != "auto"
+        )
+        return ("probabilities",) if is_mixture else ("probabilities", "logs")
 
     @property
     def error_k(self) -> int:

@@ -70,7 +70,10 @@ def bootstrap(
         time_limit_s: No resample begins after so many seconds, but one is always done.
     """
     rng, began = np.random.default_rng(seed), time.monotonic()
-    config = config.model_copy(update={"kind": ensemble.search, "time_limit_s": None})
+    config = config.model_copy(
+        update={"kind": ensemble.search, "combine": ensemble.combine, "time_limit_s": None}
+    )
+    table = table.of(ensemble.combine)
     weights, in_bag, out_of_bag = [], [], []
     for number in range(resamples):
         if number and time_limit_s is not None and time.monotonic() - began > time_limit_s:

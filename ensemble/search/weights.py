@@ -5,6 +5,7 @@ plateau. Every plateau of least errors stands for itself by its middle, but the 
 there the member is not needed, and the weight is 0.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 
 from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import GRID_STEPS, PROBABILITY_FLOOR, WEIGHT_UNITS
+from ensemble.outranking.log_pool import fit_scale, pool_scores
 from ensemble.outranking.one_weight import nlls, sweep
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.result import Ensemble, SearchStep
@@ -66,7 +68,7 @@ class WeightState:
     def loss(self) -> Loss:
         """The loss of the weights as they are."""
         errors = self.table.errors(self.units, self.config.error_k)
-        return loss(errors, measures.nll(self.table, self.units), self.config)
+        return loss(errors, measures.search_nll(self.table, self.units), self.config)
 
     def set(self, member: int, weight: int) -> None:
         """Give a member another weight, units."""
@@ -148,6 +150,8 @@ def finish(
         num_images=table.num_counted,
         steps=steps,
         notes=notes,
+        combine=table.combine,
+        scale=fit_scale(table.log_sample, units) if table.combine == "logs" else 1.0,
     )
 
 
@@ -176,20 +180,49 @@ def lowest_nll(
 ) -> int:
     """Find the weight, units up to `most`, at which the NLL is lowest, by halving on its derivative.
 
-    The average is (1 - t) others + t member, in which the NLL is convex.
+    The average is (1 - t) others + t member, of probabilities or of logarithms. In t the NLL is convex.
     """
     total = float(units.sum())
-    others, own = measures.label_average(table, units), table.true_probabilities[:, member]
-    counts = table.image_counts
+    falls = _falls_with_logs if table.combine == "logs" else _falls_with_probabilities
+    is_falling = falls(table, units, member)
     low, high = 0.0, most / (total + most)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        average = np.maximum((1 - middle) * others + middle * own, PROBABILITY_FLOOR)
-        if np.average((own - others) / average, weights=counts) > 0:
+        if is_falling(middle):
             low = middle
         else:
             high = middle
     return int(np.clip(np.rint(low / (1 - low) * total), 0, most))
+
+
+def _falls_with_probabilities(
+    table: OutrankingTable, units: Int[np.ndarray, " member"], member: int
+) -> Callable[[float], bool]:
+    """Tell whether the NLL still falls at a share t of the member."""
+    others, own = measures.label_average(table, units), table.true_probabilities[:, member]
+
+    def falls(share: float) -> bool:
+        average = np.maximum((1 - share) * others + share * own, PROBABILITY_FLOOR)
+        return bool(np.average((own - others) / average, weights=table.image_counts) > 0)
+
+    return falls
+
+
+def _falls_with_logs(
+    table: OutrankingTable, units: Int[np.ndarray, " member"], member: int
+) -> Callable[[float], bool]:
+    """Tell whether the NLL still falls at a share t of the member."""
+    sample = table.log_sample
+    others, own = pool_scores(sample.logs, units / units.sum()), sample.logs[member]
+    change = (own - others) - (own - others)[:, :1]
+
+    def falls(share: float) -> bool:
+        scores = ((1 - share) * others + share * own) * sample.common_scale + sample.offsets
+        probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        return bool((probabilities * change).sum(axis=1) @ sample.counts < 0)
+
+    return falls
 
 
 def best_first(table: OutrankingTable, config: SearchConfig) -> Int[np.ndarray, " member"]:
