@@ -25,8 +25,17 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # Python's, of a user that is not there
+        raise ValueError(
+            f"{str(path)!r} begins with ~, and no such home folder is known."
+        ) from error
+
+
 # A process on another machine, or in another folder, must mean the same file.
-AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 S3_SCHEME = "s3://"
 _S3_URL = re.compile(r"s3://[^/?#@:\s]+(/[^?#]*)?")
@@ -39,7 +48,7 @@ def _place(text: str) -> str:
                 f"{text!r} is no place of S3; expected s3://bucket/prefix, without keys in it."
             )
         return text.rstrip("/")
-    return str(Path(text).absolute())
+    return str(_absolute(Path(text)))
 
 
 # A path on this machine, made absolute, or s3://bucket/key.

@@ -1,5 +1,6 @@
 """Files on a local disk: published whole and synced, and known by their SHA-256."""
 
+import codecs
 import os
 import shutil
 import uuid
@@ -108,6 +109,18 @@ def sync_folder(folder: Path) -> None:
         OSError: The folder is missing, or its file system failed.
     """
     _sync(folder)
+
+
+def read_text(path: Path) -> str:
+    """Read a text that a person wrote, as UTF-8, or as the mark at its beginning says.
+
+    Raises:
+        OSError: The file cannot be read.
+        UnicodeError: The file is not text in that encoding.
+    """
+    content = path.read_bytes()
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def sha256_of(path: Path) -> str:

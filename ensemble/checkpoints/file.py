@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 import safetensors
 import safetensors.torch
@@ -11,11 +12,15 @@ from torch import nn
 
 from ensemble.checkpoints import programs
 from ensemble.checkpoints.header import FORMAT_VERSION, HEADER_KEY, parse
+from ensemble.checkpoints.scores import Scores, give_logits
 from ensemble.errors import CheckpointError
 from ensemble.files import write_atomic
 from ensemble.models import registry as models
 
 Weights = dict[str, torch.Tensor]
+
+# Endings of the names of buffers that no sound network has NaN or infinity in.
+_STATISTICS = ("running_mean", "running_var")
 
 
 def save(network: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
@@ -93,7 +98,13 @@ def load_network(path: Path, architecture: str, num_classes: int) -> nn.Module:
     network = models.build(architecture, num_classes)
     check_fit(path, weights, network.state_dict(), f"{architecture} with {num_classes} classes")
     network.load_state_dict(weights)
-    return network.eval()
+    check_finite(path, network)
+    return give_logits(network.eval(), scores_of(metadata))
+
+
+def scores_of(metadata: Mapping[str, str]) -> Scores:
+    """Tell by the metadata of a checkpoint what its network gives: logits, if nothing else is said."""
+    return cast(Scores, metadata.get("scores", "logits"))
 
 
 def check_fit(path: Path, weights: Weights, expected: Weights, what: str) -> None:
@@ -116,6 +127,56 @@ def check_fit(path: Path, weights: Weights, expected: Weights, what: str) -> Non
                 f"{list(tensor.shape)}. Give the number of classes and the architecture that the "
                 "weights were trained with."
             )
+    check_kinds(path, weights, expected)
+
+
+def check_kinds(path: Path, weights: Weights, expected: Weights) -> None:
+    """Refuse integers where a network has floats: torch would take them for weights without a word.
+
+    Raises:
+        CheckpointError: A tensor is not of a floating-point type, and the network's is.
+    """
+    for name in sorted(weights):
+        # A library may rename a tensor when it loads it; one of this name is of floats in any network.
+        needs_floats = (
+            expected[name].is_floating_point()
+            if name in expected
+            else name.endswith((".weight", ".bias", *_STATISTICS))
+        )
+        if needs_floats and not weights[name].is_floating_point():
+            raise CheckpointError(
+                f"{path}: {name} holds {_kind(weights[name])}, and the network needs floats. Weights that "
+                "were quantised mean nothing without their scales: give the weights from before, or an "
+                "ONNX graph."
+            )
+
+
+def check_finite(path: Path | str, network: nn.Module) -> None:
+    """Refuse a network whose parameters, or statistics of batch normalisation, are not numbers.
+
+    Raises:
+        CheckpointError: NaN or infinity is among them; the first tensor is named.
+    """
+    statistics = (
+        (name, tensor) for name, tensor in network.named_buffers() if name.endswith(_STATISTICS)
+    )
+    broken = {
+        name: tensor
+        for name, tensor in (*network.named_parameters(), *statistics)
+        if not tensor.isfinite().all()
+    }
+    if broken:
+        name, tensor = next(iter(broken.items()))
+        raise CheckpointError(
+            f"{path}: the weights hold NaN or infinity in {len(broken)} tensors, as in "
+            f"{int((~tensor.isfinite()).sum())} of {tensor.numel()} numbers of {name}. Expected finite weights: the "
+            "training diverged or the file was damaged. Give weights of an earlier epoch, or leave the "
+            "member out."
+        )
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import safetensors
 
+from ensemble.checkpoints.first_bytes import read_first_bytes, tell_other_content
 from ensemble.errors import CheckpointError
 from ensemble.images.shard import BadImage
 
@@ -29,6 +30,8 @@ def read_metadata(path: Path) -> dict[str, str]:
             "Check the path, or train the member again."
         ) from error
     except safetensors.SafetensorError as error:
+        if (what := tell_other_content(read_first_bytes(path))) is not None:
+            raise CheckpointError(f"{path}: cannot be read as weights: it {what}.") from error
         raise CheckpointError(
             f"{path}: {path.stat().st_size} bytes that are not a whole safetensors file ({error}). "
             "The file is truncated or of another format: copy it again or train the member again."
@@ -40,6 +43,11 @@ def read_bad_images(path: Path) -> tuple[BadImage, ...]:
     return tuple(
         BadImage(*pair) for pair in json.loads(read_metadata(path).get("bad_images", "[]"))
     )
+
+
+def read_notes(path: Path) -> tuple[str, ...]:
+    """Read what a person should know of how the weights were imported; nothing where all was as usual."""
+    return tuple(json.loads(read_metadata(path).get("notes", "[]")))
 
 
 def parse(path: Path, header: Mapping[str, str]) -> dict[str, str]:

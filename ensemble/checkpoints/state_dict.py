@@ -1,8 +1,11 @@
 """Tensors from files of other projects: read without running code, unwrapped, and put into a network."""
 
+import argparse
+import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,9 @@ import torch
 from torch import nn
 
 from ensemble.checkpoints.file import Weights, check_fit
+from ensemble.checkpoints.first_bytes import read_first_bytes, tell_other_content
 from ensemble.errors import CheckpointError
+from ensemble.files import sha256_of
 
 # Where training scripts put the weights; averaged ones first, because they are what was published.
 _WRAPPERS = (
@@ -22,29 +27,100 @@ _WRAPPERS = (
     "state_dict",
     "model_state_dict",
     "model",
+    "net",
+    "network",
 )
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+# What wrappers of a network put before or between the names of its parts.
+_PREFIXES = ("module.", "model.", "net.", "network.")
+_INFIX = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+_COUNT = ".num_batches_tracked"
 # torchvision's DenseNets were trained when a module's name could hold a dot.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
+# A header of safetensors begins with its length in eight bytes, and then a JSON object.
+_LENGTH_BYTES, _LARGEST_INDEX_BYTES = 8, 1 << 26
+# How the archive and the older file of torch.save begin.
+_PICKLES = (b"PK\x03\x04", b"\x80")
+# What torch.load raises on damaged or hostile files, beside pickle's own error.
+_LOAD_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def read_state(path: Path) -> Weights:
     """Read the tensors of a checkpoint by name, on the CPU; averaged weights where there are both.
 
-    DataParallel's and torch.compile's prefixes are taken off. Nothing in the file is run.
+    The format is told by the first bytes, not by the file's name. Names that torch.compile and FSDP
+    put between others are taken off. Nothing in the file is run.
+
+    Args:
+        path: A safetensors file, what torch.save wrote, or the index of a checkpoint in shards.
 
     Raises:
         CheckpointError: The file cannot be read without running code, or holds no weights.
     """
-    content: Any = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _read_index(path) if _is_index(path) else _read_file(path)
     state = _unwrap(path, content)
     # Written by torch's AveragedModel beside the weights.
     state.pop("n_averaged", None)
-    for prefix in _PREFIXES:
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+    state = {_INFIX.sub("", name): tensor for name, tensor in state.items()}
+    return {name: _check_tensor(path, name, tensor) for name, tensor in state.items()}
+
+
+def digest_state(path: Path) -> str:
+    """Compute the SHA-256 of a checkpoint's file; that of an index covers its shards too.
+
+    Raises:
+        CheckpointError: The index of shards is damaged.
+        OSError: A file cannot be read.
+    """
+    if not _is_index(path):
+        return sha256_of(path)
+    digest = sha256(sha256_of(path).encode())
+    for shard in sorted(set(_shards(path).values())):
+        digest.update(f"{shard.name}{sha256_of(shard)}".encode())
+    return digest.hexdigest()
+
+
+def select_network(state: Weights, expected: Collection[str]) -> tuple[Weights, tuple[str, ...]]:
+    """Take the tensors of a network out of a state that has them below a prefix, beside others.
+
+    Args:
+        state: Tensors by name, as `read_state` gives them.
+        expected: Names of the network's tensors. They decide the prefix; where they are not all below
+            one, a network's original names may be, and the prefixes of common wrappers are taken off.
+
+    Returns:
+        The network's tensors under its own names, and the names of the tensors that were ignored.
+
+    Raises:
+        CheckpointError: Two networks are in the state, each of which fits.
+    """
+    needed = {name for name in expected if not name.endswith(_COUNT)}
+    if not needed or needed <= state.keys():
+        return dict(state), ()
+    last = max(needed)
+    prefixes = [name.removesuffix(last) for name in state if name.endswith(f".{last}")]
+    fitting = [p for p in prefixes if all(f"{p}{name}" in state for name in needed)]
+    if len(fitting) > 1:
+        raise CheckpointError(
+            f"the weights hold {len(fitting)} networks that fit, below {', '.join(sorted(fitting))}. "
+            "Expected one; save the state_dict of the one that is meant."
+        )
+    if fitting:
+        return _below(state, fitting[0])
+    while (prefix := next((p for p in _PREFIXES if _is_common(p, state)), None)) is not None:
+        state, _ = _below(state, prefix)
+    return dict(state), ()
 
 
 def put(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, what: str) -> nn.Module:
@@ -60,22 +136,53 @@ def put(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, what:
         if name in expected or not name.startswith(_AUXILIARY_HEADS)
     }
     # A count that old files lack and that evaluation does not read.
-    counts = {name: expected[name] for name in expected if name.endswith(".num_batches_tracked")}
+    counts = {name: expected[name] for name in expected if name.endswith(_COUNT)}
     check_fit(path, counts | fitting, expected, what)
     network.load_state_dict(counts | fitting)
     return network.eval()
 
 
+def _below(state: Weights, prefix: str) -> tuple[Weights, tuple[str, ...]]:
+    below = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    return below, tuple(sorted(name for name in state if not name.startswith(prefix)))
+
+
+def _is_common(prefix: str, state: Weights) -> bool:
+    return bool(state) and all(name.startswith(prefix) for name in state)
+
+
+def _read_file(path: Path) -> Any:
+    try:
+        start = read_first_bytes(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if (what := tell_other_content(start)) is not None:
+        raise CheckpointError(f"{path}: cannot be read as weights: it {what}.")
+    if _is_safetensors(path, start):
+        return _read_safetensors(path)
+    return _read_pickle(path)
+
+
+def _is_safetensors(path: Path, start: bytes) -> bool:
+    length = int.from_bytes(start[:_LENGTH_BYTES], "little")
+    if start[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{" and length < path.stat().st_size:
+        return True
+    return path.suffix == ".safetensors" and not start.startswith(_PICKLES)
+
+
 def _read_safetensors(path: Path) -> Weights:
     try:
         return safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise _unreadable(path, error) from error
 
 
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # timm's and torchvision's training scripts save their arguments. A Namespace only holds data.
+        with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
+            # A file and not its path, whose ending torch would take for the format.
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} cannot be read without running code that is in it: {_unsafe(path, error)}. It was "
@@ -83,16 +190,86 @@ def _read_pickle(path: Path) -> Any:
             "torch.load(path, weights_only=False), and write its state_dict with "
             "safetensors.torch.save_file."
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
+    except _LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
 
 
 def _unsafe(path: Path, error: pickle.UnpicklingError) -> str:
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except (RuntimeError, ValueError, pickle.UnpicklingError):
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
+    except (*_LOAD_ERRORS, pickle.UnpicklingError):
         names = []
-    return f"it asks for {', '.join(names)}" if names else str(error).splitlines()[0].rstrip(".")
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return f"it asks for {', '.join(names)}" if names else reason
+
+
+def _is_index(path: Path) -> bool:
+    try:
+        start = read_first_bytes(path)
+    except OSError:
+        return False  # whoever reads it says why it cannot be read
+    # A header of safetensors may have a length that begins like this, but its last bytes are zero.
+    return start.lstrip().startswith(b"{") and b"\0" not in start[:_LENGTH_BYTES]
+
+
+def _read_index(path: Path) -> Weights:
+    state: Weights = {}
+    shards = _shards(path)
+    for shard in sorted(set(shards.values())):
+        tensors = _unwrap(shard, _read_file(shard))
+        names = [name for name, place in shards.items() if place == shard]
+        if lacking := [name for name in names if name not in tensors]:
+            raise CheckpointError(
+                f"{shard} lacks {', '.join(sorted(lacking)[:3])}, which {path.name} says is in it. Copy "
+                "the shards again, all of one checkpoint."
+            )
+        state |= {name: tensors[name] for name in names}
+    return state
+
+
+def _shards(path: Path) -> dict[str, Path]:
+    """Read an index: the file that each tensor is in."""
+    try:
+        if path.stat().st_size > _LARGEST_INDEX_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes are too many for an index")
+        content = json.loads(path.read_bytes())
+        shards = {str(name): str(file) for name, file in content["weight_map"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as weights: it is JSON, and not the index of a checkpoint in "
+            f"shards ({type(error).__name__}: {error}). Give the .safetensors or .pth file."
+        ) from error
+    for file in sorted(set(shards.values())):
+        if Path(file).name != file or file in ("", ".", ".."):
+            raise CheckpointError(
+                f"{path} names the shard {file!r}; expected the name of a file beside it."
+            )
+        if not (path.parent / file).is_file():
+            raise CheckpointError(
+                f"{path} is the index of a checkpoint in {len(set(shards.values()))} shards, and "
+                f"{file} is not beside it. Copy all shards into that folder."
+            )
+    if not shards:
+        raise CheckpointError(f"{path} is the index of a checkpoint without any tensor.")
+    return {name: path.parent / file for name, file in shards.items()}
+
+
+def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Refuse what stands for numbers that are not in the file."""
+    if tensor.is_meta or tensor.layout != torch.strided:
+        kind = "the device meta, without numbers" if tensor.is_meta else f"layout {tensor.layout}"
+        raise CheckpointError(
+            f"{path}: {name} has {kind}. Expected dense tensors; save the state_dict of the network "
+            "with its weights loaded."
+        )
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise CheckpointError(
+            f"{path}: {name} is said to have {tensor.numel()} numbers, and the file has "
+            f"{tensor.untyped_storage().nbytes() // tensor.element_size()} of them. Expected all numbers "
+            "in the file; save it with each tensor made contiguous."
+        )
+    return tensor
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
@@ -109,6 +286,15 @@ def _unwrap(path: Path, content: Any) -> Weights:
         if inner is None:
             break
         content = content[inner]
+    if isinstance(content, Mapping):
+        states = [key for key, value in content.items() if _is_state(value)]
+        if len(states) > 1:
+            raise CheckpointError(
+                f"{path} holds {len(states)} sets of tensors by name: {', '.join(map(str, states[:5]))}. "
+                f"Expected one, or one under {', '.join(_WRAPPERS)}; save the one that is meant."
+            )
+        if states:
+            content = content[states[0]]
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(
             f"{path} holds {type(content).__name__}, and no tensors by name. Expected a state_dict, or "
@@ -121,3 +307,11 @@ def _unwrap(path: Path, content: Any) -> Weights:
             f"or one under {', '.join(_WRAPPERS)}."
         )
     return {str(name): value for name, value in content.items()}
+
+
+def _is_state(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
+    )

@@ -16,7 +16,8 @@ from torch import nn
 from ensemble.checkpoints import file as checkpoint
 from ensemble.checkpoints import programs
 from ensemble.checkpoints.header import checkpoint_name, read_metadata
-from ensemble.checkpoints.state_dict import put, read_state
+from ensemble.checkpoints.scores import NOTES
+from ensemble.checkpoints.state_dict import digest_state, put, read_state, select_network
 from ensemble.errors import CheckpointError
 from ensemble.files import sha256_of
 from ensemble.members.identity import fingerprint, library_versions
@@ -30,7 +31,7 @@ from ensemble.pretrained.description import Description
 from ensemble.pretrained.label_map import output_rows
 
 # Part of the key of what is kept: raise it when the same source is to give another checkpoint.
-_VERSION = 1
+_VERSION = 2
 # A number of classes that no hidden layer has as its width.
 _NO_WIDTH = 997
 
@@ -54,6 +55,8 @@ def import_member(
     file = description.fetch(weights)
     is_own = isinstance(config.source, CheckpointSource) and config.source.architecture is None
     if is_own and file and config.preprocessing is None and config.label_map is None:
+        num_outputs = len(json.loads(read_metadata(file)["classes"]))
+        checkpoint.load_network(file, description.architecture, num_outputs)  # or say why it cannot
         return file
     identity = {
         "version": _VERSION,
@@ -65,7 +68,7 @@ def import_member(
     }
     if file is not None:
         path = folder / checkpoint_name(
-            description.architecture, fingerprint(identity | {"file": sha256_of(file)})
+            description.architecture, fingerprint(identity | {"file": digest_state(file)})
         )
         if path.is_file():
             return path
@@ -82,21 +85,42 @@ def _read(
     config: MemberConfig, description: Description, file: Path | None, classes: Sequence[str]
 ) -> tuple[checkpoint.Weights, dict[str, str]]:
     preprocessing = merge_preprocessing(config, description)
+    is_own = isinstance(config.source, CheckpointSource) and config.source.architecture is None
     metadata = {
         "classes": json.dumps(list(range(len(classes)))),
         "preprocessing": preprocessing.model_dump_json(),
     }
+    if (
+        is_own
+        and file is not None
+        and (scores := checkpoint.scores_of(read_metadata(file))) != "logits"
+    ):
+        metadata["scores"] = scores
     if description.architecture in programs.KINDS:
         assert file is not None
-        program = programs.open_program(description.architecture, file.read_bytes())
-        num_outputs, program.is_probability = programs.examine(
+        program = _open_program(description.architecture, file, is_own)
+        num_outputs, scores = programs.examine(
             program, preprocessing.size, f"{file} of {config.name!r}"
         )
+        if not is_own:  # else it gives logits already
+            program.scores = scores
+        metadata |= _notes([NOTES[program.scores]] if program.scores in NOTES else [])
         rows = output_rows(config.name, config.label_map, num_outputs, classes)
-        program.outputs = () if rows == tuple(range(num_outputs)) else rows
+        if rows != tuple(range(num_outputs)):
+            outputs = program.outputs or range(num_outputs)
+            program.outputs = tuple(outputs[row] for row in rows)
         metadata |= programs.to_metadata(description.architecture, program)
         return {"program": program.program}, metadata
-    network, num_outputs = _network(config, description, file)
+    network, num_outputs, ignored = _network(config, description, file)
+    checkpoint.check_finite(file or description.architecture, network)
+    notes = [f"tensors of the file that were ignored: {_some(ignored)}"] if ignored else []
+    if file is None:
+        what = f"the network of {description.architecture} of {config.name!r}"
+        _, scores = programs.examine(network, preprocessing.size, what)
+        if scores != "logits":
+            metadata["scores"] = scores
+            notes.append(NOTES[scores])
+    metadata |= _notes(notes)
     rows = output_rows(config.name, config.label_map, num_outputs, classes)
     if rows != tuple(range(num_outputs)):
         network = restrict_head(network, rows)
@@ -108,37 +132,62 @@ def _read(
     return network.state_dict(), metadata
 
 
+def _open_program(kind: str, file: Path, is_own: bool) -> programs.Program:
+    """Open a program from its own file, or from a checkpoint that an earlier import kept it in."""
+    if is_own:
+        num_outputs = len(json.loads(read_metadata(file)["classes"]))
+        return cast(programs.Program, checkpoint.load_network(file, kind, num_outputs))
+    return programs.open_program(kind, file.read_bytes())
+
+
 def _network(
     config: MemberConfig, description: Description, file: Path | None
-) -> tuple[nn.Module, int]:
-    """Build the network with its weights, and count its outputs."""
-    library, _, name = description.architecture.partition("/")
+) -> tuple[nn.Module, int, tuple[str, ...]]:
+    """Build the network with its weights, count its outputs, and name the tensors that it does not have."""
+    architecture = description.architecture
+    library, _, name = architecture.partition("/")
     if file is None:
         network = call_factory(name)
-        return network, _head_layer(network).out_features
+        return network, _head_layer(network).out_features, ()
     if isinstance(config.source, CheckpointSource) and config.source.architecture is None:
         num_outputs = len(json.loads(read_metadata(file)["classes"]))
-        return checkpoint.load_network(file, description.architecture, num_outputs), num_outputs
-    state = read_state(file)
-    num_outputs = description.num_outputs or _count_outputs(description.architecture, state)
+        return checkpoint.load_network(file, architecture, num_outputs), num_outputs, ()
+    with torch.device("meta"):
+        expected = models.build(architecture, _NO_WIDTH)
+    state, ignored = select_network(read_state(file), expected.state_dict().keys())
+    checkpoint.check_kinds(file, state, expected.state_dict())
+    num_outputs = description.num_outputs or _count_outputs(expected, state)
     if library == "timm":
         from ensemble.pretrained import timm_weights
 
-        return timm_weights.load(name, num_outputs, state, file), num_outputs
-    network = models.build(description.architecture, num_outputs)
-    return put(
-        network, state, file, f"{description.architecture} with {num_outputs} outputs"
-    ), num_outputs
+        return timm_weights.load(name, num_outputs, state, file), num_outputs, ignored
+    network = models.build(architecture, num_outputs)
+    what = (
+        f"{architecture} with {num_outputs} outputs" if num_outputs != _NO_WIDTH else architecture
+    )
+    return put(network, state, file, what), num_outputs, ignored
 
 
-def _count_outputs(architecture: str, state: checkpoint.Weights) -> int:
-    """Count the outputs that weights are of, by the rows of the last layer."""
-    with torch.device("meta"):
-        network = models.build(architecture, _NO_WIDTH)
+def _count_outputs(network: nn.Module, state: checkpoint.Weights) -> int:
+    """Count the outputs that weights are of, by the rows of the last layer.
+
+    Args:
+        network: The network with `_NO_WIDTH` outputs.
+        state: The weights.
+    """
     names = [name for name, tensor in network.named_parameters() if len(tensor) == _NO_WIDTH]
     rows = state.get(names[-1]) if names else None
     # Where there is no such tensor, the fit is refused later, with the names that are there.
-    return len(rows) if rows is not None else _NO_WIDTH
+    return len(rows) if rows is not None and rows.ndim else _NO_WIDTH
+
+
+def _notes(notes: Sequence[str]) -> dict[str, str]:
+    """Give what a person should know of an import, as metadata; nothing where all is as usual."""
+    return {"notes": json.dumps(notes)} if notes else {}
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _head(network: nn.Module, num_classes: int) -> str:

@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from ensemble.errors import ConfigError
+from ensemble.files import read_text
+
+# Outputs of a network of ImageNet with a background class. A difference of one elsewhere is a class
+# that the images lack, which may be any.
+_WITH_BACKGROUND = 1001
 
 _WNID = re.compile(r"^(n\d{8})[\s,:]+(.*)$")
 
@@ -32,20 +37,31 @@ def output_rows(
         return _by_name(member, label_map, num_outputs, classes)
     first = 1 if label_map == "background_first" else 0
     if num_outputs - first != len(classes):
-        hint = " It looks like a background class: label_map=background_first drops the first."
         raise ConfigError(
             f"the member {member!r} has {num_outputs} outputs"
             f"{', of which the first is dropped' if first else ''}, and the images have {len(classes)} "
-            f"classes.{hint if num_outputs == len(classes) + 1 and not first else ''} Expected one "
-            "for each; name the outputs with label_map, or give weights of the same classes."
+            f"classes. Expected one for each. {_advice(num_outputs, len(classes), bool(first))}"
         )
     return tuple(range(first, num_outputs))
 
 
+def _advice(num_outputs: int, num_classes: int, is_dropped: bool) -> str:
+    by_name = (
+        "Write what each output stands for, by name, on a line of a text file and set label_map to its "
+        "path, or give weights of the same classes."
+    )
+    if num_outputs == _WITH_BACKGROUND == num_classes + 1 and not is_dropped:
+        return (
+            "If its first output is a background class, as in TensorFlow's networks of ImageNet, set "
+            f"label_map: background_first. Otherwise: {by_name}"
+        )
+    return by_name
+
+
 def _by_name(member: str, path: Path, num_outputs: int, classes: Sequence[str]) -> tuple[int, ...]:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.strip() for line in read_text(path).rstrip().splitlines()]
+    except (OSError, UnicodeError) as error:
         raise ConfigError(
             f"cannot read the label map {str(path)!r} of {member!r}: {error}. Expected a text file "
             "with the wnid or name of each output on a line of its own."

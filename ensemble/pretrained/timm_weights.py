@@ -11,7 +11,7 @@ from timm.data import resolve_data_config
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from ensemble.checkpoints.file import Weights
+from ensemble.checkpoints.file import Weights, check_fit
 from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.members.settings import Interpolation, Preprocessing
 from ensemble.members.source_settings import HubSource, TimmSource, WeightsConfig
@@ -94,10 +94,13 @@ def load(architecture: str, num_outputs: int, state: Weights, path: Path) -> nn.
             num_classes=num_outputs,
             pretrained_cfg_overlay=overlay,
         )
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, ValueError, IndexError, AttributeError) as error:
+        what = f"timm's {architecture}"
+        # The names say more than timm's long list of what is missing.
+        check_fit(path, state, timm.create_model(architecture).state_dict(), what)
         raise CheckpointError(
-            f"{path}: the weights do not fit timm's {architecture} with {num_outputs} outputs "
-            f"({_first_lines(error)}). Give the architecture that they were trained with."
+            f"{path}: the weights do not fit {what} ({_first_lines(error)}). Give the architecture that "
+            "they were trained with."
         ) from error
     return network.eval()
 

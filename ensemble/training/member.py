@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from ensemble.checkpoints import file as checkpoint
+from ensemble.checkpoints.header import read_metadata
 from ensemble.checkpoints.load import load_network
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
@@ -145,7 +146,9 @@ def _start(task: TrainTask) -> nn.Module:
 
 
 def _metadata(task: TrainTask, network: nn.Module, preprocessing: Preprocessing) -> dict[str, str]:
-    return {
+    # The network of a base whose outputs are no logits has the same outputs when it is fine-tuned.
+    scores = checkpoint.scores_of(read_metadata(task.base.checkpoint)) if task.base else "logits"
+    return ({} if scores == "logits" else {"scores": scores}) | {
         "architecture": task.architecture,
         "classes": json.dumps(task.classes),
         "head": find_head(network, len(task.classes)),

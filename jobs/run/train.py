@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ensemble.checkpoints.header import read_notes
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError, ConfigError, MemberFailedError
 from ensemble.images.shard import ShardSpec, plan_shards
@@ -43,6 +44,8 @@ def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -
                 raise ConfigError(
                     f"the member {member.name!r} cannot be loaded: {error}"
                 ) from error
+            for note in read_notes(paths[member.name]):
+                progress.say(f"{member.name}: {note}")
             progress.member(member.name, "loaded")
             stage.advance()
     return paths

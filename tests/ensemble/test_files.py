@@ -13,6 +13,7 @@ from ensemble.files import (
     partial_file,
     publish,
     publish_folder,
+    read_text,
     sha256_of,
     write_atomic,
 )
@@ -104,6 +105,16 @@ def test_a_digest_is_that_of_the_content(
     path = tmp_path_factory.getbasetemp() / "content"
     path.write_bytes(content)
     assert sha256_of(path) == sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff\ufffe")))
+def test_a_text_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, encoding: str, text: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "text"
+    path.write_bytes(text.encode(encoding))
+    assert read_text(path) == text
 
 
 def _die_while_writing(folder: Path) -> None:

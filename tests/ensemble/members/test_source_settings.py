@@ -75,3 +75,14 @@ def test_preprocessing_may_say_that_an_image_is_stretched() -> None:
     said = check(MemberConfig, settings, "x").preprocessing
     assert said is not None
     assert said.model_fields_set == {"resize"}
+
+
+def test_a_home_folder_is_meant_by_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    member = {"name": "a", "label_map": "~/labels.txt"}
+    for source in ("checkpoint:~/a.pth", {"kind": "checkpoint", "path": "~/a.pth"}, "onnx:~/a.pth"):
+        config = check(MemberConfig, member | {"source": source}, "x")
+        assert str(config.source.path) == "/home/me/a.pth"
+        assert str(config.label_map) == "/home/me/labels.txt"
+    with pytest.raises(ConfigError, match=r"'~nobody-here/a\.pth' begins with ~, and no such home"):
+        check(Holder, {"source": "checkpoint:~nobody-here/a.pth"}, "x")

@@ -15,6 +15,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from ensemble.checkpoints import file as checkpoint
+from ensemble.checkpoints.header import read_metadata
 from ensemble.checkpoints.load import load_network
 from ensemble.errors import CheckpointError, ConfigError, UnknownNameError
 from ensemble.images.shard import ImageShard
@@ -274,7 +275,7 @@ def test_background_class_and_shuffled_outputs_are_put_in_order(
 
     background = saved("background.pth", [-1, 0, 1, 2, 3, 4, 5, 6])
     with pytest.raises(
-        ConfigError, match=r"has 8 outputs, and the images have 7 classes.*background"
+        ConfigError, match=r"has 8 outputs, and the images have 7 classes.*set label_map"
     ):
         bring(background, preprocessing=PREPROCESSING)
     member = bring(background, preprocessing=PREPROCESSING, label_map="background_first")
@@ -294,6 +295,17 @@ from torch import nn
 def good():
     torch.manual_seed(5)
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
+
+def softmax():
+    return good().append(nn.Softmax(dim=1))
+
+def sigmoid():
+    return good().append(nn.Sigmoid())
+
+def broken():
+    network = good()
+    network[0].weight.data[0] = float("nan")
+    return network
 
 def text():
     return "a network"
@@ -322,6 +334,72 @@ def test_factory_is_a_member_if_it_is_trusted(
     assert find_head(load_network(member), 7) == "3"
     with pytest.raises(CheckpointError, match="runs code of its own"):
         bring({"kind": "checkpoint", "path": str(member.checkpoint)})
+
+
+@pytest.mark.parametrize("ending", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("label_map", [None, "background_first"])
+def test_factory_that_does_not_give_logits_is_not_squashed_twice(
+    bring: Import, nets: str, photographs: ImageShard, ending: str, label_map: str | None
+) -> None:
+    classes = CLASSES if label_map else (*CLASSES, "h")
+    settings = {"preprocessing": PREPROCESSING, "label_map": label_map}
+    plain, ended = (
+        bring(f"factory:{nets}:{name}", classes, trust_code=True, **settings)
+        for name in ("good", ending)
+    )
+    # Of a softmax over all outputs those that are left are renormalised, which is the same.
+    np.testing.assert_allclose(answers(ended, photographs), answers(plain, photographs), atol=1e-5)
+    assert "taken as logits" in read_metadata(ended.checkpoint)["notes"]
+    assert "notes" not in read_metadata(plain.checkpoint)
+    moved = bring(
+        f"checkpoint:{ended.checkpoint}", classes, trust_code=True, preprocessing={"resize": None}
+    )
+    np.testing.assert_array_equal(answers(moved, photographs), answers(ended, photographs))
+
+
+def test_weights_with_nan_are_refused_whatever_the_source(
+    bring: Import, nets: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in 1 tensors, .* of 0\.weight"):
+        bring(f"factory:{nets}:broken", trust_code=True, preprocessing=PREPROCESSING)
+    for build, architecture in (
+        (torchvision.models.resnet18, "torchvision/resnet18"),
+        (
+            lambda num_classes: timm.create_model("test_resnet", num_classes=num_classes),
+            "timm/test_resnet",
+        ),
+        (
+            lambda num_classes: checkpoint.models.build("resnet14_small", num_classes),
+            "resnet14_small",
+        ),
+    ):
+        state = build(num_classes=7).state_dict()
+        first = next(iter(state))
+        state[first].view(-1)[1] = torch.nan
+        torch.save(state, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match=r"a\.pth: the weights hold NaN or infinity"):
+            bring(given(tmp_path / "a.pth", architecture), preprocessing=PREPROCESSING)
+        state[first] = state[first].nan_to_num().mul(9).to(torch.int8)
+        torch.save(state, tmp_path / "a.pth")
+        with pytest.raises(CheckpointError, match="holds int8, and the network needs floats"):
+            bring(given(tmp_path / "a.pth", architecture), preprocessing=PREPROCESSING)
+
+
+@pytest.mark.parametrize("prefix", ["", "_orig_mod.module.", "model._orig_mod.", "net.", "a.b."])
+def test_weights_of_timm_below_any_prefix_are_the_same_member(
+    bring: Import, tmp_path: Path, photographs: ImageShard, prefix: str
+) -> None:
+    network = timm.create_model("test_resnet", num_classes=7).eval()
+    state = {f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()}
+    if prefix:
+        state["criterion.weight"] = torch.ones(7)
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    member = bring(given(tmp_path / "a.pth", "timm/test_resnet"), preprocessing=PREPROCESSING)
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(load_network(member)(images), network(images))
+    notes = json.loads(read_metadata(member.checkpoint).get("notes", "[]"))
+    assert notes == (["tensors of the file that were ignored: criterion.weight"] if prefix else [])
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def test_background_class_that_comes_first_is_dropped() -> None:
 @pytest.mark.parametrize(
     ("label_map", "outputs", "match"),
     [
-        (None, 4, r"'a' has 4 outputs, and the images have 3 classes.*label_map=background_first"),
+        (None, 4, r"'a' has 4 outputs, and the images have 3 classes\. Expected one for each"),
         (None, 9, r"'a' has 9 outputs, and the images have 3 classes\. Expected one"),
         ("background_first", 3, r"3 outputs, of which the first is dropped, and the images have 3"),
     ],
@@ -36,6 +36,37 @@ def test_background_class_that_comes_first_is_dropped() -> None:
 def test_other_counts_are_refused(label_map: None, outputs: int, match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         output_rows("a", label_map, outputs, ["x", "y", "z"])
+
+
+@pytest.mark.parametrize(
+    ("outputs", "classes", "is_plausible"),
+    [(4, 3, False), (11, 10, False), (1000, 999, False), (1002, 1001, False), (1001, 1000, True)],
+)
+def test_a_background_class_is_spoken_of_only_where_one_is_known(
+    outputs: int, classes: int, is_plausible: bool
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        output_rows("a", None, outputs, [f"class {i}" for i in range(classes)])
+    assert ("background_first" in str(caught.value)) == is_plausible
+    assert "set label_map to its path" in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n  \n"])
+def test_map_is_read_as_an_editor_saved_it(
+    tmp_path: Path, encoding: str, newline: str, end: str
+) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(("fox\nché\nhen".replace("\n", newline) + end).encode(encoding))
+    assert output_rows("a", path, 3, ["ché", "fox"]) == (1, 0)
+
+
+def test_map_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_bytes(b"\xff\x00\x81\x80")
+    with pytest.raises(ConfigError, match="cannot read the label map"):
+        output_rows("a", path, 3, ["fox"])
 
 
 @pytest.mark.parametrize(

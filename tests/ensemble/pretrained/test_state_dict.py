@@ -1,6 +1,7 @@
 """Files that strangers wrote."""
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 import torchvision
 from torch import nn
 
-from ensemble.checkpoints.state_dict import put, read_state
+from ensemble.checkpoints.file import check_finite
+from ensemble.checkpoints.state_dict import digest_state, put, read_state, select_network
 from ensemble.errors import CheckpointError
 
 RAN: list[str] = []
@@ -33,6 +35,8 @@ def prefixed(prefix: str, found: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return {prefix + name: tensor for name, tensor in found.items()}
 
 
+NAMES = state().keys()
+
 WRAPPED = {
     "as it is": state(),
     "under state_dict": {"state_dict": state(), "epoch": 3, "args": {"lr": 0.1}},
@@ -46,33 +50,176 @@ WRAPPED = {
         "model_ema": {"n_averaged": torch.tensor(9), **prefixed("module.", state())},
     },
     "twice wrapped": {"model": {"state_dict": state()}},
+    "of torch.compile around DataParallel": prefixed("_orig_mod.module.", state()),
+    "of Lightning": {"state_dict": prefixed("model.", state()), "hyper_parameters": {"lr": 0.1}},
+    "of Lightning around torch.compile": {"state_dict": prefixed("model._orig_mod.", state())},
+    "of a Lightning module's net": {"state_dict": prefixed("net.", state())},
+    "of a Lightning module's own name": {"state_dict": prefixed("encoder.classifier.", state())},
+    "of Lightning with a loss": {
+        "state_dict": {**prefixed("model.", state()), "criterion.weight": torch.ones(2)}
+    },
+    "of a part that was compiled": {"a._orig_mod.weight": state()["a.weight"]}
+    | {"a.bias": state()["a.bias"]},
+    "of FSDP": prefixed("_fsdp_wrapped_module.", state()),
+    "under net": {"net": state(), "epoch": 3},
+    "under a name of its own": {
+        "classifier_weights": state(),
+        "epoch": 3,
+        "optimizer": {"state": {}},
+    },
+    "with a script's arguments": {"state_dict": state(), "args": argparse.Namespace(lr=1, tag="a")},
 }
 
 
 @pytest.mark.parametrize("content", WRAPPED.values(), ids=WRAPPED.keys())
 def test_weights_are_found_whatever_they_are_wrapped_in(path: Path, content: object) -> None:
     torch.save(content, path)
-    found = read_state(path)
+    found, _ = select_network(read_state(path), NAMES)
     assert found.keys() == state().keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in state().items())
 
 
-def test_safetensors_are_read_alike(tmp_path: Path) -> None:
-    path = tmp_path / "weights.safetensors"
+def test_what_is_ignored_is_named(path: Path) -> None:
+    content = {**prefixed("model.", state()), "criterion.weight": torch.ones(2)}
+    torch.save(content, path)
+    assert select_network(read_state(path), NAMES)[1] == ("criterion.weight",)
+
+
+def test_two_networks_that_fit_are_refused_by_name(path: Path) -> None:
+    torch.save({**prefixed("student.", state()), **prefixed("teacher.", state(2))}, path)
+    with pytest.raises(CheckpointError, match=r"2 networks that fit, below student\., teacher\."):
+        select_network(read_state(path), NAMES)
+    torch.save({"student": state(), "teacher": state(2)}, path)
+    with pytest.raises(CheckpointError, match="2 sets of tensors by name: student, teacher"):
+        read_state(path)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "0123abcd", "weights.pth", "weights.bin"])
+def test_safetensors_of_any_name_are_read_alike(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     safetensors.torch.save_file(prefixed("module.", state()), path)
-    assert read_state(path).keys() == state().keys()
+    assert select_network(read_state(path), NAMES)[0].keys() == state().keys()
 
 
-@pytest.mark.parametrize("extra", [Evil(), argparse.Namespace(lr=1)])
+@pytest.mark.parametrize("length", range(70, 200))
+def test_safetensors_are_known_whatever_the_length_of_their_header(
+    tmp_path: Path, length: int
+) -> None:
+    path = tmp_path / "blob"
+    safetensors.torch.save_file({"a" * (length - 60): torch.ones(1)}, path)
+    assert len(read_state(path)) == 1
+    assert len(digest_state(path)) == 64
+
+
+def test_pickle_that_is_called_safetensors_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    torch.save(state(), path)
+    assert read_state(path).keys() == NAMES
+
+
+def sharded(folder: Path) -> Path:
+    """The index of a checkpoint in two shards."""
+    files = {"a.weight": "model-1.safetensors", "a.bias": "model-2.safetensors"}
+    for name, file in files.items():
+        safetensors.torch.save_file({name: state()[name]}, folder / file)
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {"total_size": 24}, "weight_map": files}))
+    return path
+
+
+def test_shards_are_read_by_their_index_and_each_is_part_of_the_identity(tmp_path: Path) -> None:
+    path = sharded(tmp_path)
+    found = read_state(path)
+    assert all(torch.equal(found[name], tensor) for name, tensor in state().items())
+    before = digest_state(path)
+    safetensors.torch.save_file({"a.bias": torch.ones(2)}, tmp_path / "model-2.safetensors")
+    assert digest_state(path) != before
+
+
+def test_index_that_does_not_fit_its_shards_is_refused(tmp_path: Path) -> None:
+    path = sharded(tmp_path)
+    (tmp_path / "model-2.safetensors").rename(tmp_path / "model-3.safetensors")
+    with pytest.raises(
+        CheckpointError, match=r"2 shards, and model-2\.safetensors is not beside it"
+    ):
+        read_state(path)
+    safetensors.torch.save_file({"b": torch.ones(1)}, tmp_path / "model-2.safetensors")
+    with pytest.raises(CheckpointError, match=r"model-2\.safetensors lacks a\.bias"):
+        read_state(path)
+    path.write_text(json.dumps({"weight_map": {"a": "../secret"}}))
+    with pytest.raises(CheckpointError, match=r"names the shard '\.\./secret'"):
+        read_state(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"<!DOCTYPE html><html>", "it is a web page.*resolve"),
+        (b"\n  <HTML>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "git-lfs.*git lfs pull"),
+        (b'{"architectures": ["ResNet"]}', "it is JSON, and not the index"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5 file"),
+        (b"", "it is empty"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors", "a"])
+def test_what_is_no_weights_is_told_by_its_first_bytes(
+    tmp_path: Path, name: str, content: bytes, match: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=match):
+        read_state(tmp_path / name)
+
+
+def test_integers_are_no_weights(path: Path) -> None:
+    network = nn.Linear(2, 2)
+    for integers in (torch.int8, torch.bool, torch.int64, torch.complex64):
+        given = {"weight": torch.ones(2, 2).to(integers), "bias": torch.zeros(2)}
+        with pytest.raises(
+            CheckpointError, match=rf"weight holds {str(integers)[6:]}, and the network"
+        ):
+            put(network, given, path, "x")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["0.weight", "1.running_var"])
+def test_weights_that_are_not_numbers_are_named(path: Path, value: float, name: str) -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    check_finite(path, network)
+    with torch.no_grad():
+        network.state_dict()[name].view(-1)[0] = value
+    with pytest.raises(CheckpointError, match=rf"NaN or infinity in 1 tensors, .* of {name}"):
+        check_finite(path, network)
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse:UserWarning")
+@pytest.mark.parametrize(
+    ("tensor", "match"),
+    [
+        (
+            torch.zeros(1).expand(10**12),
+            "is said to have 1000000000000 numbers, and the file has 1 of",
+        ),
+        (torch.zeros(3, 3).to_sparse(), "layout torch.sparse_coo"),
+        (torch.zeros(3, device="meta"), "device meta, without numbers"),
+    ],
+)
+def test_tensors_without_their_numbers_are_refused(
+    path: Path, tensor: torch.Tensor, match: str
+) -> None:
+    torch.save({"a": tensor}, path)
+    with pytest.raises(CheckpointError, match=match):
+        read_state(path)
+
+
+@pytest.mark.parametrize("extra", [Evil(), argparse.Namespace(lr=Evil()), Path("a")])
 def test_file_that_would_run_code_is_refused_with_the_reason_and_the_way_out(
     path: Path, extra: object
 ) -> None:
     torch.save({"state_dict": state(), "extra": extra}, path)
     with pytest.raises(CheckpointError, match=r"without running code") as caught:
         read_state(path)
-    assert caught.match(
-        r"it asks for .*(append|Namespace|list|getattr).*It was not run.*safetensors"
-    )
+    assert caught.match(r"it asks for .*(append|list|getattr|Path).*It was not run.*safetensors")
     assert RAN == []
 
 
