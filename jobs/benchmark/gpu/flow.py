@@ -7,6 +7,7 @@ one finds the GPU's memory free.
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from ensemble.config import check, read_settings
+from ensemble.errors import ConfigError, ProjectError
 from jobs.benchmark.gpu.recorder import Entry, Recorder
 from jobs.benchmark.gpu.settings import SECONDS_OF_PART, GpuBenchmarkConfig, PartName
 from jobs.benchmark.report import (
@@ -28,6 +30,7 @@ from jobs.benchmark.report import (
     step_printer,
     write_document,
 )
+from jobs.cli.app import EXIT_FAILED
 
 # A part that is past its time is given this long to end its step.
 _GRACE_S = 5.0
@@ -43,7 +46,21 @@ def benchmark_gpu(
     """
     start = GpuBenchmarkConfig.smoke_size if is_smoke else {}
     config = check(GpuBenchmarkConfig, read_settings(words, start), "the command")
+    _check_device(config)
     return finish(measure(config, step_printer(console)), config.out, console)
+
+
+def _check_device(config: GpuBenchmarkConfig) -> None:
+    """Refuse to measure a GPU that is not there, before every part fails for itself."""
+    if config.device == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "device is cuda, and torch sees no GPU. Expected one that `nvidia-smi` lists, and a torch that "
+            "was built for CUDA; `ensemble benchmark gpu --smoke` runs the same code on a CPU."
+        )
 
 
 def measure(config: GpuBenchmarkConfig, begin: Begin) -> BenchmarkReport:
@@ -134,7 +151,7 @@ def _run_part(part: PartName, config: GpuBenchmarkConfig, deadline: float, recor
     if is_late:
         record.fail(part, "its time was over, and it was ended; what it had measured is kept.")
     elif process.exitcode:
-        record.fail(part, f"it failed with exit code {process.exitcode}; its error stands above.")
+        record.fail(part, f"it ended with exit code {process.exitcode}; its error stands above.")
 
 
 def _end(process: Any) -> None:
@@ -159,4 +176,9 @@ def _work(part: PartName, config: GpuBenchmarkConfig, deadline: float, sender: C
     """Measure one part; the process of a part begins here."""
     os.setpgid(0, 0)  # so that it can be ended with the processes that it starts
     recorder = Recorder(sender.send, deadline, judges_times=config.device == "cuda")
-    import_module(f"jobs.benchmark.gpu.{part}").measure(config, recorder)
+    try:
+        import_module(f"jobs.benchmark.gpu.{part}").measure(config, recorder)
+    except ProjectError as error:
+        # A mistake in the settings, as an unknown network, that needs no traceback.
+        recorder.leave_out(f"it failed: {type(error).__name__}: {error}")
+        sys.exit(EXIT_FAILED)
