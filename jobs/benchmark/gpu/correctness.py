@@ -74,9 +74,9 @@ _POLICY_NETWORK = "resnet20_bottleneck_small"
 # Images of three sizes, as photographs have: wide, tall and square.
 _SHAPES = ((1.0, 1.0), (0.75, 1.3), (1.0, 0.8))
 
-# Of 1,000 images, for a network with a few per cent of errors: 8 bits of a bfloat16 move the scores of a
-# near-tie only, and the 11 bits of a float16 move fewer.
-_FLIPS_PER_1000: dict[Precision, float] = {"bfloat16": 15, "float16": 5}
+# Of 1,000 images. A CPU changed none in either precision (one run, 9 errors in float32); the 8 bits of a
+# bfloat16 can move near-ties only, and the 11 bits of a float16 fewer.
+_FLIPS_PER_1000: dict[Precision, float] = {"bfloat16": 5, "float16": 2}
 
 _CPU = torch.device("cpu")
 _TESTS = Path(__file__).parents[3] / "tests"
@@ -263,7 +263,7 @@ def _run_gpu_tests(device: torch.device, record: Recorder) -> None:
     if device.type != "cuda":
         record.leave_out("tests marked gpu: there is no GPU.")
         return
-    missing = _missing(("pytest", "xdist", "hypothesis", "beartype", "s3fs"))
+    missing = _missing(("pytest", "xdist", "hypothesis", "beartype"))
     files = [path for path in _TESTS.rglob("test_*.py") if "mark.gpu" in path.read_text()]
     if missing or not files:
         lacking = ", ".join(missing) or "the folder tests"
