@@ -119,7 +119,7 @@ def _likeliest(
         ranked[each, labels] = np.iinfo(np.uint16).max
     else:
         ranked = -np.fmax.reduce([block.astype(np.float32, copy=False) for block in blocks])
-        ranked[each, labels] = np.inf
+        ranked[each, labels] = np.nan  # behind the +inf of a probability of 0
     others = np.argpartition(ranked, num_others - 1, axis=1)[:, :num_others]
     others.sort(axis=1)
     return np.concatenate([labels[:, None], others], axis=1)

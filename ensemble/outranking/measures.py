@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 
 from ensemble.errors import ConfigError
 from ensemble.outranking.fixed_point import PROBABILITY_FLOOR, checked_units
-from ensemble.outranking.log_pool import pool_losses
+from ensemble.outranking.log_pool import fit_scale, pool_losses
 from ensemble.outranking.table import OutrankingTable
 
 
@@ -103,6 +103,15 @@ def label_average(
         average = np.einsum("im,m->i", table.true_probabilities, weights.astype(np.float64))
         average /= weights.sum()
     return np.where(table.is_broken(weights), 0.0, average)
+
+
+def temperature(table: OutrankingTable, member: int) -> float:
+    """Give the temperature that suits a single member, by the NLL on a sample of the images.
+
+    Raises:
+        ConfigError: The table has no likely classes.
+    """
+    return 1 / fit_scale(table.log_sample, np.eye(table.num_members, dtype=np.int64)[member])
 
 
 def num_ties(table: OutrankingTable, units: Int[np.ndarray, " member"], k: int) -> int:

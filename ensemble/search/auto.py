@@ -1,18 +1,21 @@
-"""The search that does best on images it was not fitted on.
+"""The search that does best on images it was not fitted on, of probabilities or of logarithms.
 
 Each search is fitted on all folds but one of the search images and judged on that one, in turn; the
 one with the lowest loss over all held-out images is fitted on the whole. Of equals the simpler wins:
-the first in `CANDIDATES`. Five folds, so that what is judged is nearly what will be used.
+probabilities, then the first in `CANDIDATES`. The best member is a candidate, so that nothing is taken
+that does worse than it on held-out images. Five folds, so that what is judged is nearly what will be
+used.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from ensemble.outranking.combine import Combine
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search import best, caruana, forward, likelihood, line, paper, refine, uniform
-from ensemble.search.crossfit import cross_fit, stratified_folds
+from ensemble.search.crossfit import judge_folds, stratified_folds
 from ensemble.search.limits import Limits
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
@@ -31,23 +34,45 @@ CANDIDATES: dict[str, Callable[[OutrankingTable, SearchConfig], Ensemble]] = {
 
 NUM_FOLDS = 5
 
+_Candidate = tuple[Combine, str]
+
 
 def fit(table: OutrankingTable, config: SearchConfig) -> Ensemble:
-    """Choose by cross-fitting, then fit on all images."""
-    limits, losses = Limits.of(table, config), dict[str, Loss]()
+    """Choose by cross-fitting, then fit on all images.
+
+    Raises:
+        ConfigError: The settings ask for means that the table was not built for.
+    """
+    limits, losses = Limits.of(table, config), dict[_Candidate, Loss]()
+    candidates = _candidates(table, config)
     counts = table.image_counts
     num_folds = min(NUM_FOLDS, table.num_images if counts is None else np.count_nonzero(counts))
     if num_folds > 1:
         folds = _folds(table, int(num_folds), config.seed)
-        for kind, search in CANDIDATES.items():
+        parts = [
+            table.reweighted(np.where(folds == fold, 0, table.counts)) for fold in np.unique(folds)
+        ]
+        for candidate in candidates:
             if not limits.is_late:
-                losses[kind] = _held_out(table, config, search, folds)
-    chosen = min(losses, key=lambda kind: losses[kind], default="best")
+                losses[candidate] = _held_out(table, config, candidate, parts, folds)
+    chosen = min(losses, key=lambda candidate: losses[candidate], default=candidates[0])
     notes = [_words(chosen, losses, table.num_counted, config)]
     if limits.is_late:
-        notes.append(late_note(config, f"after {len(losses)} of {len(CANDIDATES)} candidates"))
-    fitted = CANDIDATES[chosen](table, config)
-    return replace(fitted, kind="auto", chosen=chosen, notes=(*notes, *fitted.notes))
+        notes.append(late_note(config, f"after {len(losses)} of {len(candidates)} candidates"))
+    combine, kind = chosen
+    fitted = CANDIDATES[kind](table.of(combine), config)
+    return replace(fitted, kind="auto", chosen=kind, notes=(*notes, *fitted.notes))
+
+
+def _candidates(table: OutrankingTable, config: SearchConfig) -> list[_Candidate]:
+    """List what is tried; one member alone is the same of probabilities and of logarithms."""
+    combines = table.combines if config.combine is None else (config.combine,)
+    return [
+        (combine, kind)
+        for combine in combines
+        for kind in CANDIDATES
+        if combine == combines[0] or kind != "best"
+    ]
 
 
 def _folds(table: OutrankingTable, num_folds: int, seed: int) -> np.ndarray:
@@ -63,17 +88,29 @@ def _folds(table: OutrankingTable, num_folds: int, seed: int) -> np.ndarray:
 def _held_out(
     table: OutrankingTable,
     config: SearchConfig,
-    search: Callable[[OutrankingTable, SearchConfig], Ensemble],
+    candidate: _Candidate,
+    parts: Sequence[OutrankingTable],
     folds: np.ndarray,
 ) -> Loss:
-    held_out = cross_fit(table, lambda part: search(part, config), folds, config.error_k)
+    combine, kind = candidate
+    ensembles = [CANDIDATES[kind](part.of(combine), config) for part in parts]
+    held_out = judge_folds([table] * len(parts), ensembles, folds, config.error_k)
     nll = float(np.average(held_out.losses, weights=table.image_counts))
     return loss(table.count(held_out.is_error), nll, config)
 
 
-def _words(chosen: str, losses: dict[str, Loss], num_images: int, config: SearchConfig) -> str:
+def _words(
+    chosen: _Candidate, losses: dict[_Candidate, Loss], num_images: int, config: SearchConfig
+) -> str:
     if not losses:
         return "There was nothing to choose by: too few images or too little time. Took the best member."
     name = "NLL" if config.objective == "nll" else f"top-{config.error_k} errors"
-    listed = ", ".join(f"{kind} {losses[kind][0]:.5g}" for kind in losses)
-    return f"Chose {chosen} by {name} on {num_images} images held out in turn: {listed}."
+    listed = []
+    for combine in dict.fromkeys(combine for combine, _ in losses):
+        of_combine = [f"{kind} {loss[0]:.5g}" for (c, kind), loss in losses.items() if c == combine]
+        listed.append(f"means of {combine}: {', '.join(of_combine)}")
+    combine, kind = chosen
+    return (
+        f"Chose {kind} on {combine} by {name} on {num_images} images held out in turn. "
+        f"{'; '.join(listed).capitalize()}."
+    )

@@ -27,6 +27,10 @@ LEAST_ERRORS = 30
 """With fewer errors of the best member, one image more or less decides a weight."""
 
 
+WIDE_TEMPERATURES = 2.0
+"""Where one member's temperature is so many times another's, a mean of probabilities is misled."""
+
+
 @dataclass(frozen=True, eq=False)
 class Predictor:
     """One row of the comparison: weights fitted on the search split.
@@ -116,7 +120,7 @@ def predictors(
             finish(table, config, "uniform", np.where(selected, WEIGHT_UNITS, 0)),
         ),
     ]
-    if ensemble.kind != "paper":
+    if (ensemble.kind, ensemble.combine) != ("paper", "probabilities"):
         plain = SearchConfig(kind="paper", k=config.k, objective=config.objective)
         rows.append(Predictor("paper", "the paper's search", fit(table, plain)))
     return (*rows, Predictor("ensemble", "weighted ensemble", ensemble))
@@ -126,10 +130,17 @@ def judge(
     table: OutrankingTable, rows: Sequence[Predictor], resamples: int = 10_000
 ) -> tuple[JudgedPredictor, ...]:
     """Judge predictors on a table of other images than they were fitted on."""
+
+    def _table(row: Predictor) -> OutrankingTable:
+        return table.of(row.ensemble.combine)
+
     return _judged(
         rows,
-        {row.key: table.is_error(row.ensemble.units, row.ensemble.k) for row in rows},
-        {row.key: measures.nll(table, row.ensemble.units) for row in rows},
+        {row.key: _table(row).is_error(row.ensemble.units, row.ensemble.k) for row in rows},
+        {
+            row.key: measures.nll(_table(row), row.ensemble.units, row.ensemble.scale)
+            for row in rows
+        },
         resamples,
     )
 
@@ -190,9 +201,31 @@ def warnings(table: OutrankingTable, ensemble: Ensemble) -> tuple[str, ...]:
     for name, broken in zip(table.member_names, table.num_broken.tolist(), strict=True):
         if broken:
             sentences.append(f"{name} has NaN or infinity on {broken} images; they count as wrong.")
-    if ties := measures.num_ties(table, ensemble.units, ensemble.k):
+    if sentence := _temperature_warning(table, ensemble):
+        sentences.append(sentence)
+    if ties := measures.num_ties(table.of(ensemble.combine), ensemble.units, ensemble.k):
         sentences.append(f"Equal scores decide {ties} images of the search split, by class order.")
     return (*sentences, *ensemble.notes)
+
+
+def _temperature_warning(table: OutrankingTable, ensemble: Ensemble) -> str | None:
+    """Warn of a mean of probabilities whose members are not equally sure of themselves."""
+    selected = np.flatnonzero(ensemble.units).tolist()
+    if ensemble.combine != "probabilities" or len(selected) < 2 or table.likely is None:
+        return None
+    temperatures = {member: measures.temperature(table, member) for member in selected}
+    low, high = (
+        min(selected, key=temperatures.__getitem__),
+        max(selected, key=temperatures.__getitem__),
+    )
+    if temperatures[high] < WIDE_TEMPERATURES * temperatures[low]:
+        return None
+    names = table.member_names
+    return (
+        f"The temperatures that suit the members run from {temperatures[low]:.2f} ({names[low]}) to "
+        f"{temperatures[high]:.2f} ({names[high]}): in a mean of probabilities the surer member decides, "
+        "right or wrong. Set temperature=true, or search.combine=logs, where a weight makes up for it."
+    )
 
 
 def _judged(

@@ -11,6 +11,7 @@ import numpy as np
 
 from ensemble import statistics
 from ensemble.errors import ConfigError
+from ensemble.outranking.combine import Combine
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import fit
 from ensemble.search.limits import Limits, member_costs
@@ -63,10 +64,9 @@ def cost_frontier(
     for bound in _bounds(costs, config.max_cost):
         # Below the cost of its cheapest member there is no warm start.
         start = {name: w for name, w in config.start.items() if config.costs[name] <= bound}
-        for kind in dict.fromkeys(("best", "forward", config.kind)):
-            if kind != "auto":
-                update = {"kind": kind, "max_cost": bound, "start": start}
-                candidates.append(fit(table, config.model_copy(update=update)))
+        for kind, combine in _searches(table, config):
+            update = {"kind": kind, "combine": combine, "max_cost": bound, "start": start}
+            candidates.append(fit(table, config.model_copy(update=update)))
     best = min(candidates, key=lambda ensemble: ensemble.errors)
     return tuple(
         FrontierPoint(
@@ -81,6 +81,16 @@ def cost_frontier(
 def cheapest_tied(frontier: Sequence[FrontierPoint]) -> FrontierPoint:
     """Take the cheapest point that is statistically tied with the best."""
     return next(point for point in frontier if point.is_tied)
+
+
+def _searches(table: OutrankingTable, config: SearchConfig) -> list[tuple[str, Combine]]:
+    """List the searches under each bound; `auto` is not one: it would cross-fit at every bound."""
+    combine = config.combine or "probabilities"
+    kinds = [kind for kind in dict.fromkeys(("best", "forward", config.kind)) if kind != "auto"]
+    searches = [(kind, combine) for kind in kinds]
+    if config.kind == "auto" and config.combine is None:
+        searches += [("likelihood", other) for other in table.combines if other != combine]
+    return searches
 
 
 def _bounds(costs: np.ndarray, max_cost: float | None) -> list[float]:
@@ -103,5 +113,5 @@ def _undominated(candidates: Sequence[Ensemble], costs: np.ndarray) -> list[Ense
 def _is_tied(
     table: OutrankingTable, ensemble: Ensemble, best: Ensemble, level: float, resamples: int
 ) -> bool:
-    wrong, least = (table.is_error(e.units, e.k) for e in (ensemble, best))
+    wrong, least = (table.of(e.combine).is_error(e.units, e.k) for e in (ensemble, best))
     return not statistics.paired_bootstrap(wrong, least, resamples, level=level).is_significant
