@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from ensemble.inference.device import full_float32
 from ensemble.inference.forward import PreparedNetwork
 from ensemble.inference.predict import BATCH_IMAGES, predict
 from ensemble.inference.resized import ResizedShard
@@ -57,7 +58,8 @@ def _measure_network(
     kept = ResizedShard(shard, device, _CACHE_BYTES)
 
     def run_bare() -> None:
-        with torch.inference_mode():
+        # As in `predict`: a compiled network is compiled anew where such a setting of torch changes.
+        with torch.inference_mode(), full_float32():
             for _ in range(config.shards):
                 bare(batch)
 

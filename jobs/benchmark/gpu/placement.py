@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 
 from cluster.pool.host import Host, HostSettings
 from cluster.scheduling.packing import make_plan
-from cluster.scheduling.placement import Device, HostPer, HostPlan, Plan, Work
+from cluster.scheduling.placement import Device, HostPlan, Plan, Work, whole_devices
 from ensemble.files import sha256_of
 from ensemble.images.shard import ImageShard
 from ensemble.inference.costs import MemberCost
@@ -47,7 +47,6 @@ MEMORY_BARS = (0.85, 1.15)
 POOL = "imagenet13"
 
 _MB = 1 << 20
-_MODES: dict[HostPer, str] = {"gpu": "one process", "member": "a process each"}
 
 
 @dataclass(frozen=True)
@@ -214,6 +213,8 @@ def _serve(pipe: Connection, settings: HostSettings, shard_files: Sequence[Path]
             case "bare":
                 pipe.send(host.time_bare(*arguments))
             case "warm":
+                # Gives back what measuring reserved, and no other round needs.
+                host.keep([member.column for member in arguments[0]])
                 pipe.send(host.run_round(arguments[0], shards[:1]))
             case "run":
                 pipe.send(host.run_round(arguments[0], shards))
@@ -250,83 +251,116 @@ def _measure_pool(
     shards: Sequence[Path],
     record: Recorder,
 ) -> None:
-    """Measure members alone, plan with that, and run the plans."""
-    cores = os.cpu_count() or 1
+    """Measure members alone, plan with that, and run both plans."""
+    pool = _Pool(config, members, shards, record)
+    kind, cpus = f"gpu {device_kind(torch.device(config.device))}", (os.cpu_count() or 1) / 2
+    used_before = _gpu_used_mb(config)
     # As `ensemble run` measures: one process without members on the whole GPU.
-    alone = HostPlan((), 0, max(1.0, cores / 2))
-    with _processes(config, [alone], shards) as (process,):
+    with _processes(config, whole_devices([Device(kind, cpus=cpus)]), shards) as (process,):
         record.say("measuring each member alone, and its bare network")
         costs: dict[str, MemberCost] = {m.name: process.do("measure", m) for m in members}
         bare = {m.name: process.do("bare", m, config.shards) for m in members}
-    images = config.shards * BATCH_IMAGES
-    record.figure("bare images/s", {name: images / took for name, took in bare.items()})
-    record.figure("memory_mb", {name: cost.memory_mb for name, cost in costs.items()})
-    device = torch.device(config.device)
-    # Shares are of a GPU; on a CPU its memory is made up, so that the same plan comes out.
-    memory = max(cost.device_memory_mb or 1e6 for cost in costs.values())
-    gpu = Device(f"gpu {device_kind(device)}", memory, cores / 2)
-    works = [
-        Work(name, {gpu.kind: images / cost.images_per_s}, cost.memory_mb, config.shards)
-        for name, cost in costs.items()
-    ]
-    for host_per, mode in _MODES.items():
-        if record.has_time(f"{len(members)} members, {mode}", 40):
-            plan = make_plan(works, [gpu], host_per)
-            _run_plan(config, plan, members, shards, (mode, sum(bare.values())), record)
+        record.figure("bare images/s", {n: pool.images / took for n, took in bare.items()})
+        record.figure("memory_mb", {name: cost.memory_mb for name, cost in costs.items()})
+        # Shares are of a GPU; on a CPU its memory is made up, so that the same plan comes out.
+        memory = max(cost.device_memory_mb or 1e6 for cost in costs.values())
+        gpu = Device(kind, memory, cpus)
+        works = [
+            Work(name, {kind: pool.images / cost.images_per_s}, cost.memory_mb, config.shards)
+            for name, cost in costs.items()
+        ]
+        plan = make_plan(works, [gpu], "gpu")
+        if len(plan.waves) > 1:
+            record.leave_out(f"one process: its members need {len(plan.waves)} waves on this GPU.")
+        elif record.has_time(f"{len(members)} members, one process", 15):
+            # The process that measured has all networks already, which take long to load.
+            wave = pool.run_wave(plan, 0, [process], used_before)
+            pool.judge("one process", plan, [wave], sum(bare.values()))
+    if record.has_time(f"{len(members)} members, a process each", 35):
+        plan, waves = make_plan(works, [gpu], "member"), []
+        for number in range(len(plan.waves)):
+            used_before = _gpu_used_mb(config)
+            with _processes(config, plan.hosts(number), shards) as processes:
+                waves.append(pool.run_wave(plan, number, processes, used_before))
+        pool.judge("a process each", plan, waves, sum(bare.values()))
 
 
-def _run_plan(
-    config: GpuBenchmarkConfig,
-    plan: Plan,
-    members: Sequence[Member],
-    shards: Sequence[Path],
-    mode_and_bare: tuple[str, float],
-    record: Recorder,
-) -> None:
-    mode, bare_s = mode_and_bare
-    by_name = {member.name: member for member in members}
-    seconds, memory = 0.0, []
-    for number, wave in enumerate(plan.waves):
-        used_before = _gpu_used_mb(config)
-        hosts = plan.hosts(number)
-        with _processes(config, hosts, shards) as processes:
-            carried = [[by_name[name] for name in host.members] for host in hosts]
-            for verb in ("warm", "run"):
-                started = time.perf_counter()
-                for process, its in zip(processes, carried, strict=True):
-                    process.begin(verb, its)
-                runs: list[HostRun] = [process.end() for process in processes]
-                took = time.perf_counter() - started
-        seconds += took
-        used_mb = max(run.gpu_used_mb for run in runs) - used_before
-        memory.append((used_mb, plan.memory_mb(wave, 0), [run.reserved_mb for run in runs]))
-    what = f"{len(members)} members, {mode}"
-    images = config.shards * BATCH_IMAGES
-    record.figure(
-        what,
-        {
-            "waves": len(plan.waves),
-            "planned_s": plan.seconds,
-            "seconds": seconds,
-            "bare_s": bare_s,
-            "images_per_s": images / seconds,
-            "memory": [
-                {"used_mb": used, "planned_mb": planned, "reserved_mb": reserved}
-                for used, planned, reserved in memory
-            ],
-        },
-    )
-    record.say(f"{what}: {images / seconds:,.1f} images/s, {bare_s / seconds:.3f} of the bare sum")
-    name = f"{what}: images/s, x the sum of bare times"
-    record.judge(Bar(name, bare_s / seconds, ">=", SPEED_BAR), "times")
-    if config.device == "cuda":
-        ratios = [used / planned for used, planned, _ in memory]
+@dataclass(frozen=True)
+class _Wave:
+    """What was measured of a wave.
+
+    Attributes:
+        seconds: Wall time of the wave, all weights loaded and everything warm.
+        used_mb: Memory of the GPU that its processes held when they were done, in MB.
+        planned_mb: Memory that the plan says, in MB.
+        reserved_mb: Peak of the memory that each process reserved, in MB.
+    """
+
+    seconds: float
+    used_mb: float
+    planned_mb: float
+    reserved_mb: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The members and the images that plans are run with."""
+
+    config: GpuBenchmarkConfig
+    members: Sequence[Member]
+    shards: Sequence[Path]
+    record: Recorder
+
+    @property
+    def images(self) -> int:
+        """Number of images that each member predicts."""
+        return len(self.shards) * BATCH_IMAGES
+
+    def run_wave(
+        self, plan: Plan, number: int, processes: Sequence[_Process], used_before: float
+    ) -> _Wave:
+        """Predict everything with the members of a wave; the processes are those of the plan, in order."""
+        by_name = {member.name: member for member in self.members}
+        carried = [[by_name[name] for name in host.members] for host in plan.hosts(number)]
+        for verb in ("warm", "run"):
+            started = time.perf_counter()
+            for process, its in zip(processes, carried, strict=True):
+                process.begin(verb, its)
+            runs: list[HostRun] = [process.end() for process in processes]
+            seconds = time.perf_counter() - started
+        return _Wave(
+            seconds,
+            max(run.gpu_used_mb for run in runs) - used_before,
+            plan.memory_mb(plan.waves[number], 0),
+            tuple(run.reserved_mb for run in runs),
+        )
+
+    def judge(self, mode: str, plan: Plan, waves: Sequence[_Wave], bare_s: float) -> None:
+        """Judge speed and memory of a plan."""
+        record, what = self.record, f"{len(self.members)} members, {mode}"
+        seconds = sum(wave.seconds for wave in waves)
+        record.figure(
+            what,
+            {
+                "planned_s": plan.seconds,
+                "seconds": seconds,
+                "bare_s": bare_s,
+                "images_per_s": self.images / seconds,
+                "waves": [asdict(wave) for wave in waves],
+            },
+        )
+        ratio = bare_s / seconds
+        record.say(f"{what}: {self.images / seconds:,.1f} images/s, {ratio:.3f} of the bare sum")
+        name = f"{what}: images/s, x the sum of bare times"
+        record.judge(Bar(name, ratio, ">=", SPEED_BAR), "times")
+        if self.config.device == "cpu":
+            record.leave_out(f"{what}: memory: a CPU's is not planned.")
+            return
+        ratios = [wave.used_mb / wave.planned_mb for wave in waves]
         low, high = MEMORY_BARS
         name = f"{what}: memory in use, x the plan's"
         record.judge(Bar(name, min(ratios), ">=", low), "answers")
         record.judge(Bar(name, max(ratios), "<=", high), "answers")
-    else:
-        record.leave_out(f"{what}: memory: a CPU's is not planned.")
 
 
 def _gpu_used_mb(config: GpuBenchmarkConfig) -> float:
