@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from ensemble.errors import TableError
 from ensemble.files import partial_file, publish
+from ensemble.images.index import ImageIndex
 from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
 
@@ -17,13 +18,14 @@ from ensemble.table.logit_table import LogitTable
 _PARQUET = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
 
 
-def export_table(table: LogitTable, path: Path, kind: str) -> int:
+def export_table(table: LogitTable, path: Path, kind: str, index: ImageIndex | None = None) -> int:
     """Write every row of a table; the file appears complete, or not at all.
 
     Args:
         table: Read a shard at a time.
         path: The file, in a folder that is there.
         kind: A key of `FORMATS`.
+        index: Images whose labels and classes an .npz gets; none if they are not known.
 
     Returns:
         Number of rows.
@@ -33,16 +35,16 @@ def export_table(table: LogitTable, path: Path, kind: str) -> int:
     """
     try:
         with partial_file(path.parent) as file:
-            rows = FORMATS[kind](table, file)
+            rows = FORMATS[kind](table, file, index)
             publish(file, path)
     except OSError as error:
         raise TableError(
-            f"cannot write {path}: {error.strerror}. Expected a file in a folder that can be written."
+            f"cannot write {path}: {error.strerror or error}. Expected a file in a folder that can be written."
         ) from error
     return rows
 
 
-def _write_parquet(table: LogitTable, file: BinaryIO) -> int:
+def _write_parquet(table: LogitTable, file: BinaryIO, _: ImageIndex | None) -> int:
     writer, rows = None, 0
     try:
         for commit in _distinct(table):
@@ -70,7 +72,7 @@ def _write_parquet(table: LogitTable, file: BinaryIO) -> int:
     return rows
 
 
-def _write_npz(table: LogitTable, file: BinaryIO) -> int:
+def _write_npz(table: LogitTable, file: BinaryIO, index: ImageIndex | None) -> int:
     arrays: dict[str, np.ndarray] = {}
     columns: dict[str, list[Commit]] = {}
     for commit in _distinct(table):
@@ -82,15 +84,19 @@ def _write_npz(table: LogitTable, file: BinaryIO) -> int:
         arrays[f"{name}.log_probabilities"] = table.read(key, ids)
     if not arrays:
         raise TableError(f"the table {table.root} has no rows to export. Run the job first.")
+    rows = sum(len(ids) for name, ids in arrays.items() if name.endswith(".image_ids"))
+    if index is not None:
+        arrays["image_ids"], arrays["labels"] = index.image_ids.astype(np.str_), index.labels
+        arrays["classes"] = np.array(index.classes, np.str_)
     np.savez(file, allow_pickle=False, **arrays)
-    return sum(len(ids) for name, ids in arrays.items() if name.endswith(".image_ids"))
+    return rows
 
 
 def _distinct(table: LogitTable) -> list[Commit]:
     return [commit for commit in table.commits() if commit.rows]
 
 
-FORMATS: dict[str, Callable[[LogitTable, BinaryIO], int]] = {
+FORMATS: dict[str, Callable[[LogitTable, BinaryIO, ImageIndex | None], int]] = {
     "npz": _write_npz,
     "parquet": _write_parquet,
 }

@@ -1,15 +1,13 @@
 """Predictions that were computed outside this project, as columns of a table."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 
 from ensemble.errors import DataError
 from ensemble.members.identity import fingerprint
@@ -18,7 +16,12 @@ from ensemble.table.logit_table import LogitTable
 
 Form = Literal["logits", "probabilities"]
 
+# Version of what is made of a file's numbers; columns that were made otherwise are not taken for the same.
+_VERSION = 2
 _BLOCK_IMAGES = 1024
+_BLOCK_SCORES = 1 << 24
+# How far the probabilities of a row, rounded as files hold them, may sum from 1.
+_TOLERANCE = 0.01
 # The smallest normal number: the log-probability of a class without any probability stays finite.
 _LEAST = float(np.finfo(np.float32).tiny)
 
@@ -31,8 +34,9 @@ class ImportedPredictions:
         name: Name of the member.
         scores: Logits or probabilities.
         form: Whether the scores are logits or probabilities.
-        top: Output that each score belongs to, best first; none if there is a score for every output.
-        image_ids: Id of the image of each row; none if the file holds no ids.
+        top: Output that each score belongs to, -1 for none; None if there is a score for every output.
+        image_ids: Id of the image of each row; None if the file holds no ids.
+        outputs: What the file calls each output, such as its columns' names; None if it names none.
     """
 
     name: str
@@ -40,26 +44,94 @@ class ImportedPredictions:
     form: Form
     top: Int[np.ndarray, "image score"] | None = None
     image_ids: Shaped[np.ndarray, "image"] | None = None
+    outputs: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not self.scores.size:
+            rows, outputs = self.scores.shape
+            raise DataError(
+                f"{self.name!r} has {rows} images and {outputs} outputs; expected at least one of each."
+            )
         if self.form == "logits" and self.top is not None:
             raise DataError(
                 f"{self.name}: logits of the best classes alone do not say what is left for the others. "
                 "Give probabilities."
             )
-        if not np.isfinite(self.scores).all():
-            raise DataError(f"{self.name}: some scores are not finite numbers. Mend the file.")
-        if self.form == "probabilities" and len(self.scores):
-            total = self.scores.sum(axis=1, dtype=np.float64)
-            if self.scores.min() < 0 or total.max() > 1.01:
-                raise DataError(
-                    f"{self.name}: scores from {self.scores.min():.3g} with sums up to {total.max():.3g} "
-                    "are not probabilities. If they are logits, say --form logits."
+        if wrong := np.count_nonzero(~np.isfinite(self.scores)):
+            row = int(np.flatnonzero(~np.isfinite(self.scores).all(axis=1))[0])
+            raise DataError(
+                f"{self.name}: some scores are not finite numbers: {wrong} of {self.scores.size}, the "
+                f"first in row {row}. Mend the file."
+            )
+        if self.form == "probabilities":
+            self._check_probabilities()
+        elif is_distribution(self.scores).all():
+            raise DataError(
+                f"{self.name}: every row is a distribution already: numbers from 0 to 1 that sum to 1. As "
+                "logits they would be flattened by a second softmax. Leave out --form logits, or say "
+                "--form auto where other members are logits."
+            )
+        if self.top is not None:
+            self._check_top(self.top)
+
+    def _check_probabilities(self) -> None:
+        low, high = float(self.scores.min()), float(self.scores.max())
+        total = self.scores.sum(axis=1, dtype=np.float64) if high < 1e9 else np.array([high])
+        if low < 0 or total.max() > 1 + _TOLERANCE:
+            raise DataError(
+                f"{self.name}: scores from {low:.3g} with sums up to {total.max():.3g} are not "
+                f"probabilities. {self._explain_sum(total)}If they are logits, say --form logits."
+            )
+        if self.top is None and total.min() < 1 - _TOLERANCE:
+            raise DataError(
+                f"{self.name}: probabilities of one image sum to {total.min():.3g} only; expected 1. "
+                "If they are logits, say --form logits."
+            )
+
+    def _explain_sum(self, total: Float[np.ndarray, "image"]) -> str:
+        """Name the one output without which every row is a distribution."""
+        if self.top is not None or len(total) != len(self.scores):
+            return ""
+        # A stray column is the one that exceeds 1 somewhere, or the first or last of a row.
+        suspects = np.flatnonzero((self.scores > 1 + _TOLERANCE).any(axis=0))
+        width = self.scores.shape[1]
+        for output in suspects[:1] if len(suspects) else (0, width - 1):
+            if is_distribution(np.delete(self.scores, output, axis=1)).all():
+                name = output if self.outputs is None else repr(self.outputs[output])
+                return (
+                    f"Without output {name} (counted from 0) every row is a distribution: it is no "
+                    "class, but an id, a label or an index. Remove it. "
                 )
-            if self.top is None and total.min() < 0.99:
-                raise DataError(
-                    f"{self.name}: probabilities of one image sum to {total.min():.3g} only; expected 1."
-                )
+        return ""
+
+    def _check_top(self, top: Int[np.ndarray, "image score"]) -> None:
+        if top.shape != self.scores.shape:
+            raise DataError(
+                f"{self.name}: there are classes of shape {list(top.shape)} and scores of shape "
+                f"{list(self.scores.shape)}; expected a class for each score."
+            )
+        if top.min() < -1:
+            raise DataError(
+                f"{self.name}: the class {top.min()} is none; expected an output from 0, or -1 for none."
+            )
+        ordered = np.sort(np.where(self.scores > 0, top, -1), axis=1)
+        is_twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+        if is_twice.any():
+            rows = np.flatnonzero(is_twice.any(axis=1))
+            name = ordered[rows[0], 1:][is_twice[rows[0]]][0]
+            raise DataError(
+                f"{self.name}: {len(rows)} of {len(top)} rows name a class twice, as row {rows[0]} does "
+                f"with class {name}. Each class may stand once in a row; fill rows up with class -1."
+            )
+
+
+def is_distribution(
+    scores: Float[np.ndarray, "image score"],
+) -> Bool[np.ndarray, "image"]:
+    """Tell which rows are numbers from 0 to 1 that sum to 1, to within rounding."""
+    inside = (scores.min(axis=1) >= 0) & (scores.max(axis=1) <= 1 + _TOLERANCE)
+    total = np.where(inside[:, None], scores, 0).sum(axis=1, dtype=np.float64)
+    return inside & (np.abs(total - 1) <= _TOLERANCE)
 
 
 @dataclass(frozen=True)
@@ -80,79 +152,6 @@ class ImportedMember:
         return fingerprint(dict(self.identity))[:16]
 
 
-def read_file(path: Path, form: Form) -> tuple[list[ImportedPredictions], dict[str, np.ndarray]]:
-    """Read the predictions of a file, and its other arrays (labels, ids) by name.
-
-    `.npy`: [image, class] of one member. `.npz`: `models`, `classes` and `probabilities`, each
-    [model, image, k], for top-k of many; or one [image, class] array a member. `.csv`, `.parquet`:
-    an `image_id` column, then a column a class; or `class_1 … class_k` and `score_1 … score_k`.
-
-    Raises:
-        DataError: The file cannot be read, or holds none of these.
-    """
-    try:
-        if path.suffix == ".npy":
-            return [ImportedPredictions(path.stem, np.load(path, allow_pickle=False), form)], {}
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return _from_arrays(path, dict(file), form)
-        if path.suffix == ".csv":
-            return [_from_columns(path, _csv_columns(path), form)], {}
-        if path.suffix == ".parquet":
-            from pyarrow import parquet
-
-            return [_from_columns(path, parquet.read_table(path).to_pydict(), form)], {}
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise DataError(f"cannot read predictions from {path}: {error}.") from error
-    raise DataError(f"cannot read {path}; expected .npy, .npz, .csv or .parquet.")
-
-
-def _from_arrays(
-    path: Path, arrays: dict[str, np.ndarray], form: Form
-) -> tuple[list[ImportedPredictions], dict[str, np.ndarray]]:
-    extra = {name: a for name, a in arrays.items() if a.ndim < 2}
-    ids = extra.get("image_ids", extra.get("image_index"))
-    ids = None if ids is None else ids.astype(np.str_)
-    if "models" in arrays:
-        top = zip(arrays["classes"], arrays["probabilities"], strict=True)
-        named = zip(arrays["models"].tolist(), top, strict=True)
-        return [
-            ImportedPredictions(str(name), p, "probabilities", c, ids) for name, (c, p) in named
-        ], extra
-    members = [
-        ImportedPredictions(name, a, form, None, ids) for name, a in arrays.items() if a.ndim == 2
-    ]
-    if not members:
-        raise DataError(f"{path} holds no array of [image, class].")
-    return members, extra
-
-
-def _csv_columns(path: Path) -> dict[str, list[Any]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    return {
-        name: list(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)
-    }
-
-
-def _from_columns(path: Path, columns: dict[str, list[Any]], form: Form) -> ImportedPredictions:
-    ids = columns.pop("image_id", None)
-    image_ids = None if ids is None else np.array(ids).astype(np.str_)
-    k = sum(name.startswith("class_") and f"score_{name[6:]}" in columns for name in columns)
-    if k:
-        scores = [columns[f"score_{i}"] for i in range(1, k + 1)]
-        top = [columns[f"class_{i}"] for i in range(1, k + 1)]
-        return ImportedPredictions(
-            path.stem,
-            np.array(scores, np.float64).T,
-            form,
-            np.array(top).astype(np.int64).T,
-            image_ids,
-        )
-    values = np.array(list(columns.values()), np.float64).T
-    return ImportedPredictions(path.stem, values, form, None, image_ids)
-
-
 def log_probabilities(
     predictions: ImportedPredictions, rows: slice, num_classes: int, class_map: Sequence[int | None]
 ) -> Float32[np.ndarray, "image class"]:
@@ -167,14 +166,18 @@ def log_probabilities(
         num_classes: Number of the table's classes.
         class_map: Class of each output of the member; none for an output that is no class here.
     """
-    classes = np.array([-1 if c is None else c for c in class_map])
+    classes = np.array([-1 if c is None else c for c in class_map], np.int64)
     scores = predictions.scores[rows].astype(np.float64)
     if predictions.top is not None:
-        return np.log(_spread(scores, classes[predictions.top[rows]], num_classes)).astype(
-            np.float32
-        )
+        top = predictions.top[rows]
+        is_listed = (top >= 0) & (scores > 0)
+        ours = classes[np.where(is_listed, top, 0)]
+        return np.log(_spread(scores, ours, is_listed, num_classes)).astype(np.float32)
     if predictions.form == "logits":
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        with np.errstate(
+            over="ignore"
+        ):  # a difference of more than all floats is a probability of 0
+            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     out = np.zeros((len(scores), num_classes))
     out[:, classes[classes >= 0]] = scores[:, classes >= 0]
     out /= np.maximum(out.sum(axis=1, keepdims=True), _LEAST)
@@ -182,14 +185,18 @@ def log_probabilities(
 
 
 def _spread(
-    scores: Float[np.ndarray, "image score"], top: Int[np.ndarray, "image score"], num_classes: int
+    scores: Float[np.ndarray, "image score"],
+    classes: Int[np.ndarray, "image score"],
+    is_listed: Bool[np.ndarray, "image score"],
+    num_classes: int,
 ) -> Float[np.ndarray, "image class"]:
-    known = np.where(top >= 0, scores, 0)
-    missing = np.maximum(0, 1 - known.sum(axis=1))
-    rest = np.minimum(missing / max(1, num_classes - scores.shape[1]), scores.min(axis=1))
-    # Outputs that are no class here go into a last column, which is cut off.
+    is_known = is_listed & (classes >= 0)
+    missing = np.maximum(0, 1 - np.where(is_known, scores, 0).sum(axis=1))
+    least = np.where(is_listed, scores, 1).min(axis=1)
+    rest = np.minimum(missing / np.maximum(1, num_classes - is_listed.sum(axis=1)), least)
+    # What is no class here goes into a last column, which is cut off.
     out = np.repeat(rest[:, None], num_classes + 1, axis=1)
-    np.put_along_axis(out, top, scores, axis=1)
+    np.put_along_axis(out, np.where(is_known, classes, num_classes), scores, axis=1)
     return np.maximum(out[:, :num_classes], _LEAST)
 
 
@@ -225,6 +232,7 @@ def add_to_table(
         b"" if predictions.top is None else np.ascontiguousarray(predictions.top).tobytes()
     )
     identity = {
+        "version": _VERSION,
         "architecture": predictions.name,
         "classes": list(range(num_classes)),
         "predictions_sha256": digest.hexdigest(),
@@ -233,7 +241,7 @@ def add_to_table(
         "data_sha256": data_sha256,
     }
     member = ImportedMember(predictions.name, identity)
-    for rows in _blocks(len(image_ids)):
+    for rows in _blocks(len(image_ids), num_classes):
         table.commit(
             member,
             LogitBlock(
@@ -248,6 +256,7 @@ def add_to_table(
     return member
 
 
-def _blocks(images: int) -> Iterator[slice]:
-    for start in range(0, images, _BLOCK_IMAGES):
-        yield slice(start, start + _BLOCK_IMAGES)
+def _blocks(images: int, classes: int) -> Iterator[slice]:
+    step = max(1, min(_BLOCK_IMAGES, _BLOCK_SCORES // classes))
+    for start in range(0, images, step):
+        yield slice(start, start + step)

@@ -299,7 +299,7 @@ def import_(
     Rows are joined by image id where files have ids, and outputs by name where their columns have names.
     Every line printed is kept in import.json.
     """
-    from jobs.import_table import ImportSettings, import_table
+    from jobs.import_table.job import ImportSettings, import_table
     from jobs.progress.live import working
     from jobs.stored_runs.open import split_words, storage_config
 

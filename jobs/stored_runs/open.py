@@ -51,7 +51,7 @@ def open_run(place: str | Path, words: Sequence[str] = ()) -> StoredRun:
     Raises:
         ConfigError: The place is not the folder of a run, or a setting is wrong.
     """
-    run = _find(place, words)
+    run = find_run(place, words)
     if run is None:
         raise not_a_run(str(place), CONFIG)
     return run
@@ -94,7 +94,7 @@ def open_table(place: str, words: Sequence[str] = ()) -> tuple[Store, StorageCon
     Raises:
         ConfigError: The place is neither the folder of a run nor a table, or a setting is wrong.
     """
-    run = _find(place, words)
+    run = find_run(place, words)
     if run is not None:
         return run.table, run.config.storage
     config = storage_config(words)
@@ -113,7 +113,8 @@ def storage_config(words: Sequence[str]) -> StorageConfig:
     return check(StorageConfig, _storage(words), "the command")
 
 
-def _find(place: str | Path, words: Sequence[str]) -> StoredRun | None:
+def find_run(place: str | Path, words: Sequence[str]) -> StoredRun | None:
+    """Open a run as `open_run` does; None where no run lies."""
     text = str(place)
     files = open_store(text, storage_config(words))
     settings = read_if_there(files, CONFIG)

@@ -12,11 +12,12 @@ from pyarrow import parquet
 from ensemble.errors import ConfigError, DataError
 from ensemble.images.settings import ListedConfig
 from ensemble.images.sources.listed import open_source
-from ensemble.table.imported import ImportedPredictions, log_probabilities, read_file
-from jobs.import_table import ImportSettings, import_table
+from ensemble.table.imported import ImportedPredictions, log_probabilities
+from ensemble.table.imports.read import read_file
+from jobs.import_table.job import ImportSettings, import_table
 from jobs.stored_runs.finished import open_finished_run
 
-from .conftest import Command
+from ..conftest import Command
 
 IMAGES, CLASSES = 60, 4
 
@@ -45,7 +46,7 @@ def saved(path: Path, array: np.ndarray) -> Path:
 
 def imported(folder: Path, settings: ImportSettings) -> np.ndarray:
     """Import, and read everything back in the order of the index."""
-    _, index = import_table(folder, settings)
+    index = import_table(folder, settings).index
     run = open_finished_run(folder)
     return np.exp(run.table.read(run.columns[0].key, index.image_ids))
 
@@ -146,7 +147,7 @@ WRONG = {
     "no numbers": (np.full((IMAGES, CLASSES), np.nan), "some scores are not finite"),
     "another number of images": (
         np.full((7, CLASSES), 0.25),
-        "has 7 images and 4 outputs; expected",
+        "m has 7 rows, and .*l.npy has 60; expected as many images",
     ),
 }
 
@@ -166,9 +167,11 @@ def test_logits_of_the_best_classes_only_are_refused() -> None:
 
 
 def test_files_that_hold_something_else_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
-    (tmp_path / "x.txt").write_text("x")
-    with pytest.raises(DataError, match=r"x\.txt; expected \.npy, \.npz, \.csv or \.parquet"):
-        read_file(tmp_path / "x.txt", "logits")
+    (tmp_path / "x.pkl").write_text("x")
+    with pytest.raises(
+        DataError, match=r"x\.pkl; expected \.npy, \.npz, \.csv, \.tsv or \.parquet"
+    ):
+        read_file(tmp_path / "x.pkl", "logits")
     with pytest.raises(DataError, match=r"cannot read predictions from .*none\.npy"):
         read_file(tmp_path / "none.npy", "logits")
     np.savez(tmp_path / "flat.npz", x=np.ones(3))
@@ -180,7 +183,7 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path, labels: np.n
     (tmp_path / "map.json").write_text("[0, 0, 1, 2]")
     of_labels = saved(tmp_path / "l.npy", labels)
     with pytest.raises(
-        ConfigError, match=r"map\.json' must list, for each output, one of 4 classes"
+        ConfigError, match=r"map\.json' must list, for each output, one of the classes"
     ):
         import_table(
             tmp_path / "run", ImportSettings(dense, of_labels, class_map=tmp_path / "map.json")

@@ -1,0 +1,319 @@
+"""Files with named columns, CSV and Parquet, and the part that each column plays by its name and content."""
+
+import csv
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from ensemble.errors import DataError
+
+
+def words(text: str) -> list[str]:
+    """Split names that stand in one text, which keeps long lists of them readable."""
+    return text.split()
+
+
+ID_NAMES = frozenset(
+    words(
+        """image_id image_ids image_index imageid id ids image images image_name img img_id filename
+        filenames file_name file files filepath file_path path paths image_path img_path name names key
+        keys uuid"""
+    )
+)
+# In the order in which one of them is taken for the labels.
+LABEL_NAMES = words(
+    """label labels target targets y y_true y_test y_val true true_label true_labels truth ground_truth
+    groundtruth gt one_hot onehot label_id label_index class_id class_index class_label class class_name
+    label_name"""
+)
+_ROW_NAMES = frozenset(["", "unnamed:_0", "index", "__index_level_0__", "level_0", "row", "row_id"])
+# What exporters put beside the scores of classes.
+_OTHER_NAMES = frozenset(
+    words(
+        """fold split pred preds prediction predictions predicted y_pred predicted_label pred_label
+        predicted_class pred_class confidence conf max_prob loss correct is_correct entropy"""
+    )
+)
+_DELIMITERS = ",;\t|"
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
+_FLOAT = re.compile(
+    r"\s*[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE])|nan|inf)([eE][-+]?\d+)?\s*", re.IGNORECASE
+)
+
+TOP_CLASS = re.compile(r"(?:top_?)?class_?(\d+)")
+TOP_SCORE = re.compile(r"(?:top_?)?(?:score|prob|probability)_?(\d+)")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a file.
+
+    Attributes:
+        name: Name in the header; its number, counted from 0, where the file has none.
+        values: Text, or numbers; two-dimensional where each row holds a list.
+    """
+
+    name: str
+    values: Shaped[np.ndarray, "..."]
+
+    @property
+    def key(self) -> str:
+        """The name as roles are looked up: lower case, with underscores."""
+        return re.sub(r"[\s-]+", "_", self.name.strip().lower())
+
+    @property
+    def is_list(self) -> bool:
+        """Whether each row holds a list of numbers."""
+        return self.values.ndim == 2
+
+    def numbers(self) -> Float[np.ndarray, "row"] | None:
+        """Give the column as numbers; None if some row is not one."""
+        if self.values.dtype.kind != "U":
+            return self.values.astype(np.float64)
+        texts = self.values.tolist()
+        if any("_" in text for text in texts):  # 1_0 would be read as 10
+            return None
+        try:
+            return np.array(texts, np.str_).astype(np.float64)
+        except ValueError:
+            return None
+
+    def whole_numbers(self) -> Float[np.ndarray, "row"] | None:
+        """Give the column as numbers without a fraction; None if some row is not one."""
+        numbers = None if self.is_list else self.numbers()
+        if numbers is None or not np.isfinite(numbers).all() or (numbers % 1).any():
+            return None
+        return numbers
+
+    def texts(self) -> Shaped[np.ndarray, "row"]:
+        """Give the column as text; whole numbers without a fraction."""
+        if self.values.dtype.kind == "U":
+            return np.char.strip(self.values)
+        if self.values.dtype.kind == "f" and (whole := self.whole_numbers()) is not None:
+            return whole.astype(np.int64).astype(np.str_)
+        return self.values.astype(np.str_)
+
+    def is_unique(self) -> bool:
+        """Tell whether no two rows are alike."""
+        return not self.is_list and len(np.unique(self.values)) == len(self.values)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The columns of a file by the part they play.
+
+    Attributes:
+        ids: Column with the id of each row; None if there is none.
+        labels: Column with the label of each row; None if there is none.
+        scores: Columns that may hold the score of a class.
+        ignored: What was left aside, in words.
+    """
+
+    ids: Column | None
+    labels: Column | None
+    scores: tuple[Column, ...]
+    ignored: tuple[str, ...]
+
+
+def read_columns(path: Path) -> list[Column]:
+    """Read the columns of a CSV or Parquet file.
+
+    Raises:
+        DataError: The file cannot be read, or its rows do not fit together.
+    """
+    is_parquet = path.suffix.lower() in (".parquet", ".pq")
+    columns = _read_parquet(path) if is_parquet else _read_csv(path)
+    names = [column.name for column in columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(
+            f"{path}: the column {twice[0]!r} stands twice; expected names that differ. Rename or "
+            "remove one."
+        )
+    if not columns or not len(columns[0].values):
+        raise DataError(f"{path} has no rows; expected a header and a row for each image.")
+    return columns
+
+
+def assign_parts(columns: Sequence[Column], class_names: Sequence[str] = ()) -> Parts:
+    """Find ids and labels among columns; what names no class is left aside, and said.
+
+    Args:
+        columns: Columns of one file.
+        class_names: Known names of classes; a column of such a name is that class.
+    """
+    left = [column for column in columns if column.name not in class_names]
+    ids = next((c for c in left if c.key in ID_NAMES and _may_be_ids(c)), None)
+    labelled = sorted(
+        (c for c in left if c is not ids and c.key in LABEL_NAMES and _may_be_labels(c)),
+        key=lambda c: LABEL_NAMES.index(c.key),
+    )
+    rows = [c for c in left if c.key in _ROW_NAMES and c.whole_numbers() is not None]
+    ignored = [f"the column {c.name!r}" for c in labelled[1:]]
+    if ids is None:
+        # A frame that was shuffled keeps its index; one that counts its rows says nothing.
+        ids = next((c for c in rows if not _counts_rows(c) and c.is_unique()), None)
+    texts = [c for c in left if c is not ids and c not in labelled and c.numbers() is None]
+    for column in texts:
+        if not TOP_CLASS.fullmatch(column.key):
+            _refuse_bad_numbers(column)
+    if ids is None:
+        ids = next((c for c in texts if not c.is_list and c.is_unique()), None)
+    taken = [ids, *labelled, *texts, *rows, *(c for c in left if c.key in _OTHER_NAMES)]
+    scores = tuple(c for c in columns if not any(c is other for other in taken))
+    tops = {c.name for c in columns if TOP_CLASS.fullmatch(c.key)}
+    ignored += [
+        f"the column {c.name!r}"
+        for c in columns
+        if c is not ids and c not in labelled and c not in scores and c.name not in tops
+    ]
+    scores += tuple(c for c in texts if c.name in tops)
+    return Parts(ids, labelled[0] if labelled else None, scores, tuple(ignored))
+
+
+def _may_be_ids(column: Column) -> bool:
+    return not column.is_list and (column.numbers() is None or column.whole_numbers() is not None)
+
+
+def _may_be_labels(column: Column) -> bool:
+    return column.is_list or _may_be_ids(column)
+
+
+def _refuse_bad_numbers(column: Column) -> None:
+    """Tell text from numbers with a few cells that are none, which must not be left aside in silence."""
+    cells = column.values.tolist()
+    bad = [row for row, cell in enumerate(cells) if not _are_numbers([cell])]
+    if len(bad) * 2 < len(cells):
+        raise DataError(
+            f"the column {column.name!r} holds numbers, and in row {bad[0]} (of {len(bad)} such rows) "
+            f"{cells[bad[0]]!r}. Mend it, or remove the column."
+        )
+
+
+def _counts_rows(column: Column) -> bool:
+    whole = column.whole_numbers()
+    return whole is not None and bool((whole - whole[0] == np.arange(len(whole))).all())
+
+
+def _read_csv(path: Path) -> list[Column]:
+    lines = [cells for cells in _rows(path, decode_text(path)) if any(cells)]
+    if not lines:
+        raise DataError(f"{path} has no rows; expected a header and a row for each image.")
+    lines[0][0] = lines[0][0].lstrip("# ")  # as np.savetxt begins a header
+    width = len(lines[0])
+    while width > 1 and not any(cells[width - 1] for cells in lines if len(cells) >= width):
+        width -= 1  # a delimiter at the end of every line
+    for number, cells in enumerate(lines):
+        if len(cells) < width or any(cells[width:]):
+            raise DataError(
+                f"{path}: row {number} has {len(cells)} cells and the first row {width}; expected as "
+                "many in each row."
+            )
+    header = lines[0][:width] if _is_header(lines[0][:width]) else list(map(str, range(width)))
+    rows = lines[1:] if header == lines[0][:width] else lines
+    if not rows:
+        raise DataError(f"{path} has a header and no rows; expected a row for each image.")
+    return [
+        Column(name, np.array(values, np.str_))
+        for name, values in zip(header, list(zip(*rows, strict=False))[:width], strict=True)
+    ]
+
+
+def decode_text(path: Path) -> str:
+    """Read a text file in UTF-8 or UTF-16, without its byte order mark.
+
+    Raises:
+        DataError: The file cannot be read, or is not such text.
+    """
+    try:
+        data = path.read_bytes()
+        is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"cannot read {path}: byte {error.start} is not {error.encoding}. Save the file as UTF-8."
+        ) from error
+    if "\0" in text:
+        raise DataError(f"cannot read {path}: it holds the character NUL. Is it a text file?")
+    return text
+
+
+def _rows(path: Path, text: str) -> Iterator[list[str]]:
+    head = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=head.count)
+    if not head.count(delimiter) and len(head.split()) > 1 and _are_numbers(head.split()):
+        yield from (line.split() for line in text.splitlines())  # as np.savetxt writes it
+        return
+    try:
+        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True):
+            stripped = [cell.strip() for cell in cells]
+            if delimiter != ",":
+                stripped = [
+                    c.replace(",", ".") if _DECIMAL_COMMA.fullmatch(c) else c for c in stripped
+                ]
+            yield stripped
+    except csv.Error as error:
+        raise DataError(f"cannot read {path}: {error}. Expected a CSV file.") from error
+
+
+def _are_numbers(cells: Sequence[str]) -> bool:
+    return Column("", np.array(cells, np.str_)).numbers() is not None
+
+
+def _is_header(cells: Sequence[str]) -> bool:
+    """Tell names from a first row of scores: names are no numbers with a fraction."""
+    return not any(_FLOAT.fullmatch(cell) for cell in cells)
+
+
+def _read_parquet(path: Path) -> list[Column]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path, memory_map=False) as file:
+            table = file.read()
+        table.validate(full=True)
+        return [
+            Column(name, _from_arrow(table.column(number).combine_chunks()))
+            for number, name in enumerate(table.column_names)
+        ]
+    except (
+        pa.ArrowException,
+        OSError,
+        ValueError,
+        OverflowError,
+        MemoryError,
+        zlib.error,
+    ) as error:
+        raise DataError(f"cannot read {path}: {error}. Expected a Parquet file.") from error
+
+
+def _from_arrow(values: Any) -> Shaped[np.ndarray, "..."]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    kind = values.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.array([text or "" for text in values.to_pylist()], np.str_)
+    if pa.types.is_decimal(kind):
+        values, kind = values.cast(pa.float64()), pa.float64()
+    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        flat = values.flatten()
+        is_number = pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)
+        lengths = set(pc.list_value_length(values).to_pylist())
+        if is_number and len(lengths) == 1 and lengths != {None}:
+            return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(values), -1)
+    # Nothing that is read here; as text that is the same in every row it plays no part.
+    return np.full(len(values), str(kind))

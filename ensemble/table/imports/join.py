@@ -1,0 +1,202 @@
+"""Files from elsewhere joined into one list of images: by image id where there are ids, else by row."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from ensemble.errors import DataError
+from ensemble.images.index import ImageIndex
+from ensemble.table.imported import ImportedPredictions
+from ensemble.table.imports.classes import Classes, check_name, resolve_labels
+from ensemble.table.imports.labels import Labels
+
+
+@dataclass(frozen=True)
+class Join:
+    """What files say together.
+
+    Attributes:
+        index: The labelled images that every member has predicted.
+        members: The predictions, in the order of the index.
+        by: How rows were joined, in words.
+        notes: What was left aside, in words.
+    """
+
+    index: ImageIndex
+    members: tuple[ImportedPredictions, ...]
+    by: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Rows of a file, with the id of each."""
+
+    name: str
+    row_by_id: dict[str, int]
+
+
+def join(
+    members: Sequence[ImportedPredictions],
+    labels: Sequence[Labels],
+    classes: Classes,
+    first_label: int | None,
+) -> Join:
+    """Put the rows of all files together.
+
+    Args:
+        members: The predictions of all files.
+        labels: Labels of all files; the first ones give the order of the images.
+        classes: The classes.
+        first_label: Number of the first class where labels are numbers; None if the user does not say.
+
+    Raises:
+        DataError: Ids stand twice or have no partner, labels contradict each other, or nothing says
+            which row is which image.
+    """
+    notes: list[str] = []
+    parts = [(m.name, len(m.scores), m.image_ids) for m in members]
+    parts += [(part.where, len(part.values), part.image_ids) for part in labels]
+    order, by = _common_order(parts)
+    sources = [_source(member.name, member.image_ids, order) for member in members]
+    label_by_id = _join_labels(labels, order, classes.names, first_label, notes)
+    image_ids = _images(sources, list(label_by_id), notes)
+    index = ImageIndex(
+        "listed-1",
+        np.array(image_ids, np.str_),
+        np.array([label_by_id[i] for i in image_ids], np.int64),
+        classes.names,
+    )
+    ordered = [
+        _take(member, source, image_ids) for member, source in zip(members, sources, strict=True)
+    ]
+    return Join(index, tuple(ordered), by, tuple(notes))
+
+
+def _common_order(
+    parts: Sequence[tuple[str, int, Shaped[np.ndarray, "image"] | None]],
+) -> tuple[Shaped[np.ndarray, "image"], str]:
+    """Find the ids of rows that stand in files without ids, and tell how rows are joined."""
+    with_ids = [(name, ids) for name, _, ids in parts if ids is not None]
+    without = [(name, rows) for name, rows, ids in parts if ids is None]
+    for name, rows, ids in parts:
+        if ids is not None and len(ids) != rows:
+            raise DataError(
+                f"{name} has {rows} rows and {len(ids)} ids; expected one for each row."
+            )
+    if not with_ids:
+        name, rows = without[-1]
+        for other, count in without:
+            if count != rows:
+                raise DataError(
+                    f"{other} has {count} rows, and {name} has {rows}; expected as many images in each "
+                    "file that has no ids. Give the same images, or ids (image_id)."
+                )
+        return np.array([f"{row:08d}" for row in range(rows)]), "row, as no file has ids"
+    first_name, first = with_ids[0]
+    if not without:
+        return first, "image id"
+    for name, ids in with_ids[1:]:
+        if not np.array_equal(ids, first):
+            raise DataError(
+                f"{without[0][0]} has no image ids, and those of {first_name} and {name} are not in one "
+                f"order: nothing says which row of {without[0][0]} is which image. Give it ids: a column "
+                "image_id, or an array image_ids."
+            )
+    for name, rows in without:
+        if rows != len(first):
+            raise DataError(
+                f"{name} has {rows} rows and no image ids, and {first_name} has {len(first)} rows; "
+                "expected as many. Give the same images, or ids: a column image_id, or an array image_ids."
+            )
+    names = ", ".join(dict.fromkeys(name for name, _ in without))
+    return first, f"image id, and by row where there are no ids ({names})"
+
+
+def _source(
+    name: str, ids: Shaped[np.ndarray, "image"] | None, order: Shaped[np.ndarray, "image"]
+) -> _Source:
+    texts = [str(image_id) for image_id in (order if ids is None else ids).tolist()]
+    row_by_id = {image_id: row for row, image_id in enumerate(texts)}
+    if len(row_by_id) != len(texts):
+        twice = next(i for row, i in enumerate(texts) if row_by_id[i] != row)
+        raise DataError(
+            f"{name}: {len(texts) - len(row_by_id)} of {len(texts)} rows have an id that stands twice, such "
+            f"as {twice!r}. Each image may stand once; remove the other rows."
+        )
+    for image_id in row_by_id:
+        check_name(image_id, f"the image id {image_id!r} of {name}")
+    return _Source(name, row_by_id)
+
+
+def _join_labels(
+    labels: Sequence[Labels],
+    order: Shaped[np.ndarray, "image"],
+    names: Sequence[str],
+    first_label: int | None,
+    notes: list[str],
+) -> dict[str, int]:
+    """Give the label of each image, and refuse files that contradict each other."""
+    label_by_id: dict[str, int] = {}
+    where_by_id: dict[str, str] = {}
+    for part in labels:
+        values = resolve_labels(part, names, first_label).tolist()
+        ids = (order if part.image_ids is None else part.image_ids).tolist()
+        pairs = list(zip(map(str, ids), values, strict=True))
+        wrong = [(i, v) for i, v in pairs if label_by_id.setdefault(i, v) != v]
+        if wrong:
+            image_id, value = wrong[0]
+            where = where_by_id.get(image_id, part.where)
+            raise DataError(
+                f"labels contradict each other for {len(wrong)} of {len(pairs)} images: {image_id!r} is "
+                f"{names[value]!r} in {part.where} and {names[label_by_id[image_id]]!r} in {where}. Are the "
+                "rows in another order? Give image ids, or the labels of one file only."
+            )
+        if again := len(pairs) - len({i for i, _ in pairs}):
+            notes.append(f"{part.where}: {again} images stand twice, with the same label")
+        for image_id, _ in pairs:
+            where_by_id.setdefault(image_id, part.where)
+    for image_id in label_by_id:
+        check_name(image_id, f"the image id {image_id!r} of the labels")
+    return label_by_id
+
+
+def _images(sources: Sequence[_Source], labelled: Sequence[str], notes: list[str]) -> list[str]:
+    """Give the images that have a label and a prediction of every member, in the order of the labels."""
+    anywhere = set[str]().union(*(source.row_by_id for source in sources))
+    images = [image_id for image_id in labelled if image_id in anywhere]
+    if not images:
+        raise DataError(
+            f"no image has both a label and a prediction: ids of the labels are such as {labelled[0]!r}, "
+            f"and those of {sources[0].name} such as {next(iter(sources[0].row_by_id))!r}. Make the ids "
+            "the same."
+        )
+    for source in sources:
+        lacking = [image_id for image_id in images if image_id not in source.row_by_id]
+        if lacking:
+            raise DataError(
+                f"{source.name} has no prediction of {len(lacking)} of {len(images)} images, as "
+                f"{lacking[0]!r}. Leave them out of the labels, or give the predictions."
+            )
+    if left := len(labelled) - len(images):
+        example = next(i for i in labelled if i not in anywhere)
+        notes.append(f"ignored {left} labels of images that no member predicted, as {example!r}")
+    known = set(images)
+    for source in sources:
+        if unlabelled := [i for i in source.row_by_id if i not in known]:
+            notes.append(
+                f"{source.name}: ignored {len(unlabelled)} rows of images without a label, as "
+                f"{unlabelled[0]!r}"
+            )
+    return images
+
+
+def _take(
+    member: ImportedPredictions, source: _Source, image_ids: Sequence[str]
+) -> ImportedPredictions:
+    rows: Int[np.ndarray, image] = np.array([source.row_by_id[i] for i in image_ids], np.int64)
+    top = None if member.top is None else member.top[rows]
+    ids = np.array(image_ids, np.str_)
+    return replace(member, scores=member.scores[rows], top=top, image_ids=ids)

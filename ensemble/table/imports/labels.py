@@ -1,0 +1,251 @@
+"""Labels as others write them: class numbers or names, a column, one-hot rows, by row or by image id."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from ensemble.errors import ConfigError, DataError
+from ensemble.table.imports.arrays import read_arrays
+from ensemble.table.imports.columns import (
+    ID_NAMES,
+    LABEL_NAMES,
+    Column,
+    assign_parts,
+    decode_text,
+    read_columns,
+)
+
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label of each row of a file, as the file has it.
+
+    Attributes:
+        where: What messages call it.
+        values: Numbers of classes (int64), or names of classes.
+        image_ids: Id of the image of each row; None if the file holds no ids.
+        ignored: What the file holds besides, in words.
+    """
+
+    where: str
+    values: Shaped[np.ndarray, "image"]
+    image_ids: Shaped[np.ndarray, "image"] | None = None
+    ignored: tuple[str, ...] = field(default=())
+
+
+def parse_labels(values: np.ndarray, where: str) -> Shaped[np.ndarray, "image"]:
+    """Read labels of any plain form as numbers of classes or names of classes.
+
+    Args:
+        values: Numbers or text, of shape [image] or [image, 1], or one-hot rows [image, class].
+        where: What messages call them.
+
+    Returns:
+        Of type int64 or text, of shape [image].
+
+    Raises:
+        DataError: They are none of these, or some label is no whole number.
+    """
+    if values.dtype.kind not in "biufU":
+        raise DataError(
+            f"{where} are of the type {values.dtype}; expected whole numbers or text. Convert them."
+        )
+    if not values.size:
+        raise DataError(f"{where} are empty; expected the label of each image.")
+    if (
+        values.ndim > 1
+        and values.dtype.kind != "U"
+        and values.shape[1:] != (1,) * (values.ndim - 1)
+    ):
+        values = _from_one_hot(values, where)
+    elif values.ndim != 1:
+        if values.ndim == 0 or values.size != len(values):
+            raise DataError(
+                f"{where} are of shape {list(values.shape)}; expected one label for each image."
+            )
+        values = values.reshape(-1)
+    return _from_text(values, where) if values.dtype.kind == "U" else _whole(values, where)
+
+
+def _from_one_hot(values: np.ndarray, where: str) -> np.ndarray:
+    if not is_one_hot(values):
+        if values.ndim == 2 and len(values) == 1:
+            return values[0]
+        raise DataError(
+            f"{where} are of shape {list(values.shape)} and not one-hot; expected one label for each "
+            "image, or rows with a single 1."
+        )
+    return values.argmax(axis=1)
+
+
+def is_one_hot(values: np.ndarray) -> bool:
+    """Tell whether every row is zeros and a single 1."""
+    return (
+        values.ndim == 2
+        and values.shape[1] > 1
+        and bool(((values == 0) | (values == 1)).all())
+        and bool((np.count_nonzero(values, axis=1) == 1).all())
+    )
+
+
+def _from_text(values: np.ndarray, where: str) -> np.ndarray:
+    texts = [text.strip() for text in values.tolist()]
+    if "" in texts:
+        raise DataError(
+            f"{where}: row {texts.index('')} is empty; expected a label for each image."
+        )
+    # 007 and 1_0 are names; 3 and 3.0 are numbers.
+    numbers = [_number(text) for text in texts]
+    if None not in numbers:
+        return np.array(numbers, np.int64)
+    return np.array(texts, np.str_)
+
+
+def _number(text: str) -> int | None:
+    digits = text.removesuffix(".0")
+    is_plain = digits.removeprefix("-").isdecimal() and digits.isascii() and len(digits) < 19
+    return int(digits) if is_plain and str(int(digits)) == digits else None
+
+
+def _whole(values: np.ndarray, where: str) -> np.ndarray:
+    if values.dtype.kind == "f":
+        wrong = ~np.isfinite(values) | (values % 1 != 0) if len(values) else np.zeros(0, bool)
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise DataError(
+                f"{where}: the label {values[row]} of row {row} is no whole number; expected the number "
+                "or the name of a class. Mend it."
+            )
+    if values.dtype.kind in "fu" and len(values) and abs(values).max() >= 2**62:
+        raise DataError(
+            f"{where}: the label {values.max()} is too large for the number of a class."
+        )
+    return values.astype(np.int64)
+
+
+def read_labels(path: Path) -> Labels:
+    """Read a file of labels: `.npy`, `.npz`, `.json`, `.csv` or `.parquet`.
+
+    Raises:
+        DataError: The file cannot be read, or holds no labels.
+    """
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "is not there"
+        raise DataError(f"cannot read labels from {path}: it {kind}. Expected a file.")
+    suffix = path.suffix.lower()
+    if suffix in _TABLES:
+        return _from_columns(path, read_columns(path))
+    if suffix == ".json":
+        return _from_json(path)
+    if suffix in (".npy", ".npz"):
+        arrays = read_arrays(path)
+        if isinstance(arrays, np.ndarray):
+            return Labels(str(path), parse_labels(arrays, f"the labels of {path}"))
+        return _from_arrays(path, arrays)
+    raise DataError(
+        f"cannot read labels from {path}; expected .npy, .npz, .json, .csv, .tsv, .txt or .parquet."
+    )
+
+
+def _from_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Labels:
+    ids = next((name for name in arrays if name.lower() in ID_NAMES), None)
+    label_names = [name for name in arrays if name != ids]
+    named = [name for name in label_names if name.lower() in LABEL_NAMES] or label_names
+    if len(named) != 1:
+        raise DataError(
+            f"{path} holds the arrays {', '.join(map(repr, arrays))}; expected one of labels. Call it "
+            "labels."
+        )
+    values = parse_labels(arrays[named[0]], f"the labels {named[0]!r} of {path}")
+    ignored = [f"the array {name!r}" for name in arrays if name not in (ids, named[0])]
+    image_ids = None if ids is None else Column(ids, arrays[ids].reshape(-1)).texts()
+    return Labels(str(path), values, image_ids, tuple(ignored))
+
+
+def _from_columns(path: Path, columns: Sequence[Column]) -> Labels:
+    columns = _with_first_row(columns)
+    parts = assign_parts(columns)
+    labels, ids = parts.labels, parts.ids
+    ignored = list(parts.ignored)
+    rest = [column for column in columns if column is not ids and column is not labels]
+    if labels is None:
+        if not rest and ids is not None:
+            labels, ids, rest = ids, None, []
+        elif len(rest) == 1:
+            labels, rest = rest[0], []
+            ignored = []
+    if labels is None:
+        names = ", ".join(repr(column.name) for column in columns)
+        raise DataError(
+            f"cannot read labels from {path}: it has the columns {names}. Expected columns image_id and "
+            "label; rename them."
+        )
+    ignored += [f"the column {c.name!r}" for c in rest if f"the column {c.name!r}" not in ignored]
+    values = parse_labels(labels.values, f"the labels {labels.name!r} of {path}")
+    return Labels(str(path), values, None if ids is None else ids.texts(), tuple(ignored))
+
+
+def _with_first_row(columns: Sequence[Column]) -> Sequence[Column]:
+    """Take a first row for a label, and not for a header, where a header would name a column by a number."""
+    names = [column.name for column in columns]
+    is_numbered = names == list(map(str, range(len(names)))) and len(names) > 1
+    if len(names) > 2 or is_numbered or _number(names[-1]) is None:
+        return columns
+    return [
+        Column(str(number), np.array([column.name, *column.texts().tolist()], np.str_))
+        for number, column in enumerate(columns)
+    ]
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """Read a JSON file, with or without a byte order mark.
+
+    Raises:
+        ConfigError: The file cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(decode_text(path))
+    except DataError as error:
+        raise ConfigError(f"{error} Expected {expected}.") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"cannot read {path}: {error}. Expected {expected}.") from error
+
+
+def _from_json(path: Path) -> Labels:
+    value = read_json(path, "a JSON list of labels, or labels by image id")
+    where = f"the labels of {path}"
+    if isinstance(value, dict):
+        return Labels(str(path), _from_list(list(value.values()), where), np.array(list(value)))
+    if not isinstance(value, list):
+        raise ConfigError(f"{path} holds {type(value).__name__}; expected a JSON list of labels.")
+    if value and all(isinstance(row, dict) for row in value):
+        keys = list(value[0])
+        if any(list(row) != keys for row in value):
+            raise DataError(f"{where}: its objects have other keys than the first, {keys}.")
+        columns = [Column(key, _plain([row[key] for row in value], where)) for key in keys]
+        return _from_columns(path, columns)
+    return Labels(str(path), _from_list(value, where))
+
+
+def _from_list(values: list[Any], where: str) -> Shaped[np.ndarray, "image"]:
+    return parse_labels(_plain(values, where), where)
+
+
+def _plain(values: list[Any], where: str) -> np.ndarray:
+    kinds = {type(value) for value in values}
+    is_plain = kinds <= {int, float, bool} or kinds == {str} or kinds == {list}
+    if not is_plain:
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise DataError(f"{where} are of the types {names}; expected whole numbers, or all text.")
+    try:
+        array = np.array(values)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise DataError(f"{where} are not rows of one length ({error}). Mend them.") from error
+    return array
