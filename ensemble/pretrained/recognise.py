@@ -3,10 +3,12 @@
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
 from ensemble.checkpoints import file as checkpoint
 from ensemble.checkpoints import programs
@@ -110,8 +112,7 @@ def _candidates(path: Path) -> Iterator[str]:
 def _num_outputs(architecture: str, state: checkpoint.Weights, path: Path) -> int | None:
     """Return the number of outputs if the weights fit the architecture; None if they do not."""
     try:
-        with torch.device("meta"):
-            network = models.build(architecture, 2)
+        network = _build_without_numbers(architecture)
         own = network.state_dict()
         selected, _ = select_network(state, own.keys())
         head = find_head(network)
@@ -126,6 +127,13 @@ def _num_outputs(architecture: str, state: checkpoint.Weights, path: Path) -> in
     except (CheckpointError, RuntimeError, NotImplementedError):
         return None  # another network, or one that cannot be built without numbers
     return len(weight)
+
+
+@cache
+def _build_without_numbers(architecture: str) -> nn.Module:
+    """Build a network of two classes whose tensors have shapes only; kept for the next file."""
+    with torch.device("meta"):
+        return models.build(architecture, 2)
 
 
 def _published(architecture: str) -> Preprocessing:
