@@ -1,6 +1,5 @@
 """Weights on disk: one safetensors file, published whole or not at all, and checked when it is read."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import cast
@@ -11,10 +10,10 @@ import torch
 from torch import nn
 
 from ensemble.checkpoints import programs
-from ensemble.checkpoints.header import FORMAT_VERSION, HEADER_KEY, parse
+from ensemble.checkpoints.header import check_digest, make_header, parse, with_digest
 from ensemble.checkpoints.scores import Scores, give_logits
 from ensemble.errors import CheckpointError
-from ensemble.files import write_atomic
+from ensemble.files import make_folder, partial_file, publish
 from ensemble.models import registry as models
 
 Weights = dict[str, torch.Tensor]
@@ -41,11 +40,12 @@ def save_weights(weights: Weights, path: Path, metadata: Mapping[str, str]) -> N
         name: tensor.detach().cpu().clone().contiguous()
         for name, tensor in weights.items()
     }
-    # One key with sorted JSON, because safetensors does not fix the order of header keys.
-    header = json.dumps(
-        {"format_version": FORMAT_VERSION, "metadata": dict(metadata)}, sort_keys=True
-    )
-    write_atomic(path, safetensors.torch.save(weights, {HEADER_KEY: header}))
+    content = safetensors.torch.save(weights, make_header(metadata))
+    make_folder(path.parent)
+    with partial_file(path.parent) as file:
+        for part in with_digest(content):
+            file.write(part)
+        publish(file, path)
 
 
 def load(path: Path) -> tuple[Weights, dict[str, str]]:
@@ -68,7 +68,9 @@ def load(path: Path) -> tuple[Weights, dict[str, str]]:
             f"{path}: {_size(path)} that are not a whole safetensors file ({error}). "
             "The file is truncated or of another format: copy it again or train the member again."
         ) from error
-    return weights, parse(path, header)
+    metadata = parse(path, header)
+    check_digest(path)
+    return weights, metadata
 
 
 def load_network(path: Path, architecture: str, num_classes: int) -> nn.Module:

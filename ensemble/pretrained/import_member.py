@@ -15,7 +15,7 @@ from torch import nn
 
 from ensemble.checkpoints import file as checkpoint
 from ensemble.checkpoints import programs
-from ensemble.checkpoints.header import checkpoint_name, read_metadata
+from ensemble.checkpoints.header import checkpoint_name, is_whole, read_metadata
 from ensemble.checkpoints.scores import NOTES
 from ensemble.checkpoints.state_dict import digest_state, put, read_state, select_network
 from ensemble.errors import CheckpointError
@@ -70,7 +70,7 @@ def import_member(
         path = folder / checkpoint_name(
             description.architecture, fingerprint(identity | {"file": digest_state(file)})
         )
-        if path.is_file():
+        if path.is_file() and is_whole(path):
             return path
     imported, metadata = _read(config, description, file, classes)
     if file is None:  # only the weights themselves say which they are

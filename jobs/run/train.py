@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ensemble.checkpoints.header import read_notes
+from ensemble.checkpoints.header import is_whole, read_notes
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError, ConfigError, MemberFailedError
 from ensemble.images.shard import ShardSpec, plan_shards
@@ -112,6 +112,8 @@ def train_tasks(
         MemberFailedError: A task failed for good, and `may_fail` is false.
     """
     by_key, weights = {task.key: task for task in tasks}, job.weights
+    for task in by_key.values():
+        _drop_damaged(job, task)
     if weights:
         weights.bring(task.checkpoint for task in by_key.values())
     todo = [task for task in by_key.values() if not task.checkpoint.exists()]
@@ -143,6 +145,17 @@ def train_tasks(
     job.counts.trained += len(todo) - len(failures)
     job.counts.from_cache += len(by_key) - len(todo)
     return failures
+
+
+def _drop_damaged(job: Job, task: TrainTask) -> None:
+    """Remove weights, and a training under way, whose bytes changed since they were written."""
+    for path, consequence in (
+        (task.checkpoint, "the weights are trained again"),
+        (task.progress, "the training begins anew"),
+    ):
+        if path.exists() and not is_whole(path):
+            path.unlink()
+            job.progress.say(f"{task.name}: {path} is damaged and was removed; {consequence}")
 
 
 def _shards_of(job: Job, splits: Splits, tasks: Sequence[TrainTask]) -> list[ShardSpec]:

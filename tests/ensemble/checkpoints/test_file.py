@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import safetensors.torch
 import torch
 
 from ensemble.checkpoints import file as checkpoint
+from ensemble.checkpoints.header import is_whole
 from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.models import registry as models
 
@@ -111,3 +113,40 @@ def test_weights_for_another_number_of_classes_are_refused(path: Path) -> None:
 def test_unknown_architecture_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="no architecture 'resnet'"):
         checkpoint.load_network(tmp_path / "none", "resnet", 10)
+
+
+def test_one_flipped_bit_anywhere_is_found(path: Path) -> None:
+    sound = path.read_bytes()
+    assert is_whole(path)
+    header = 8 + int.from_bytes(sound[:8], "little")
+    places = [*range(0, header, 7), *range(sound.rfind(b"sha256") - 9, header), len(sound) - 1]
+    for place in [*places, (header + len(sound)) // 2]:
+        damaged = bytearray(sound)
+        damaged[place] ^= 1 << place % 7
+        path.write_bytes(damaged)
+        if is_whole(path):
+            # A bit of the padding, or of the case of a digit, changes nothing that is read.
+            assert checkpoint.load(path)[1] == METADATA
+            assert bytes(damaged[header:]) == sound[header:]
+            assert chr(sound[place]) in "abcdef "
+        else:
+            with pytest.raises(CheckpointError):
+                checkpoint.load(path)
+    path.write_bytes(sound)
+    assert is_whole(path)
+
+
+def test_checkpoint_without_a_digest_is_read(path: Path) -> None:
+    weights, metadata = checkpoint.load(path)
+    header = {"ensemble_checkpoint": json.dumps({"format_version": 1, "metadata": metadata})}
+    safetensors.torch.save_file(weights, path, header)
+    assert is_whole(path)
+    assert checkpoint.load(path)[1] == METADATA
+
+
+def test_metadata_that_looks_like_a_digest_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for text in ("0" * 64, 'sha256": "' + "0" * 64, '\\"sha256\\": \\"' + "0" * 64):
+        checkpoint.save_weights({"a": torch.zeros(1)}, path, {"a": text, "z": text, "sha256": text})
+        assert is_whole(path)
+        assert checkpoint.load(path)[1]["z"] == text
