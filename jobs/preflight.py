@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +12,11 @@ from rich.console import Console
 from ensemble.config import Config, check, parse_settings, read_settings
 from ensemble.errors import ConfigError, DataError
 from ensemble.evaluation.preflight import ALPHA, Verdict, judge, probe
+from ensemble.images.index import ImageIndex
+from ensemble.images.open import decode_shard, open_source
 from ensemble.images.settings import SourceConfig, with_storage
+from ensemble.images.shard import BadImage, ImageShard, plan_shards
+from ensemble.images.split import held_out, stratified_sample
 from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import RecipeSource, WeightsConfig
 from ensemble.storage.settings import S3Config
@@ -22,6 +26,9 @@ from jobs.progress.live import working
 from jobs.stored_runs.layout import cache_in
 
 SHARD_IMAGES = 64
+
+# How many images a line names before it only counts them.
+_NUM_NAMED = 5
 
 
 class PreflightConfig(Config):
@@ -65,13 +72,18 @@ def preflight(
     """
     config = check(PreflightConfig, read_settings(words), "the command")
     members, source = load_pool(pool), with_storage(read_images(images), config.storage)
+    _check_is_there(members)
+    probed = _decode_sample(source, config)
+    if not as_json:
+        for line in probed.lines():
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     verdicts = []
     with working("doctor", f"examine {pool} on {images}", len(members), "members") as stage:
-        for verdict in _examine(members, source, config):
+        for verdict in _examine(members, probed, config):
             verdicts.append(verdict)
             stage.advance()
             if not as_json:
-                line = describe(verdict, config.alpha)
+                line = describe(verdict, config.alpha, len(probed.bad))
                 console.print(line, soft_wrap=True, highlight=False, markup=False)
     if as_json:
         document = [
@@ -79,6 +91,7 @@ def preflight(
             | {
                 "reference": verdict.reference and verdict.reference.model_dump(),
                 "is_passed": verdict.is_passed(config.alpha),
+                "bad_images": [asdict(bad) for bad in probed.bad],
             }
             for verdict in verdicts
         ]
@@ -86,13 +99,21 @@ def preflight(
     return all(verdict.is_passed(config.alpha) for verdict in verdicts)
 
 
-def describe(verdict: Verdict, alpha: float) -> str:
-    """Describe the verdict on a member in one line."""
+def describe(verdict: Verdict, alpha: float, num_bad: int = 0) -> str:
+    """Describe the verdict on a member in one line.
+
+    Args:
+        verdict: The errors of the member, and those that are published.
+        alpha: Level of significance.
+        num_bad: Number of images that were left out because they cannot be decoded.
+    """
     n, reference = verdict.num_images, verdict.reference
     line = (
         f"{verdict.member}: top-1 error {verdict.top1_errors / n:.1%}, top-5 error "
         f"{verdict.top5_errors / n:.1%} on {n} images"
     )
+    if num_bad:
+        line += f" ({num_bad} that cannot be decoded left out)"
     if reference is not None:
         line += f"; reference {reference.top1_error:g} %"
         if reference.top5_error is not None:
@@ -108,30 +129,73 @@ def describe(verdict: Verdict, alpha: float) -> str:
     )
 
 
-def _examine(
-    members: Sequence[MemberConfig], source: SourceConfig, config: PreflightConfig
-) -> Iterator[Verdict]:
-    # Here, because parsing must not pay for torch.
-    import torch
+@dataclass(frozen=True)
+class _Probed:
+    """The images that members are probed on.
 
-    from ensemble.checkpoints.load import load_member, load_network
-    from ensemble.images.open import decode_shard, open_source
-    from ensemble.images.shard import plan_shards
-    from ensemble.images.split import stratified_sample
-    from ensemble.pretrained.describe_member import describe as describe_source
-    from ensemble.pretrained.import_member import import_member
+    Attributes:
+        images: Ids and labels of the sample.
+        shards: The sample, decoded.
+        bad: What cannot be decoded: of the sample, and links that lead nowhere.
+    """
 
+    images: ImageIndex
+    shards: tuple[ImageShard, ...]
+    bad: tuple[BadImage, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Say what was left aside, and which images cannot be decoded."""
+        yield from self.images.notes
+        if self.bad:
+            named = "; ".join(f"{bad.image_id}: {bad.reason}" for bad in self.bad[:_NUM_NAMED])
+            more = " …" if len(self.bad) > _NUM_NAMED else ""
+            yield f"{len(self.bad)} images cannot be decoded and are left out: {named}{more}"
+
+
+def _check_is_there(members: Sequence[MemberConfig]) -> None:
+    """Refuse members that have no weights yet.
+
+    Raises:
+        ConfigError: A run would train a member.
+    """
     if trained := [each.name for each in members if isinstance(each.source, RecipeSource)]:
         raise ConfigError(
             f"{', '.join(trained)}: trained by the run that uses them, so there is nothing to probe "
             "yet. Leave them out of the pool that is examined."
         )
-    opened, device = open_source(source), torch.device(config.device)
-    images = stratified_sample(opened.index(), config.probe, config.seed)
+
+
+def _decode_sample(source: SourceConfig, config: PreflightConfig) -> _Probed:
+    """Draw and decode the images that members are probed on: none of a train folder, if there is another.
+
+    Raises:
+        DataError: None of them can be decoded.
+    """
+    opened = open_source(source)
+    images = stratified_sample(held_out(opened.index()), config.probe, config.seed)
     specs = plan_shards(images.image_ids.tolist(), SHARD_IMAGES)
-    shards = [decode_shard(opened, spec) for spec in specs]
+    shards = tuple(decode_shard(opened, spec) for spec in specs)
+    bad = (*images.bad, *(bad for shard in shards for bad in shard.bad))
     if not any(len(shard) for shard in shards):
-        raise DataError(f"no image of {images.source} can be decoded; there is nothing to probe.")
+        named = f": {bad[0].image_id}: {bad[0].reason}" if bad else ""
+        raise DataError(
+            f"none of the {len(images)} images drawn can be decoded{named}. Expected images to probe "
+            "members on; give others by --images."
+        )
+    return _Probed(images, shards, bad)
+
+
+def _examine(
+    members: Sequence[MemberConfig], probed: _Probed, config: PreflightConfig
+) -> Iterator[Verdict]:
+    # Here, because parsing must not pay for torch.
+    import torch
+
+    from ensemble.checkpoints.load import load_member, load_network
+    from ensemble.pretrained.describe_member import describe as describe_source
+    from ensemble.pretrained.import_member import import_member
+
+    images, shards, device = probed.images, probed.shards, torch.device(config.device)
     label_by_id = dict(zip(images.image_ids.tolist(), images.labels.tolist(), strict=True))
     trust = config.weights.trust_code
     cache = cache_in(config.runs)

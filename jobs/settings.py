@@ -9,7 +9,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from cluster.settings import ClusterConfig
 from ensemble.config import Config, check, load
 from ensemble.errors import UnknownNameError
-from ensemble.images.settings import SourceConfig, SplitConfig, with_storage
+from ensemble.images.settings import SourceConfig, SplitConfig, in_first_form, with_storage
 from ensemble.members.identity import fingerprint
 from ensemble.members.member import VIEW_MARK
 from ensemble.members.settings import MemberConfig, Precision
@@ -105,7 +105,7 @@ class RunConfig(Config):
             raise ValueError(
                 f"subclassifiers.base: {UnknownNameError.of('member', subs.base, names)}"
             )
-        if (recipes or subs) and not self.images.split.train:
+        if (recipes or subs) and self.images.split.train == 0:
             raise ValueError(
                 "images.split.train is 0, and there are networks to train. Set it, or use checkpoints."
             )
@@ -130,7 +130,9 @@ class RunConfig(Config):
         exclude = {"images": {"source": ACCESS_ONLY}} | dict.fromkeys(EXECUTION_ONLY, True)
         if not self.temperature:  # runs that know of no such setting go on
             exclude["temperature"] = True
-        return fingerprint(self.model_dump(mode="json", exclude=exclude))
+        document = self.model_dump(mode="json", exclude=exclude)
+        document["images"] = in_first_form(document["images"])
+        return fingerprint(document)
 
     @property
     def image_source(self) -> SourceConfig:

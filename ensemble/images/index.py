@@ -1,15 +1,15 @@
 """The image index: which labelled images a source has, without their pixels."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from ensemble.errors import ConfigError, DataError
-from ensemble.images.decode import SUFFIXES
+from ensemble.errors import DataError
+from ensemble.images.shard import BadImage
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,10 @@ class ImageIndex:
         image_ids: Unique text id of each image.
         labels: Class index of each image.
         classes: Name of each class, by class index.
+        parts: Part of the source that each image lies in: train, val or test; None where the source has
+            no parts.
+        bad: Images that are known to be no images without decoding any, and that no row stands for.
+        notes: What a person should know of the listing: what was left aside, and how it was understood.
 
     Raises:
         DataError: Two images have one id, or a label is no class index.
@@ -30,6 +34,9 @@ class ImageIndex:
     image_ids: Shaped[np.ndarray, "image"]
     labels: Int[np.ndarray, "image"]
     classes: tuple[str, ...]
+    parts: Shaped[np.ndarray, "image"] | None = None
+    bad: tuple[BadImage, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(np.unique(self.image_ids)) != len(self.image_ids):
@@ -47,7 +54,12 @@ class ImageIndex:
 
     def take(self, rows: Int[np.ndarray, "row"]) -> "ImageIndex":
         """Take the images at some rows, in that order."""
-        return ImageIndex(self.source, self.image_ids[rows], self.labels[rows], self.classes)
+        return replace(
+            self,
+            image_ids=self.image_ids[rows],
+            labels=self.labels[rows],
+            parts=None if self.parts is None else self.parts[rows],
+        )
 
     def of_classes(self, classes: Iterable[int]) -> "ImageIndex":
         """Take the images of some classes, in the same order."""
@@ -61,16 +73,3 @@ class ImageIndex:
             digest.update(b"\1" + part.encode())
         digest.update(np.ascontiguousarray(self.labels, dtype="<i8").tobytes())
         return digest.hexdigest()
-
-
-def without_image(name: str, folder: str) -> ConfigError:
-    """Make the error for a class without an image.
-
-    Args:
-        name: Name of the class.
-        folder: Folder of the class, or s3://bucket/prefix.
-    """
-    return ConfigError(
-        f"the class {name!r} has no image in {folder!r}; expected files ending in "
-        f"{', '.join(sorted(SUFFIXES))}. Add some, or remove the folder."
-    )

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ensemble.errors import DecodeError, ShapeError
-from ensemble.images.decode import decode
+from ensemble.images.decode import decode, to_rgb
 from ensemble.images.settings import FolderConfig
 
 # Sizes of several images may differ, so the axes have no names.
@@ -43,11 +43,14 @@ def _to_pixels(number: int, image: Any) -> Pixels:
     if isinstance(image, str | Path | bytes):
         try:
             return decode(BytesIO(image) if isinstance(image, bytes) else Path(image), _MAX_PIXELS)
-        except DecodeError as error:
+        except (DecodeError, OSError) as error:
             name = f"{len(image)} bytes" if isinstance(image, bytes) else str(image)
             raise DecodeError(f"image {number} ({name}) cannot be decoded: {error}") from error
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        try:
+            return to_rgb(image)
+        except DecodeError as error:
+            raise DecodeError(f"image {number} cannot be shown in 8 bits: {error}") from error
     if not hasattr(image, "shape"):
         raise ShapeError(_expected(number, type(image).__name__))
     # A tensor has its channels first, as torchvision's own functions give it.

@@ -1,10 +1,10 @@
 """Settings of image sources and splits. No NumPy: a wrong setting is reported at once."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from ensemble.config import AbsolutePath, Config, Place
+from ensemble.config import S3_SCHEME, AbsolutePath, Config, Place
 from ensemble.storage.settings import S3Config
 
 
@@ -14,17 +14,49 @@ class DigitsConfig(Config):
     kind: Literal["digits"] = "digits"
 
 
+class LabelsConfig(Config):
+    """A table of labels: a row for each image, separated by commas, semicolons or tabs, below a line of names."""
+
+    path: Place
+    """Path of the table, or s3://bucket/key."""
+    file: str = "file"
+    """Column with the path of the image below the folder; its suffix may be left out."""
+    label: str = "label"
+    """Column with the name of the class, or a number for it."""
+    split: str | None = None
+    """Column that says train, val or test; if not set, images are divided by `images.split`."""
+
+
 class FolderConfig(Config):
-    """A folder with one sub-folder of image files per class (the layout of torchvision's ImageFolder)."""
+    """A folder of image files, each in a sub-folder of its class, which may lie in train, val and test folders."""
 
     kind: Literal["folder"] = "folder"
     path: Place
     """Path of the folder, or s3://bucket/prefix."""
+    test: Place | None = None
+    """Folder with the test images, laid out by class as `path` is; `path` then holds the others."""
+    labels: LabelsConfig | None = None
+    """Table of labels; if not set, an image belongs to the class that its folder is named after."""
     storage: S3Config | None = None
     """How a prefix of S3 is reached; the run's `storage` if not set. Changes no result."""
     max_pixels: PositiveInt = 50_000_000
     """Largest number of pixels that is decoded; an image whose header says more counts as bad, because a forged
     file of 99 KB can ask for 12 GB of memory."""
+
+    @model_validator(mode="after")
+    def _check_places(self) -> "FolderConfig":
+        if self.test is None:
+            return self
+        if self.labels is not None:
+            raise ValueError(
+                "test: a folder by class, and labels: a table of classes, do not go together. Put the test "
+                "images into the table, with a column that labels.split names."
+            )
+        if self.test.startswith(S3_SCHEME) != self.path.startswith(S3_SCHEME):
+            raise ValueError(
+                f"test: {self.test!r} and path: {self.path!r} must both be folders here, or both s3://."
+            )
+        return self
 
 
 class ParquetConfig(Config):
@@ -78,17 +110,42 @@ def with_storage(source: SourceConfig, storage: S3Config) -> SourceConfig:
     return source
 
 
+def in_first_form(images: dict[str, Any]) -> dict[str, Any]:
+    """Write the settings of images as runs did that knew fewer of them, so that equal ones keep their identity.
+
+    Args:
+        images: `source` and `split`, as plain values.
+    """
+    source = {k: v for k, v in images["source"].items() if not (k in _LATER and v is None)}
+    split = dict(images["split"])
+    for name, default in (("train", DEFAULT_TRAIN), ("search", DEFAULT_SEARCH)):
+        if split[name] is None:
+            split[name] = default
+    return images | {"source": source, "split": split}
+
+
+# Settings of a source that came later.
+_LATER = {"labels", "test"}
+
+# Numbers of images in a split where the settings say none, and the source has no parts of its own.
+DEFAULT_TRAIN, DEFAULT_SEARCH = 300, 600
+
+
 class SplitConfig(Config):
     """How many images each split gets, stratified by class; what is left over is not used."""
 
-    train: NonNegativeInt = 300
-    """Number of images that members and sub-classifiers are trained on; 0 where nothing is trained."""
-    search: PositiveInt = 600
-    """Number of images that weights, label clusters and thresholds are chosen on."""
+    train: NonNegativeInt | None = None
+    """Number of images that members and sub-classifiers are trained on; 0 where nothing is trained. If not set, 300,
+    or every image of the source's own train folder that the search split does not take."""
+    search: PositiveInt | None = None
+    """Number of images that weights, label clusters and thresholds are chosen on. If not set, 600, or every image of
+    the source's own val folder: half of them where there is no test folder, and a fifth of the train folder where
+    there is no val folder."""
     test: PositiveInt | None = None
     """Number of images that results are reported on and nothing is fitted on; all that are left if not set."""
     test_from: str | None = None
     """Prefix of the ids of the source's own test images, as test/. The test split is drawn from these images alone,
-    and the train and search splits from the others; if not set, every split is drawn from all images."""
+    and the train and search splits from the others; if not set, every split is drawn from all images, or from the
+    source's own folder for it."""
     every_class: bool = True
     """Refuse a split without any image of a class; set false where classes have too few images for that."""

@@ -1,14 +1,18 @@
 """Split images into three disjoint sets: to train on, to fit the ensemble on, and to report on."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
-from ensemble.images.settings import SplitConfig
+from ensemble.images.settings import DEFAULT_SEARCH, DEFAULT_TRAIN, SplitConfig
+from ensemble.images.shard import BadImage
+
+# The train part is cut by this where it must give the search split, too.
+_SEARCH_SHARE = 5
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,15 @@ class Splits:
         train: Images that members and sub-classifiers are trained on.
         search: Images that weights, label clusters and thresholds are chosen on.
         test: Images that results are reported on, and nothing is fitted on.
+        bad: Images that were known to be none when they were listed.
+        notes: What a person should know of the listing and the division, a sentence each.
     """
 
     train: ImageIndex
     search: ImageIndex
     test: ImageIndex
+    bad: tuple[BadImage, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def predicted_ids(self) -> list[str]:
@@ -36,11 +44,11 @@ class Splits:
         def kept(part: ImageIndex) -> ImageIndex:
             return part.take(np.flatnonzero([str(i) not in image_ids for i in part.image_ids]))
 
-        return Splits(kept(self.train), kept(self.search), kept(self.test))
+        return replace(self, train=kept(self.train), search=kept(self.search), test=kept(self.test))
 
 
 def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:
-    """Divide an index by a stratified draw.
+    """Divide an index by a stratified draw; train, val and test folders of its own are the pools to draw from.
 
     Within each class the images are shuffled, then dealt so that every split holds its share of
     every class: to within one image where classes are of one size, and within about one where
@@ -50,26 +58,105 @@ def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:
         EmptySplitError: The index has too few images, or a split would lack a class.
     """
     rng = np.random.default_rng(seed)
-    sizes = {"train": config.train, "search": config.search}
-    if config.test_from is None:
-        # Where no image is left for the test split, asking for one makes `_deal` refuse the sizes.
-        test = config.test or max(1, len(index) - config.train - config.search)
-        train, search, held_out = _deal(index, sizes | {"test": test}, rng)
-    else:
+    notes: tuple[str, ...] = ()
+    if config.test_from is not None:
         is_own = _is_own_test(index, config.test_from)
         own = index.take(np.flatnonzero(is_own))
+        sizes = {"train": _num_train(config), "search": _num_search(config)}
         train, search = _deal(index.take(np.flatnonzero(~is_own)), sizes, rng)
         (held_out,) = _deal(own, {"test": config.test or len(own)}, rng)
+    elif index.parts is not None:
+        train, search, held_out = _deal_parts(index, config, rng)
+        notes = (_describe_parts(index, train, search, held_out),)
+    else:
+        sizes = {"train": _num_train(config), "search": _num_search(config)}
+        # Where no image is left for the test split, asking for one makes `_deal` refuse the sizes.
+        test = config.test or max(1, len(index) - sum(sizes.values()))
+        train, search, held_out = _deal(index, sizes | {"test": test}, rng)
     for name, part in (("train", train), ("search", search), ("test", held_out)):
         if config.every_class and (len(part) or name != "train"):
             _check_classes(name, part)
-    return Splits(train, search, held_out)
+    return Splits(train, search, held_out, index.bad, (*index.notes, *notes))
 
 
 def stratified_sample(index: ImageIndex, num_images: int, seed: int) -> ImageIndex:
     """Draw `num_images` images of an index, or all if it has fewer, with every class in its share."""
     rows = _stratified_order(index.labels, np.random.default_rng(seed))[:num_images]
     return index.take(np.sort(rows))
+
+
+def held_out(index: ImageIndex) -> ImageIndex:
+    """Take the images that lie in no train folder; all of them where the source has no such folders."""
+    if index.parts is None or (index.parts == "train").all():
+        return index
+    return index.take(np.flatnonzero(index.parts != "train"))
+
+
+def _num_train(config: SplitConfig) -> int:
+    return DEFAULT_TRAIN if config.train is None else config.train
+
+
+def _num_search(config: SplitConfig) -> int:
+    return DEFAULT_SEARCH if config.search is None else config.search
+
+
+def _deal_parts(
+    index: ImageIndex, config: SplitConfig, rng: np.random.Generator
+) -> tuple[ImageIndex, ImageIndex, ImageIndex]:
+    """Draw the splits from the source's own parts; what has no part is trained on.
+
+    Where there is no val part, the search split is drawn from the train part; and where there is no test
+    part, the test split is drawn from the val part.
+
+    Raises:
+        EmptySplitError: A part has too few images, or the source lacks a part that is needed.
+    """
+    train, val, test = (_part(index, part) for part in ("train", "val", "test"))
+    num_train, num_search = config.train, config.search
+    if not len(train) and num_train:
+        raise EmptySplitError(
+            f"images.split.train is {num_train}, and the source has val and test images and none to train "
+            "on. Set images.split.train=0, or give a folder that holds train, too."
+        )
+    if not len(val):
+        if num_search is None:
+            num_search = len(train) if num_train == 0 else max(1, len(train) // _SEARCH_SHARE)
+        if num_train is None:
+            num_train = max(0, len(train) - num_search)
+        train, search = _deal(train, {"train": num_train, "search": num_search}, rng, "train")
+    else:
+        sizes = {"train": len(train) if num_train is None else num_train}
+        (train,) = _deal(train, sizes, rng, "train")
+        if not len(test):
+            if num_search is None:
+                num_search = max(
+                    1, len(val) // 2 if config.test is None else len(val) - config.test
+                )
+            num_test = config.test or max(1, len(val) - num_search)
+            search, test = _deal(val, {"search": num_search, "test": num_test}, rng, "val")
+            return train, search, test
+        (search,) = _deal(val, {"search": num_search or len(val)}, rng, "val")
+    (test,) = _deal(test, {"test": config.test or len(test)}, rng, "test")
+    return train, search, test
+
+
+def _part(index: ImageIndex, part: str) -> ImageIndex:
+    parts = np.asarray(index.parts)
+    is_in = parts == part
+    # Images that the source puts into no part, as those beside a test folder of its own.
+    return index.take(np.flatnonzero(is_in | (parts == "") if part == "train" else is_in))
+
+
+def _describe_parts(
+    index: ImageIndex, train: ImageIndex, search: ImageIndex, test: ImageIndex
+) -> str:
+    """Say in a line which split was drawn from which part of the source."""
+    uses = []
+    for name, part in (("train", train), ("search", search), ("test", test)):
+        of = sorted(set(np.asarray(part.parts).tolist()) - {""}) or ["train"]
+        sizes = {p: len(_part(index, p)) for p in of}
+        uses += [f"{name} has {len(part)} of the {sizes[p]} images of {p}" for p in of if len(part)]
+    return f"splits: {'; '.join(uses)}"
 
 
 def _is_own_test(index: ImageIndex, test_from: str) -> Bool[np.ndarray, "image"]:
@@ -86,14 +173,15 @@ def _is_own_test(index: ImageIndex, test_from: str) -> Bool[np.ndarray, "image"]
 
 
 def _deal(
-    index: ImageIndex, sizes: Mapping[str, int], rng: np.random.Generator
+    index: ImageIndex, sizes: Mapping[str, int], rng: np.random.Generator, part: str | None = None
 ) -> tuple[ImageIndex, ...]:
     """Divide an index into parts of some sizes, each in the index's order; images left over are in none."""
     stops = np.cumsum(list(sizes.values()))
     if stops[-1] > len(index):
         counts = " + ".join(f"{size} {name}" for name, size in sizes.items())
+        where = "there are" if part is None else f"the source's own {part} part has"
         raise EmptySplitError(
-            f"images.split asks for {counts} images, and there are {len(index)} to draw them from. "
+            f"images.split asks for {counts} images, and {where} {len(index)} to draw them from. "
             "Lower one of them."
         )
     rows = _stratified_order(index.labels, rng)[: stops[-1]]

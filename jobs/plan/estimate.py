@@ -11,8 +11,8 @@ from cluster.scheduling.packing import lower_bound, make_plan
 from cluster.scheduling.placement import Device, Plan, Work
 from ensemble.checkpoints.header import read_metadata
 from ensemble.config import S3_SCHEME
-from ensemble.images.open import Source, open_source
-from ensemble.images.shard import plan_shards
+from ensemble.images.open import Source, decode_shard, open_source
+from ensemble.images.shard import ShardSpec, plan_shards
 from ensemble.images.split import split
 from ensemble.inference.costs import CostCache, MemberCost
 from ensemble.members.settings import MemberConfig, Preprocessing
@@ -48,7 +48,7 @@ def plan(config: RunConfig, address: str | None = None) -> PlanDocument:
     devices = find_devices(config.cluster, address)
     placement, works, unknown = draft(config, devices, len(ids), len(splits.test.classes))
     disk = describe_table(config, tables_folder(config), len(ids), len(splits.test.classes))
-    return _document(config, source, ids, placement, works, unknown, disk)
+    return _document(config, source, ids, placement, works, unknown, (*splits.notes, disk))
 
 
 def show(document: PlanDocument, console: Console) -> None:
@@ -123,17 +123,18 @@ def _document(
     placement: Plan,
     works: Sequence[Work],
     unknown: tuple[str, ...],
-    disk: str,
+    notes: Sequence[str],
 ) -> PlanDocument:
     settings, has_costs = config.cluster, not unknown
     sample = ids[:: max(1, len(ids) // _SAMPLE_IMAGES)][:_SAMPLE_IMAGES]
-    image_bytes = sum(source.decode(image_id).nbytes for image_id in sample) / len(sample)
+    decoded = decode_shard(source, ShardSpec(tuple(sample)))
+    image_bytes = decoded.size_bytes / max(1, len(decoded))
     shards = len(plan_shards(ids, settings.shard_images))
     shard_mb = image_bytes * min(len(ids), settings.shard_images) / _MB
     in_flight = min(shards, max(2, int(settings.shard_window_mb / max(shard_mb, 1e-9))))
     lines = [
         plan_text.plan_line(placement, has_costs),
-        disk,
+        *notes,
         f"{len(ids)} images in {shards} shards of {shard_mb:.3g} MB decoded; up to {in_flight} in "
         f"flight, {in_flight * shard_mb:.3g} MB of the {settings.object_store_mb} MB object store",
     ]

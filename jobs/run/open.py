@@ -44,6 +44,8 @@ def open_job(
             source = open_source(config.image_source)
             index = source.index()
             splits = split(index, config.images.split, config.seed)
+            for note in splits.notes:
+                progress.say(note)
             _check(config, splits)
             table = stack.enter_context(writable_table(config, folder))
             store = published(config, folder)

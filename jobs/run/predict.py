@@ -129,7 +129,8 @@ def _drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[Splits, tuple
         The images that are left, and those left out.
     """
     unpredicted = left_out_images(job.pool.quarantined, job.options.allow_partial)
-    damaged = {bad.image_id: bad for bad in job.table.bad_images(m.column for m in members)}
+    damaged = {bad.image_id: bad for bad in job.splits.bad}
+    damaged |= {bad.image_id: bad for bad in job.table.bad_images(m.column for m in members)}
     for member in members:
         damaged |= {bad.image_id: bad for bad in read_bad_images(member.checkpoint)}
     if len(damaged) > job.config.images.max_bad_images:

@@ -250,13 +250,7 @@ def _column(commits: list[Commit], member: str) -> Column:
 def _without_bad(table: LogitTable, columns: tuple[Column, ...], splits: Splits) -> Splits:
     """Leave out, for every member alike, what could not be decoded."""
     bad = {image.image_id for image in table.bad_images(column.key for column in columns)}
-    if not bad:
-        return splits
-
-    def without(part: ImageIndex) -> ImageIndex:
-        return part.take(np.flatnonzero([str(i) not in bad for i in part.image_ids]))
-
-    return Splits(*(without(part) for part in vars(splits).values()))
+    return splits.without(bad) if bad else splits
 
 
 def _parameters(files: Store) -> dict[str, float]:

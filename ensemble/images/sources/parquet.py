@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
 from ensemble.errors import ConfigError, DataError, DecodeError
-from ensemble.images.decode import DECODER, decode
+from ensemble.images.decode import decode, decoder
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import ParquetConfig
 
@@ -37,7 +37,7 @@ class _Parquet:
             digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         joined = np.concatenate(labels)
         return ImageIndex(
-            source=f"parquet-1 {DECODER} {digest.hexdigest()}",
+            source=f"parquet-1 {decoder()} {digest.hexdigest()}",
             image_ids=np.array(ids, np.str_),
             labels=joined,
             classes=self._classes(joined),

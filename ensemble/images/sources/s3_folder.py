@@ -1,46 +1,55 @@
-"""A prefix of an S3 bucket with one sub-folder of image objects per class."""
+"""A prefix of an S3 bucket with image objects, of which folders or a table of labels tell the classes."""
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from hashlib import sha256
 from io import BytesIO
-from pathlib import PurePosixPath
 
 import numpy as np
 from jaxtyping import UInt8
 
-from ensemble.errors import ConfigError, DamagedTableError, DecodeError
-from ensemble.images.decode import DECODER, SUFFIXES, decode
-from ensemble.images.index import ImageIndex, without_image
+from ensemble.errors import DamagedTableError, DecodeError
+from ensemble.images.decode import decode, max_file_bytes, unreadable
+from ensemble.images.index import ImageIndex
+from ensemble.images.names import has_leftover
 from ensemble.images.settings import FolderConfig
-from ensemble.storage.s3_store import Listed, S3Store
+from ensemble.images.sources.layout import TEST_FOLDER, lay_out
+from ensemble.images.sources.listing import (
+    LEFTOVERS,
+    OTHER_FILES,
+    Aside,
+    ImageFile,
+    Listing,
+    in_order,
+    is_image_name,
+)
+from ensemble.storage.s3_store import S3Store
 from ensemble.storage.settings import S3Config
 
 # Requests under way at a time: a round trip takes longer than the bytes of a photograph.
 READS_AT_ONCE = 16
-# No image file is larger: `max_pixels` uncompressed, with four channels of 16 bits, and its header.
-_BYTES_PER_PIXEL, _HEADER_BYTES = 8, 1 << 20
 
 
 class RemoteFolder:
-    """Objects below a prefix. An object that is gone is a bad image; a store that does not answer ends the run.
+    """Objects below a prefix. An object that is gone, and a store that does not answer, end the run.
 
     Args:
+        config: Settings of the source.
         store: Store of the prefix.
-        max_pixels: Largest number of pixels that is decoded.
+        test: Store of the prefix of test images, if they have one of their own.
     """
 
-    def __init__(self, store: S3Store, max_pixels: int) -> None:
+    def __init__(self, config: FolderConfig, store: S3Store, test: S3Store | None = None) -> None:
+        self._config = config
         self._store = store
-        self._max_pixels = max_pixels
+        self._test = test
         self._threads = ThreadPoolExecutor(READS_AT_ONCE, "read")
         self._ahead: dict[str, Future[bytes]] = {}
 
     @property
     def retries(self) -> int:
         """Number of requests that were repeated so far."""
-        return self._store.retries
+        return self._store.retries + (self._test.retries if self._test else 0)
 
     def index(self) -> ImageIndex:
         """List the labelled images by one listing of the prefix, without decoding any.
@@ -51,30 +60,10 @@ class RemoteFolder:
         Raises:
             ConfigError: There is no folder below the prefix, or one has no image.
         """
-        objects = [entry for entry in self._store.listed() if "/" in entry.key]
-        # In the order of a folder of the same files.
-        objects.sort(key=lambda entry: entry.key.split("/"))
-        classes = sorted({entry.key.partition("/")[0] for entry in objects})
-        if not classes:
-            raise ConfigError(
-                f"there is no object in any folder below {self._store.url!r}; expected one folder per "
-                "class. Correct images.source.path."
-            )
-        images = [entry for entry in objects if _is_image(entry)]
-        class_of_image = [entry.key.partition("/")[0] for entry in images]
-        present = set(class_of_image)
-        for name in classes:
-            if name not in present:
-                raise without_image(name, f"{self._store.url}/{name}")
-        digest = sha256()
-        for entry in images:
-            digest.update(f"{entry.key}\0{entry.size}\0{entry.etag}\n".encode())
-        return ImageIndex(
-            source=f"s3-folder-1 {DECODER} {digest.hexdigest()}",
-            image_ids=np.array([entry.key for entry in images], np.str_),
-            labels=np.searchsorted(classes, class_of_image).astype(np.int64),
-            classes=tuple(classes),
-        )
+        return lay_out("s3-folder-1", self._config, _listing(self._store), self._listed_test())
+
+    def _listed_test(self) -> Listing | None:
+        return None if self._test is None else _listing(self._test)
 
     def read_ahead(self, image_ids: Sequence[str]) -> None:
         """Begin to read images that will be decoded next."""
@@ -84,32 +73,47 @@ class RemoteFolder:
         """Decode one image to RGB.
 
         Raises:
-            DecodeError: The object is gone, too large, or no image that can be decoded.
+            DecodeError: The object is too large, or no image that can be decoded.
+            DataError: The object is gone since the prefix was listed.
         """
         ahead = self._ahead.pop(image_id, None)
         data = self._read(image_id) if ahead is None else ahead.result()
-        return decode(BytesIO(data), self._max_pixels)
+        return decode(BytesIO(data), self._config.max_pixels)
 
     def _read(self, image_id: str) -> bytes:
+        store, key, limit = self._store, image_id, max_file_bytes(self._config.max_pixels)
+        if self._test is not None and image_id.startswith(TEST_FOLDER):
+            store, key = self._test, image_id.removeprefix(TEST_FOLDER)
         try:
-            return self._store.read_unverified(
-                image_id, self._max_pixels * _BYTES_PER_PIXEL + _HEADER_BYTES
-            )
+            return store.read_unverified(key, limit)
         except DamagedTableError as error:
-            raise DecodeError(f"{self._store.url}/{image_id}: no such object") from error
+            raise unreadable(f"{store.url}/{key}", "no such object") from error
         except ValueError as error:
             raise DecodeError(f"{error}, which is no image of max_pixels") from error
 
 
-def _is_image(entry: Listed) -> bool:
-    return PurePosixPath(entry.key).suffix.lower() in SUFFIXES
+def _listing(store: S3Store) -> Listing:
+    files, folders, aside = [], set(), Aside()
+    for entry in store.listed():
+        *parents, name = entry.key.split("/")
+        if has_leftover((*parents, name)):
+            aside.add(LEFTOVERS, entry.key)
+            continue
+        folders |= {"/".join(parents[:depth]) for depth in range(1, len(parents) + 1)}
+        if name and is_image_name(name):
+            files.append(ImageFile(entry.key, f"{entry.size}\0{entry.etag}"))
+        elif name:
+            aside.add(OTHER_FILES, entry.key)
+    return Listing(store.url, in_order(files), frozenset(folders), aside.notes())
 
 
 def open_remote_folder(config: FolderConfig) -> RemoteFolder:
     """Open the prefix; nothing is read yet. A process opens it once, because connecting takes longer than reading."""
-    return _opened(config.path, config.storage or S3Config(), config.max_pixels)
+    return _opened(config)
 
 
 @cache
-def _opened(url: str, storage: S3Config, max_pixels: int) -> RemoteFolder:
-    return RemoteFolder(S3Store(url, storage), max_pixels)
+def _opened(config: FolderConfig) -> RemoteFolder:
+    storage = config.storage or S3Config()
+    test = None if config.test is None else S3Store(config.test, storage)
+    return RemoteFolder(config, S3Store(config.path, storage), test)

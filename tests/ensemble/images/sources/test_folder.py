@@ -1,18 +1,25 @@
 import io
+import json
 import os
+import resource
+import shutil
 import struct
 import warnings
 import zlib
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.errors import ConfigError, DecodeError
+from ensemble.errors import ConfigError, DataError, DecodeError
 from ensemble.images.open import Source, decode_shard, open_source
-from ensemble.images.settings import FolderConfig
+from ensemble.images.settings import FolderConfig, SplitConfig
 from ensemble.images.shard import BadImage, ShardSpec
+from ensemble.images.split import split
 
 HEIGHT, WIDTH = 20, 30
 PIXELS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -74,7 +81,6 @@ def test_changed_file_is_another_source(folder: Path) -> None:
 
 def test_folder_that_is_called_like_an_image_is_none(folder: Path) -> None:
     (folder / "cat" / "album.jpg").mkdir()
-    (folder / "cat" / "gone.jpg").symlink_to(folder / "nowhere.jpg")
     assert len(opened(folder).index()) == 3
 
 
@@ -166,11 +172,161 @@ def test_damaged_file_cannot_be_decoded(tmp_path: Path, content: bytes, match: s
         decoded(tmp_path, content)
 
 
-def test_file_that_went_away_cannot_be_decoded(folder: Path) -> None:
+def test_file_that_cannot_be_read_ends_the_work_and_makes_no_bad_image(folder: Path) -> None:
     source = opened(folder)
-    (folder / "cat" / "z.webp").unlink()
-    with pytest.raises(DecodeError, match=r"FileNotFoundError: .*No such file"):
-        source.decode("cat/z.webp")
+    path = folder / "cat" / "z.webp"
+    path.unlink()
+    with pytest.raises(
+        DataError, match=r"cannot read the image '.*cat/z\.webp': No such file"
+    ) as told:
+        decode_shard(source, ShardSpec(("cat/z.webp",)))
+    assert not isinstance(told.value, DecodeError)
+    path.symlink_to(path)  # a link to itself: the system refuses to open it, whoever asks
+    with pytest.raises(DataError, match="Too many levels of symbolic links"):
+        decode_shard(source, ShardSpec(("cat/z.webp",)))
+    # Mended: nothing is remembered.
+    path.unlink()
+    path.write_bytes(encoded(PICTURE, "WEBP"))
+    assert len(decode_shard(source, ShardSpec(("cat/z.webp",)))) == 1
+
+
+def test_too_many_open_files_end_the_work_and_make_no_bad_image(folder: Path) -> None:
+    source, held = opened(folder), []
+    try:
+        with pytest.raises(DataError, match="Too many open files"):  # noqa: PT012
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+            with suppress(OSError):
+                while len(held) < 300:
+                    held.append(os.open(os.devnull, os.O_RDONLY))
+            decode_shard(source, ShardSpec(("cat/z.webp",)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in held:
+            os.close(descriptor)
+
+
+def test_linked_folders_and_files_are_followed(folder: Path, tmp_path_factory: Any) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "c.png").write_bytes(encoded(PICTURE, "PNG"))
+    (folder / "dog" / "batch").symlink_to(elsewhere)
+    (folder / "dog" / "d.png").symlink_to(elsewhere / "c.png")
+    (folder / "eel").symlink_to(elsewhere)
+    index = opened(folder).index()
+    assert index.image_ids.tolist()[2:] == [
+        "dog/b.JPG",
+        "dog/batch/c.png",
+        "dog/d.png",
+        "eel/c.png",
+    ]
+    assert index.classes == ("cat", "dog", "eel")
+    assert np.array_equal(opened(folder).decode("dog/batch/c.png"), PIXELS)
+
+
+def test_links_in_a_circle_are_not_followed_and_said(folder: Path) -> None:
+    (folder / "dog" / "again").symlink_to(folder / "dog")
+    (folder / "cat" / "deeper" / "top").symlink_to(folder)
+    index = opened(folder).index()
+    assert "left aside: 2 links back to a folder around them, as 'cat/deeper/top'" in index.notes
+    assert len(index) == 3
+
+
+def test_links_that_double_at_each_level_end(tmp_path: Path) -> None:
+    levels = [tmp_path / f"outside-{i}" for i in range(20)]
+    for here, there in pairwise(levels):
+        here.mkdir()
+        for name in ("left", "right"):
+            (here / name).symlink_to(there)
+    levels[-1].mkdir()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "cat").symlink_to(levels[0])
+    with pytest.raises(ConfigError, match=r"more than 10000 linked folders .* lead in circles"):
+        opened(tmp_path / "images").index()
+
+
+def test_links_that_lead_nowhere_are_bad_images(folder: Path) -> None:
+    sound = opened(folder).index()
+    (folder / "dog" / "a.png").symlink_to("../../gone/a.png")
+    (folder / "dog" / "batch").symlink_to("../../gone")  # images once, for all that is known
+    index = opened(folder).index()
+    assert [(bad.image_id, bad.reason) for bad in index.bad] == [
+        ("dog/a.png", "a link to '../../gone/a.png', which is not there"),
+        ("dog/batch", "a link to '../../gone', which is not there"),
+    ]
+    # Nothing that was predicted depends on them.
+    assert index.sha256 == sound.sha256
+    assert split(index, SplitConfig(train=0, search=2, every_class=False), 0).bad == index.bad
+
+
+def test_class_of_broken_links_is_told_as_that(folder: Path) -> None:
+    (folder / "eel").mkdir()
+    for name in ("1.png", "2.png"):
+        (folder / "eel" / name).symlink_to(f"../../gone/{name}")
+    with pytest.raises(
+        ConfigError,
+        match=r"class 'eel' has 2 images, and none that can be read: 'eel/1.png' is a link",
+    ):
+        opened(folder).index()
+    shutil.rmtree(folder / "eel")
+    (folder / "eel").symlink_to("../gone")
+    with pytest.raises(
+        ConfigError, match=r"the link '.*/eel' leads to '../gone', which is not there"
+    ):
+        opened(folder).index()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "$RECYCLE.BIN/c.png",
+        ".DS_Store",
+        ".ipynb_checkpoints/c.png",
+        "Thumbs.db",
+        "__MACOSX/dog/c.png",
+        "desktop.ini",
+        "dog/._b.jpg",
+        "dog/.b.png",
+        "dog/@eaDir/c.png",
+    ],
+)
+def test_what_other_systems_leave_is_neither_class_nor_image(folder: Path, name: str) -> None:
+    before = opened(folder).index()
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(encoded(PICTURE, "PNG"))
+    after = opened(folder).index()
+    assert after.sha256 == before.sha256
+    assert any("hidden files or leftovers of other systems" in note for note in after.notes)
+
+
+def test_pipes_and_devices_are_no_images(folder: Path) -> None:
+    os.mkfifo(folder / "dog" / "pipe.png")
+    (folder / "dog" / "null.png").symlink_to(os.devnull)
+    index = opened(folder).index()
+    assert len(index) == 3
+    assert "left aside: 2 pipes, sockets or devices, as 'dog/null.png'" in index.notes
+
+
+def test_names_that_are_not_utf8_have_an_id_that_any_file_holds(folder: Path) -> None:
+    name = os.fsdecode(b"m\xf1.png")
+    (folder / "dog" / name).write_bytes(encoded(PICTURE, "PNG"))
+    (folder / os.fsdecode(b"caf\xe9")).mkdir()
+    (folder / os.fsdecode(b"caf\xe9") / "a.png").write_bytes(encoded(PICTURE, "PNG"))
+    source = opened(folder)
+    index = source.index()
+    assert index.classes == ("caf\\xe9", "cat", "dog")
+    assert index.image_ids.tolist()[0] == "caf\\xe9/a.png"
+    assert index.image_ids.tolist()[-1] == "dog/m\\xf1.png"
+    assert json.loads(json.dumps(index.image_ids.tolist()).encode()) == index.image_ids.tolist()
+    assert index.sha256 == opened(folder).index().sha256
+    for image_id in ("dog/m\\xf1.png", "caf\\xe9/a.png"):
+        assert np.array_equal(source.decode(image_id), PIXELS)
+
+
+def test_name_with_a_backslash_is_the_file_of_that_name(folder: Path) -> None:
+    (folder / "dog" / "m\\xf1.png").write_bytes(encoded(PICTURE, "PNG"))
+    source = opened(folder)
+    assert source.index().image_ids.tolist()[-1] == "dog/m\\xf1.png"
+    assert np.array_equal(source.decode("dog/m\\xf1.png"), PIXELS)
 
 
 def test_bytes_thrown_at_random_are_an_image_or_a_decode_error(tmp_path: Path) -> None:
@@ -231,6 +387,6 @@ def test_class_without_an_image_is_named(folder: Path) -> None:
     (folder / "emu").mkdir()
     (folder / "emu" / "notes.txt").write_text("soon")
     with pytest.raises(
-        ConfigError, match=r"the class 'emu' has no image in .*expected files ending in \.bmp"
+        ConfigError, match=r"the class 'emu' has no image in .*expected files ending in \.avif"
     ):
         opened(folder).index()

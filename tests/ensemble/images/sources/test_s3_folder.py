@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.errors import ConfigError
+from ensemble.errors import ConfigError, DataError
 from ensemble.images.open import RemoteSource, Source, decode_shard, open_source
 from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import ShardSpec
@@ -54,10 +54,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def remote(prefix: str, port: int, **settings: Any) -> Source:
+def remote(prefix: str, port: int, test: str | None = None, **settings: Any) -> Source:
     storage = S3Config(endpoint=f"http://127.0.0.1:{port}", **settings)
     url = f"s3://tables/{prefix}"
-    return open_source(FolderConfig(path=url, max_pixels=10_000, storage=storage))
+    return open_source(FolderConfig(path=url, test=test, max_pixels=10_000, storage=storage))
 
 
 def test_a_prefix_is_the_folder_that_was_uploaded(
@@ -72,13 +72,12 @@ def test_a_prefix_is_the_folder_that_was_uploaded(
     assert theirs.image_ids.tolist() == ours.image_ids.tolist()
     assert (theirs.labels == ours.labels).all()
     assert theirs.classes == ours.classes == ("cat", "cat-big", "dog")
-    spec = ShardSpec((*ours.image_ids.tolist(), "dog/gone.png"))
+    spec = ShardSpec(tuple(ours.image_ids.tolist()))
     here, there = decode_shard(local, spec), decode_shard(far, spec)
     assert there.pixels.tobytes() == here.pixels.tobytes()
     assert [bad.image_id for bad in there.bad] == [bad.image_id for bad in here.bad]
     reasons = {bad.image_id: bad.reason for bad in there.bad}
     assert reasons["dog/vast.png"] == "200 x 200 pixels, over max_pixels = 10000"
-    assert reasons["dog/gone.png"].endswith("no such object")
     assert "dog/torn.png" in reasons
 
 
@@ -117,6 +116,32 @@ def test_lost_reads_are_made_again_and_counted(
     assert found.bad == expected.bad
 
 
+def test_object_that_went_away_ends_the_work_and_makes_no_bad_image(moto_port: int) -> None:
+    with pytest.raises(
+        DataError, match=r"cannot read the image 's3://tables/x/cat/a\.png': no such"
+    ):
+        decode_shard(remote("x", moto_port), ShardSpec(("cat/a.png",)))
+
+
+def test_leftovers_and_a_test_prefix_of_its_own_are_as_in_folders(
+    folder: Path, upload: Upload, client: Any, moto_port: int
+) -> None:
+    upload(folder, "own/images")
+    upload(folder, "own/held-out")
+    for key in ("__MACOSX/cat/a.png", "cat/._a.png", ".DS_Store"):
+        client.put_object(Bucket="tables", Key=f"own/images/{key}", Body=b"")
+    source = remote("own/images", moto_port, test="s3://tables/own/held-out")
+    index = source.index()
+    assert "left aside: 3 hidden files or leftovers of other systems, as '.DS_Store'" in index.notes
+    assert index.classes == ("cat", "cat-big", "dog")
+    is_own = np.char.startswith(index.image_ids, "test/")
+    assert (is_own == (index.parts == "test")).all()
+    assert is_own.sum() == (~is_own).sum() == 26
+    shard = decode_shard(source, ShardSpec(("test/cat/00.png", "cat/00.png")))
+    first, second = shard.images()
+    assert (first == second).all()
+
+
 def test_store_that_refuses_ends_the_run_and_makes_no_bad_image(
     rclone_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +155,7 @@ def test_store_that_refuses_ends_the_run_and_makes_no_bad_image(
 def test_prefix_without_a_class_or_with_an_empty_one_is_refused(
     client: Any, moto_port: int
 ) -> None:
-    with pytest.raises(ConfigError, match="no object in any folder below 's3://tables/nothing'"):
+    with pytest.raises(ConfigError, match="folder 's3://tables/nothing' has no sub-folder"):
         remote("nothing", moto_port).index()
     client.put_object(Bucket="tables", Key="empty/cat/notes.txt", Body=b"no image")
     with pytest.raises(
