@@ -15,11 +15,11 @@ from ensemble.errors import DamagedTableError, IncompleteTableError
 from ensemble.images.shard import BadImage
 from ensemble.storage.local_store import LocalStore
 from ensemble.storage.store import Staged, Store
-from ensemble.table import shard_file
+from ensemble.table import shard_file, shard_reader
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import VERSIONS, BadImageEntry, Commit, CommitLog, Dtype
 from ensemble.table.lease import Lease
-from ensemble.table.shard_reader import ShardReader, as_slice, read_bytes
+from ensemble.table.shard_reader import ShardReader, as_slice
 
 
 @runtime_checkable
@@ -123,7 +123,8 @@ class LogitTable:
         is_fit = (commit.column, commit.dtype) == (member.column, self._dtype)
         if not image_ids or not is_new or not is_fit:
             return False
-        data = read_bytes(source, commit)
+        data = shard_reader.read_bytes(source, commit)
+        shard_reader.decode(data, commit, f"{source.url}/{commit.path}")
         if self._lease is not None:
             self._lease.check()
         entry = commit.model_copy(

@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Float
 
 from ensemble.errors import DamagedTableError
+from ensemble.table import arrow_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import PIECE_BYTES, Dtype
 
@@ -23,6 +25,7 @@ MAX_BYTES = 15 << 20
 _HASH_THREADS, _FEWEST_PIECES = min(4, os.cpu_count() or 1), 8
 # Larger buffers are written without a copy; smaller ones are put together.
 _SMALL_BYTES = 64 << 10
+_DTYPES: dict[int, np.dtype[np.floating]] = {arrow_file.SINGLE: np.dtype("<f4"), arrow_file.HALF: np.dtype("<f2")}
 _FLOAT16_MIN = float(np.finfo(np.float16).min)
 
 
@@ -177,25 +180,86 @@ def root_digest(pieces: tuple[str, ...]) -> str:
 
 
 def decode(
-    data: bytes | memoryview, column: str, name: str
+    data: bytes | memoryview, column: str, name: str, values_start: int | None = None
 ) -> tuple[tuple[str, ...], Float[np.ndarray, "image class"]]:
     """Decode the image ids and rows of a shard file of a column, as they are stored.
+
+    Args:
+        data: Bytes of the file; a stranger may have written them.
+        column: The column that the file should belong to.
+        name: Name of the file, for messages.
+        values_start: Byte of the file at which the rows should begin; None if that is not known.
 
     Raises:
         DamagedTableError: The bytes are not a shard file, or are one of another column.
     """
     try:
-        with pa.ipc.open_file(pa.py_buffer(data)) as reader:
-            metadata = reader.schema.metadata or {}
-            batch = reader.get_batch(0)
-    except pa.ArrowInvalid as error:
+        metadata = arrow_file.read_metadata(data)
+        owner = metadata.get(b"column", b"?").decode()
+    except ValueError as error:
         raise DamagedTableError(f"the shard {name} is not an Arrow file: {error}.") from error
-    owner = metadata.get(b"column", b"?").decode()
     if metadata.get(b"format") != FORMAT or owner != column:
+        printable = owner.encode("unicode_escape").decode()
         raise DamagedTableError(
-            f"the shard {name} belongs to column {owner}; expected column {column}. `ensemble table "
+            f"the shard {name} belongs to column {printable}; expected column {column}. `ensemble table "
             "repair` drops it, so that the next run computes it again."
         )
-    values = batch.column("log_probabilities")
-    rows = values.flatten().to_numpy(zero_copy_only=True).reshape(len(batch), values.type.list_size)
-    return tuple(batch.column("image_id").to_pylist()), rows
+    try:
+        return _decode(data, values_start)
+    except ValueError as error:
+        raise DamagedTableError(
+            f"the shard {name} is not laid out as a shard file: {error}. `ensemble table repair` drops "
+            "it, so that the next run computes it again."
+        ) from error
+
+
+def _decode(
+    data: bytes | memoryview, values_start: int | None
+) -> tuple[tuple[str, ...], Float[np.ndarray, "image class"]]:
+    layout = arrow_file.read_layout(data)
+    dtype, classes = _numbers(layout.fields)
+    if len(layout.lengths) != 3 or len(layout.buffers) != 6:
+        raise ValueError("it has other columns than image ids and log-probabilities")
+    num_rows = layout.lengths[0]
+    if layout.lengths != (num_rows, num_rows, num_rows * classes) or num_rows < 0:
+        raise ValueError(f"its columns have {layout.lengths} values")
+    _, offsets, text, _, _, values = layout.buffers
+    if values[1] - values[0] < num_rows * classes * dtype.itemsize:
+        raise ValueError(f"it ends before {num_rows} rows of {classes} classes do")
+    if num_rows * classes and values_start not in (None, values[0]):
+        raise ValueError(f"its rows begin at byte {values[0]}; expected {values_start}")
+    rows = np.frombuffer(data, dtype, num_rows * classes, values[0])
+    rows.flags.writeable = False
+    return _ids(data, num_rows, offsets, text), rows.reshape(num_rows, classes)
+
+
+def _numbers(fields: tuple[arrow_file.Field, ...]) -> tuple[np.dtype[np.floating], int]:
+    """Find the type of the numbers, and the number of classes."""
+    kinds = [(field.name, field.type, len(field.children)) for field in fields]
+    expected = [
+        ("image_id", arrow_file.UTF8, 0),
+        ("log_probabilities", arrow_file.FIXED_SIZE_LIST, 1),
+    ]
+    if kinds != expected:
+        raise ValueError(f"its fields are {kinds}; expected {expected}")
+    item = fields[1].children[0]
+    if item.type != arrow_file.FLOATING_POINT or item.parameter not in _DTYPES or item.children:
+        raise ValueError("its rows are not of float32 or float16")
+    if fields[1].parameter < 0:
+        raise ValueError(f"its rows have {fields[1].parameter} classes")
+    return _DTYPES[item.parameter], fields[1].parameter
+
+
+def _ids(
+    data: bytes | memoryview, num_rows: int, offsets: tuple[int, int], text: tuple[int, int]
+) -> tuple[str, ...]:
+    if not num_rows:
+        return ()
+    if offsets[1] - offsets[0] < 4 * (num_rows + 1):
+        raise ValueError("it has fewer image ids than rows")
+    places = np.frombuffer(data, "<i4", num_rows + 1, offsets[0])
+    if places[0] < 0 or (np.diff(places) < 0).any() or places[-1] > text[1] - text[0]:
+        raise ValueError("an image id lies outside the file's text")
+    ids = bytes(memoryview(data).cast("B")[text[0] : text[1]])
+    ends = places.tolist()
+    return tuple(ids[a:b].decode() for a, b in pairwise(ends))

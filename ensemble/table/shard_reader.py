@@ -71,10 +71,25 @@ def load_shard(store: Store, commit: Commit) -> Float[np.ndarray, "image class"]
     Raises:
         DamagedTableError: The bytes or the images of the shard are not those that were committed.
     """
-    name = f"{store.url}/{commit.path}"
-    image_ids, rows = shard_file.decode(read_bytes(store, commit), commit.column, name)
+    return decode(read_bytes(store, commit), commit, f"{store.url}/{commit.path}")
+
+
+def decode(data: memoryview, commit: Commit, name: str) -> Float[np.ndarray, "image class"]:
+    """Decode all rows of a shard as they are stored.
+
+    Raises:
+        DamagedTableError: The bytes are no shard file, or one of something else than the entry says.
+    """
+    image_ids, rows = shard_file.decode(data, commit.column, name, commit.values_start)
     if image_ids != commit.image_ids:
         raise _damaged(name, commit, "its images are not those of its log entry")
+    if rows.shape != (commit.rows, commit.classes) or rows.dtype != np.dtype(commit.dtype):
+        raise _damaged(
+            name,
+            commit,
+            f"its rows are {rows.shape} of {rows.dtype}; its log entry says "
+            f"{(commit.rows, commit.classes)} of {commit.dtype}",
+        )
     return rows
 
 

@@ -1,0 +1,235 @@
+"""Log entries and shards of strangers: none ends the process, and none of damage passes for sound."""
+
+import json
+import random
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble.errors import DamagedTableError, ProjectError
+from ensemble.members.member import Member
+from ensemble.storage.local_store import LocalStore
+from ensemble.table import commit_log, shard_file
+from ensemble.table.block import LogitBlock
+from ensemble.table.logit_table import LogitTable
+from ensemble.table.repair import find_faults, repair
+
+MakeMember = Callable[..., Member]
+MakeBlock = Callable[..., LogitBlock]
+
+IDS = [f"image-{i:02d}" for i in range(12)]
+NUMBERS = (0, 1, -1, 2, 255, 2**16, 2**31 - 1, -(2**31), 2**32 - 1, 2**40, 2**63 - 1, -(2**63))
+VALUES: tuple[object, ...] = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    10**18,
+    10**400,
+    1.5,
+    float("nan"),
+    "",
+    "x" * 64,
+    "a" * 64,
+    "../../outside",
+    "/etc/passwd",
+    "columns/0123456789abcdef/0123456789abcdef.arrow",
+    "float16",
+    "\ud800",
+    [],
+    ["x"],
+    [None],
+    {},
+    {"a": {"b": []}},
+    "commit",
+    "removal",
+    "fence",
+)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound table in a folder, as bytes by name, and its rows."""
+
+    root: Path
+    column: str
+    files: dict[str, bytes]
+    rows: np.ndarray
+
+    def restore(self) -> None:
+        for path in self.root.rglob("*"):
+            if path.is_file() and path.relative_to(self.root).as_posix() not in self.files:
+                path.unlink()
+        for name, data in self.files.items():
+            (self.root / name).write_bytes(data)
+
+
+@pytest.fixture
+def sound(tmp_path: Path, make_member: MakeMember, make_block: MakeBlock) -> Sound:
+    member, store = make_member("a"), LocalStore(tmp_path / "table")
+    table = LogitTable(store)
+    for start in (0, 4, 8):
+        table.commit(member, make_block(member, IDS[start : start + 4]))
+    (tmp_path / "outside").write_bytes(b"of the user")
+    files = {name: store.read(name) for name in store.keys("")}
+    return Sound(store.root, member.column, files, table.read(member.column, IDS))
+
+
+def sign(value: dict[str, object]) -> bytes:
+    value.pop("sha256_of_entry", None)
+    content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
+    return content + commit_log._ending(content)
+
+
+def mutate(data: bytes, rng: random.Random) -> bytes:
+    """Change some numbers and bytes; seldom the length."""
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        size = rng.choice((1, 2, 4, 8))
+        at = rng.randrange(max(1, len(changed) // size)) * size
+        value = rng.choice(NUMBERS) if rng.random() < 0.7 else rng.getrandbits(64)
+        changed[at : at + size] = (value % 2 ** (8 * size)).to_bytes(size, "little")
+    if rng.random() < 0.1:
+        del changed[rng.randrange(len(changed) + 1) :]
+    return bytes(changed)
+
+
+def damage(sound: Sound, rng: random.Random) -> None:
+    """Damage a file as a disk or a network does: nothing that names it is changed along with it."""
+    name = rng.choice(list(sound.files))
+    (sound.root / name).write_bytes(mutate(sound.files[name], rng))
+
+
+def forge(sound: Sound, rng: random.Random) -> None:
+    """Change an entry or a shard as a stranger does, with digests that agree."""
+    number = rng.randrange(3)
+    name = commit_log.key(number)
+    value = json.loads(sound.files[name])
+    if rng.random() < 0.5:
+        for _ in range(rng.randint(1, 3)):
+            value[rng.choice([*value, "entry", "reason", "new"])] = rng.choice(VALUES)
+        (sound.root / name).write_bytes(sign(value))
+        return
+    data = mutate(sound.files[value["path"]], rng)
+    pieces = shard_file.piece_digests([data])
+    digest = shard_file.root_digest(pieces)
+    path = f"columns/{sound.column}/{digest[:16]}.arrow"
+    changes = {"path": path, "sha256": digest, "pieces": pieces, "size_bytes": len(data)}
+    (sound.root / path).write_bytes(data)
+    (sound.root / name).write_bytes(sign(value | changes))
+
+
+def attack(sound: Sound, rng: random.Random, is_forged: bool) -> str:
+    """Read a table after one change; tell what came of it."""
+    sound.restore()
+    (forge if is_forged else damage)(sound, rng)
+    outcome = "refused"
+    try:
+        rows = LogitTable(sound.root).read(sound.column, IDS)
+        outcome = "same" if rows.tobytes() == sound.rows.tobytes() else "other rows"
+    except ProjectError:
+        pass
+    if rng.random() < 0.05:
+        store = LocalStore(sound.root)
+        faults = repair(store, None)
+        assert faults or outcome != "refused" or not is_whole(store)
+        assert find_faults(store) == ()
+    return outcome
+
+
+def is_whole(store: LocalStore) -> bool:
+    """Whether a table has all rows: a sound removal or fence may stand where a commit was."""
+    return sum(commit.rows for commit in LogitTable(store).commits()) == len(IDS)
+
+
+def _attack_often(sound: Sound, seeds: range, is_forged: bool, out: Connection) -> None:
+    outcomes = Counter[str]()
+    for seed in seeds:
+        try:
+            outcomes[attack(sound, random.Random(seed), is_forged)] += 1
+        except BaseException:
+            out.send((seed, traceback.format_exc()))
+            return
+        if (sound.root.parent / "outside").read_bytes() != b"of the user":
+            out.send((seed, "it changed a file of the user"))
+            return
+    out.send(outcomes)
+
+
+COUNTS = [1000, pytest.param(50_000, marks=pytest.mark.nightly)]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("is_forged", [False, True], ids=["damaged", "forged"])
+def test_entries_and_shards_of_strangers_are_refused_and_end_no_process(
+    sound: Sound, is_forged: bool, count: int
+) -> None:
+    # In a process of its own, so that its end is an outcome.
+    here, there = get_context("fork").Pipe()
+    process = get_context("fork").Process(
+        target=_attack_often, args=(sound, range(count), is_forged, there)
+    )
+    process.start()
+    there.close()
+    try:
+        outcomes = here.recv()
+    except EOFError:
+        process.join()
+        pytest.fail(f"the process ended with {process.exitcode}")
+    process.join()
+    assert isinstance(outcomes, Counter), outcomes
+    assert outcomes.total() == count
+    assert outcomes["refused"] > count / 3
+    if not is_forged:
+        assert not outcomes["other rows"], outcomes
+    print(outcomes)
+
+
+def forged_shard(sound: Sound, data: bytes) -> None:
+    value = json.loads(sound.files[commit_log.key(0)])
+    pieces = shard_file.piece_digests([data])
+    changes = {"sha256": shard_file.root_digest(pieces), "pieces": pieces, "size_bytes": len(data)}
+    (sound.root / value["path"]).write_bytes(data)
+    (sound.root / commit_log.key(0)).write_bytes(sign(value | changes))
+
+
+def test_shard_whose_rows_begin_elsewhere_than_its_entry_says_is_refused(sound: Sound) -> None:
+    value = json.loads(sound.files[commit_log.key(0)])
+    value["values_start"] -= 4
+    (sound.root / commit_log.key(0)).write_bytes(sign(value))
+    with pytest.raises(DamagedTableError, match=r"its rows begin at byte \d+; expected \d+"):
+        LogitTable(sound.root).read(sound.column, IDS)
+
+
+def test_shard_of_another_form_than_its_entry_says_is_refused(sound: Sound) -> None:
+    value = json.loads(sound.files[commit_log.key(0)]) | {"dtype": "float16"}
+    (sound.root / commit_log.key(0)).write_bytes(sign(value))
+    with pytest.raises(
+        DamagedTableError, match=r"rows are \(4, 3\) of float32; its log entry says .* of float16"
+    ):
+        LogitTable(sound.root).read(sound.column, IDS)
+
+
+def test_forged_shard_of_another_table_is_not_copied(sound: Sound, tmp_path: Path) -> None:
+    value = json.loads(sound.files[commit_log.key(0)])
+    forged_shard(sound, sound.files[value["path"]][:-40] + bytes(40))
+    (commit, *_) = LogitTable(sound.root).commits()
+
+    @dataclass(frozen=True)
+    class Borrower:
+        name: str = "a"
+        column: str = sound.column
+        identity: tuple[tuple[str, object], ...] = ()
+
+    table = LogitTable(tmp_path / "new")
+    with pytest.raises(DamagedTableError, match="is not an Arrow file"):
+        table.adopt(Borrower(), commit, LocalStore(sound.root))
+    assert not (tmp_path / "new").exists()
