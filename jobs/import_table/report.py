@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from ensemble.errors import DataError
 from ensemble.evaluation.suspects import (
     CHANCE_LEVEL,
     EXCHANGE_LEVEL,
@@ -22,7 +21,6 @@ from ensemble.table.imports.join import Join
 from ensemble.table.imports.labels import Labels
 from ensemble.table.imports.read import ImportedFile
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import IMPORT
 
 _NUM_NAMED = 5
 
@@ -115,25 +113,6 @@ def encode(contents: Contents, report: Import, columns: dict[str, str]) -> bytes
         "notes": list(report.notes),
     }
     return (json.dumps(document, indent=2) + "\n").encode()
-
-
-def read_notes(content: bytes | None) -> tuple[str, ...]:
-    """Read from the record of an import what a user should look at.
-
-    Args:
-        content: The file that `import_table` wrote; None for a run that was not imported.
-
-    Raises:
-        DataError: The record cannot be read.
-    """
-    if content is None:
-        return ()
-    try:
-        return tuple(str(note) for note in json.loads(content)["notes"])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{IMPORT} is not the record of an import ({error!r}). Import again: `ensemble table import`."
-        ) from error
 
 
 def order_note(name: str, answers: Int[np.ndarray, "image"], index: ImageIndex) -> str | None:

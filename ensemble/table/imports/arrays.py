@@ -42,8 +42,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | np.ndarray:
         DataError: The file cannot be read, or needs a pickle.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):  # headers of NumPy on Python 2
-            file = np.load(path, allow_pickle=False)
+        # The warnings are of headers that NumPy wrote on Python 2.
+        with path.open("rb") as stream, warnings.catch_warnings(action="ignore"):
+            file = np.load(stream, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 return _checked(file, str(path))
             with file:

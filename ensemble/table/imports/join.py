@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int
 
 from ensemble.errors import DataError
 from ensemble.images.index import ImageIndex
 from ensemble.table.imported import ImportedPredictions
 from ensemble.table.imports.classes import Classes, check_name, resolve_labels
 from ensemble.table.imports.labels import Labels
+
+# Ids of the rows of a file, as text; files have other numbers of rows.
+Ids = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ def join(
 
 
 def _common_order(
-    parts: Sequence[tuple[str, int, Shaped[np.ndarray, "image"] | None]],
-) -> tuple[Shaped[np.ndarray, "image"], str]:
+    parts: Sequence[tuple[str, int, Ids | None]],
+) -> tuple[Ids, str]:
     """Find the ids of rows that stand in files without ids, and tell how rows are joined."""
     with_ids = [(name, ids) for name, _, ids in parts if ids is not None]
     without = [(name, rows) for name, rows, ids in parts if ids is None]
@@ -115,9 +118,7 @@ def _common_order(
     return first, f"image id, and by row where there are no ids ({names})"
 
 
-def _source(
-    name: str, ids: Shaped[np.ndarray, "image"] | None, order: Shaped[np.ndarray, "image"]
-) -> _Source:
+def _source(name: str, ids: Ids | None, order: Ids) -> _Source:
     texts = [str(image_id) for image_id in (order if ids is None else ids).tolist()]
     row_by_id = {image_id: row for row, image_id in enumerate(texts)}
     if len(row_by_id) != len(texts):
@@ -133,7 +134,7 @@ def _source(
 
 def _join_labels(
     labels: Sequence[Labels],
-    order: Shaped[np.ndarray, "image"],
+    order: Ids,
     names: Sequence[str],
     first_label: int | None,
     notes: list[str],
