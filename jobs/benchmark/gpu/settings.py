@@ -38,7 +38,7 @@ class GpuBenchmarkConfig(BenchmarkConfig):
 
     smoke_size: ClassVar = {
         "device": "cpu",
-        "limit_s": 300,
+        "limit_s": 1200,
         "families": sorted(SMALL),
         "images": 4,
         "flip_images": 64,
