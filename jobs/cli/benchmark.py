@@ -131,7 +131,7 @@ def benchmark_gpu(
         list[str] | None,
         typer.Argument(
             metavar="[key=value]...",
-            help="Settings, such as parts=[correctness,one_member] out=gpu.json.",
+            help="Settings, such as repeats=5 out=gpu.json.",
         ),
     ] = None,
     smoke: Annotated[

@@ -99,8 +99,8 @@ def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
     typer.echo(f"{store.url}: {len(columns)} columns, {size_mb:.2f} MB")
     for column in columns:
         if column.is_mixed:
-            rows = ", ".join(f"{n} of {kind}" for kind, n in column.rows_by_device_kind.items())
-            typer.echo(f"{column.member} mixes kinds of device: {rows} rows")
+            rows = [f"{n} rows by {kind}" for kind, n in column.rows_by_device_kind.items()]
+            typer.echo(f"{column.member} mixes kinds of device: {', '.join(rows)}")
     if any(column.is_mixed for column in columns):
         typer.echo(
             "Kinds round differently. `ensemble table diff` says how far they differ on the same rows, "
@@ -160,7 +160,10 @@ def repair(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove exactly the damaged parts of a table; `ensemble resume RUN` computes them again."""
+    """Take exactly the damaged parts out of a table; `ensemble resume RUN` computes them again.
+
+    No file is removed. What cannot be read now is no damage, and ends the command.
+    """
     from ensemble.table import repair as job
     from jobs.progress.live import working
 
@@ -175,7 +178,7 @@ def repair(
     else:
         for fault in faults:
             whose = f" ({fault.member}, {fault.images} images)" if fault.member else ""
-            did = "found" if check else "began anew" if fault.path == "log" else "removed"
+            did = "found" if check else "began anew" if fault.path == "log" else "took out"
             typer.echo(f"{did} {fault.path}{whose}: {fault.reason}")
         done = "nothing is damaged" if not faults else f"{len(faults)} damaged"
         typer.echo(done + ("; `ensemble resume` computes what is gone" if faults else ""))
