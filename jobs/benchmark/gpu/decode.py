@@ -83,12 +83,13 @@ def _time_decoders(
         ],
     }
     if device.type == "cuda":
+        gpu = torch.device("cuda", torch.cuda.current_device())  # nvJPEG wants its number
         try:
-            decode_jpeg(encoded[:1], mode=ImageReadMode.RGB, device=device)
+            decode_jpeg(encoded[:1], mode=ImageReadMode.RGB, device=gpu)
         except RuntimeError as error:
             record.leave_out(f"nvJPEG: torchvision cannot use it ({' '.join(str(error).split())}).")
         else:
-            ways["nvJPEG"] = lambda: [*decode_jpeg(encoded, mode=ImageReadMode.RGB, device=device)]
+            ways["nvJPEG"] = lambda: [*decode_jpeg(encoded, mode=ImageReadMode.RGB, device=gpu)]
     else:
         record.leave_out("nvJPEG: there is no GPU.")
     if record.has_time("decoders alone", 6):

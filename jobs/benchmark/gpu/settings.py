@@ -40,7 +40,7 @@ class GpuBenchmarkConfig(BenchmarkConfig):
         "device": "cpu",
         "limit_s": 1200,
         "families": sorted(SMALL),
-        "images": 4,
+        "images": 3,
         "flip_images": 64,
         "flip_epochs": 2,
         "compiled": False,
