@@ -50,48 +50,58 @@ class ImportedPredictions:
         if not self.scores.size:
             rows, outputs = self.scores.shape
             raise DataError(
-                f"{self.name!r} has {rows} images and {outputs} outputs; expected at least one of each."
+                f"{self.title} has {rows} images and {outputs} outputs; expected at least one of each."
             )
         if self.form == "logits" and self.top is not None:
             raise DataError(
-                f"{self.name}: logits of the best classes alone do not say what is left for the others. "
+                f"{self.title}: logits of the best classes alone do not say what is left for the others. "
                 "Give probabilities."
             )
         if wrong := np.count_nonzero(~np.isfinite(self.scores)):
             row = int(np.flatnonzero(~np.isfinite(self.scores).all(axis=1))[0])
             raise DataError(
-                f"{self.name}: some scores are not finite numbers: {wrong} of {self.scores.size}, the "
+                f"{self.title}: some scores are not finite numbers: {wrong} of {self.scores.size}, the "
                 f"first in row {row}. Mend the file."
             )
         if self.form == "probabilities":
             self._check_probabilities()
         elif is_distribution(self.scores).all():
             raise DataError(
-                f"{self.name}: every row is a distribution already: numbers from 0 to 1 that sum to 1. As "
+                f"{self.title}: every row is a distribution already: numbers from 0 to 1 that sum to 1. As "
                 "logits they would be flattened by a second softmax. Leave out --form logits, or say "
                 "--form auto where other members are logits."
             )
         if self.top is not None:
             self._check_top(self.top)
 
+    @property
+    def title(self) -> str:
+        """The name as messages show it: quoted where it holds what a terminal would obey."""
+        return self.name if self.name.isprintable() else repr(self.name)
+
     def _check_probabilities(self) -> None:
         low, high = float(self.scores.min()), float(self.scores.max())
         total = self.scores.sum(axis=1, dtype=np.float64) if high < 1e9 else np.array([high])
         if low < 0 or total.max() > 1 + _TOLERANCE:
             raise DataError(
-                f"{self.name}: scores from {low:.3g} with sums up to {total.max():.3g} are not "
-                f"probabilities. {self._explain_sum(total)}If they are logits, say --form logits."
+                f"{self.title}: scores from {low:.3g} with sums up to {total.max():.3g} are not "
+                f"probabilities. {self._explain_sum(total)}"
             )
         if self.top is None and total.min() < 1 - _TOLERANCE:
             raise DataError(
-                f"{self.name}: probabilities of one image sum to {total.min():.3g} only; expected 1. "
+                f"{self.title}: probabilities of one image sum to {total.min():.3g} only; expected 1. "
                 "If they are logits, say --form logits."
             )
 
     def _explain_sum(self, total: Float[np.ndarray, "image"]) -> str:
-        """Name the one output without which every row is a distribution."""
+        """Say what else the scores may be, and what to do."""
+        hint = "If they are logits, say --form logits."
         if self.top is not None or len(total) != len(self.scores):
-            return ""
+            return hint
+        if self.scores.min() >= 0 and np.abs(total / 100 - 1).max() <= _TOLERANCE:
+            return "They are percent; divide them by 100."
+        if is_distribution(self.scores.T).all():
+            return "Every column sums to 1: the array is [class, image]. Save it transposed."
         # A stray column is the one that exceeds 1 somewhere, or the first or last of a row.
         suspects = np.flatnonzero((self.scores > 1 + _TOLERANCE).any(axis=0))
         width = self.scores.shape[1]
@@ -100,19 +110,19 @@ class ImportedPredictions:
                 name = output if self.outputs is None else repr(self.outputs[output])
                 return (
                     f"Without output {name} (counted from 0) every row is a distribution: it is no "
-                    "class, but an id, a label or an index. Remove it. "
+                    "class, but an id, a label or an index. Remove it."
                 )
-        return ""
+        return hint
 
     def _check_top(self, top: Int[np.ndarray, "image score"]) -> None:
         if top.shape != self.scores.shape:
             raise DataError(
-                f"{self.name}: there are classes of shape {list(top.shape)} and scores of shape "
+                f"{self.title}: there are classes of shape {list(top.shape)} and scores of shape "
                 f"{list(self.scores.shape)}; expected a class for each score."
             )
         if top.min() < -1:
             raise DataError(
-                f"{self.name}: the class {top.min()} is none; expected an output from 0, or -1 for none."
+                f"{self.title}: the class {top.min()} is none; expected an output from 0, or -1 for none."
             )
         ordered = np.sort(np.where(self.scores > 0, top, -1), axis=1)
         is_twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
@@ -120,7 +130,7 @@ class ImportedPredictions:
             rows = np.flatnonzero(is_twice.any(axis=1))
             name = ordered[rows[0], 1:][is_twice[rows[0]]][0]
             raise DataError(
-                f"{self.name}: {len(rows)} of {len(top)} rows name a class twice, as row {rows[0]} does "
+                f"{self.title}: {len(rows)} of {len(top)} rows name a class twice, as row {rows[0]} does "
                 f"with class {name}. Each class may stand once in a row; fill rows up with class -1."
             )
 

@@ -24,14 +24,17 @@ from ensemble.table.imports.classes import (
 from ensemble.table.imports.join import join
 from ensemble.table.imports.labels import Labels, read_labels
 from ensemble.table.imports.read import ImportedFile, ReadForm, read_file
-from ensemble.table.imports.suspects import examine
+from ensemble.table.imports.suspects import Verdict, examine
 from ensemble.table.logit_table import LogitTable
-from jobs.import_table.report import Contents, Import, describe, encode, order_note
+from jobs.import_table.report import Contents, Import, chance_note, describe, encode, order_note
 from jobs.import_table.words import expand_home, name_members, read_word
 from jobs.settings import RunConfig
 from jobs.stored_runs.columns import write_columns
 from jobs.stored_runs.layout import CONFIG, IMAGES, IMPORT, check_same
 from jobs.stored_runs.tables import hold_if_shared, table_store
+
+# With fewer images a fair member may be no better than chance.
+_MIN_IMAGES = 30
 
 
 @dataclass(frozen=True)
@@ -149,13 +152,40 @@ def _examined(
     keep = [number for number, verdict in enumerate(verdicts) if not verdict.is_truth]
     notes += [f"ignored {name!r}, which is the labels themselves as rows" for name in truths]
     notes += [*classes.notes, *joined.notes]
-    for number in keep:
-        notes += verdicts[number].notes
-        order = order_note(members[number].name, verdicts[number].answers, joined.index)
-        notes += [] if order is None else [order]
+    notes += _judge(files, members, keep, verdicts, joined.index)
     joined = replace(joined, members=tuple(joined.members[number] for number in keep))
     classes = replace(classes, maps=tuple(classes.maps[number] for number in keep))
     return Contents(files, labels, classes, joined, tuple(notes))
+
+
+def _judge(
+    files: Sequence[ImportedFile],
+    members: Sequence[ImportedPredictions],
+    keep: Sequence[int],
+    verdicts: Sequence[Verdict],
+    index: ImageIndex,
+) -> list[str]:
+    """Say which members have exchanged classes or are at chance; refuse arrays that may be no predictions."""
+    files_of = [file for file in files for _ in file.members]
+    notes, good = list[str](), set[Path]()
+    at_chance = dict[int, str]()
+    for number in keep:
+        name, answers = members[number].name, verdicts[number].answers
+        notes += verdicts[number].notes
+        if exchanged := order_note(name, answers, index):
+            notes.append(exchanged)
+        elif note := chance_note(name, answers, index):
+            at_chance[number] = note
+        else:
+            good.add(files_of[number].path)
+    for number, note in at_chance.items():
+        file = files_of[number]
+        if file.is_unspecified and file.path in good and len(index) >= _MIN_IMAGES:
+            raise DataError(
+                f"{note} Other arrays of {file.path} are better, and nothing says that this one holds "
+                f"predictions. Name those that do, each as {file.path}:ARRAY."
+            )
+    return notes + list(at_chance.values())
 
 
 def _listed_names(files: Sequence[ImportedFile]) -> tuple[str, ...] | None:

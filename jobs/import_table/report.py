@@ -116,30 +116,45 @@ def encode(contents: Contents, report: Import, columns: dict[str, str]) -> bytes
 
 
 def order_note(name: str, answers: Int[np.ndarray, "image"], index: ImageIndex) -> str | None:
-    """Say whether a member's classes are exchanged, or its answers no better than chance.
+    """Say whether a member's classes are exchanged.
 
     Args:
         name: Name of the member.
         answers: Class with the highest score of each image; -1 where that is no class.
         index: The images.
     """
-    is_known = answers >= 0
-    labels, answers = index.labels[is_known], answers[is_known]
-    if len(labels) < 2:
+    answers, labels = _known(answers, index)
+    count = len(index.classes)
+    if len(labels) < 2 or exchange_p(answers, labels, count) > EXCHANGE_LEVEL:
         return None
-    count, before = len(index.classes), float((answers != labels).mean())
-    if exchange_p(answers, labels, count) <= EXCHANGE_LEVEL:
-        order = exchanged_classes(answers, labels, count)
-        after = float((order[answers] != labels).mean())
-        first = int(np.flatnonzero(order != np.arange(count))[0])
-        return (
-            f"{name} has exchanged classes: {before:.1%} top-1 errors, and {after:.1%} if "
-            f"{index.classes[first]!r} is read as {index.classes[order[first]]!r}, and so on. Its outputs "
-            "are in another order than the classes; give --classes or --class-map"
-        )
-    if chance_p(answers, labels, count) > CHANCE_LEVEL:
-        return (
-            f"{name} is at chance: {before:.1%} top-1 errors. Are these features, or are rows or classes in "
-            "another order, or labels counted from 1? FILE.npz:ARRAY takes one array of an .npz"
-        )
-    return None
+    order = exchanged_classes(answers, labels, count)
+    before, after = ((part != labels).mean() for part in (answers, order[answers]))
+    first = int(np.flatnonzero(order != np.arange(count))[0])
+    return (
+        f"{name} has exchanged classes: {before:.1%} top-1 errors, and {after:.1%} if "
+        f"{index.classes[first]!r} is read as {index.classes[order[first]]!r}, and so on. Its outputs "
+        "are in another order than the classes; give --classes or --class-map"
+    )
+
+
+def chance_note(name: str, answers: Int[np.ndarray, "image"], index: ImageIndex) -> str | None:
+    """Say whether a member is no better than chance.
+
+    Args:
+        name: Name of the member.
+        answers: Class with the highest score of each image; -1 where that is no class.
+        index: The images.
+    """
+    answers, labels = _known(answers, index)
+    if len(labels) < 2 or chance_p(answers, labels, len(index.classes)) <= CHANCE_LEVEL:
+        return None
+    return (
+        f"{name} is at chance: {(answers != labels).mean():.1%} top-1 errors. Are these features, are rows "
+        "or classes in another order, or are labels counted from 1?"
+    )
+
+
+def _known(
+    answers: Int[np.ndarray, "image"], index: ImageIndex
+) -> tuple[Int[np.ndarray, "known"], Int[np.ndarray, "known"]]:
+    return answers[answers >= 0], index.labels[answers >= 0]

@@ -111,13 +111,13 @@ class Parts:
 
     Attributes:
         ids: Column with the id of each row; None if there is none.
-        labels: Column with the label of each row; None if there is none.
+        labels: Columns with the label of each row, all of numbers or all of text.
         scores: Columns that may hold the score of a class.
         ignored: What was left aside, in words.
     """
 
     ids: Column | None
-    labels: Column | None
+    labels: tuple[Column, ...]
     scores: tuple[Column, ...]
     ignored: tuple[str, ...]
 
@@ -155,7 +155,7 @@ def assign_parts(columns: Sequence[Column], class_names: Sequence[str] = ()) -> 
         key=lambda c: LABEL_NAMES.index(c.key),
     )
     rows = [c for c in left if c.key in _ROW_NAMES and c.whole_numbers() is not None]
-    ignored = [f"the column {c.name!r}" for c in labelled[1:]]
+    labels = tuple(c for c in labelled if _is_text(c) == _is_text(labelled[0]))
     if ids is None:
         # A frame that was shuffled keeps its index; one that counts its rows says nothing.
         ids = next((c for c in rows if not _counts_rows(c) and c.is_unique()), None)
@@ -168,13 +168,13 @@ def assign_parts(columns: Sequence[Column], class_names: Sequence[str] = ()) -> 
     taken = [ids, *labelled, *texts, *rows, *(c for c in left if c.key in _OTHER_NAMES)]
     scores = tuple(c for c in columns if not any(c is other for other in taken))
     tops = {c.name for c in columns if TOP_CLASS.fullmatch(c.key)}
-    ignored += [
+    ignored = [
         f"the column {c.name!r}"
         for c in columns
-        if c is not ids and c not in labelled and c not in scores and c.name not in tops
+        if not any(c is other for other in (ids, *labels, *scores)) and c.name not in tops
     ]
     scores += tuple(c for c in texts if c.name in tops)
-    return Parts(ids, labelled[0] if labelled else None, scores, tuple(ignored))
+    return Parts(ids, labels, scores, tuple(ignored))
 
 
 def _may_be_ids(column: Column) -> bool:
@@ -183,6 +183,10 @@ def _may_be_ids(column: Column) -> bool:
 
 def _may_be_labels(column: Column) -> bool:
     return column.is_list or _may_be_ids(column)
+
+
+def _is_text(column: Column) -> bool:
+    return column.numbers() is None
 
 
 def _refuse_bad_numbers(column: Column) -> None:

@@ -172,31 +172,43 @@ def _from_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Labels:
 def _from_columns(path: Path, columns: Sequence[Column]) -> Labels:
     columns = _with_first_row(columns)
     parts = assign_parts(columns)
-    labels, ids = parts.labels, parts.ids
-    ignored = list(parts.ignored)
-    rest = [column for column in columns if column is not ids and column is not labels]
-    if labels is None:
-        if not rest and ids is not None:
-            labels, ids, rest = ids, None, []
-        elif len(rest) == 1:
-            labels, rest = rest[0], []
-            ignored = []
-    if labels is None:
-        names = ", ".join(repr(column.name) for column in columns)
+    ids = parts.ids
+    rest = [c for c in columns if c is not ids and not any(c is other for other in parts.labels)]
+    labels = list(parts.labels)
+    if not labels and not rest and ids is not None:
+        labels, ids = [ids], None
+    elif not labels and len(rest) == 1:
+        labels, rest = rest, []
+    if not labels:
         raise DataError(
-            f"cannot read labels from {path}: it has the columns {names}. Expected columns image_id and "
-            "label; rename them."
+            f"cannot read labels from {path}: it has the columns {_names(columns)}. Expected columns "
+            "image_id and label; rename them."
         )
-    ignored += [f"the column {c.name!r}" for c in rest if f"the column {c.name!r}" not in ignored]
-    values = parse_labels(labels.values, f"the labels {labels.name!r} of {path}")
-    return Labels(str(path), values, None if ids is None else ids.texts(), tuple(ignored))
+    values = [parse_labels(c.values, f"the labels {c.name!r} of {path}") for c in labels]
+    for column, other in zip(labels[1:], values[1:], strict=True):
+        if not np.array_equal(other, values[0]):
+            raise DataError(
+                f"{path}: the columns {labels[0].name!r} and {column.name!r} hold different labels. Remove "
+                "or rename one."
+            )
+    ignored = tuple(f"the column {c.name!r}" for c in rest)
+    return Labels(str(path), values[0], None if ids is None else ids.texts(), ignored)
+
+
+def _names(columns: Sequence[Column]) -> str:
+    return ", ".join(repr(column.name) for column in columns)
 
 
 def _with_first_row(columns: Sequence[Column]) -> Sequence[Column]:
-    """Take a first row for a label, and not for a header, where a header would name a column by a number."""
-    names = [column.name for column in columns]
-    is_numbered = names == list(map(str, range(len(names)))) and len(names) > 1
-    if len(names) > 2 or is_numbered or _number(names[-1]) is None:
+    """Take a first row for a label, and not for a header, where its last cell is a number or some label."""
+    last = columns[-1]
+    is_numbered = [c.name for c in columns] == list(map(str, range(len(columns)))) and len(
+        columns
+    ) > 1
+    is_label = _number(last.name) is not None or (
+        last.key not in LABEL_NAMES and last.values.dtype.kind == "U" and last.name in last.values
+    )
+    if len(columns) > 2 or is_numbered or not is_label:
         return columns
     return [
         Column(str(number), np.array([column.name, *column.texts().tolist()], np.str_))

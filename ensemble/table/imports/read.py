@@ -52,6 +52,7 @@ class ImportedFile:
         labels: Labels that stand in the file.
         classes: Names of all classes, in order, where the file lists them.
         ignored: What else the file holds, in words.
+        is_unspecified: Whether all arrays of a fitting shape, and more than one, were taken for members.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class ImportedFile:
     labels: tuple[Labels, ...] = ()
     classes: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
+    is_unspecified: bool = False
 
 
 def read_file(
@@ -146,6 +148,7 @@ def _from_arrays(
         for name in label_names
     ]
     rest = {name: value for name, value in arrays.items() if name not in (id_name, *label_names)}
+    is_unspecified = False
     if "models" in rest:
         members, used = (
             _top_of_models(path, rest, form, ids),
@@ -156,11 +159,12 @@ def _from_arrays(
         used = {"classes", "probabilities"}
     else:
         members, used = _dense_arrays(path, rest, form, ids, only)
+        is_unspecified = only is None and len(members) > 1
     if not members:
         names = ", ".join(f"{name!r} {list(value.shape)}" for name, value in arrays.items())
         raise DataError(f"{path} holds no array of [image, class], but {names or 'nothing'}.")
     ignored = [f"the array {name!r} {list(rest[name].shape)}" for name in rest if name not in used]
-    return ImportedFile(path, tuple(members), tuple(labels), None, tuple(ignored))
+    return ImportedFile(path, tuple(members), tuple(labels), None, tuple(ignored), is_unspecified)
 
 
 def _is_id_array(name: str, arrays: Mapping[str, np.ndarray]) -> bool:
@@ -316,10 +320,10 @@ def _from_columns(
 ) -> ImportedFile:
     parts = assign_parts(columns, class_names)
     ids = None if parts.ids is None else parts.ids.texts()
-    labels: tuple[Labels, ...] = ()
-    if parts.labels is not None:
-        where = f"{path}: {parts.labels.name!r}"
-        labels = (Labels(where, parse_labels(parts.labels.values, where), ids),)
+    labels = tuple(
+        Labels(f"{path}: {c.name!r}", parse_labels(c.values, f"{path}: {c.name!r}"), ids)
+        for c in parts.labels
+    )
     tops = {m[1]: c for c in parts.scores if (m := TOP_CLASS.fullmatch(c.key))}
     scores = {m[1]: c for c in parts.scores if (m := TOP_SCORE.fullmatch(c.key))}
     places = sorted(tops.keys() & scores.keys(), key=int)
