@@ -10,6 +10,7 @@ import numpy as np
 
 from ensemble.errors import ConfigError
 from ensemble.evaluation.calibration import Temperature, calibrate
+from ensemble.evaluation.suspects import describe_suspects
 from ensemble.images.index import ImageIndex
 from ensemble.members.identity import fingerprint
 from ensemble.outranking.table import OutrankingTable
@@ -21,12 +22,14 @@ from ensemble.search.crossfit import stratified_folds
 from ensemble.search.fallbacks import find_fallbacks
 from ensemble.search.fit import fit
 from ensemble.search.frontier import cost_frontier
+from ensemble.search.recommend import recommend
 from ensemble.search.result import Ensemble
 from ensemble.search.stability import Stability, bootstrap
 from jobs.search_settings import SearchJobConfig, search_settings
 from jobs.stored_runs.finished import (
     FinishedRun,
     average_logs,
+    evaluate_members,
     fit_temperatures,
     open_finished_run,
     read_outranking,
@@ -84,14 +87,14 @@ def _find(run: FinishedRun, config: SearchJobConfig) -> SearchFindings:
     if config.cross_fit:
         images = _joined(images, run.splits.test)
     temperatures = _temperatures(run, images, config)
-    table = read_outranking(run, images, temperatures)
+    table = read_outranking(run, images, temperatures, search.combines)
     ensemble = fit(table, search)
     if config.cross_fit:
         judged, rows = table, _cross_fitted(run, images, table, config)
     else:
-        judged = read_outranking(run, run.splits.test, temperatures)
+        judged = read_outranking(run, run.splits.test, temperatures, search.combines)
         rows = judge(judged, predictors(table, search, ensemble), config.resamples)
-    logs = average_logs(run, images, temperatures, ensemble.normalised)
+    logs = average_logs(run, images, temperatures, ensemble.weighting)
     return SearchFindings(
         table=table,
         judged=judged,
@@ -105,6 +108,11 @@ def _find(run: FinishedRun, config: SearchJobConfig) -> SearchFindings:
         else (),
         fallbacks=find_fallbacks(table, ensemble, search),
         cost_unit=_cost_unit(run, config),
+        recommendation=recommend(table, search, ensemble),
+        notes=describe_suspects(
+            evaluate_members(run, images, temperatures), images.labels, images.classes
+        ),
+        costs=run.costs,
     )
 
 
@@ -125,7 +133,10 @@ def _cross_fitted(
     tables = [table, table]
     if config.temperature:
         seen = [images.take(np.flatnonzero(folds != fold)) for fold in (0, 1)]
-        tables = [read_outranking(run, images, _temperatures(run, part, config)) for part in seen]
+        tables = [
+            read_outranking(run, images, _temperatures(run, part, config), config.search.combines)
+            for part in seen
+        ]
     return judge_cross_fitted(tables, folds, config.search, config.resamples)
 
 

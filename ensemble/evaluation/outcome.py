@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float, Int
 
 from ensemble.errors import EmptySplitError
 from ensemble.evaluation import metrics
-from ensemble.evaluation.reading import read_windows
+from ensemble.evaluation.reading import Column, read_windows
 from ensemble.images.index import ImageIndex
-from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS
+from ensemble.outranking.weighting import Weighting
 from ensemble.table.logit_table import LogitTable
 
 
@@ -60,7 +60,11 @@ class Outcome:
 
     def errors(self, k: int) -> int:
         """Count the images whose label is not among the k highest classes."""
-        return int((self.ranks >= k).sum())
+        return int(self.is_error(k).sum())
+
+    def is_error(self, k: int) -> Bool[np.ndarray, "image"]:
+        """Tell for each image whether its label is not among the k highest classes."""
+        return self.ranks >= k
 
     @property
     def is_wrong(self) -> Bool[np.ndarray, "image"]:
@@ -76,9 +80,9 @@ class Outcome:
 
 def evaluate(
     table: LogitTable,
-    members: Sequence[Member],
+    members: Sequence[Column],
     images: ImageIndex,
-    weightings: Mapping[str, Int[np.ndarray, "member"]],
+    weightings: Mapping[str, Weighting],
 ) -> dict[str, Outcome]:
     """Judge every single member and every weighting on a split.
 
@@ -86,7 +90,7 @@ def evaluate(
         table: The logit table, with a row of every member for every image.
         members: The pool.
         images: Images of the split.
-        weightings: Weights of the members by the key of the weighting, in units of 0.00001.
+        weightings: Weights of the members by the key of the weighting.
 
     Returns:
         Outcomes by the name of a member or the key of a weighting.
@@ -95,11 +99,13 @@ def evaluate(
         EmptySplitError: There is no image.
     """
     singles = {
-        member.name: WEIGHT_UNITS * np.eye(len(members), dtype=np.int64)[i]
+        member.name: Weighting(WEIGHT_UNITS * np.eye(len(members), dtype=np.int64)[i])
         for i, member in enumerate(members)
     }
     parts: dict[str, list[Outcome]] = {name: [] for name in (*singles, *weightings)}
     for rows, labels in read_windows(table, members, images):
-        for name, units in (*singles.items(), *weightings.items()):
-            parts[name].append(Outcome.of(metrics.average(rows, units), labels))
+        for name, weighting in (*singles.items(), *weightings.items()):
+            scores = metrics.scores(rows, weighting)
+            probabilities = metrics.to_probabilities(scores, len(rows), weighting)
+            parts[name].append(Outcome.of(probabilities, labels, scores))
     return {name: Outcome.join(outcomes) for name, outcomes in parts.items()}

@@ -142,7 +142,9 @@ def _moves(order: Int[np.ndarray, " class"], classes: Sequence[str]) -> str:
     shift = {int(step) for step in (order - np.arange(len(order)))[moved] % len(order)}
     if len(shift) == 1 and moved.all():
         (step,) = shift
-        return f"every answer is moved by {step if step <= len(order) // 2 else step - len(order):+d}"
+        return (
+            f"every answer is moved by {step if step <= len(order) // 2 else step - len(order):+d}"
+        )
     named = list(_named(order, classes, np.flatnonzero(moved)[:_NUM_NAMED]))
     more = int(moved.sum()) - len(named)
     return f"{', '.join(named)}{f' and {more} more' if more > 0 else ''}"

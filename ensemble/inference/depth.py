@@ -56,11 +56,11 @@ def depth_of(member: Member) -> int | None:
     return count_depth(network.eval(), member.preprocessing.size)
 
 
-class _DepthCounter(TorchDispatchMode):
+class _DepthCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows tensors through a forward pass, each with the depth at which it was made."""
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._depths: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         # Tensors that are learnt matrices or kernels, or made from nothing else.
         self._weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -68,7 +68,7 @@ class _DepthCounter(TorchDispatchMode):
             self._weights[parameter] = True
 
     def depth_of(self, tensor: torch.Tensor) -> int:
-        return int(self._depths.get(tensor, 0))
+        return int(self._depths.get(tensor, 0))  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self,

@@ -119,6 +119,18 @@ def recommend(table: OutrankingTable, config: SearchConfig, ensemble: Ensemble) 
     return Recommendation(key, judged, _reason(judged, least, key, table.num_images, config))
 
 
+def answering(
+    rows: Sequence[Predictor], recommendation: Recommendation, config: SearchConfig
+) -> Predictor:
+    """Give the row that an artifact answers with.
+
+    Where the settings leave the search open (`auto`) that is the recommended row, and where they name
+    a search its weights.
+    """
+    key = recommendation.key if config.kind == "auto" else "ensemble"
+    return next(row for row in rows if row.key == key)
+
+
 def is_told_apart(
     wrong: Bool[np.ndarray, " image"], simpler: Bool[np.ndarray, " image"]
 ) -> bool:
@@ -157,7 +169,9 @@ def _held_out(
     Mapping[PredictorKey, Float[np.ndarray, " image"]],
 ]:
     """Give the held-out error and NLL of each image by each row, as means over deals into folds."""
-    kind = config.model_copy(update={"kind": ensemble.search, "time_limit_s": None})
+    kind = config.model_copy(
+        update={"kind": ensemble.search, "combine": ensemble.combine, "time_limit_s": None}
+    )
     repeats = _REPEATS if table.differences.size <= _MAX_REPEATED_NUMBERS else 1
     wrong = {row.key: np.zeros(table.num_images) for row in rows}
     losses = {row.key: np.zeros(table.num_images) for row in rows}

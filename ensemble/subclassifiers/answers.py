@@ -1,7 +1,7 @@
 """Answers with sub-classifiers: what a split is answered with routing, read from the table in windows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -18,6 +18,7 @@ from ensemble.evaluation.outcome import Outcome
 from ensemble.evaluation.reading import read_windows
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
+from ensemble.outranking.weighting import Weighting
 from ensemble.subclassifiers.choose import Evidence
 from ensemble.subclassifiers.label_clusters import LabelClusters
 from ensemble.subclassifiers.route import FittedRouting, answer, is_routed, rank_scores
@@ -43,7 +44,7 @@ def evaluate_routed(
     """
     outcomes, routed, routing = [], [], fitted.routing
     for part in _evidence_windows(
-        table, members, images, fitted.units, routing.clusters, fitted.subclassifiers
+        table, members, images, fitted.weighting, routing.clusters, fitted.subclassifiers
     ):
         routed.append(is_routed(part.base, routing))
         probabilities = answer(part.base, part.subs, routing, routed[-1])
@@ -56,17 +57,17 @@ def final_probabilities(
     table: LogitTable,
     members: Sequence[Member],
     images: ImageIndex,
-    units: Int[np.ndarray, "member"],
+    weighting: Weighting,
     fitted: FittedRouting | None,
 ) -> Iterator[tuple[Float[np.ndarray, "image class"], Int[np.ndarray, "image"]]]:
     """Give the probabilities that an ensemble answers with, routed or not, and labels, by windows."""
     if fitted is None:
         for rows, labels in read_windows(table, members, images):
-            yield metrics.average(rows, units), labels
+            yield metrics.pooled(rows, weighting), labels
         return
     routing = fitted.routing
     for part in _evidence_windows(
-        table, members, images, fitted.units, routing.clusters, fitted.subclassifiers
+        table, members, images, fitted.weighting, routing.clusters, fitted.subclassifiers
     ):
         yield answer(part.base, part.subs, routing, is_routed(part.base, routing)), part.labels
 
@@ -91,7 +92,7 @@ def calibrate_answers(
     members: Sequence[Member],
     search: ImageIndex,
     test: ImageIndex,
-    answering: tuple[Int[np.ndarray, "member"], FittedRouting | None],
+    answering: tuple[Weighting, FittedRouting | None],
     seed: int,
 ) -> CalibrationOnTest | None:
     """Fit a temperature for the answers of an ensemble, and judge it on the test split.
@@ -129,9 +130,10 @@ def gather_evidence(
     table: LogitTable,
     members: Sequence[Member],
     images: ImageIndex,
-    units: Int[np.ndarray, "member"],
+    weighting: Weighting,
     clusters: LabelClusters,
     subclassifiers: Mapping[int, Member],
+    k: int = 1,
 ) -> Evidence:
     """Gather the probabilities of the base predictor and of the sub-classifiers for some images.
 
@@ -139,14 +141,15 @@ def gather_evidence(
         table: The logit table, with the rows of the members and of the sub-classifiers.
         members: The pool.
         images: Images to choose a gate on.
-        units: Weights of the members; their average is the base predictor.
+        weighting: Weights of the members; their average is the base predictor.
         clusters: Label clusters.
         subclassifiers: Sub-classifiers by the index of their label cluster.
+        k: An image is an error where its label is not among the k highest classes.
 
     Raises:
         EmptySplitError: There is no image.
     """
-    parts = list(_evidence_windows(table, members, images, units, clusters, subclassifiers))
+    parts = list(_evidence_windows(table, members, images, weighting, clusters, subclassifiers))
     if not parts:
         raise EmptySplitError(
             "there is no image to choose a gate on. Raise images.split.search, or set "
@@ -157,6 +160,7 @@ def gather_evidence(
         np.concatenate([part.base for part in parts]),
         {i: np.concatenate([part.subs[i] for part in parts]) for i in subclassifiers},
         np.concatenate([part.labels for part in parts]),
+        k,
     )
 
 
@@ -164,14 +168,15 @@ def _evidence_windows(
     table: LogitTable,
     members: Sequence[Member],
     images: ImageIndex,
-    units: Int[np.ndarray, "member"],
+    weighting: Weighting,
     clusters: LabelClusters,
     subclassifiers: Mapping[int, Member],
 ) -> Iterator[Evidence]:
-    weighted = np.flatnonzero(units).tolist()
+    weighted = np.flatnonzero(weighting.units).tolist()
+    of_weighted = replace(weighting, units=weighting.units[weighted])
     columns = [*(members[i] for i in weighted), *subclassifiers.values()]
     for rows, labels in read_windows(table, columns, images):
-        base = metrics.average(rows[: len(weighted)], units[weighted])
+        base = metrics.pooled(rows[: len(weighted)], of_weighted)
         rows_by_number = zip(subclassifiers, rows[len(weighted) :], strict=True)
         subs = {number: np.exp(part.astype(np.float64)) for number, part in rows_by_number}
         yield Evidence(clusters, base, subs, labels)

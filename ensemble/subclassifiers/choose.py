@@ -36,17 +36,19 @@ class Evidence:
         base: Probabilities of the base predictor.
         subs: Probabilities of each sub-classifier, by the index of its label cluster.
         labels: Class index of each image.
+        k: An image is an error where its label is not among the k highest classes.
     """
 
     clusters: LabelClusters
     base: Float[np.ndarray, "image class"]
     subs: Subs
     labels: Int[np.ndarray, "image"]
+    k: int = 1
 
     def take(self, rows: Int[np.ndarray, "row"]) -> "Evidence":
         """Keep some of the images."""
         subs = {number: sub[rows] for number, sub in self.subs.items()}
-        return Evidence(self.clusters, self.base[rows], subs, self.labels[rows])
+        return replace(self, base=self.base[rows], subs=subs, labels=self.labels[rows])
 
     def paper_routing(self) -> Routing:
         """Give the paper's gate and routing to every sub-classifier, with the gate still shut."""
@@ -55,14 +57,14 @@ class Evidence:
     @property
     def is_base_wrong(self) -> Bool[np.ndarray, "image"]:
         """Whether the base predictor errs on each image."""
-        return metrics.ranks(self.base, self.labels) > 0
+        return metrics.ranks(self.base, self.labels) >= self.k
 
     def is_wrong(
         self, routing: Routing, routed: Bool[np.ndarray, "image"]
     ) -> Bool[np.ndarray, "image"]:
         """Tell for each image whether the answer is wrong when some images are routed."""
         scores = rank_scores(self.base, self.subs, routing, routed)
-        return metrics.ranks(scores, self.labels) > 0
+        return metrics.ranks(scores, self.labels) >= self.k
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class RoutingCurve:
 
     Attributes:
         thresholds: Thresholds in rising order; the last is infinite, where nothing is routed.
-        errors: Top-1 errors at each threshold.
+        errors: Top-k errors at each threshold.
         routed: Images that are routed at each threshold.
     """
 
@@ -99,19 +101,26 @@ class Trial:
         curve: Errors on all images by threshold.
         num_images: Number of all images.
         base_errors: Errors of the base predictor on all images.
-        held_out_errors: Errors of gates that were fitted without the fold of the image.
+        held_out_wrong: Whether each image is an error of gates that were fitted without its fold.
         held_out_routed: Images that these gates routed.
         gains: For each label cluster, the held-out images of its slice that are put right less those
             put wrong. A routed image is in the slice of the likeliest label cluster it is routed to.
+        is_affordable: Whether `search.max_cost` leaves room for the sub-classifiers that are routed to.
     """
 
     routing: Routing
     curve: RoutingCurve
     num_images: int
     base_errors: int
-    held_out_errors: int
+    held_out_wrong: Bool[np.ndarray, "image"]
     held_out_routed: int
     gains: tuple[int, ...]
+    is_affordable: bool = True
+
+    @property
+    def held_out_errors(self) -> int:
+        """Errors of gates that were fitted without the fold of the image."""
+        return int(self.held_out_wrong.sum())
 
 
 def routing_curve(evidence: Evidence, routing: Routing) -> RoutingCurve:
@@ -170,19 +179,23 @@ def cross_validate(evidence: Evidence, gate: GateKind, kind: RoutingKind, seed: 
         curve=curve,
         num_images=num_images,
         base_errors=int(base_wrong.sum()),
-        held_out_errors=int(wrong.sum()),
+        held_out_wrong=wrong,
         held_out_routed=int((slices >= 0).sum()),
         gains=gains,
     )
 
 
 def best_trial(trials: Sequence[Trial]) -> int:
-    """Find the index of the trial with the fewest held-out errors; of equals, that which routes least."""
+    """Find the index of the trial with the fewest held-out errors; of equals, that which routes least.
 
-    def cost(index: int) -> tuple[int, int, int, int]:
+    One that `search.max_cost` leaves no room for comes after all others.
+    """
+
+    def cost(index: int) -> tuple[bool, int, int, int, int]:
         trial = trials[index]
         clusters = len(trial.routing.clusters)
-        return trial.held_out_errors, trial.held_out_routed, clusters, index
+        over = not trial.is_affordable
+        return over, trial.held_out_errors, trial.held_out_routed, clusters, index
 
     return min(range(len(trials)), key=cost)
 

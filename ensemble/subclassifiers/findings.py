@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from ensemble.evaluation.outcome import Outcome
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
+from ensemble.outranking.weighting import Weighting
+from ensemble.search.recommend import is_told_apart
 from ensemble.subclassifiers.choose import RoutingCurve, Trial, best_trial
 from ensemble.subclassifiers.label_clusters import LabelClusters
 from ensemble.subclassifiers.route import FittedRouting, Routing
@@ -51,24 +53,27 @@ class Subclassified:
     Attributes:
         member: The member whose weights were fine-tuned.
         first: Name of the base predictor, which answers every image that is not routed.
-        units: Weights of the members in the base predictor.
+        weighting: Weights of the members in the base predictor.
         similarity: Similarity of the labels.
         stopping: Search images that fine-tuning was stopped on.
         choosing: Search images that everything else was chosen on.
         tried: What was fitted for each number of label clusters.
-        ensemble_errors: Errors of the run's ensemble on the choosing images.
+        answer_wrong: Whether the predictor that the run answers with, without sub-classifiers, errs
+            on each choosing image.
+        recommended_wrong: The same of the predictor that the run recommends, without sub-classifiers.
         control: The member after as much training on all classes; None where the settings set no
             control.
     """
 
     member: Member
     first: str
-    units: Int[np.ndarray, "member"]
+    weighting: Weighting
     similarity: Float[np.ndarray, "class class"]
     stopping: ImageIndex
     choosing: ImageIndex
     tried: tuple[Clustered, ...]
-    ensemble_errors: int
+    answer_wrong: Bool[np.ndarray, "image"]
+    recommended_wrong: Bool[np.ndarray, "image"]
     control: Member | None = None
 
     @property
@@ -91,18 +96,30 @@ class Subclassified:
 
     @property
     def is_used(self) -> bool:
-        """Whether the gate opens, and routing errs on fewer held-out images than the run's ensemble."""
+        """Whether the gate opens, and held-out images tell routing from the answer without it."""
+        return self._is_better_than(self.answer_wrong)
+
+    @property
+    def is_recommended(self) -> bool:
+        """Whether routing is used, and held-out images tell it from the recommended predictor."""
+        return self.is_used and self._is_better_than(self.recommended_wrong)
+
+    def _is_better_than(self, wrong: Bool[np.ndarray, "image"]) -> bool:
         trial = self.chosen.best
-        return trial.routing.is_open and trial.held_out_errors < self.ensemble_errors
+        return (
+            trial.routing.is_open
+            and trial.is_affordable
+            and is_told_apart(trial.held_out_wrong, wrong)
+        )
 
     def fitted(self) -> FittedRouting:
         """Give the chosen routing."""
         chosen = self.chosen
-        return FittedRouting(chosen.best.routing, chosen.subclassifiers, self.units)
+        return FittedRouting(chosen.best.routing, chosen.subclassifiers, self.weighting)
 
     def fitted_as_paper(self) -> FittedRouting:
         """Give the routing that the paper would choose."""
-        return FittedRouting(self.paper.paper, self.paper.subclassifiers, self.units)
+        return FittedRouting(self.paper.paper, self.paper.subclassifiers, self.weighting)
 
 
 @dataclass(frozen=True)

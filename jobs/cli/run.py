@@ -120,6 +120,7 @@ def schema() -> None:
 
 
 def _run(config: "RunConfig", folder: "RunFolder", allow_partial: bool, json_log: bool) -> None:
+    from ensemble.report.pages.advice import run_advice
     from jobs.cli.tables import result_table
     from jobs.progress import interrupt
     from jobs.run.flow import run as run_job
@@ -133,4 +134,6 @@ def _run(config: "RunConfig", folder: "RunFolder", allow_partial: bool, json_log
         typer.echo("stopped; the same command continues where this one was", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     console.print(result_table(report))
+    for line in (*run_advice(report), *(f"note: {warning}" for warning in report.search.warnings)):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {folder.report_html}", soft_wrap=True, highlight=False)

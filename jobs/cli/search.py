@@ -25,6 +25,7 @@ def search(
     ] = None,
 ) -> None:
     """Search weights on the predictions of a finished run, in seconds: no model and no Ray is needed."""
+    from ensemble.report.pages.advice import search_advice
     from jobs.cli.tables import search_table
     from jobs.progress.live import working
     from jobs.search import search as search_job
@@ -33,8 +34,8 @@ def search(
         report, page = search_job(place, words or [])
     console = open_console()
     console.print(search_table(report))
-    for warning in report.warnings:
-        console.print(f"note: {warning}", soft_wrap=True, highlight=False, markup=False)
+    for line in (*search_advice(report), *(f"note: {warning}" for warning in report.warnings)):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {page}", soft_wrap=True, highlight=False)
 
 

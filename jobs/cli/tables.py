@@ -11,26 +11,27 @@ def result_table(report: Report) -> Table:
     """Lay out the results of a run: one row a predictor, on the test split."""
     n = report.best.score.n
     table = Table(title=f"{report.name}: test split, n = {n}", title_justify="left")
-    for column in ("predictor", "members", "top-1 error", f"top-{report.top_k} error", "NLL"):
+    errors = (f"top-{report.k} error", f"top-{report.other_k} error")
+    for column in ("predictor", "members", *errors, "NLL"):
         table.add_column(column, justify="left" if column == "predictor" else "right")
-    table.add_column("top-1 against best [95 %]", justify="right")
+    table.add_column(f"top-{report.k} against best [95 %]", justify="right")
     for result in report.results:
         score, difference = result.score, result.against_best
         table.add_row(
             f"{result.label}{' *' if result.chosen else ''}",
             str(result.members),
-            f"{score.top1_error:.2%}",
-            f"{score.topk_error:.2%}",
+            f"{report.error(score):.2%}",
+            f"{report.other_error(score):.2%}",
             f"{score.nll:.4f}",
             f"{100 * difference.difference:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
             if difference
             else "",
         )
-    table.caption = "* chosen on the search split; differences in percentage points"
+    table.caption = "* recommended, by the search split alone; differences in percentage points"
     if report.calibration and report.calibration.is_kept:
         calibration = report.calibration
         table.caption += (
-            f"; it answers at temperature {calibration.temperature:.2f}: "
+            f"; the artifact answers at temperature {calibration.temperature:.2f}: "
             f"NLL {calibration.test_nll_after:.4f}"
         )
     return table
@@ -38,6 +39,7 @@ def result_table(report: Report) -> Table:
 
 def search_table(report: SearchReport) -> Table:
     """Lay out the results of a search: one row a predictor, on images the weights were not fitted on."""
+    recommended = report.recommendation.key if report.recommendation else ""
     where = "two-fold cross-fit" if report.is_cross_fitted else "test split"
     table = Table(title=f"{report.run}: {where}, n = {report.judged_images}", title_justify="left")
     table.add_column("predictor")
@@ -45,7 +47,7 @@ def search_table(report: SearchReport) -> Table:
         table.add_column(column, justify="right")
     for row in report.results:
         table.add_row(
-            row.label,
+            f"{row.label}{' *' if row.key == recommended else ''}",
             str(row.members),
             f"{row.error:.2%}",
             f"{row.nll:.4f}",
@@ -54,7 +56,8 @@ def search_table(report: SearchReport) -> Table:
         )
     weights = (f"{m.name} {m.weight:.3g}" for m in report.members if m.weight)
     table.caption = (
-        f"search: {report.search}; weights: {', '.join(weights)}; differences in percentage points"
+        "* recommended, by the images that weights are fitted on; differences in percentage points; "
+        f"search: {report.search}; weights: {', '.join(weights)}"
     )
     return table
 

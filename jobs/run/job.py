@@ -1,7 +1,7 @@
 """One run under way: the values that all its stages share, and nothing that a stage changes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,7 +126,10 @@ class Job:
 
 
 def search_config(
-    config: SearchConfig, members: Sequence[Member], table: LogitTable
+    config: SearchConfig,
+    members: Sequence[Member],
+    table: LogitTable,
+    depths: Mapping[str, int | None],
 ) -> SearchConfig:
     """Complete the search's settings with what a run knows of its members where they are silent.
 
@@ -141,17 +144,40 @@ def search_config(
     if not config.families:
         known["families"] = {member.name: member.architecture for member in members}
     if not config.costs and config.max_cost is not None:
-        known["costs"] = _measured_costs(members, table, config.cost)
+        known["costs"] = _measured_costs(members, table, config.cost, depths)
     return config.model_copy(update=known)
 
 
-def _measured_costs(
-    members: Sequence[Member], table: LogitTable, unit: CostUnit
+def measured_cost_of(
+    members: Sequence[Member],
+    table: LogitTable,
+    unit: CostUnit,
+    depths: Mapping[str, int | None],
 ) -> dict[str, float]:
+    """Give what networks cost an image in a unit, by column; 0 where that was not measured.
+
+    Args:
+        members: The networks.
+        table: The table that their predictions are in.
+        unit: Unit of the costs.
+        depths: Depth of each network, by name.
+    """
+    if unit == "depth":
+        return {member.column: float(depths.get(member.name) or 0) for member in members}
     if unit == "parameters":
-        return {member.name: float(member.parameters) for member in members}
+        return {member.column: float(member.parameters) for member in members}
     commits = tuple(table.commits())
-    costs = {member.name: measured_costs(commits, member.column)[unit] for member in members}
+    return {member.column: measured_costs(commits, member.column)[unit] for member in members}
+
+
+def _measured_costs(
+    members: Sequence[Member],
+    table: LogitTable,
+    unit: CostUnit,
+    depths: Mapping[str, int | None],
+) -> dict[str, float]:
+    by_column = measured_cost_of(members, table, unit, depths)
+    costs = {member.name: by_column[member.column] for member in members}
     if unmeasured := [name for name, cost in costs.items() if not cost]:
         raise ConfigError(
             f"search.max_cost bounds {unit}, and none were measured for {', '.join(unmeasured)}. "

@@ -1,15 +1,11 @@
 """Judging everything on the test split, and what the search leaves for worse days."""
 
-from collections.abc import Sequence
-
-import numpy as np
-from jaxtyping import Int
+from collections.abc import Mapping, Sequence
 
 from ensemble.evaluation.outcome import evaluate
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
 from ensemble.report.build.findings import Findings, frontier_key
-from ensemble.search.comparison import predictors
 from ensemble.search.fallbacks import find_fallbacks_among_selected
 from ensemble.search.frontier import cost_frontier
 from ensemble.subclassifiers.answers import calibrate_answers, evaluate_routed
@@ -17,6 +13,7 @@ from ensemble.subclassifiers.findings import RoutedTest, Subclassified, Subclass
 from jobs.run.job import Job
 from jobs.run.predict import Predictions
 from jobs.run.search import Fitted
+from jobs.stored_runs.finished import measured_costs
 
 
 def judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
@@ -28,17 +25,15 @@ def judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
 def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
     members, splits, outranking = predictions.members, predictions.splits, predictions.outranking
     ensemble, settings = fitted.ensemble, fitted.settings
-    rows = predictors(outranking, settings, ensemble)
+    rows, answer = fitted.predictors, fitted.answer.ensemble
     # The best member's outcome is that of the member.
-    weightings: dict[str, Int[np.ndarray, " member"]] = {
-        row.key: row.ensemble.units for row in rows if row.key != "best"
-    }
+    weightings = {str(row.key): row.ensemble.weighting for row in rows if row.key != "best"}
     frontier = cost_frontier(outranking, settings, [ensemble]) if settings.costs else ()
-    weightings |= {frontier_key(i): point.ensemble.units for i, point in enumerate(frontier)}
-    images, units, routing = splits.search, ensemble.units, None
+    weightings |= {frontier_key(i): point.ensemble.weighting for i, point in enumerate(frontier)}
+    images, weighting, routing = splits.search, answer.weighting, None
     subclassifiers = fitted.subclassifiers
     if subclassifiers is not None and subclassifiers.is_used:
-        images, units = subclassifiers.choosing, subclassifiers.units
+        images, weighting = subclassifiers.choosing, subclassifiers.weighting
         routing = subclassifiers.fitted()
     return Findings(
         splits=splits,
@@ -47,10 +42,12 @@ def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
         ensemble=ensemble,
         outranking=outranking,
         predictors=rows,
-        search=evaluate(job.table, members, splits.search, {}),
+        recommendation=fitted.recommendation,
+        notes=fitted.notes,
+        search=fitted.on_search,
         test=evaluate(job.table, members, splits.test, weightings),
         calibration=calibrate_answers(
-            job.table, members, images, splits.test, (units, routing), job.config.seed
+            job.table, members, images, splits.test, (weighting, routing), job.config.seed
         ),
         subclassifiers=subclassifiers,
         routed=judge_on_test(job, members, splits.test, subclassifiers) if subclassifiers else None,
@@ -58,19 +55,43 @@ def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
         settings=settings,
         cost_unit=("as given" if job.config.search.costs else settings.cost) if frontier else None,
         frontier=frontier,
-        # They are weights of the ensemble: what answers with other weights has no use for them.
-        fallbacks=find_fallbacks_among_selected(outranking, ensemble, settings)
-        if (units == ensemble.units).all()
+        # They are weights of the answer: a base predictor of other weights has no use for them.
+        fallbacks=find_fallbacks_among_selected(outranking, answer, settings)
+        if weighting.equals(answer.weighting)
         else (),
+        costs=_costs(job, members, subclassifiers, fitted.depths),
     )
+
+
+def _costs(
+    job: Job,
+    members: Sequence[Member],
+    subclassifiers: Subclassified | None,
+    depths: Mapping[str, int | None],
+) -> dict[str, dict[str, float]]:
+    """Give what every network cost an image, by column and unit; 0 where that is not known."""
+    networks = {member.column: (member, member.name) for member in members}
+    for clustered in subclassifiers.tried if subclassifiers else ():
+        for sub in clustered.subclassifiers.values():
+            # A sub-classifier is as deep as the member that it was fine-tuned from.
+            networks[sub.column] = (sub, subclassifiers.member.name if subclassifiers else "")
+    commits = tuple(job.table.commits())
+    return {
+        column: {
+            **measured_costs(commits, column),
+            "parameters": float(member.parameters),
+            "depth": float(depths.get(name) or 0),
+        }
+        for column, (member, name) in networks.items()
+    }
 
 
 def judge_on_test(
     job: Job, members: Sequence[Member], test: ImageIndex, subclassified: Subclassified
 ) -> SubclassifiersOnTest:
     """Judge base, paper's routing and ours on images that nothing of them was chosen on."""
-    units = subclassified.units
-    first = evaluate(job.table, members, test, {"first": units})["first"]
+    weighting = subclassified.weighting
+    first = evaluate(job.table, members, test, {"first": weighting})["first"]
     paper, chosen = (
         RoutedTest(routing, *evaluate_routed(job.table, members, test, routing))
         for routing in (subclassified.fitted_as_paper(), subclassified.fitted())
@@ -81,5 +102,5 @@ def judge_on_test(
             subclassified.control if member == subclassified.member else member
             for member in members
         ]
-        control = evaluate(job.table, trained_on, test, {"control": units})["control"]
+        control = evaluate(job.table, trained_on, test, {"control": weighting})["control"]
     return SubclassifiersOnTest(first, paper, chosen, control)

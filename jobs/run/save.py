@@ -42,9 +42,9 @@ def _save_artifact(job: Job, findings: Findings) -> None:
     save_artifact(
         job.folder.artifact,
         findings.members,
-        findings.ensemble.units if subclassified is None else subclassified.units,
+        findings.answer.ensemble.weighting if subclassified is None else subclassified.weighting,
         findings.splits.test.classes,
-        findings.ensemble.kind,
+        findings.answer.ensemble.kind,
         subclassified.fitted() if subclassified else None,
         findings.fallbacks,
         findings.calibration.temperature.value if findings.calibration else 1.0,

@@ -1,20 +1,26 @@
-"""Searching weights in a task of its own while sub-classifiers are fine-tuned."""
+"""Searching weights in a task of its own while sub-classifiers are fine-tuned, and what to recommend."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cluster.depth_task import count_depths
 from cluster.search_task import start_search
-from ensemble.evaluation.outcome import evaluate
+from ensemble.evaluation.outcome import Outcome, evaluate
+from ensemble.evaluation.suspects import describe_suspects
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.weighting import Weighting
+from ensemble.search.comparison import Predictor, predictors
+from ensemble.search.recommend import Recommendation, answering, recommend
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
-from ensemble.search.weights import best_member
-from ensemble.subclassifiers.findings import Subclassified
+from ensemble.search.weights import best_first
+from ensemble.subclassifiers.choose import Trial
+from ensemble.subclassifiers.findings import Clustered, Subclassified
 from ensemble.subclassifiers.settings import SubclassifiersConfig
-from jobs.run.job import Job, search_config
+from jobs.run.job import Job, measured_cost_of, search_config
 from jobs.run.predict import Predictions, fill_table
 from jobs.run.subclassifiers import (
     choose_routing,
@@ -32,64 +38,180 @@ class Fitted:
     Attributes:
         settings: The search's, complete.
         ensemble: The weights.
+        predictors: The ensemble, and the predictors that it is compared with.
+        recommendation: Which of them is recommended, and why.
+        on_search: Outcome of each member on the search split, by name.
+        depths: Weighted layers on the longest path of each member's network, by name; None where they
+            cannot be counted.
+        notes: What a reader should know first, in sentences: suspects, and what a cost bound left out.
         subclassifiers: What was fine-tuned and chosen; None without sub-classifiers.
     """
 
     settings: SearchConfig
     ensemble: Ensemble
+    predictors: tuple[Predictor, ...]
+    recommendation: Recommendation
+    on_search: dict[str, Outcome]
+    depths: dict[str, int | None]
+    notes: tuple[str, ...] = ()
     subclassifiers: Subclassified | None = None
+
+    @property
+    def recommended(self) -> Predictor:
+        """The recommended row of the comparison."""
+        return next(row for row in self.predictors if row.key == self.recommendation.key)
+
+    @property
+    def answer(self) -> Predictor:
+        """The row of the comparison that answers before any routing."""
+        return answering(self.predictors, self.recommendation, self.settings)
 
 
 def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
-    """Search weights while sub-classifiers are fine-tuned, then choose how images are routed."""
+    """Name suspects, search weights while sub-classifiers are fine-tuned, and choose how images are routed."""
     members, splits = predictions.members, predictions.splits
-    settings = search_config(job.config.search, members, job.table)
+    on_search = evaluate(job.table, members, splits.search, {})
+    notes = describe_suspects(on_search, splits.search.labels, splits.search.classes)
+    for note in notes:
+        job.progress.say(f"warning: {note}")
+    depths = count_depths(members)
+    settings = search_config(job.config.search, members, job.table, depths)
     search = start_search(predictions.outranking, settings)
+
+    def fitted() -> Fitted:
+        with job.progress.stage("search"):
+            ensemble = search.result()
+            rows = predictors(predictions.outranking, settings, ensemble)
+            recommendation = recommend(predictions.outranking, settings, ensemble)
+        return Fitted(settings, ensemble, rows, recommendation, on_search, depths, notes)
+
     config = job.config.subclassifiers
     if config is None:
-        with job.progress.stage("search"):
-            return Fitted(settings, search.result())
+        return fitted()
     base = _choose_base(config, predictions, settings)
+    if base is None:
+        note = (
+            f"No sub-classifiers were trained: beside the cheapest member none would stay within "
+            f"search.max_cost = {settings.max_cost:,.6g}. Raise search.max_cost to have them."
+        )
+        job.progress.say(note)
+        without = fitted()
+        return replace(without, notes=(*without.notes, note))
     stopping, choosing = halve(config, splits.search, job.config.seed)
     with job.progress.stage("label clusters"):
         similarity = measure_similarity(config, base, members, job.table, stopping)
         clusterings = find_label_clusters(config, similarity)
     tuned = fine_tune(job, config, base, splits, stopping, clusterings)
     fill_table(job, "predict with sub-classifiers", tuned.members, splits)
-    with job.progress.stage("search"):
-        ensemble = search.result()
-    units = ensemble.units if config.base is None else _only(members, base)
+    found = fitted()
+    answer = found.answer.ensemble
+    weighting = answer.weighting if config.base is None else _only(members, base)
     with job.progress.stage("route"):
         tried = tuple(
-            choose_routing(job, config, members, units, choosing, similarity, clustering)
+            choose_routing(
+                job, config, members, weighting, choosing, similarity, clustering, answer.k
+            )
             for clustering in tuned.clusterings
         )
-        outcome = evaluate(job.table, members, choosing, {"ensemble": ensemble.units})["ensemble"]
+        tried, notes = _within_cost(job, settings, members, weighting.units, tried, base)
+        outcomes = evaluate(
+            job.table,
+            members,
+            choosing,
+            {"answer": answer.weighting, "recommended": found.recommended.ensemble.weighting},
+        )
     subclassified = Subclassified(
         member=base,
-        first="weighted ensemble" if config.base is None else base.name,
-        units=units,
+        first=found.answer.label if config.base is None else base.name,
+        weighting=weighting,
         similarity=similarity.matrix,
         stopping=stopping if config.patience else stopping.take(np.arange(0)),
         choosing=choosing,
         tried=tried,
-        ensemble_errors=outcome.errors(1),
+        answer_wrong=outcomes["answer"].is_error(answer.k),
+        recommended_wrong=outcomes["recommended"].is_error(answer.k),
         control=tuned.control,
     )
-    return Fitted(settings, ensemble, subclassified)
+    return replace(found, subclassifiers=subclassified, notes=(*found.notes, *notes))
 
 
 def _choose_base(
     config: SubclassifiersConfig, predictions: Predictions, settings: SearchConfig
-) -> Member:
-    """The member that is fine-tuned: the one in the settings, or the best on the search split."""
-    for member in predictions.members:
-        if member.name == config.base:
-            return member
-    return predictions.members[best_member(predictions.outranking, settings)]
+) -> Member | None:
+    """Choose the member that is fine-tuned: the one in the settings, or the best on the search split.
+
+    Under a cost bound, members are left aside whose sub-classifiers could not be used whatever
+    answers first. A sub-classifier is its base with fewer outputs: it is reckoned at half the cost here,
+    so that none is left aside that could be used after all.
+
+    Returns:
+        The member; None where there is none.
+    """
+    members, costs = predictions.members, settings.costs
+
+    def could_be_used(member: Member) -> bool:
+        if settings.max_cost is None:
+            return True
+        first = costs[member.name] if config.base else min(costs.values())
+        return first + costs[member.name] / 2 <= settings.max_cost
+
+    order = best_first(predictions.outranking, settings).tolist()
+    candidates = [members[index] for index in order if could_be_used(members[index])]
+    if config.base is not None:
+        candidates = [member for member in candidates if member.name == config.base]
+    return candidates[0] if candidates else None
 
 
-def _only(members: Sequence[Member], base: Member) -> np.ndarray:
+def _within_cost(
+    job: Job,
+    settings: SearchConfig,
+    members: Sequence[Member],
+    units: np.ndarray,
+    tried: tuple[Clustered, ...],
+    base: Member,
+) -> tuple[tuple[Clustered, ...], tuple[str, ...]]:
+    """Mark the routings that the cost bound leaves no room for: every network that may answer counts.
+
+    Returns:
+        What was tried, marked, and a sentence where a routing is left out.
+    """
+    if settings.max_cost is None:
+        return tried, ()
+    costs = settings.costs
+    first = sum(costs[m.name] for m, unit in zip(members, units, strict=True) if unit)
+    of_base = costs[base.name]
+
+    def total(clustered: Clustered, trial: Trial) -> float:
+        subs = [clustered.subclassifiers[number] for number in trial.routing.used]
+        if (
+            job.config.search.costs
+        ):  # in a unit of the user's own, which sub-classifiers have no cost in
+            return first + of_base * len(subs)
+        # A sub-classifier is as deep as its base.
+        measured = measured_cost_of(subs, job.table, settings.cost, {})
+        return first + sum(measured[sub.column] or of_base for sub in subs)
+
+    marked, over = [], []
+    for clustered in tried:
+        trials = []
+        for trial in clustered.trials:
+            cost = total(clustered, trial)
+            is_affordable = cost <= settings.max_cost * (1 + 1e-9)
+            if not is_affordable and trial.routing.is_open:
+                over.append(cost)
+            trials.append(replace(trial, is_affordable=is_affordable))
+        marked.append(replace(clustered, trials=tuple(trials)))
+    if not over:
+        return tuple(marked), ()
+    note = (
+        f"{len(over)} routings to sub-classifiers are not used: what answers first costs {first:,.6g}, "
+        f"with their sub-classifiers it is {min(over):,.6g} or more, and search.max_cost is "
+        f"{settings.max_cost:,.6g}."
+    )
+    return tuple(marked), (note,)
+
+
+def _only(members: Sequence[Member], base: Member) -> Weighting:
     """Weights that give one member everything."""
     is_base = [member.name == base.name for member in members]
-    return np.where(is_base, WEIGHT_UNITS, 0).astype(np.int64)
+    return Weighting(np.where(is_base, WEIGHT_UNITS, 0).astype(np.int64))

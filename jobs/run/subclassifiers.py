@@ -9,6 +9,7 @@ from ensemble.checkpoints.load import load_member
 from ensemble.images.index import ImageIndex
 from ensemble.images.split import Splits
 from ensemble.members.member import Member
+from ensemble.outranking.weighting import Weighting
 from ensemble.search.crossfit import stratified_folds
 from ensemble.subclassifiers.answers import gather_evidence
 from ensemble.subclassifiers.choose import cross_validate, fit_paper
@@ -174,14 +175,15 @@ def choose_routing(
     job: Job,
     config: SubclassifiersConfig,
     members: Sequence[Member],
-    units: np.ndarray,
+    weighting: Weighting,
     choosing: ImageIndex,
     similarity: LabelSimilarity,
     tuned: FineTuned,
+    k: int,
 ) -> Clustered:
     """Fit the paper's gate and every other one on search images, for one number of label clusters."""
     evidence = gather_evidence(
-        job.table, members, choosing, units, tuned.clusters, tuned.subclassifiers
+        job.table, members, choosing, weighting, tuned.clusters, tuned.subclassifiers, k
     )
     paper, curve = fit_paper(evidence)
     return Clustered(

@@ -10,6 +10,8 @@ from jaxtyping import Float
 
 from ensemble.errors import ConfigError, DamagedTableError, DataError, TableError
 from ensemble.evaluation.calibration import Temperature, calibrate
+from ensemble.evaluation.metrics import pooled
+from ensemble.evaluation.outcome import Outcome, evaluate
 from ensemble.evaluation.reading import (
     ColumnAtTemperature,
     build_outranking,
@@ -20,7 +22,9 @@ from ensemble.images.open import open_source
 from ensemble.images.split import Splits, split
 from ensemble.members.member import VIEW_MARK, view_names
 from ensemble.members.settings import MemberConfig, Preprocessing
+from ensemble.outranking.combine import Combine
 from ensemble.outranking.table import OutrankingTable
+from ensemble.outranking.weighting import Weighting
 from ensemble.storage.store import Store
 from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
@@ -80,8 +84,9 @@ class FinishedRun:
         """Give what the run measured, by unit and member; a unit is there if all members have it."""
         units = self.columns[0].costs
         measured = {unit: {c.member: c.costs[unit] for c in self.columns} for unit in units}
-        if (parameters := _parameters(self.files)).keys() >= self.families.keys():
-            measured["parameters"] = {name: parameters[name] for name in self.families}
+        for unit, costs in _costs_in_report(self.files).items():
+            if costs.keys() >= self.families.keys():
+                measured[unit] = {name: costs[name] for name in self.families}
         return {unit: costs for unit, costs in measured.items() if all(costs.values())}
 
 
@@ -124,32 +129,43 @@ def fit_temperatures(run: FinishedRun, images: ImageIndex, seed: int) -> dict[st
 
 
 def read_outranking(
-    run: FinishedRun, images: ImageIndex, temperatures: Mapping[str, Temperature]
+    run: FinishedRun,
+    images: ImageIndex,
+    temperatures: Mapping[str, Temperature],
+    combines: Sequence[Combine] = ("probabilities",),
 ) -> OutrankingTable:
     """Build the outranking table of some images, a window at a time.
+
+    Args:
+        run: The run.
+        images: Images of it.
+        temperatures: Temperatures of members, by name; 1 where a member has none.
+        combines: Means of what the search is about, as `SearchConfig.combines` says.
 
     Raises:
         TableError: The table is damaged.
     """
-    return build_outranking(run.table, _at(run, temperatures), images, threads=2)
+    return build_outranking(run.table, _at(run, temperatures), images, 2, combines)
+
+
+def evaluate_members(
+    run: FinishedRun, images: ImageIndex, temperatures: Mapping[str, Temperature]
+) -> dict[str, Outcome]:
+    """Judge every member on some images, by name."""
+    return evaluate(run.table, _at(run, temperatures), images, {})
 
 
 def average_logs(
     run: FinishedRun,
     images: ImageIndex,
     temperatures: Mapping[str, Temperature],
-    shares: Float[np.ndarray, " member"],
+    weighting: Weighting,
 ) -> Float[np.ndarray, "image class"]:
-    """Give the log of the weighted average, for weights that sum to 1."""
+    """Give the log of the probabilities that members have together."""
     parts = []
     for rows, _ in read_windows(run.table, _at(run, temperatures), images):
-        average = sum(
-            share * np.exp(part.astype(np.float64))
-            for share, part in zip(shares, rows, strict=True)
-            if share > 0
-        )
         with np.errstate(divide="ignore"):
-            parts.append(np.log(average))
+            parts.append(np.log(pooled(rows, weighting)))
     return np.concatenate(parts)
 
 
@@ -253,11 +269,14 @@ def _without_bad(table: LogitTable, columns: tuple[Column, ...], splits: Splits)
     return splits.without(bad) if bad else splits
 
 
-def _parameters(files: Store) -> dict[str, float]:
-    """Read the members' parameters from the run's report, if there is one."""
+def _costs_in_report(files: Store) -> dict[str, dict[str, float]]:
+    """Read the members' parameters and depths from the run's report, if there is one; 0 if not known."""
     try:
         members = json.loads(files.read(REPORT))["members"]
-        return {str(member["name"]): float(member["parameters"]) for member in members}
+        return {
+            unit: {str(member["name"]): float(member.get(unit) or 0) for member in members}
+            for unit in ("parameters", "depth")
+        }
     except DamagedTableError:
         return {}
     except (KeyError, TypeError, ValueError) as error:

@@ -207,7 +207,7 @@ def _search_of(folder: Path, **settings: object) -> SearchConfig:
     run = open_finished_run(folder)
     search = SearchConfig.model_validate(settings)
     members = [_member(name, number) for number, name in enumerate(NAMES)]
-    return search_config(search, members, run.table)
+    return search_config(search, members, run.table, {})
 
 
 def test_a_run_charges_what_it_measured_for_a_cost_bound_only(

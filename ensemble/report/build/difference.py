@@ -5,9 +5,9 @@ from ensemble.report.documents.weights import Difference
 from ensemble.search.comparison import Comparison, compare
 
 
-def difference(outcome: Outcome, other: Outcome, resamples: int) -> Difference:
-    """Compare the top-1 errors of two predictors: this minus the other."""
-    return describe_difference(compare(outcome.is_wrong, other.is_wrong, resamples))
+def difference(outcome: Outcome, other: Outcome, k: int, resamples: int) -> Difference:
+    """Compare the top-k errors of two predictors: this minus the other."""
+    return describe_difference(compare(outcome.is_error(k), other.is_error(k), resamples))
 
 
 def describe_difference(comparison: Comparison) -> Difference:

@@ -14,6 +14,7 @@ from ensemble.evaluation.outcome import Outcome
 from ensemble.evaluation.reading import read_column
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
+from ensemble.outranking.weighting import Weighting
 from ensemble.report.documents import run as document
 from ensemble.subclassifiers.route import FittedRouting, answer, is_routed
 from ensemble.table.logit_table import LogitTable
@@ -27,13 +28,13 @@ class PredictorOnTest:
 
     Attributes:
         name: Name in the report.
-        units: Weights of the members, in units of 0.00001.
+        weighting: Weights of the members.
         outcome: Outcome on the test split.
         routing: Gate and sub-classifiers; None where no image is routed.
     """
 
     name: str
-    units: Int[np.ndarray, "member"]
+    weighting: Weighting
     outcome: Outcome
     routing: FittedRouting | None = None
 
@@ -58,6 +59,7 @@ def list_examples(
     images: ImageIndex,
     decode: Callable[[str], np.ndarray],
     max_examples: int,
+    k: int = 1,
 ) -> tuple[document.Example, ...]:
     """List images that a change puts right and images that it puts wrong, in turn, each once.
 
@@ -68,16 +70,17 @@ def list_examples(
         images: Images of the test split.
         decode: Gives the pixels of an image by its id, uint8 RGB.
         max_examples: Greatest number of examples.
+        k: An image is right where its label is among the k highest classes.
     """
     change_by_row: dict[int, Change] = {}
     for change in changes:
-        was_wrong, is_wrong = change.before.outcome.is_wrong, change.after.outcome.is_wrong
+        was_wrong, is_wrong = (c.outcome.is_error(k) for c in (change.before, change.after))
         fixed, broken = np.flatnonzero(was_wrong & ~is_wrong), np.flatnonzero(~was_wrong & is_wrong)
         for row in _in_turn(fixed, broken):
             if len(change_by_row) < max_examples:
                 change_by_row.setdefault(row, change)
     return tuple(
-        _example(change, row, table, members, images, decode)
+        _example(change, row, table, members, images, decode, k)
         for row, change in change_by_row.items()
     )
 
@@ -94,6 +97,7 @@ def _example(
     members: Sequence[Member],
     images: ImageIndex,
     decode: Callable[[str], np.ndarray],
+    k: int,
 ) -> document.Example:
     image_id = str(images.image_ids[row])
 
@@ -111,7 +115,7 @@ def _example(
         png_base64=png(decode(image_id)),
         before=answer_of(change.before),
         after=answer_of(change.after),
-        kind="broken" if change.after.outcome.is_wrong[row] else "fixed",
+        kind="broken" if change.after.outcome.is_error(k)[row] else "fixed",
     )
 
 
@@ -119,7 +123,7 @@ def _probabilities(
     table: LogitTable, members: Sequence[Member], image_id: str, predictor: PredictorOnTest
 ) -> Float[np.ndarray, "class"]:
     columns = [read_column(table, member, [image_id]) for member in members]
-    base = metrics.average(columns, predictor.units)
+    base = metrics.pooled(columns, predictor.weighting)
     if predictor.routing is None:
         return base[0]
     subs = {

@@ -1,5 +1,6 @@
 """Findings: all that the stages of a run hand to its report and its artifact."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ensemble.evaluation.outcome import Outcome
@@ -7,9 +8,11 @@ from ensemble.images.shard import BadImage
 from ensemble.images.split import Splits
 from ensemble.members.member import Member
 from ensemble.outranking.table import OutrankingTable
+from ensemble.report.documents.run import ResultKey
 from ensemble.search.comparison import Predictor
 from ensemble.search.fallbacks import Fallback
 from ensemble.search.frontier import FrontierPoint
+from ensemble.search.recommend import Recommendation, answering
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
 from ensemble.search.weights import best_member
@@ -29,6 +32,10 @@ class Findings:
         ensemble: Weights of the members.
         outranking: Outranking table of the search split.
         predictors: The ensemble, and the predictors that it is compared with.
+        recommendation: Which of these is recommended, and why.
+        notes: What a reader should know first, in sentences.
+        costs: What each member and each sub-classifier costs an image, by name, then unit; 0 where that
+            was not measured.
         search: Outcome of each member on the search split, by name.
         test: Outcomes on the test split: of each member by its name, of each predictor but the best
             member by its key, and of each point of the frontier by `frontier_key`.
@@ -50,6 +57,7 @@ class Findings:
     ensemble: Ensemble
     outranking: OutrankingTable
     predictors: tuple[Predictor, ...]
+    recommendation: Recommendation
     search: dict[str, Outcome]
     test: dict[str, Outcome]
     calibration: CalibrationOnTest | None = None
@@ -60,6 +68,8 @@ class Findings:
     cost_unit: str | None = None
     frontier: tuple[FrontierPoint, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
+    notes: tuple[str, ...] = ()
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def best(self) -> Member:
@@ -70,6 +80,23 @@ class Findings:
     def is_routing(self) -> bool:
         """Whether sub-classifiers lower the errors on held-out search images."""
         return self.subclassifiers is not None and self.subclassifiers.is_used
+
+    @property
+    def answer(self) -> Predictor:
+        """The row of the comparison that the artifact answers with before any routing."""
+        return answering(self.predictors, self.recommendation, self.settings)
+
+    @property
+    def answering_key(self) -> ResultKey:
+        """Key of the result that the artifact answers with."""
+        return "ensemble_subclassifiers" if self.is_routing else self.answer.key
+
+    @property
+    def recommended_key(self) -> ResultKey:
+        """Key of the result that is recommended."""
+        if self.subclassifiers is not None and self.subclassifiers.is_recommended:
+            return "ensemble_subclassifiers"
+        return self.recommendation.key
 
 
 def frontier_key(number: int) -> str:

@@ -25,6 +25,7 @@ def list_routed_examples(
     members: tuple[Member, ...],
     table: LogitTable,
     decode: Callable[[str], np.ndarray],
+    k: int = 1,
 ) -> tuple[document.RoutedExample, ...]:
     """Show the first image that routing puts right, and the first that it puts wrong.
 
@@ -36,9 +37,10 @@ def list_routed_examples(
         members: The pool.
         table: The logit table, for probabilities.
         decode: Gives the pixels of an image by its id, uint8 RGB.
+        k: An image is right where its label is among the k highest classes.
     """
     routed = test.chosen if test.chosen.fitted.routing.is_open else test.paper
-    was_wrong, is_wrong = test.first.is_wrong, routed.outcome.is_wrong
+    was_wrong, is_wrong = test.first.is_error(k), routed.outcome.is_error(k)
     rows_by_kind = {
         "fixed": np.flatnonzero(was_wrong & ~is_wrong),
         "broken": np.flatnonzero(~was_wrong & is_wrong),
@@ -62,7 +64,7 @@ def _example(
 ) -> document.RoutedExample:
     image_id, fitted = str(splits.test.image_ids[row]), routed.fitted
     rows = [read_column(table, member, [image_id]) for member in members]
-    base = metrics.average(rows, fitted.units)
+    base = metrics.pooled(rows, fitted.weighting)
     clusters, gate = fitted.routing.clusters, fitted.routing.gate
     # Of several label clusters that answer, the likeliest one that has a sub-classifier.
     masses = [float(base[0, list(group)].sum()) for group in clusters]

@@ -7,11 +7,18 @@ import numpy as np
 from ensemble.evaluation.outcome import Outcome
 from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.weighting import Weighting
+from ensemble.report.build.costs import build_costs, cost_or_none, seconds_per_image
 from ensemble.report.build.difference import difference
 from ensemble.report.build.examples import Change, PredictorOnTest, list_examples
 from ensemble.report.build.findings import Findings, frontier_key
 from ensemble.report.build.subclassifiers import build_subclassifiers
-from ensemble.report.build.weights import frontier_lines, member_lines, stability_summary
+from ensemble.report.build.weights import (
+    frontier_lines,
+    member_lines,
+    recommended,
+    stability_summary,
+)
 from ensemble.report.documents import provenance
 from ensemble.report.documents import run as document
 from ensemble.report.documents import weights as weights_document
@@ -44,25 +51,32 @@ def build(
     Args:
         name: Name of the run.
         identity: Settings, code and data that the figures depend on.
-        settings: k of the top-k error, number of bootstrap resamples, and greatest number of examples.
+        settings: k of the top-k error beside the top-1 error where the search counts top-1 errors, number
+            of bootstrap resamples, and greatest number of examples.
         findings: What the stages of the run found.
         table: The logit table, for the probabilities of single images.
         decode: Gives the pixels of an image by its id, uint8 RGB.
         execution: Time, hosts and counts of the run.
     """
     top_k, resamples, max_examples = settings
+    k = findings.ensemble.k
+    if k > 1:  # one more k would say less than the two that matter
+        top_k = k
     return document.Report(
         name=name,
         identity=identity,
         data=_data(findings),
         top_k=top_k,
+        k=k,
         members=tuple(_member(findings, i, top_k) for i in range(len(findings.members))),
         search=_search(findings),
+        recommendation=recommended(findings.recommendation, findings.recommended_key),
         results=_results(findings, top_k, resamples),
+        costs=build_costs(findings),
         calibration=_calibration(findings.calibration),
-        subclassifiers=_subclassifiers(findings, table, decode, (top_k, resamples)),
+        subclassifiers=_subclassifiers(findings, table, decode, (k, top_k, resamples)),
         examples=_examples(findings, table, decode, max_examples),
-        execution=execution,
+        execution=execution.model_copy(update={"seconds_per_image": seconds_per_image(findings)}),
     )
 
 
@@ -98,6 +112,8 @@ def _member(findings: Findings, index: int, top_k: int) -> document.Member:
         architecture=member.architecture,
         seed=member.seed,
         parameters=member.parameters,
+        flops=cost_or_none(findings, member, "flops"),
+        depth=None if (depth := cost_or_none(findings, member, "depth")) is None else int(depth),
         views=describe_views(member.views, member.preprocessing.size),
         num_views=len(list_views(member.views, member.preprocessing.size)),
         weight=weight,
@@ -130,8 +146,8 @@ def _search(findings: Findings) -> weights_document.Search:
             )
             for step in ensemble.steps
         ),
-        tied_images=measures.num_ties(outranking, ensemble.units, ensemble.k),
-        warnings=warnings(outranking, ensemble),
+        tied_images=measures.num_ties(outranking.of(ensemble.combine), ensemble.units, ensemble.k),
+        warnings=(*findings.notes, *warnings(outranking, ensemble)),
         members=member_lines(reasons, stability, families, settings.costs, temperatures),
         stability=stability_summary(stability),
         cost_unit=findings.cost_unit,
@@ -152,21 +168,22 @@ def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.R
         for row in findings.predictors
     ]
     if findings.subclassifiers is not None and findings.routed is not None:
-        num_members = int((findings.subclassifiers.units > 0).sum())
+        num_members = int((findings.subclassifiers.weighting.units > 0).sum())
         label = f"{findings.subclassifiers.first} + sub-classifiers"
         rows.append(("ensemble_subclassifiers", label, num_members, findings.routed.chosen.outcome))
-    chosen = "ensemble_subclassifiers" if findings.is_routing else "ensemble"
+    k = findings.ensemble.k
     return tuple(
         document.Result(
             key=key,
             label=label,
             members=count,
             score=_score(outcome, top_k),
-            against_best=None if key == "best" else difference(outcome, best, resamples),
+            against_best=None if key == "best" else difference(outcome, best, k, resamples),
             against_uniform=None
             if key == "uniform_all"
-            else difference(outcome, uniform, resamples),
-            chosen=key == chosen,
+            else difference(outcome, uniform, k, resamples),
+            chosen=key == findings.recommended_key,
+            answers=key == findings.answering_key,
         )
         for key, label, count, outcome in rows
     )
@@ -191,7 +208,7 @@ def _subclassifiers(
     findings: Findings,
     table: LogitTable,
     decode: Callable[[str], np.ndarray],
-    settings: tuple[int, int],
+    settings: tuple[int, int, int],
 ) -> Subclassifiers | None:
     subclassified, config = findings.subclassifiers, findings.subclassifier_settings
     if subclassified is None or config is None or findings.routed is None:
@@ -215,24 +232,35 @@ def _examples(
     decode: Callable[[str], np.ndarray],
     max_examples: int,
 ) -> tuple[document.Example, ...]:
-    name, units = findings.best.name, findings.ensemble.units
-    best = np.zeros_like(units)
+    name, answer = findings.best.name, findings.answer
+    best = np.zeros(len(findings.members), dtype=np.int64)
     best[findings.members.index(findings.best)] = WEIGHT_UNITS
-    changes = [
-        Change(
-            before=PredictorOnTest(name, best, findings.test[name]),
-            after=PredictorOnTest("weighted ensemble", units, findings.test["ensemble"]),
-        )
-    ]
-    subclassified, routed = findings.subclassifiers, findings.routed
-    if findings.is_routing and subclassified and routed:
-        units, chosen = subclassified.units, routed.chosen
+    changes = []
+    if answer.key != "best":
+        outcome = findings.test[answer.key]
         changes.append(
             Change(
-                before=PredictorOnTest(subclassified.first, units, routed.first),
-                after=PredictorOnTest("with sub-classifiers", units, chosen.outcome, chosen.fitted),
+                before=PredictorOnTest(name, Weighting(best), findings.test[name]),
+                after=PredictorOnTest(answer.label, answer.ensemble.weighting, outcome),
+            )
+        )
+    subclassified, routed = findings.subclassifiers, findings.routed
+    if findings.is_routing and subclassified and routed:
+        weighting, chosen = subclassified.weighting, routed.chosen
+        changes.append(
+            Change(
+                before=PredictorOnTest(subclassified.first, weighting, routed.first),
+                after=PredictorOnTest(
+                    "with sub-classifiers", weighting, chosen.outcome, chosen.fitted
+                ),
             )
         )
     return list_examples(
-        changes, table, findings.members, findings.splits.test, decode, max_examples
+        changes,
+        table,
+        findings.members,
+        findings.splits.test,
+        decode,
+        max_examples,
+        findings.ensemble.k,
     )

@@ -1,21 +1,30 @@
 """From the findings of a search on a finished run to its report. Searches nothing, draws nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ensemble.evaluation.calibration import Temperature
 from ensemble.outranking.table import OutrankingTable
+from ensemble.report.build.costs import build_search_costs
 from ensemble.report.build.difference import describe_difference
-from ensemble.report.build.weights import frontier_lines, member_lines, stability_summary
+from ensemble.report.build.weights import (
+    frontier_lines,
+    member_lines,
+    recommended,
+    stability_summary,
+)
 from ensemble.report.documents import search as document
+from ensemble.report.documents.weights import Cost
 from ensemble.search.comparison import JudgedPredictor, warnings
 from ensemble.search.explain import explain
 from ensemble.search.fallbacks import Fallback, missing_fallbacks
 from ensemble.search.frontier import FrontierPoint
+from ensemble.search.recommend import Recommendation
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
 from ensemble.search.stability import Stability
+from ensemble.search.weights import best_member
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,9 @@ class SearchFindings:
         frontier: Error against cost; empty where members have no costs.
         fallbacks: Weights for the loss of each member.
         cost_unit: What members are charged in; None where they are not.
+        recommendation: Which predictor is recommended, and why.
+        notes: What a reader should know first, in sentences.
+        costs: What the run measured, by unit, then member.
     """
 
     table: OutrankingTable
@@ -62,6 +74,9 @@ class SearchFindings:
     frontier: tuple[FrontierPoint, ...]
     fallbacks: tuple[Fallback, ...]
     cost_unit: str | None
+    recommendation: Recommendation
+    notes: tuple[str, ...] = ()
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def build(
@@ -94,9 +109,11 @@ def build(
         is_cross_fitted=findings.judged is table,
         cost_unit=findings.cost_unit,
         warnings=(
+            *findings.notes,
             *warnings(table, ensemble),
             *missing_fallbacks(ensemble, findings.fallbacks, search),
         ),
+        recommendation=recommended(findings.recommendation),
         results=tuple(_predictor(predictor) for predictor in findings.predictors),
         members=member_lines(
             explain(table, ensemble, search),
@@ -108,12 +125,27 @@ def build(
         stability=stability_summary(findings.stability),
         frontier=frontier_lines(
             findings.frontier,
-            [findings.judged.errors(p.ensemble.units, ensemble.k) for p in findings.frontier],
+            [
+                findings.judged.of(p.ensemble.combine).errors(p.ensemble.units, ensemble.k)
+                for p in findings.frontier
+            ],
         ),
         fallbacks=tuple(_fallback(fallback) for fallback in findings.fallbacks),
+        costs=_costs(findings, search),
         average_temperature=_average_temperature(findings.average),
         execution=execution,
     )
+
+
+def _costs(findings: SearchFindings, search: SearchConfig) -> tuple[Cost, ...]:
+    names, selected = findings.table.member_names, findings.ensemble.selected
+    best = names[best_member(findings.table, search)]
+    predictors: dict[str, tuple[str, tuple[str, ...]]] = {
+        "best": (f"best member ({best})", (best,)),
+        "ensemble": (f"the {len(selected)} selected", selected),
+        "uniform_all": (f"all {len(names)}", names),
+    }
+    return build_search_costs(predictors, findings.costs)
 
 
 def _predictor(predictor: JudgedPredictor) -> document.Predictor:

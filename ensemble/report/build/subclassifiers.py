@@ -33,7 +33,7 @@ def build_subclassifiers(
     members: tuple[Member, ...],
     table: LogitTable,
     decode: Callable[[str], np.ndarray],
-    settings: tuple[int, int],
+    settings: tuple[int, int, int],
 ) -> document.Subclassifiers:
     """Put the part together.
 
@@ -46,9 +46,9 @@ def build_subclassifiers(
         members: The pool.
         table: The logit table, for probabilities.
         decode: Gives the pixels of an image by its id, uint8 RGB.
-        settings: k of the top-k accuracy, and number of bootstrap resamples.
+        settings: k of the errors, k of the top-k accuracy, and number of bootstrap resamples.
     """
-    top_k, resamples = settings
+    k, top_k, resamples = settings
     similarity = None
     if len(subclassified.similarity) <= document.MAX_DRAWN_CLASSES:
         similarity = tuple(
@@ -69,8 +69,8 @@ def build_subclassifiers(
         curve=_curve(subclassified.chosen.best.curve),
         similarity=similarity,
         parts=_parts(subclassified, splits),
-        results=_results(subclassified, test, resamples),
-        examples=list_routed_examples(test, splits, members, table, decode),
+        results=_results(subclassified, test, k, resamples),
+        examples=list_routed_examples(test, splits, members, table, decode, k),
     )
 
 
@@ -126,6 +126,7 @@ def _trial(trial: Trial) -> document.RoutingTrial:
         threshold=_threshold(routing.threshold) if routing.is_open else None,
         held_out_errors=trial.held_out_errors,
         routed=trial.held_out_routed,
+        is_affordable=trial.is_affordable,
     )
 
 
@@ -184,14 +185,14 @@ def _curve(curve: RoutingCurve) -> tuple[document.RoutingPoint, ...]:
 
 
 def _results(
-    subclassified: Subclassified, test: SubclassifiersOnTest, resamples: int
+    subclassified: Subclassified, test: SubclassifiersOnTest, k: int, resamples: int
 ) -> tuple[document.RoutedResult, ...]:
     def row(key: str, label: str, outcome: Outcome, routed: int) -> document.RoutedResult:
         others = {"first": test.first, "control": test.control if routed else None}
         return document.RoutedResult.model_validate(
-            {"key": key, "label": label, "errors": outcome.errors(1), "routed": routed}
+            {"key": key, "label": label, "errors": outcome.errors(k), "routed": routed}
             | {
-                f"against_{name}": difference(outcome, other, resamples)
+                f"against_{name}": difference(outcome, other, k, resamples)
                 for name, other in others.items()
                 if other is not None and key != "first"
             }

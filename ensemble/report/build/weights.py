@@ -2,9 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from ensemble.report.documents.weights import FrontierLine, MemberLine, StabilitySummary
+from ensemble.report.documents.weights import (
+    FrontierLine,
+    HeldOutLine,
+    MemberLine,
+    StabilitySummary,
+)
+from ensemble.report.documents.weights import Recommendation as RecommendationLine
 from ensemble.search.explain import MemberReason
 from ensemble.search.frontier import FrontierPoint, cheapest_tied
+from ensemble.search.recommend import Recommendation
 from ensemble.search.result import Ensemble
 from ensemble.search.stability import Stability
 
@@ -48,6 +55,31 @@ def member_lines(
             )
         )
     return tuple(lines)
+
+
+def recommended(recommendation: Recommendation, key: str | None = None) -> RecommendationLine:
+    """Put a recommendation into a report.
+
+    Args:
+        recommendation: The recommended row of the comparison.
+        key: Key of what is recommended in its place; that of the recommendation if not given.
+    """
+    return RecommendationLine(
+        key=key or recommendation.key,
+        reason=recommendation.reason,
+        held_out=tuple(
+            HeldOutLine(
+                key=row.key,
+                label=row.label,
+                error=row.error,
+                behind=row.behind,
+                standard_error=row.standard_error,
+                is_tied=row.is_tied,
+                is_allowed=row.is_allowed,
+            )
+            for row in recommendation.rows
+        ),
+    )
 
 
 def stability_summary(stability: Stability | None) -> StabilitySummary | None:

@@ -89,6 +89,8 @@ class Execution(Config):
     images_per_s: Finite
     mixed_columns: tuple[MixedColumn, ...] = ()
     """Members whose predictions more than one kind of device computed."""
+    seconds_per_image: dict[str, Finite] = Field(default_factory=dict)
+    """Seconds of an image under all views, one network after the other, by the key of the report's costs."""
     retries: Retries
     versions: dict[str, str]
     """Versions that cannot change a figure: Python, scheduler and platform."""

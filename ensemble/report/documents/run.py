@@ -16,10 +16,12 @@ from ensemble.report.documents.provenance import Data, Execution, Identity
 from ensemble.report.documents.subclassifiers import Subclassifiers
 from ensemble.report.documents.weights import (
     Base64Png,
+    Cost,
     Count,
     Difference,
     Finite,
     Fraction,
+    Recommendation,
     Search,
 )
 from ensemble.search.settings import PredictorKey
@@ -75,6 +77,10 @@ class Member(Config):
     architecture: str
     seed: int | None = None
     parameters: Count
+    flops: Finite | None = None
+    """Floating-point operations of an image under all views; None where they were not counted."""
+    depth: Count | None = None
+    """Weighted layers on the longest path of the network; None where they were not counted."""
     views: str
     """Test-time views, in words."""
     num_views: PositiveInt
@@ -108,6 +114,8 @@ class Result(Config):
     """Difference to the plain average of all members; None for that average itself."""
     chosen: bool = False
     """Whether the run recommends this predictor; decided on the search split, never on the test split."""
+    answers: bool = False
+    """Whether the artifact answers with this predictor: the recommended one, unless the settings name a search."""
 
     @model_validator(mode="after")
     def _check_difference(self) -> "Result":
@@ -163,10 +171,16 @@ class Report(Config):
     identity: Identity
     data: Data
     top_k: PositiveInt
-    """k of the top-k errors, which are reported beside the top-1 errors."""
+    """k of the top-k errors, which are reported beside the top-1 errors; `k` where that is above 1."""
+    k: PositiveInt = 1
+    """The k at which predictors are compared: intervals, tests, examples and drawings are of top-k errors."""
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     search: Search
+    recommendation: Recommendation | None = None
+    """Which predictor to use; None in reports of earlier versions."""
     results: tuple[Result, ...]
+    costs: tuple[Cost, ...] = ()
+    """Cost of the best member, of the selected members, of all, and of what is recommended."""
     calibration: Calibration | None = None
     subclassifiers: Subclassifiers | None = None
     examples: tuple[Example, ...] = ()
@@ -181,6 +195,28 @@ class Report(Config):
     def chosen(self) -> Result:
         """The predictor that the run recommends."""
         return next(result for result in self.results if result.chosen)
+
+    @property
+    def answering(self) -> Result:
+        """The predictor that the artifact answers with."""
+        return next((result for result in self.results if result.answers), self.chosen)
+
+    def errors(self, score: Score) -> int:
+        """Give the errors at the report's k."""
+        return score.top1_errors if self.k == 1 else score.topk_errors
+
+    def error(self, score: Score) -> float:
+        """Give the rate of errors at the report's k."""
+        return self.errors(score) / score.n
+
+    @property
+    def other_k(self) -> int:
+        """The k of the errors that are shown beside those at the report's k."""
+        return self.top_k if self.k == 1 else 1
+
+    def other_error(self, score: Score) -> float:
+        """Give the rate of errors at the other k."""
+        return score.topk_error if self.k == 1 else score.top1_error
 
     def reproducible(self) -> dict[str, Any]:
         """Return, as JSON values, all that two runs of one configuration must agree on."""
@@ -199,6 +235,8 @@ class Report(Config):
     def _check_results(self) -> "Report":
         if [result.chosen for result in self.results].count(True) != 1:
             raise ValueError("exactly one result is chosen; set `chosen` on it.")
+        if self.k not in (1, self.top_k):
+            raise ValueError(f"k is {self.k}, and scores have top-1 and top-{self.top_k} errors.")
         without = [result.key for result in self.results if result.against_best is None]
         if without != ["best"]:
             raise ValueError(

@@ -10,11 +10,13 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from ensemble.config import Config
 from ensemble.report.documents.weights import (
+    Cost,
     Difference,
     Finite,
     Fraction,
     FrontierLine,
     MemberLine,
+    Recommendation,
     Sha256,
     StabilitySummary,
 )
@@ -107,6 +109,8 @@ class SearchReport(Config):
     """Unit of the members' costs; None where costs do not count."""
     warnings: tuple[str, ...]
     """Reasons to trust the weights less, in words."""
+    recommendation: Recommendation | None = None
+    """Which predictor to use; None in reports of earlier versions."""
     results: tuple[Predictor, ...]
     """The ensemble, and the predictors that it is compared with."""
     members: tuple[MemberLine, ...]
@@ -117,6 +121,8 @@ class SearchReport(Config):
     """Ensembles from the cheapest to the best; empty where costs do not count."""
     fallbacks: tuple[Fallback, ...]
     """Weights for the loss of each member with a weight."""
+    costs: tuple[Cost, ...] = ()
+    """Cost of the best member, of the selected members and of all."""
     average_temperature: AverageTemperature
     """Temperature for the weighted average."""
     execution: Execution

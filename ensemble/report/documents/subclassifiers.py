@@ -1,4 +1,4 @@
-"""The part of report.json about sub-classifiers. Accuracies are fractions; errors are top-1."""
+"""The part of report.json about sub-classifiers. Accuracies are fractions; errors are at the report's k."""
 
 from typing import Annotated, Literal
 
@@ -29,6 +29,8 @@ class RoutingTrial(Config):
     """Threshold fitted on all choosing images; None where the gate gains nothing on held-out ones."""
     held_out_errors: Count
     routed: Count
+    is_affordable: bool = True
+    """Whether `search.max_cost` leaves room for the sub-classifiers that are routed to."""
 
 
 class LabelCluster(Config):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, StringConstraints
 
 from ensemble.config import Config
+from ensemble.search.settings import PredictorKey
 
 Count = NonNegativeInt
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -117,6 +118,54 @@ class Search(Config):
     """Greatest cost of the members with a weight in all; None where there is no limit."""
     frontier: tuple[FrontierLine, ...] = ()
     """Ensembles from the cheapest to the best; empty where costs do not count."""
+
+
+class HeldOutLine(Config):
+    """A predictor on search images that its weights were not fitted on."""
+
+    key: PredictorKey
+    label: str
+    """Name of the predictor."""
+    error: Fraction
+    """Rate of the top-k errors."""
+    behind: FiniteFloat
+    """Loss less that of the predictor with the least: a rate of errors, or nats under `objective: nll`."""
+    standard_error: Finite
+    """Standard error of `behind`, over the same images."""
+    is_tied: bool
+    """Whether the predictor is within one standard error of the one with the least loss."""
+    is_allowed: bool
+    """Whether the caps of the search allow the predictor."""
+
+
+class Recommendation(Config):
+    """The predictor to use, chosen on the search split, and how all of them do there."""
+
+    key: str
+    """Key of the recommended result."""
+    reason: str
+    """Why this one, in words."""
+    held_out: tuple[HeldOutLine, ...]
+    """Every predictor on held-out search images; empty where there are too few of them."""
+
+
+class Cost(Config):
+    """What an image costs a predictor; every network that may answer counts in full."""
+
+    key: str
+    """Key of the result."""
+    label: str
+    """Name of the predictor."""
+    networks: PositiveInt
+    """Number of networks, sub-classifiers included."""
+    parameters: Count | None = None
+    """Parameters of all networks; None where they are not known."""
+    flops: Finite | None = None
+    """Floating-point operations of an image under all views; None where a member's were not counted."""
+    depth: Count | None = None
+    """Weighted layers on the longest path of each network, added up; None where a member's were not counted."""
+    seconds: Finite | None = None
+    """Seconds of an image in the report of a search; that of a run has them in `execution`."""
 
 
 class Difference(Config):

@@ -5,6 +5,7 @@ from typing import Any
 
 from ensemble.report.documents.run import Example, Report
 from ensemble.report.pages import charts, wording
+from ensemble.report.pages.advice import run_advice
 from ensemble.report.pages.environment import page_environment
 from ensemble.report.pages.heat_map import heat_map
 
@@ -32,11 +33,13 @@ def render(report: Report) -> str:
             digits=digits,
             verdict=wording.verdict(report),
             search_words=wording.search_words(report.search),
-            members=sorted(report.members, key=lambda m: (m.search.top1_error, m.name)),
+            advice=run_advice(report),
+            members=sorted(report.members, key=lambda m: (report.error(m.search), m.name)),
             member_lines=wording.by_weight(report.search.members),
-            worst=max(max(m.search.top1_error, m.test.top1_error) for m in report.members) or 1.0,
+            worst=max(report.error(score) for m in report.members for score in (m.search, m.test))
+            or 1.0,
             example_rows=[
-                example_rows(example, report.data.classes) for example in report.examples
+                example_rows(example, report.data.classes, report.k) for example in report.examples
             ],
             **_drawings(report, digits),
         )
@@ -59,10 +62,10 @@ def _drawings(report: Report, digits: int) -> dict[str, Any]:
     }
 
 
-def example_rows(example: Example, classes: tuple[str, ...]) -> list[ExampleRow]:
-    """Pick the classes worth showing: the label, both answers, then the most probable."""
+def example_rows(example: Example, classes: tuple[str, ...], k: int = 1) -> list[ExampleRow]:
+    """Pick the classes worth showing: the label, both answers, then the most probable; more for a larger k."""
     before, after = example.before.probabilities, example.after.probabilities
     by_mass = sorted(range(len(classes)), key=lambda k: -max(before[k], after[k]))
     ordered = dict.fromkeys((example.label, example.before.answer, example.after.answer, *by_mass))
-    first = sorted(list(ordered)[:SHOWN_CLASSES], key=by_mass.index)
+    first = sorted(list(ordered)[: max(SHOWN_CLASSES, k + 1)], key=by_mass.index)
     return [ExampleRow(classes[k], before[k], after[k], k == example.label) for k in first]

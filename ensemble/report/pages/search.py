@@ -2,6 +2,7 @@
 
 from ensemble.report.documents.search import SearchReport
 from ensemble.report.pages import wording
+from ensemble.report.pages.advice import search_advice
 from ensemble.report.pages.environment import page_environment
 
 
@@ -17,6 +18,8 @@ def render(report: SearchReport) -> str:
             digits=digits,
             ensemble=rows["ensemble"],
             best=rows["best"],
+            recommended=report.recommendation.key if report.recommendation else "ensemble",
+            advice=search_advice(report),
             members=wording.by_weight(report.members),
         )
     )

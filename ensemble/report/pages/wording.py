@@ -100,7 +100,7 @@ def large_text(value: int) -> str:
     return str(value)
 
 
-def cost_text(value: float) -> str:
+def cost_text(value: Number) -> str:
     """Write a cost of any unit: 0.00312, 7.5, 30.2 M."""
     return f"{value:.3g}" if value < 1000 else large_text(round(value))
 

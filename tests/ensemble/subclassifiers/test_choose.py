@@ -91,6 +91,8 @@ def test_fewer_images_than_folds_open_no_gate() -> None:
 
 def test_best_trial_has_the_fewest_held_out_errors_and_of_equals_routes_least() -> None:
     trial = cross_validate(evidence(0, (6.0, 6.0)), "entropy", "hard", seed=0)
-    worse = replace(trial, held_out_errors=trial.held_out_errors + 1, held_out_routed=0)
+    more = np.flatnonzero(~trial.held_out_wrong)[:1]
+    wrong = trial.held_out_wrong | np.isin(np.arange(len(trial.held_out_wrong)), more)
+    worse = replace(trial, held_out_wrong=wrong, held_out_routed=0)
     lazier = replace(trial, held_out_routed=trial.held_out_routed - 1)
     assert best_trial([worse, trial, lazier, lazier]) == 2

@@ -19,6 +19,7 @@ from ensemble.images.shard import BadImage
 from ensemble.images.split import Splits
 from ensemble.members.member import Member
 from ensemble.models.registry import build as build_network
+from ensemble.outranking.weighting import Weighting
 from ensemble.report.build.findings import Findings, frontier_key
 from ensemble.report.build.run import build
 from ensemble.report.build.subclassifiers import MAX_CURVE_POINTS
@@ -27,6 +28,7 @@ from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
 from ensemble.search.comparison import Predictor, predictors
 from ensemble.search.frontier import cost_frontier
+from ensemble.search.recommend import Recommendation
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
 from ensemble.search.weights import best_member
@@ -124,12 +126,12 @@ def find(
     outranking = build_outranking(table, members, parts.search)
     ensemble = Ensemble(("x", "y", "z"), WEIGHTS, "paper", 1, 12, 60)
     weightings = {
-        "uniform_all": np.full(3, 100),
-        "uniform_selected": np.array([100, 100, 0]),
-        "ensemble": HUNDREDTHS,
+        "uniform_all": Weighting(np.full(3, 100)),
+        "uniform_selected": Weighting(np.array([100, 100, 0])),
+        "ensemble": Weighting(HUNDREDTHS),
     }
     found = subclassified(table, parts, members, dict(enumerate(subs)))
-    first = evaluate(table, members, parts.test, {"first": HUNDREDTHS})["first"]
+    first = evaluate(table, members, parts.test, {"first": Weighting(HUNDREDTHS)})["first"]
     on_test = [
         RoutedTest(fitted, *evaluate_routed(table, members, parts.test, fitted))
         for fitted in (found.fitted_as_paper(), found.fitted())
@@ -141,6 +143,7 @@ def find(
         ensemble=ensemble,
         outranking=outranking,
         predictors=predictors(outranking, SearchConfig(), ensemble),
+        recommendation=Recommendation("ensemble", (), "It is made up."),
         search=evaluate(table, members, parts.search, {}),
         test=evaluate(table, members, parts.test, weightings),
         subclassifiers=found,
@@ -154,20 +157,21 @@ def subclassified(
 ) -> Subclassified:
     """Made up, so that the gate opens whatever the made-up networks are worth."""
     stopping, choosing = (parts.search.take(np.arange(first, 60, 2)) for first in (0, 1))
-    evidence = gather_evidence(table, members, choosing, HUNDREDTHS, CLUSTERS, subs)
+    evidence = gather_evidence(table, members, choosing, Weighting(HUNDREDTHS), CLUSTERS, subs)
     trial = cross_validate(evidence, "entropy", "hard", seed=0)
     routing = Routing(CLUSTERS, (0, 1), float(np.median(entropy(evidence.base))))
-    opened = replace(trial, routing=routing, held_out_errors=0)
+    opened = replace(trial, routing=routing, held_out_wrong=np.zeros(len(choosing), np.bool_))
     paper, curve = fit_paper(evidence)
     return Subclassified(
         member=members[0],
         first="weighted ensemble",
-        units=HUNDREDTHS,
+        weighting=Weighting(HUNDREDTHS),
         similarity=np.eye(4),
         stopping=stopping,
         choosing=choosing,
         tried=(Clustered(2, CLUSTERS, (1.0, 0.5), subs, {}, paper, curve, (opened,)),),
-        ensemble_errors=trial.base_errors,
+        answer_wrong=evidence.is_base_wrong,
+        recommended_wrong=evidence.is_base_wrong,
     )
 
 
