@@ -1,14 +1,21 @@
 """Files on a local disk: published whole and synced, and known by their SHA-256."""
 
 import codecs
+import ctypes
+import errno
+import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import BinaryIO
+
+_SEAL = "sha256"
+# Of Linux: paths are relative to the working folder, and two names are exchanged.
+_HERE, _RENAME_EXCHANGE = -100, 2
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -69,25 +76,67 @@ def publish(file: BinaryIO, path: Path) -> None:
 def publish_folder(partial: Path, path: Path) -> None:
     """Sync a complete folder and give it its final name, in the place of an older folder.
 
-    Between the two renames a crash leaves no folder at `path`, but never a part of one.
+    A reader finds the older folder or the new one at any moment, and so does whoever comes after a
+    crash. Where the system cannot exchange two names at once, as outside Linux, a crash between two
+    renames leaves no folder at `path`, but never a part of one.
 
     Args:
         partial: The complete folder, beside `path`.
         path: The final name.
 
     Raises:
-        OSError: The disk is full, or a folder cannot be written to.
+        OSError: The disk is full, or a folder cannot be written to; `path` is as it was.
     """
     for here, _, names in os.walk(partial, topdown=False):
         for name in names:
             _sync(Path(here, name))
         sync_folder(Path(here))
-    replaced = path.with_name(f".{path.name}.{uuid.uuid4().hex}.replaced")
-    if path.exists():
+    replaced = partial
+    if not path.exists():
+        os.replace(partial, path)
+    elif not _exchange(partial, path):
+        replaced = path.with_name(f".{path.name}.{uuid.uuid4().hex}.replaced")
         os.replace(path, replaced)
-    os.replace(partial, path)
+        os.replace(partial, path)
     sync_folder(path.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    # Those that an earlier crash left, too.
+    for older in (replaced, *path.parent.glob(f".{path.name}.*.replaced")):
+        shutil.rmtree(older, ignore_errors=True)
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    """Write over a file in place, where a full disk has no room for a new one beside it.
+
+    Raises:
+        OSError: The file is not there, is shorter than the content, or cannot be written to.
+    """
+    with path.open("r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        if len(content) > size:
+            raise OSError(errno.ENOSPC, f"{len(content)} bytes do not fit into {size}", str(path))
+        file.write(content)
+        file.truncate()
+        os.fsync(file.fileno())
+
+
+def seal(document: Mapping[str, object]) -> dict[str, object]:
+    """Put the SHA-256 of a JSON document into it, as its last key."""
+    return {**document, _SEAL: _digest(document)}
+
+
+def unseal(document: Mapping[str, object]) -> dict[str, object]:
+    """Take the SHA-256 out of a JSON document; one of an earlier version may have none.
+
+    Raises:
+        ValueError: The document was changed since it was sealed.
+    """
+    content = {key: value for key, value in document.items() if key != _SEAL}
+    if _SEAL in document and document[_SEAL] != _digest(content):
+        raise ValueError(
+            f"its {_SEAL} is {str(document[_SEAL])[:16]}…, and its content has {_digest(content)[:16]}…: it "
+            "was damaged or changed since it was written"
+        )
+    return content
 
 
 def make_folder(path: Path) -> None:
@@ -131,6 +180,24 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def _digest(document: Mapping[str, object]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()
+
+
+def _exchange(left: Path, right: Path) -> bool:
+    """Exchange two names at once; false where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if not rename(_HERE, os.fsencode(left), _HERE, os.fsencode(right), _RENAME_EXCHANGE):
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(right))
 
 
 def _sync(path: Path) -> None:

@@ -16,9 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ensemble.errors import ProjectError
-from ensemble.files import write_atomic
+from ensemble.files import overwrite, write_atomic
 from jobs.progress import interrupt
-from jobs.progress.record import MemberRecord, ProgressRecord, StageRecord
+from jobs.progress.record import (
+    MemberRecord,
+    ProgressRecord,
+    StageRecord,
+    format_for_file,
+)
 
 if TYPE_CHECKING:
     from cluster.prometheus import RunMetrics
@@ -250,14 +255,28 @@ class Progress:
         self, state: Literal["running", "finished", "stopped", "failed"], message: str = ""
     ) -> None:
         record = self.record(state, message)
-        text = record.model_dump_json()
-        try:
-            if self._file is not None:
-                write_atomic(self._file, f"{text}\n")
-        except OSError as error:
-            self.say(f"cannot write {self._file}: {error.strerror}")
+        if self._file is not None:
+            self._write(self._file, record)
         if self._json_log and (state != "running" or record.stages):
-            self.say(text)
+            self.say(record.model_dump_json())
+
+    def _write(self, file: Path, record: ProgressRecord) -> None:
+        try:
+            write_atomic(file, format_for_file(record))
+        except OSError as error:
+            self.say(f"cannot write {file}: {error.strerror}")
+            if record.state != "running":
+                self._write_over(file, record)
+
+    def _write_over(self, file: Path, record: ProgressRecord) -> None:
+        """Say how the run ended where there is no room for a file: in the place of the last record."""
+        short = record.model_copy(update={"stages": (), "members": {}})
+        for each in (record, short, short.model_copy(update={"message": ""})):
+            try:
+                overwrite(file, format_for_file(each).encode())
+            except OSError:
+                continue  # the next is shorter; that the first was lost was said
+            return
 
     def _update_metrics(self) -> None:
         members = dict(self._members)

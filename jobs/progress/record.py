@@ -1,13 +1,15 @@
 """The progress of a run as one value, for its log, its folder and `ensemble status`."""
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime
 
 from ensemble.config import Config
 from ensemble.errors import DataError
+from ensemble.files import seal, unseal
 from jobs.stored_runs.layout import RunFolder, not_a_run
 
 
@@ -87,13 +89,19 @@ class ProgressRecord(Config):
         return (datetime.now(UTC) - self.at).total_seconds()
 
 
+def format_for_file(record: ProgressRecord) -> str:
+    """Format a record as the text of progress.json, which holds its own SHA-256."""
+    return json.dumps(seal(record.model_dump(mode="json"))) + "\n"
+
+
 def parse(line: str) -> ProgressRecord | None:
     """Read the record that a line of a log holds; none if the line holds something else."""
     if not line.startswith("{"):
         return None
     try:
-        return ProgressRecord.model_validate_json(line)
-    except ValidationError:
+        # A record in a file holds its own SHA-256.
+        return ProgressRecord.model_validate_json(json.dumps(unseal(json.loads(line))))
+    except (ValueError, RecursionError):  # pydantic's error is a ValueError
         return None
 
 

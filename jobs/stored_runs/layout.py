@@ -8,7 +8,7 @@ from typing import Any
 
 from ensemble.config import S3_SCHEME, check
 from ensemble.errors import ConfigError
-from ensemble.files import write_atomic
+from ensemble.files import seal, unseal, write_atomic
 from jobs.settings import ACCESS_ONLY, EXECUTION_ONLY, RunConfig
 
 CONFIG, PROGRESS, REPORT, PAGE = "config.json", "progress.json", "report.json", "report.html"
@@ -137,19 +137,21 @@ def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         if folder.config.exists():
-            check_same(str(folder.path), json.loads(folder.config.read_text()), settings)
-        write_atomic(folder.config, json.dumps(settings, indent=2) + "\n")
+            there = _parse_settings(folder.config.read_bytes(), str(folder.config))
+            check_same(str(folder.path), there, settings)
+        else:
+            write_atomic(folder.config, format_config(config))
     except OSError as error:
         raise ConfigError(
             f"cannot use the run folder {str(folder.path)!r}: {error.strerror}. Expected a folder "
             "that can be written; set runs=PATH."
         ) from error
-    except ValueError as error:
-        raise ConfigError(
-            f"{folder.config} is not JSON ({error}). Remove the folder {str(folder.path)!r}, or set "
-            "name=... to use another."
-        ) from error
     return folder
+
+
+def format_config(config: RunConfig) -> str:
+    """Format the settings of a run as the text of its config.json, which holds its own SHA-256."""
+    return json.dumps(seal(config.model_dump(mode="json")), indent=2) + "\n"
 
 
 def parse_run_config(text: bytes, name: str, storage: Mapping[str, Any]) -> RunConfig:
@@ -161,17 +163,41 @@ def parse_run_config(text: bytes, name: str, storage: Mapping[str, Any]) -> RunC
         storage: Settings of `storage` that hold now, whatever held when the run was made.
 
     Raises:
-        ConfigError: The bytes are not the settings of a run.
+        ConfigError: The bytes are not the settings of a run, or not those that were written.
     """
-    try:
-        settings = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{name} is not JSON ({error}). Run the job again.") from error
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{name} holds {type(settings).__name__}; expected a run's settings.")
+    settings = _parse_settings(text, name)
     if storage:
         settings["storage"] = dict(settings.get("storage") or {}) | dict(storage)
     return check(RunConfig, settings, name)
+
+
+def check_published(url: str, text: bytes, config: RunConfig) -> None:
+    """Refuse to publish a run where one of another config is published.
+
+    Args:
+        url: The place, as messages call it.
+        text: The bytes of the config.json that is there.
+        config: The settings of the run.
+
+    Raises:
+        ConfigError: The bytes are not the settings of a run, or a setting that results depend on
+            differs.
+    """
+    check_same(url, _parse_settings(text, f"{url}/{CONFIG}"), config.model_dump(mode="json"))
+
+
+def _parse_settings(text: bytes, name: str) -> dict[str, Any]:
+    try:
+        settings = json.loads(text)
+        if not isinstance(settings, dict):
+            raise ValueError(f"it holds {type(settings).__name__}")
+        return unseal(settings)
+    except (ValueError, RecursionError) as error:  # bytes that are no text are a ValueError too
+        raise ConfigError(
+            f"{name} is not the settings of a run that were written there ({error}). Remove this one file and "
+            "run the same config again: the table beside it stays, and all that fits is used again. If "
+            "you changed the file on purpose, remove its line sha256 too."
+        ) from error
 
 
 def check_same(folder: str, settings_there: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -193,7 +219,7 @@ def check_same(folder: str, settings_there: dict[str, Any], settings: dict[str, 
         raise ConfigError(
             f"the run folder {folder!r} belongs to another config: {key} is "
             f"{theirs.get(key)!r} there and {ours.get(key)!r} here. Set name=... for a folder of "
-            "its own, or remove that folder."
+            "its own; predictions that both need are copied from that run."
         )
 
 

@@ -1,12 +1,18 @@
 """What a run keeps at s3:// beside its table: config, artifact and report, each file by one PUT."""
 
-import json
 from pathlib import Path
 
 from ensemble.storage.open import open_store
 from ensemble.storage.store import Store, read_if_there
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import ARTIFACT, CONFIG, RunFolder, check_same, published_place
+from jobs.stored_runs.layout import (
+    ARTIFACT,
+    CONFIG,
+    RunFolder,
+    check_published,
+    format_config,
+    published_place,
+)
 
 _DOCUMENT = "ensemble.json"
 _ENSEMBLE = f"{ARTIFACT}/{_DOCUMENT}"
@@ -26,12 +32,11 @@ def publish_config(store: Store, config: RunConfig) -> None:
     Raises:
         ConfigError: The store holds a run of another config.
     """
-    settings = config.model_dump(mode="json")
     text = read_if_there(store, CONFIG)
     if text is not None:
-        check_same(store.url, json.loads(text), settings)
+        check_published(store.url, text, config)
         return
-    store.replace(CONFIG, (json.dumps(settings, indent=2) + "\n").encode())
+    store.replace(CONFIG, format_config(config).encode())
 
 
 def publish_results(store: Store, folder: RunFolder) -> None:

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 from hashlib import sha256
@@ -10,11 +11,14 @@ from hypothesis import strategies as st
 
 from ensemble.files import (
     make_folder,
+    overwrite,
     partial_file,
     publish,
     publish_folder,
     read_text,
+    seal,
     sha256_of,
+    unseal,
     write_atomic,
 )
 
@@ -107,6 +111,64 @@ def test_a_digest_is_that_of_the_content(
     assert sha256_of(path) == sha256(content).hexdigest()
 
 
+def test_a_folder_that_is_replaced_is_there_at_every_moment(tmp_path: Path) -> None:
+    path, partial = tmp_path / "artifact", tmp_path / ".artifact.part"
+    write_atomic(path / "file", "0")
+    (tmp_path / ".artifact.0123.replaced" / "file").mkdir(parents=True)
+    reader = get_context("fork").Process(target=_read_until_the_last, args=(path / "file",))
+    reader.start()
+    for count in range(1, 300):
+        write_atomic(partial / "file", str(count))
+        publish_folder(partial, path)
+    reader.join()
+    assert reader.exitcode == 0
+    assert os.listdir(tmp_path) == ["artifact"], "nor is anything left of an earlier crash"
+
+
+def test_a_file_is_written_over_in_its_place_if_it_is_long_enough(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(FileNotFoundError):
+        overwrite(path, b"new")
+    path.write_bytes(b"older")
+    with pytest.raises(OSError, match="7 bytes do not fit into 5"):
+        overwrite(path, b"too new")
+    assert path.read_bytes() == b"older"
+    overwrite(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+_JSON = st.dictionaries(
+    st.text(max_size=5).filter(lambda key: key != "sha256"),
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False)
+        | st.text(max_size=5),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+        max_leaves=6,
+    ),
+    max_size=4,
+)
+
+
+@given(_JSON, st.integers(0), st.integers(0, 7))
+def test_a_sealed_document_comes_back_or_is_refused(
+    document: dict[str, object], place: int, bit: int
+) -> None:
+    text = bytearray(json.dumps(seal(document)).encode())
+    assert unseal(json.loads(text)) == document
+    assert unseal(document) == document, "older ones have no seal"
+    text[place % len(text)] ^= 1 << bit
+    try:
+        changed = json.loads(text)
+        content = unseal(changed)
+    except (ValueError, AttributeError):
+        return
+    # What is left are changes that JSON does not see, and those of the key of the seal itself.
+    assert content == document or (changed.keys() - document.keys()) != {"sha256"}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\ufeff\ufffe")))
 def test_a_text_is_read_as_it_was_written(
@@ -115,6 +177,11 @@ def test_a_text_is_read_as_it_was_written(
     path = tmp_path_factory.getbasetemp() / "text"
     path.write_bytes(text.encode(encoding))
     assert read_text(path) == text
+
+
+def _read_until_the_last(path: Path) -> None:
+    while path.read_text() != "299":
+        pass
 
 
 def _die_while_writing(folder: Path) -> None:

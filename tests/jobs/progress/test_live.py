@@ -1,4 +1,5 @@
 import io
+import resource
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,37 @@ def test_the_last_record_is_found_among_whatever_else_is_printed(printed: list[s
     found = progress_record.last(lines)
     numbers = [item for item in printed if isinstance(item, int)]
     assert (found.retries if found else None) == (numbers[-1] if numbers else None)
+
+
+def test_a_run_that_ends_on_a_full_disk_says_that_it_failed(tmp_path: Path) -> None:
+    """A limit on the size of a file stands for the full disk: nothing longer can be written."""
+    file, out = tmp_path / "progress.json", io.StringIO()
+    console = Console(file=out, width=40)
+    members = [f"member-{number}" for number in range(50)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with (  # noqa: PT012 - the limit must end within
+            pytest.raises(DataError, match="disk"),
+            Progress(console, "tonight", members, False) as progress,
+        ):
+            progress.keep(file)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size // 2, hard))
+            raise DataError("the disk is full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    last = progress_record.read(RunFolder(tmp_path))
+    assert (last.state, last.message) == ("failed", "the disk is full")
+    assert "cannot write" in out.getvalue()
+    assert [path.name for path in tmp_path.iterdir()] == ["progress.json"]
+
+
+def test_a_damaged_record_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "progress.json"
+    with _progress() as progress:
+        progress.keep(file)
+    sound = file.read_text()
+    file.write_text(sound.replace('"finished"', '"running"'))
+    with pytest.raises(DataError, match="holds no record"):
+        progress_record.read(RunFolder(tmp_path))
+    assert progress_record.parse(sound) is not None
+    assert progress_record.parse("{" + "[" * 100_000) is None

@@ -1,5 +1,9 @@
+import json
+from pathlib import Path
+
 import pytest
 
+from ensemble.errors import ConfigError
 from jobs.cli.app import DEFAULT_CONFIG
 from jobs.settings import load_run_config
 from jobs.stored_runs.layout import (
@@ -7,6 +11,8 @@ from jobs.stored_runs.layout import (
     cache_in,
     costs_in,
     not_a_run,
+    open_run_folder,
+    parse_run_config,
     published_place,
     table_place,
     tables_folder,
@@ -63,3 +69,49 @@ def test_the_error_of_a_place_that_is_no_run_says_what_is_lacking_and_what_to_gi
     message = str(not_a_run("runs/x", "config.json"))
     assert "'runs/x' is not the folder of a run: it has no config.json" in message
     assert "Expected a folder such as" in message
+
+
+def test_a_config_is_written_once_and_what_execution_needs_may_differ(tmp_path: Path) -> None:
+    def opened(*words: str) -> RunFolder:
+        config = load_run_config(DEFAULT_CONFIG, [f"runs={tmp_path}", "name=mine", *words])
+        return open_run_folder(config, "x")
+
+    folder = opened()
+    first = folder.config.stat()
+    assert opened("cluster.hosts=1") == folder
+    assert folder.config.stat() == first
+    with pytest.raises(
+        ConfigError, match="belongs to another config: seed is 0 there and 1"
+    ) as caught:
+        opened("seed=1")
+    assert "remove" not in str(caught.value), "the table lies in that folder"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"seed": 0', b'"seed": 1'), (b"{", b"["), (b'"search"', b'"\xffearch"')]
+)
+def test_a_damaged_config_is_never_worth_the_table(tmp_path: Path, old: bytes, new: bytes) -> None:
+    config = load_run_config(DEFAULT_CONFIG, [f"runs={tmp_path}", "name=mine"])
+    folder = open_run_folder(config, "x")
+    sound = folder.config.read_bytes()
+    assert parse_run_config(sound, "x", {}) == config
+    assert old in sound
+    folder.config.write_bytes(sound.replace(old, new, 1))
+    for read in (
+        lambda: open_run_folder(config, "x"),
+        lambda: parse_run_config(folder.config.read_bytes(), str(folder.config), {}),
+    ):
+        with pytest.raises(ConfigError, match=r"Remove this one file .* the table beside it stays"):
+            read()
+    folder.config.unlink()
+    assert open_run_folder(config, "x").config.read_bytes() == sound
+
+
+def test_a_config_of_an_earlier_version_or_changed_on_purpose_is_read(tmp_path: Path) -> None:
+    config = load_run_config(DEFAULT_CONFIG, [f"runs={tmp_path}", "name=mine"])
+    folder = open_run_folder(config, "x")
+    settings = json.loads(folder.config.read_bytes())
+    del settings["sha256"]
+    folder.config.write_text(json.dumps(settings))
+    assert open_run_folder(config, "x") == folder
+    assert parse_run_config(folder.config.read_bytes(), "x", {}) == config

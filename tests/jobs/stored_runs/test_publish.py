@@ -5,7 +5,7 @@ import pytest
 from ensemble.errors import ConfigError
 from ensemble.storage.local_store import LocalStore
 from jobs.settings import RunConfig, load_run_config
-from jobs.stored_runs.layout import RunFolder
+from jobs.stored_runs.layout import RunFolder, parse_run_config
 from jobs.stored_runs.publish import publish_config, publish_results
 
 CONFIG = Path(__file__).parents[3] / "jobs" / "configs" / "digits.yaml"
@@ -72,7 +72,7 @@ def test_place_of_another_run_is_refused_and_access_is_no_difference(tmp_path: P
     publish_config(store, config)
     other = load_run_config(CONFIG, ["storage.endpoint=http://127.0.0.1:9", "cluster.hosts=1"])
     publish_config(store, other)
-    assert RunConfig.model_validate_json(store.read("config.json")) == config, "as it was begun"
+    assert parse_run_config(store.read("config.json"), "x", {}) == config, "as it was begun"
     with pytest.raises(ConfigError, match="belongs to another config: seed is 0 there and 1 here"):
         publish_config(store, load_run_config(CONFIG, ["seed=1"]))
 
