@@ -1,12 +1,12 @@
 """Reading an artifact: its members, weights and routing, with every file checked as it is read."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
-from pydantic import ValidationError
 
 from ensemble.artifact.document import (
     FILE_NAME,
@@ -19,6 +19,7 @@ from ensemble.artifact.document import (
 )
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError
+from ensemble.files import unseal
 from ensemble.members.member import Member, in_precision
 from ensemble.storage.fetch import FetchedFolder
 from ensemble.storage.settings import S3Config
@@ -123,14 +124,26 @@ def read_document(folder: Path, without: str | None = None) -> ArtifactDocument:
     """
     path = folder / FILE_NAME
     try:
-        document = ArtifactDocument.model_validate_json(path.read_bytes())
+        document = ArtifactDocument.model_validate(unseal(_parse(path.read_bytes())))
     except OSError as error:
         raise CheckpointError(
             f"cannot read {path}: {error.strerror}. Expected the `ensemble` folder of a run."
         ) from error
-    except ValidationError as error:
-        raise CheckpointError(f"{path} is not an ensemble: {error}") from error
+    except (ValueError, RecursionError) as error:  # also pydantic's, and of bytes that are no text
+        raise CheckpointError(
+            f"{path} is not an ensemble: {error}. Copy the artifact again, or run again."
+        ) from error
     return document if without is None else document_without(document, without)
+
+
+def _parse(text: bytes) -> dict[str, object]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:  # bytes that are no text, too
+        raise ValueError(f"Invalid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"it holds {type(document).__name__}")
+    return document
 
 
 def _read_routing(
@@ -178,7 +191,8 @@ def _load(
     trust_code: bool,
 ) -> Member:
     path = folder / entry.file
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # A name with a zero byte is that of no file, and the system refuses to look.
+    if "\0" in entry.file or not path.resolve().is_relative_to(folder.resolve()):
         raise CheckpointError(f"{folder / FILE_NAME} names {entry.file!r}, outside its folder.")
     member = load_member(name, path, entry.views, data_sha256, trust_code=trust_code)
     if member.weights_sha256 != entry.sha256:

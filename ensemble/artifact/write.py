@@ -16,7 +16,7 @@ from ensemble.artifact.document import (
     RoutingEntry,
     SubclassifierEntry,
 )
-from ensemble.files import publish_folder
+from ensemble.files import publish_folder, seal
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import to_units
 from ensemble.search.fallbacks import Fallback
@@ -75,7 +75,7 @@ def save(
         fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
         temperature=temperature,
     )
-    text = json.dumps(document.model_dump(mode="json"), indent=2) + "\n"
+    text = json.dumps(seal(document.model_dump(mode="json")), indent=2) + "\n"
     (building / FILE_NAME).write_text(text, encoding="utf-8")
     publish_folder(building, folder)
 

@@ -22,6 +22,7 @@ from ensemble.errors import CheckpointError, ConfigError, DecodeError, ShapeErro
 from ensemble.evaluation import metrics
 from ensemble.evaluation.outcome import Outcome
 from ensemble.evaluation.reading import read_column
+from ensemble.files import unseal
 from ensemble.images.shard import ImageShard, plan_shards
 from ensemble.inference.forward import PreparedNetwork
 from ensemble.inference.predict import predict
@@ -71,7 +72,7 @@ def copy(saved: Saved, tmp_path: Path) -> Path:
 
 def edit(folder: Path, old: str, new: str) -> None:
     document = folder / "ensemble.json"
-    text = document.read_text()
+    text = json.dumps(unseal(json.loads(document.read_text())), indent=2)
     assert old in text
     document.write_text(text.replace(old, new, 1))
 
@@ -150,7 +151,7 @@ def test_members_answer_at_the_temperatures_that_they_had_in_the_run(
 @pytest.mark.parametrize("whose", ["members", "all"])
 def test_a_temperature_that_is_none_is_refused(copy: Path, whose: str, temperature: str) -> None:
     document = copy / "ensemble.json"
-    content = json.loads(document.read_text())
+    content = unseal(json.loads(document.read_text()))
     changed = content["members"][0] if whose == "members" else content
     assert changed["temperature"] == 1.0
     changed["temperature"] = float(temperature)
@@ -185,7 +186,7 @@ def test_members_keep_the_precision_that_they_had_in_the_run(
 
 def test_an_artifact_of_version_1_predicts_in_float32(saved: Saved, copy: Path) -> None:
     document = copy / "ensemble.json"
-    content = json.loads(document.read_text())
+    content = unseal(json.loads(document.read_text()))
     content["schema_version"] = 1
     for entry in (*content["members"], *content["routing"]["subclassifiers"]):
         assert entry.pop("precision") == "float32"
@@ -250,7 +251,7 @@ def test_every_gate_and_routing_is_loaded_as_it_was_evaluated(
 
 def test_a_sub_classifier_of_no_label_cluster_is_refused(copy: Path) -> None:
     document = copy / "ensemble.json"
-    content = json.loads(document.read_text())
+    content = unseal(json.loads(document.read_text()))
     content["routing"]["clusters"] = [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
     document.write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="which are not one of its label clusters"):
@@ -265,7 +266,7 @@ def test_an_artifact_that_lists_no_clusters_has_those_of_its_sub_classifiers(
     saved: Saved, copy: Path
 ) -> None:
     document = copy / "ensemble.json"
-    content = json.loads(document.read_text())
+    content = unseal(json.loads(document.read_text()))
     for name in ("gate", "coefficients", "kind", "clusters"):
         del content["routing"][name]
     document.write_text(json.dumps(content))
