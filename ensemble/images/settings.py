@@ -66,13 +66,15 @@ class ParquetConfig(Config):
     path: AbsolutePath | tuple[AbsolutePath, ...]
     """Path of a .parquet file, of a folder of them, or a list of such paths."""
     image: str = "image"
-    """Column with the encoded bytes of the image; a dot names a field of a struct, as in image.bytes."""
+    """Column with the encoded bytes of the image, or with a struct whose field `bytes` holds them; a dot names a
+    field of a struct, as in picture.content."""
     label: str = "label"
-    """Column with the class index of the image, counted from 0."""
+    """Column with the class of the image: its index, counted from 0, or its name."""
     id: str | None = None
     """Column with a unique id of the image; the name of the file and the number of the row if not set."""
     classes: AbsolutePath | None = None
-    """File of class names, one on each line or a JSON list; classes are named by their index if not set."""
+    """File of class names, one on each line or a JSON list; if not set, the names that the Hugging Face library
+    writes into its files, or else the classes' indexes."""
     max_pixels: PositiveInt = 50_000_000
     """Largest number of pixels that is decoded; an image whose header says more counts as bad."""
 

@@ -33,7 +33,7 @@ class _Listed:
         except DamagedTableError as error:
             raise ConfigError(
                 f"cannot read the list of images {self.path!r}: it is not there. If the folder was "
-                "moved, set images.source.path in its config.json."
+                "moved, set images.source.path in its config.json, and remove its line sha256."
             ) from error
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
