@@ -180,7 +180,7 @@ class Predictor:
         """
         artifact, pixels = self._artifact, to_pixels(images)
         logs = self._log_probabilities(artifact.members, pixels)
-        base = metrics.average(logs, artifact.units)
+        base = metrics.pooled(logs, artifact.weighting)
         by_member = {
             member.name: np.exp(rows.astype(np.float64))
             for member, rows in zip(artifact.members, logs, strict=True)

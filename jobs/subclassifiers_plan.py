@@ -16,6 +16,8 @@ from ensemble.files import sha256_of
 from ensemble.members.member import VIEW_MARK, Member
 from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import CheckpointSource
+from ensemble.outranking.fixed_point import WEIGHT_UNITS
+from ensemble.outranking.weighting import Weighting
 from ensemble.search.fit import fit
 from ensemble.search.weights import best_member
 from ensemble.storage.local_store import LocalStore
@@ -59,13 +61,13 @@ def first_answer(run: FinishedRun, config: SubclassifiersConfig) -> FirstAnswer:
     names = [column.member for column in run.columns]
     if config.base is not None:
         index, name = names.index(config.base), config.base
-        shares = np.eye(len(names))[index]
+        weighting = Weighting(np.where(np.arange(len(names)) == index, WEIGHT_UNITS, 0))
     else:
-        outranking = read_outranking(run, run.splits.search, {})
         settings = settings_of_run(run.config.search, run.costs, run.families)
-        shares = np.asarray(fit(outranking, settings).weights, np.float64)
+        outranking = read_outranking(run, run.splits.search, {}, settings.combines)
+        weighting = fit(outranking, settings).weighting
         index, name = best_member(outranking, settings), "the ensemble"
-    logs = average_logs(run, run.splits.search, {}, shares / shares.sum())
+    logs = average_logs(run, run.splits.search, {}, weighting)
     return FirstAnswer(name, run.columns[index], _num_views(run, run.columns[index]), np.exp(logs))
 
 

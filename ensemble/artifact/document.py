@@ -8,6 +8,7 @@ from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_vali
 from ensemble.config import Config
 from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.members.settings import Precision
+from ensemble.outranking.combine import Combine
 from ensemble.subclassifiers.settings import GateKind, RoutingKind
 from ensemble.views.settings import Views
 
@@ -59,17 +60,23 @@ class FallbackEntry(Config):
 
     missing: str
     weight_units: dict[str, PositiveInt] = Field(min_length=1)
+    scale: PositiveFinite = 1.0
+    """What a mean of logarithms is multiplied by at these weights."""
 
 
 class ArtifactDocument(Config):
     """Everything that `ensemble.json` says."""
 
-    schema_version: Literal[1, 2] = 2
-    """Version 2 says the precision of each member."""
+    schema_version: Literal[1, 2, 3] = 3
+    """Version 2 says the precision of each member, version 3 what the weights are of."""
     classes: tuple[str, ...]
     data_sha256: str
     search: str
     members: tuple[MemberEntry, ...] = Field(min_length=1)
+    combine: Combine = "probabilities"
+    """What the weights are of: probabilities, or their logarithms, of whose mean a softmax is taken."""
+    scale: PositiveFinite = 1.0
+    """What a mean of logarithms is multiplied by before the softmax; it changes no order."""
     routing: RoutingEntry | None = None
     fallbacks: tuple[FallbackEntry, ...] = ()
     temperature: PositiveFinite = 1.0
@@ -101,28 +108,29 @@ def document_without(document: ArtifactDocument, name: str) -> ArtifactDocument:
         UnknownNameError: No member has this name.
         CheckpointError: The document has no weights for the loss of this member.
     """
-    weights = weights_without(
+    fallback = fallback_for(
         name,
         [entry.name for entry in document.members],
-        {fallback.missing: fallback.weight_units for fallback in document.fallbacks},
+        {fallback.missing: fallback for fallback in document.fallbacks},
     )
     members = tuple(
-        entry.model_copy(update={"weight_units": weights[entry.name]})
+        entry.model_copy(update={"weight_units": fallback.weight_units[entry.name]})
         for entry in document.members
-        if entry.name in weights
+        if entry.name in fallback.weight_units
     )
-    return document.model_copy(update={"members": members, "fallbacks": ()})
+    update = {"members": members, "fallbacks": (), "scale": fallback.scale}
+    return document.model_copy(update=update)
 
 
-def weights_without(
-    name: str, names: Sequence[str], fallbacks: Mapping[str, Mapping[str, int]]
-) -> Mapping[str, int]:
-    """Give the weights of the other members for the loss of one, in units of 0.00001.
+def fallback_for(
+    name: str, names: Sequence[str], fallbacks: Mapping[str, FallbackEntry]
+) -> FallbackEntry:
+    """Give the weights of the other members for the loss of one.
 
     Args:
         name: The member that is lost.
         names: All members.
-        fallbacks: Weights of the others by the member that is lost.
+        fallbacks: Fallbacks by the member that is lost.
 
     Raises:
         UnknownNameError: No member has this name.

@@ -6,21 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from ensemble.artifact.document import (
     FILE_NAME,
     ArtifactDocument,
+    FallbackEntry,
     MemberEntry,
     RoutingEntry,
     SubclassifierEntry,
     document_without,
-    weights_without,
+    fallback_for,
 )
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError
 from ensemble.files import unseal
 from ensemble.members.member import Member, in_precision
+from ensemble.outranking.weighting import Weighting
 from ensemble.storage.fetch import FetchedFolder
 from ensemble.storage.settings import S3Config
 from ensemble.subclassifiers.gates import Gate
@@ -35,17 +36,17 @@ class Artifact:
     Attributes:
         classes: Class names.
         members: Members with a weight, each at its temperature.
-        units: Weight of each member, in units of 0.00001.
+        weighting: Weight of each member, in units of 0.00001, and what they are weights of.
         routing: Gate and sub-classifiers; None where no image is routed.
-        fallbacks: For the loss of a member, by its name: weights of the others, in the same units.
+        fallbacks: Weights for the loss of a member, by its name.
         temperature: Temperature of the ensemble's probabilities.
     """
 
     classes: tuple[str, ...]
     members: tuple[Member, ...]
-    units: Int[np.ndarray, "member"]
+    weighting: Weighting
     routing: FittedRouting | None
-    fallbacks: Mapping[str, Mapping[str, int]]
+    fallbacks: Mapping[str, FallbackEntry]
     temperature: float
 
     def without(self, name: str) -> "Artifact":
@@ -57,10 +58,12 @@ class Artifact:
             UnknownNameError: No member has this name.
             CheckpointError: The artifact has no weights for the loss of this member.
         """
-        weights = weights_without(name, [member.name for member in self.members], self.fallbacks)
+        fallback = fallback_for(name, [member.name for member in self.members], self.fallbacks)
+        weights = fallback.weight_units
         members = tuple(member for member in self.members if member.name in weights)
         units = np.array([weights[member.name] for member in members])
-        return replace(self, members=members, units=units, fallbacks={})
+        weighting = Weighting(units, self.weighting.combine, fallback.scale)
+        return replace(self, members=members, weighting=weighting, fallbacks={})
 
 
 def read(folder: Path, *, trust_code: bool = False, without: str | None = None) -> Artifact:
@@ -86,12 +89,16 @@ def read(folder: Path, *, trust_code: bool = False, without: str | None = None) 
         )
         for entry in document.members
     )
-    units = np.array([entry.weight_units for entry in document.members])
+    weighting = Weighting(
+        np.array([entry.weight_units for entry in document.members]),
+        document.combine,
+        document.scale,
+    )
     routing = None
     if document.routing is not None:
-        routing = _read_routing(folder, document, document.routing, units, trust_code)
-    fallbacks = {fallback.missing: fallback.weight_units for fallback in document.fallbacks}
-    return Artifact(document.classes, members, units, routing, fallbacks, document.temperature)
+        routing = _read_routing(folder, document, document.routing, weighting, trust_code)
+    fallbacks = {fallback.missing: fallback for fallback in document.fallbacks}
+    return Artifact(document.classes, members, weighting, routing, fallbacks, document.temperature)
 
 
 def fetch(place: str, storage: S3Config, without: str | None = None) -> FetchedFolder:
@@ -150,7 +157,7 @@ def _read_routing(
     folder: Path,
     document: ArtifactDocument,
     entry: RoutingEntry,
-    units: Int[np.ndarray, "member"],
+    weighting: Weighting,
     trust_code: bool,
 ) -> FittedRouting:
     clusters = entry.clusters or tuple(sub.classes for sub in entry.subclassifiers)
@@ -169,7 +176,7 @@ def _read_routing(
     gate = Gate(entry.gate, entry.coefficients)
     used = tuple(sorted(subclassifiers))
     return FittedRouting(
-        Routing(clusters, used, entry.threshold, gate, entry.kind), subclassifiers, units
+        Routing(clusters, used, entry.threshold, gate, entry.kind), subclassifiers, weighting
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
 
 from ensemble.artifact.document import (
     FILE_NAME,
@@ -19,6 +18,7 @@ from ensemble.artifact.document import (
 from ensemble.files import publish_folder, seal
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import to_units
+from ensemble.outranking.weighting import Weighting
 from ensemble.search.fallbacks import Fallback
 from ensemble.subclassifiers.route import FittedRouting
 
@@ -26,7 +26,7 @@ from ensemble.subclassifiers.route import FittedRouting
 def save(
     folder: Path,
     members: Sequence[Member],
-    units: Int[np.ndarray, "member"],
+    weighting: Weighting,
     classes: Sequence[str],
     search: str,
     routing: FittedRouting | None = None,
@@ -38,7 +38,7 @@ def save(
     Args:
         folder: Folder of the artifact; an older one is replaced as a whole.
         members: The pool.
-        units: Weight of each member, in units of 0.00001.
+        weighting: Weight of each member, in units of 0.00001, and what they are weights of.
         classes: Class names.
         search: Kind of the search that fitted the weights.
         routing: The gate and its sub-classifiers; left out if the gate never opens.
@@ -62,7 +62,7 @@ def save(
             precision=member.precision,
             temperature=member.temperature,
         )
-        for member, weight in zip(members, units, strict=True)
+        for member, weight in zip(members, weighting.units, strict=True)
         if weight
     ]
     is_open = routing is not None and routing.routing.is_open
@@ -71,6 +71,8 @@ def save(
         data_sha256=members[0].data_sha256,
         search=search,
         members=tuple(entries),
+        combine=weighting.combine,
+        scale=weighting.scale,
         routing=_save_routing(building, routing) if routing and is_open else None,
         fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
         temperature=temperature,
@@ -111,5 +113,7 @@ def _save_routing(folder: Path, fitted: FittedRouting) -> RoutingEntry:
 def _save_fallback(fallback: Fallback) -> FallbackEntry:
     units = to_units(np.array(list(fallback.weights.values()))).tolist()
     return FallbackEntry(
-        missing=fallback.member, weight_units=dict(zip(fallback.weights, units, strict=True))
+        missing=fallback.member,
+        weight_units=dict(zip(fallback.weights, units, strict=True)),
+        scale=fallback.scale,
     )

@@ -2,7 +2,8 @@
 
 Class c outranks the label y iff its score is greater, or equal with c < y: the order of a stable
 sort, and argmax at k = 1. A row with NaN or +inf is broken: its label ranks last, so it is a miss
-for every k. `average` is the brute force to the outranking table: both agree image by image.
+for every k. `average` is the brute force to the outranking table: both agree image by image. So are
+the `scores` of a mean of logarithms, whose `pooled` probabilities may tie where the scores do not.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
-from ensemble.outranking.fixed_point import (
-    PROBABILITY_FLOOR,
-    checked_units,
-    fraction_bits,
-    quantise,
-)
+from ensemble.outranking.fixed_point import PROBABILITY_FLOOR, FixedPoint, checked_units
+from ensemble.outranking.weighting import Weighting
 
 _BLOCK_IMAGES = 256  # of 1000 classes: the temporaries stay in cache
 
@@ -42,19 +39,76 @@ def average(
         ShapeError: There is not one weight for each member.
         ConfigError: The weights are negative, all zero, or too large for exact scores.
     """
+    return pooled(log_probabilities, Weighting(units))
+
+
+def scores(
+    log_probabilities: Float[np.ndarray, "member image class"]
+    | Sequence[Float[np.ndarray, "image class"]],
+    weighting: Weighting,
+) -> Float[np.ndarray, "image class"]:
+    """Add up the members' fixed-point probabilities or logarithms, each times its weight.
+
+    Args:
+        log_probabilities: Log of the softmax averaged over views.
+        weighting: Weights, and what they are weights of.
+
+    Returns:
+        Integers in float64, exact: the order of classes, and ties. NaN where a member with a weight has
+        NaN or +inf.
+
+    Raises:
+        ShapeError: There is not one weight for each member.
+        ConfigError: The weights are negative, all zero, or too large for exact scores.
+    """
     columns = list(log_probabilities)
-    weights = checked_units(units, len(columns))
-    bits = fraction_bits(len(columns))
-    scores = np.zeros(columns[0].shape)
-    for first in range(0, len(scores), _BLOCK_IMAGES):
+    weights = checked_units(weighting.units, len(columns), weighting.combine)
+    point = FixedPoint.of(len(columns), weighting.combine)
+    total = np.zeros(columns[0].shape)
+    for first in range(0, len(total), _BLOCK_IMAGES):
         part = slice(first, first + _BLOCK_IMAGES)
         for member in np.flatnonzero(weights):
             block = columns[member][part]
-            scores[part] += quantise(block, bits) * float(weights[member])
-            scores[part][~(block.max(axis=1) < np.inf)] = np.nan
-    scores *= 2.0**-bits
-    scores /= weights.sum()
-    return scores
+            total[part] += point.quantise(block) * float(weights[member])
+            total[part][~(block.max(axis=1) < np.inf)] = np.nan
+    return total
+
+
+def pooled(
+    log_probabilities: Float[np.ndarray, "member image class"]
+    | Sequence[Float[np.ndarray, "image class"]],
+    weighting: Weighting,
+) -> Float[np.ndarray, "image class"]:
+    """Give the probabilities that members have together: of a mean of probabilities or of logarithms.
+
+    Raises:
+        ShapeError: There is not one weight for each member.
+        ConfigError: The weights are negative, all zero, or too large for exact scores.
+    """
+    columns = list(log_probabilities)
+    return to_probabilities(scores(columns, weighting), len(columns), weighting)
+
+
+def to_probabilities(
+    scores: Float[np.ndarray, "image class"], num_members: int, weighting: Weighting
+) -> Float[np.ndarray, "image class"]:
+    """Turn the `scores` of a weighting into probabilities.
+
+    Args:
+        scores: Integers in float64.
+        num_members: Members that the scores are of, those without a weight included.
+        weighting: Weights, and what they are weights of.
+    """
+    point = FixedPoint.of(num_members, weighting.combine)
+    means = scores * 2.0**-point.bits
+    means /= weighting.units.sum()
+    if weighting.combine == "probabilities":
+        return means
+    means -= means.max(axis=1, keepdims=True)
+    means *= weighting.scale
+    np.exp(means, out=means)
+    means /= means.sum(axis=1, keepdims=True)
+    return means
 
 
 def ranks(

@@ -15,6 +15,7 @@ from ensemble.evaluation.calibration import apply_temperature
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
 from ensemble.outranking.builder import OutrankingBuilder
+from ensemble.outranking.combine import Combine
 from ensemble.outranking.table import OutrankingTable
 from ensemble.table.logit_table import LogitTable
 
@@ -79,7 +80,11 @@ def read_windows(
 
 
 def build_outranking(
-    table: LogitTable, columns: Sequence[Column], images: ImageIndex, threads: int = 1
+    table: LogitTable,
+    columns: Sequence[Column],
+    images: ImageIndex,
+    threads: int = 1,
+    combines: Sequence[Combine] = ("probabilities",),
 ) -> OutrankingTable:
     """Build the outranking table of a split.
 
@@ -88,12 +93,13 @@ def build_outranking(
         columns: The members, in pool order.
         images: Images of the split.
         threads: Threads that build side by side; the result does not depend on them.
+        combines: Means of what the search is about, as `SearchConfig.combines` says.
 
     Raises:
         EmptySplitError: There is no image.
         IncompleteTableError: The table lacks the row of an image.
     """
-    builder = OutrankingBuilder(tuple(column.name for column in columns), threads)
+    builder = OutrankingBuilder(tuple(column.name for column in columns), threads, combines)
     for rows, labels in read_windows(table, columns, images):
         builder.add(rows, labels)
     return builder.finish()
@@ -103,12 +109,19 @@ class StreamingOutranking:
     """The outranking table of a split, built while blocks arrive: what `build_outranking` gives."""
 
     def __init__(
-        self, table: LogitTable, members: Sequence[Member], images: ImageIndex, shard_images: int
+        self,
+        table: LogitTable,
+        members: Sequence[Member],
+        images: ImageIndex,
+        shard_images: int,
+        combines: Sequence[Combine] = ("probabilities",),
     ) -> None:
         self._table, self._members, self._images = table, members, images
         self._columns = [member.column for member in members]
         self._shard_images = shard_images
-        self._builder = OutrankingBuilder(tuple(member.name for member in members))
+        self._combines = combines
+        names = tuple(member.name for member in members)
+        self._builder = OutrankingBuilder(names, combines=combines)
         self._next = 0
         self._read: list[str] = []
 
@@ -141,4 +154,4 @@ class StreamingOutranking:
         self.read_landed()
         if self._read and self._read == images.image_ids.tolist():
             return self._builder.finish()
-        return build_outranking(self._table, self._members, images)
+        return build_outranking(self._table, self._members, images, combines=self._combines)

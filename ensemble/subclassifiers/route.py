@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from ensemble.members.member import Member
+from ensemble.outranking.weighting import Weighting
 from ensemble.subclassifiers.gates import Gate, cluster_masses, score
 from ensemble.subclassifiers.label_clusters import LabelClusters
 from ensemble.subclassifiers.settings import RoutingKind
@@ -140,9 +141,9 @@ class FittedRouting:
     Attributes:
         routing: Label clusters, gate and threshold.
         subclassifiers: Sub-classifiers by the index of their label cluster.
-        units: Weights of the members; their average is the base predictor.
+        weighting: Weights of the members; their average is the base predictor.
     """
 
     routing: Routing
     subclassifiers: Mapping[int, Member]
-    units: Int[np.ndarray, "member"]
+    weighting: Weighting

@@ -49,8 +49,9 @@ def predict(job: Job, members: tuple[Member, ...]) -> Predictions:
     search, shard_images = job.splits.search, job.config.cluster.shard_images
     for files in filter(None, (LocalStore(job.folder.path), job.store)):
         write_columns(files, {member.name: member.column for member in members})
+    combines = job.config.search.combines
     if not job.config.temperature:
-        streaming = StreamingOutranking(job.table, members, search, shard_images)
+        streaming = StreamingOutranking(job.table, members, search, shard_images, combines)
         fill_table(job, "predict", members, job.splits, streaming)
         splits, excluded = _drop_bad_images(job, members)
         with job.progress.stage("outranking table"):
@@ -61,7 +62,7 @@ def predict(job: Job, members: tuple[Member, ...]) -> Predictions:
     with job.progress.stage("temperatures"):
         members = calibrate_members(job.table, members, splits.search, job.config.seed)
     with job.progress.stage("outranking table"):
-        outranking = build_outranking(job.table, members, splits.search)
+        outranking = build_outranking(job.table, members, splits.search, combines=combines)
     return Predictions(members, splits, excluded, outranking)
 
 

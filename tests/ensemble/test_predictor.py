@@ -20,13 +20,14 @@ from ensemble.artifact import write
 from ensemble.checkpoints.load import load_network
 from ensemble.errors import CheckpointError, ConfigError, DecodeError, ShapeError, UnknownNameError
 from ensemble.evaluation import metrics
-from ensemble.evaluation.outcome import Outcome
+from ensemble.evaluation.outcome import Outcome, evaluate
 from ensemble.evaluation.reading import read_column
 from ensemble.files import unseal
 from ensemble.images.shard import ImageShard, plan_shards
 from ensemble.inference.forward import PreparedNetwork
 from ensemble.inference.predict import predict
 from ensemble.members.member import in_precision
+from ensemble.outranking.weighting import Weighting
 from ensemble.predictor import Predictor
 from ensemble.search.fallbacks import Fallback
 from ensemble.storage.open import open_store
@@ -59,9 +60,9 @@ def saved(tiny_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     base = metrics.average(rows, WEIGHTS)
     clusters = tuple(member.classes for member in tiny_run.subclassifiers)
     routing = Routing(clusters, (0, 1), float(np.quantile(entropy(base), 0.4)))
-    fitted = FittedRouting(routing, dict(enumerate(tiny_run.subclassifiers)), WEIGHTS)
+    fitted = FittedRouting(routing, dict(enumerate(tiny_run.subclassifiers)), Weighting(WEIGHTS))
     folder = tmp_path_factory.mktemp("run") / "ensemble"
-    write.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", fitted)
+    write.save(folder, tiny_run.members, Weighting(WEIGHTS), CLASSES, "paper", fitted)
     return Saved(folder, fitted, base)
 
 
@@ -98,7 +99,7 @@ def counted_images() -> Iterator[Counter[int]]:
 def test_saved_ensemble_says_what_the_table_says_to_the_bit(
     tiny_run: Any, saved: Saved, tmp_path: Path
 ) -> None:
-    write.save(tmp_path / "plain", tiny_run.members, WEIGHTS, CLASSES, "paper")
+    write.save(tmp_path / "plain", tiny_run.members, Weighting(WEIGHTS), CLASSES, "paper")
     loaded = load(tmp_path / "plain")
     prediction = loaded.predict(tiny_run.pixels(tiny_run.splits.test.image_ids.tolist()))
     assert prediction.probabilities.tobytes() == saved.base.tobytes()
@@ -116,7 +117,7 @@ def test_probabilities_are_at_the_temperature_of_the_artifact_and_answers_are_no
     write.save(
         tmp_path / "hot",
         tiny_run.members,
-        WEIGHTS,
+        Weighting(WEIGHTS),
         CLASSES,
         "paper",
         saved.fitted,
@@ -140,7 +141,7 @@ def test_members_answer_at_the_temperatures_that_they_had_in_the_run(
     ids = tiny_run.splits.test.image_ids
     expected = metrics.average([read_column(tiny_run.table, m, ids) for m in members], WEIGHTS)
     assert not np.array_equal(expected, saved.base)
-    write.save(tmp_path / "members", members, WEIGHTS, CLASSES, "paper")
+    write.save(tmp_path / "members", members, Weighting(WEIGHTS), CLASSES, "paper")
     loaded = load(tmp_path / "members")
     found = loaded.predict(tiny_run.pixels(ids.tolist()))
     assert found.probabilities.tobytes() == expected.tobytes()
@@ -176,7 +177,7 @@ def test_members_keep_the_precision_that_they_had_in_the_run(
     ]
     expected = metrics.average(rows, WEIGHTS)
     assert not np.array_equal(expected, saved.base)
-    write.save(tmp_path / "halved", (halved, second), WEIGHTS, CLASSES, "paper")
+    write.save(tmp_path / "halved", (halved, second), Weighting(WEIGHTS), CLASSES, "paper")
     loaded = load(tmp_path / "halved")
     found = loaded.predict(tiny_run.pixels(spec.image_ids)).probabilities
     assert found.tobytes() == expected.tobytes()
@@ -184,10 +185,50 @@ def test_members_keep_the_precision_that_they_had_in_the_run(
     assert [member.column for member in loaded.members] == [halved.column, second.column]
 
 
+def test_an_artifact_of_version_2_averages_probabilities(saved: Saved, copy: Path) -> None:
+    document = copy / "ensemble.json"
+    content = unseal(json.loads(document.read_text()))
+    content["schema_version"] = 2
+    assert (content.pop("combine"), content.pop("scale")) == ("probabilities", 1.0)
+    document.write_text(json.dumps(content))
+    images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8)
+    found, expected = (load(path).predict(images) for path in (copy, saved.folder))
+    assert found.probabilities.tobytes() == expected.probabilities.tobytes()
+
+
+def test_an_artifact_of_logarithms_predicts_what_the_run_judged(
+    tiny_run: Any, tmp_path: Path
+) -> None:
+    weighting = Weighting(WEIGHTS, "logs", 1.5)
+    fallback = Fallback(tiny_run.members[0].name, {tiny_run.members[1].name: 1.0}, 0, 0, 0.5)
+    write.save(
+        tmp_path / "logs",
+        tiny_run.members,
+        weighting,
+        CLASSES,
+        "likelihood",
+        fallbacks=(fallback,),
+    )
+    ids = tiny_run.splits.test.image_ids.tolist()
+    rows = [read_column(tiny_run.table, member, ids) for member in tiny_run.members]
+    predictor = load(tmp_path / "logs", equal_bits=True)
+    found = predictor.predict(tiny_run.pixels(ids))
+    np.testing.assert_allclose(found.probabilities, metrics.pooled(rows, weighting), atol=1e-6)
+    outcome = evaluate(tiny_run.table, tiny_run.members, tiny_run.splits.test, {"logs": weighting})
+    assert (found.answers == outcome["logs"].answers).all()
+    alone = metrics.pooled(rows[1:], Weighting(np.array([100_000]), "logs", 0.5))
+    without = predictor.without(tiny_run.members[0].name).predict(tiny_run.pixels(ids))
+    np.testing.assert_allclose(without.probabilities, alone, atol=1e-6)
+    loaded = load(tmp_path / "logs", without=tiny_run.members[0].name, equal_bits=True)
+    again = loaded.predict(tiny_run.pixels(ids))
+    np.testing.assert_allclose(again.probabilities, alone, atol=1e-6)
+
+
 def test_an_artifact_of_version_1_predicts_in_float32(saved: Saved, copy: Path) -> None:
     document = copy / "ensemble.json"
     content = unseal(json.loads(document.read_text()))
     content["schema_version"] = 1
+    assert (content.pop("combine"), content.pop("scale")) == ("probabilities", 1.0)
     for entry in (*content["members"], *content["routing"]["subclassifiers"]):
         assert entry.pop("precision") == "float32"
     document.write_text(json.dumps(content))
@@ -237,7 +278,7 @@ def test_every_gate_and_routing_is_loaded_as_it_was_evaluated(
     threshold = float(np.quantile(score(gate, saved.base, clusters), 0.7))
     routing = Routing(clusters, used, threshold, gate, kind)
     fitted = replace(saved.fitted, routing=routing)
-    write.save(tmp_path / "kinds", tiny_run.members, WEIGHTS, CLASSES, "paper", fitted)
+    write.save(tmp_path / "kinds", tiny_run.members, Weighting(WEIGHTS), CLASSES, "paper", fitted)
     test = tiny_run.splits.test
     loaded = load(tmp_path / "kinds")
     with counted_images() as seen:
@@ -303,10 +344,14 @@ def test_the_loss_of_a_member_has_weights_of_its_own(
     first, second = (member.name for member in tiny_run.members)
     fallbacks = [Fallback(first, {second: 1.0}, 3, 3)]
     folder = tmp_path / "ensemble"
-    write.save(folder, tiny_run.members, WEIGHTS, CLASSES, "paper", saved.fitted, fallbacks)
+    write.save(
+        folder, tiny_run.members, Weighting(WEIGHTS), CLASSES, "paper", saved.fitted, fallbacks
+    )
     loaded = load(folder)
     alone = tmp_path / "alone"
-    write.save(alone, tiny_run.members, np.array([0, 100]), CLASSES, "paper", saved.fitted)
+    write.save(
+        alone, tiny_run.members, Weighting(np.array([0, 100])), CLASSES, "paper", saved.fitted
+    )
     pixels = tiny_run.pixels(tiny_run.splits.test.image_ids.tolist())
     left, expected = loaded.without(first), load(alone)
     next(folder.rglob(f"{first}.safetensors")).unlink()
@@ -328,7 +373,7 @@ def test_the_loss_of_a_member_has_weights_of_its_own(
 
 
 def test_members_without_weight_are_left_out(tiny_run: Any, tmp_path: Path) -> None:
-    write.save(tmp_path / "one", tiny_run.members, np.array([0, 100]), CLASSES, "best")
+    write.save(tmp_path / "one", tiny_run.members, Weighting(np.array([0, 100])), CLASSES, "best")
     loaded = load(tmp_path / "one")
     assert [member.name for member in loaded.members] == [tiny_run.members[1].name]
     assert len(list((tmp_path / "one").rglob("*.safetensors"))) == 1
@@ -336,7 +381,7 @@ def test_members_without_weight_are_left_out(tiny_run: Any, tmp_path: Path) -> N
 
 def test_gate_that_never_opens_is_left_out(tiny_run: Any, saved: Saved, tmp_path: Path) -> None:
     shut = replace(saved.fitted, routing=replace(saved.fitted.routing, threshold=np.inf))
-    write.save(tmp_path / "shut", tiny_run.members, WEIGHTS, CLASSES, "paper", shut)
+    write.save(tmp_path / "shut", tiny_run.members, Weighting(WEIGHTS), CLASSES, "paper", shut)
     assert json.loads((tmp_path / "shut" / "ensemble.json").read_text())["routing"] is None
     assert len(list((tmp_path / "shut").rglob("*.safetensors"))) == 2
 
@@ -346,7 +391,7 @@ def test_member_may_be_called_like_a_sub_classifiers_file(
 ) -> None:
     names = ("subclassifier-0", "0")
     members = [replace(m, name=n) for m, n in zip(tiny_run.members, names, strict=True)]
-    write.save(tmp_path / "named", members, WEIGHTS, CLASSES, "paper", saved.fitted)
+    write.save(tmp_path / "named", members, Weighting(WEIGHTS), CLASSES, "paper", saved.fitted)
     assert [member.name for member in load(tmp_path / "named").members] == list(names)
 
 
@@ -354,7 +399,7 @@ def test_saving_again_replaces_the_whole_folder_and_gives_the_same_bytes(
     tiny_run: Any, saved: Saved, copy: Path
 ) -> None:
     (copy / "left-over").write_text("of an earlier run")
-    write.save(copy, tiny_run.members, WEIGHTS, CLASSES, "paper", saved.fitted)
+    write.save(copy, tiny_run.members, Weighting(WEIGHTS), CLASSES, "paper", saved.fitted)
 
     def content(folder: Path) -> dict[str, bytes]:
         return {
@@ -410,7 +455,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        ('"schema_version": 2', '"schema_version": 3', r"is not an ensemble: .*schema_version"),
+        ('"schema_version": 3', '"schema_version": 4', r"is not an ensemble: .*schema_version"),
         ('"search"', '"serach"', r"is not an ensemble: .*serach"),
         ("{", "", "is not an ensemble: .*Invalid JSON"),
         ('"0",\n    "1"', '"0"', r"says \[0, 1, 2, 3, 4, 5, 6, 7, 8\]"),
@@ -428,8 +473,14 @@ def test_document_that_is_not_an_ensemble_is_refused(
 @pytest.mark.parametrize(
     ("image", "match"),
     [
-        (np.zeros((8, 8, 3), np.float32), r"image 1 is float32 \[8, 8, 3\]; expected .* array uint8"),
-        (np.zeros((8, 8), np.uint8), r"image 1 is uint8 \[8, 8\]; expected .* uint8 \[height, width"),
+        (
+            np.zeros((8, 8, 3), np.float32),
+            r"image 1 is float32 \[8, 8, 3\]; expected .* array uint8",
+        ),
+        (
+            np.zeros((8, 8), np.uint8),
+            r"image 1 is uint8 \[8, 8\]; expected .* uint8 \[height, width",
+        ),
         (np.zeros((8, 8, 4), np.uint8), r"image 1 is uint8 \[8, 8, 4\]"),
         (np.zeros((3, 8, 8), np.uint8), r"image 1 is uint8 \[3, 8, 8\]"),
         (np.zeros((0, 8, 3), np.uint8), r"image 1 is uint8 \[0, 8, 3\]"),

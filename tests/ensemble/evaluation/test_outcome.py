@@ -26,6 +26,7 @@ from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage
 from ensemble.members.member import Member
 from ensemble.outranking import measures
+from ensemble.outranking.weighting import Weighting
 from ensemble.subclassifiers.answers import (
     calibrate_answers,
     evaluate_routed,
@@ -138,7 +139,7 @@ def test_windows_are_the_table_in_order(table: LogitTable, members: tuple[Member
 def test_evaluation_in_windows_is_that_in_one_piece(
     table: LogitTable, members: tuple[Member, ...]
 ) -> None:
-    outcomes = evaluate(table, members, images(), {"ensemble": WEIGHTS})
+    outcomes = evaluate(table, members, images(), {"ensemble": Weighting(WEIGHTS)})
     rows = [table.read(member.column, images().image_ids) for member in members]
     assert list(outcomes) == ["first", "second", "ensemble"]
     for name, weights in (("first", [100, 0]), ("second", [0, 100]), ("ensemble", WEIGHTS)):
@@ -199,7 +200,7 @@ def test_routed_evaluation_is_that_in_one_piece(
     }
     routing = Routing(CLUSTERS, used, float(np.median(entropy(base))), kind=kind)
     gate = is_routed(base, routing)
-    fitted = FittedRouting(routing, {i: subclassifiers[i] for i in used}, WEIGHTS)
+    fitted = FittedRouting(routing, {i: subclassifiers[i] for i in used}, Weighting(WEIGHTS))
     outcome, routed = evaluate_routed(table, members, images(), fitted)
     expected = Outcome.of(
         answer(base, subs, routing, gate),
@@ -214,10 +215,14 @@ def test_routed_evaluation_is_that_in_one_piece(
 def test_shut_gate_leaves_the_ensemble_image_by_image(
     table: LogitTable, members: tuple[Member, ...], subclassifiers: tuple[Member, ...]
 ) -> None:
-    fitted = FittedRouting(Routing(CLUSTERS, (0, 1)), dict(enumerate(subclassifiers)), WEIGHTS)
+    fitted = FittedRouting(
+        Routing(CLUSTERS, (0, 1)), dict(enumerate(subclassifiers)), Weighting(WEIGHTS)
+    )
     outcome, routed = evaluate_routed(table, members, images(), fitted)
     assert not routed.any()
-    assert same(outcome, evaluate(table, members, images(), {"ensemble": WEIGHTS})["ensemble"])
+    assert same(
+        outcome, evaluate(table, members, images(), {"ensemble": Weighting(WEIGHTS)})["ensemble"]
+    )
 
 
 def test_a_temperature_is_fitted_on_what_is_said_in_the_end_and_judged_elsewhere(
@@ -226,7 +231,10 @@ def test_a_temperature_is_fitted_on_what_is_said_in_the_end_and_judged_elsewhere
     whole = images()
     search, test = whole.take(np.arange(900)), whole.take(np.arange(900, NUM_IMAGES))
     routing = Routing(CLUSTERS, (0, 1), 1.0)
-    for fitted in (None, FittedRouting(routing, dict(enumerate(subclassifiers)), WEIGHTS)):
+    for fitted in (
+        None,
+        FittedRouting(routing, dict(enumerate(subclassifiers)), Weighting(WEIGHTS)),
+    ):
         said = {}
         for name, part in (("search", search), ("test", test)):
             base = metrics.average([table.read(m.column, part.image_ids) for m in members], WEIGHTS)
@@ -235,7 +243,9 @@ def test_a_temperature_is_fitted_on_what_is_said_in_the_end_and_judged_elsewhere
                 subs = {i: np.exp(row.astype(np.float64)) for i, row in enumerate(rows)}
                 base = answer(base, subs, routing, is_routed(base, routing))
             said[name] = base
-        found = calibrate_answers(table, members, search, test, (WEIGHTS, fitted), seed=3)
+        found = calibrate_answers(
+            table, members, search, test, (Weighting(WEIGHTS), fitted), seed=3
+        )
         assert found is not None
         assert found.temperature == calibrate(np.log(said["search"]), search.labels, 3)
         assert found.temperature.is_kept  # made-up networks are surer than they are right
@@ -259,9 +269,11 @@ def test_members_are_averaged_at_their_temperatures_everywhere(
         apply_temperature(table.read(m.column, test.image_ids), m.temperature) for m in calibrated
     ]
     expected = Outcome.of(metrics.average(rows, WEIGHTS), test.labels)
-    found = evaluate(table, calibrated, test, {"ensemble": WEIGHTS})
+    found = evaluate(table, calibrated, test, {"ensemble": Weighting(WEIGHTS)})
     assert same(found["ensemble"], expected)
-    assert not same(evaluate(table, members, test, {"ensemble": WEIGHTS})["ensemble"], expected)
+    assert not same(
+        evaluate(table, members, test, {"ensemble": Weighting(WEIGHTS)})["ensemble"], expected
+    )
     outranking = build_outranking(table, calibrated, test)
     assert outranking.errors(WEIGHTS * 1000, 1) == expected.errors(1)
 
@@ -272,14 +284,16 @@ def test_no_temperature_is_fitted_on_fewer_than_two_images(
 ) -> None:
     search = images().take(np.arange(count))
     assert calibrate_members(table, members, search, 0) == members
-    assert calibrate_answers(table, members, search, images(), (WEIGHTS, None), 0) is None
+    assert (
+        calibrate_answers(table, members, search, images(), (Weighting(WEIGHTS), None), 0) is None
+    )
 
 
 def test_evidence_is_the_weighted_average_and_what_each_sub_classifier_said(
     table: LogitTable, members: tuple[Member, ...], subclassifiers: tuple[Member, ...]
 ) -> None:
     one = {1: subclassifiers[1]}
-    evidence = gather_evidence(table, members, images(), WEIGHTS, CLUSTERS, one)
+    evidence = gather_evidence(table, members, images(), Weighting(WEIGHTS), CLUSTERS, one)
     ids = images().image_ids
     rows = [table.read(member.column, ids) for member in members]
     assert np.array_equal(evidence.base, metrics.average(rows, WEIGHTS))
@@ -287,7 +301,7 @@ def test_evidence_is_the_weighted_average_and_what_each_sub_classifier_said(
     np.testing.assert_allclose(evidence.subs[1], np.exp(table.read(one[1].column, ids)), rtol=1e-6)
     assert np.array_equal(evidence.labels, images().labels)
     with pytest.raises(EmptySplitError, match="no image to choose a gate on"):
-        gather_evidence(table, members, images(0), WEIGHTS, CLUSTERS, one)
+        gather_evidence(table, members, images(0), Weighting(WEIGHTS), CLUSTERS, one)
 
 
 @pytest.mark.parametrize("classes", [(0, 2), (3, 1), (2,), (0, 1, 2, 3)])
@@ -328,7 +342,9 @@ def test_cluster_without_an_image_has_an_empty_outcome(
 def test_split_without_an_image_is_refused(
     table: LogitTable, members: tuple[Member, ...], subclassifiers: tuple[Member, ...]
 ) -> None:
-    fitted = FittedRouting(Routing(CLUSTERS, (0, 1), 0.0), dict(enumerate(subclassifiers)), WEIGHTS)
+    fitted = FittedRouting(
+        Routing(CLUSTERS, (0, 1), 0.0), dict(enumerate(subclassifiers)), Weighting(WEIGHTS)
+    )
     with pytest.raises(EmptySplitError, match=r"no image to judge predictors on\. Expected"):
         evaluate(table, members, images(0), {})
     with pytest.raises(EmptySplitError, match="no image to judge predictors on"):

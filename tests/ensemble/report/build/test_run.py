@@ -455,3 +455,70 @@ def test_the_paper_has_a_row_and_every_row_is_compared_with_uniform(world: World
         if row.against_uniform is not None:
             change = row.against_uniform.broken - row.against_uniform.fixed
             assert change == row.score.top1_errors - uniform
+
+
+def test_a_run_of_a_larger_k_is_judged_at_that_k_with_top_1_beside_it(world: World) -> None:
+    report = world.report(ensemble=replace(world.findings.ensemble, k=3), subclassifiers=None)
+    assert (report.k, report.top_k, report.other_k) == (3, 3, 1)
+    best = world.findings.test[world.findings.best.name]
+    for result in report.results:
+        outcome = best if result.key == "best" else world.findings.test[result.key]
+        assert report.errors(result.score) == outcome.errors(3)
+        assert report.other_error(result.score) == outcome.errors(1) / 120
+        if result.against_best is not None:
+            assert result.against_best.fixed == (best.is_error(3) & ~outcome.is_error(3)).sum()
+            assert result.against_best.broken == (outcome.is_error(3) & ~best.is_error(3)).sum()
+    ids = splits().test.image_ids.tolist()
+    for example in report.examples:
+        row = ids.index(example.image_id)
+        assert example.kind == (
+            "broken" if world.findings.test["ensemble"].is_error(3)[row] else "fixed"
+        )
+    html = render(report)
+    assert html.index("top-3 error") < html.index("top-1 error")
+    assert "(top-3).</h1>" in html
+
+
+def test_the_recommended_row_has_the_star_and_the_artifact_keeps_the_search_that_was_asked_for(
+    world: World,
+) -> None:
+    best = Recommendation("best", (), "It is made up.")
+    asked = world.report(
+        recommendation=best, subclassifiers=None, settings=SearchConfig(kind="paper")
+    )
+    assert (asked.chosen.key, asked.answering.key) == ("best", "ensemble")
+    assert "search.kind=paper asks for it" in render(asked)
+    open_search = world.report(recommendation=best, subclassifiers=None)
+    assert (open_search.chosen.key, open_search.answering.key) == ("best", "best")
+    assert open_search.examples == ()
+
+
+def test_costs_are_added_up_over_every_network_that_answers(world: World) -> None:
+    members, found = world.findings.members, world.findings.subclassifiers
+    assert found is not None
+    subs = list(found.tried[0].subclassifiers.values())
+    costs = {
+        member.column: {"flops": 10.0**i, "depth": float(i + 1), "seconds": 0.5}
+        for i, member in enumerate((*members, *subs))
+    }
+    report = world.report(costs=costs)
+    by_key = {cost.key: cost for cost in report.costs}
+    assert list(by_key) == ["best", "ensemble", "uniform_all", "ensemble_subclassifiers"]
+    assert by_key["uniform_all"].flops == 111
+    assert by_key["ensemble"].flops == 11
+    assert by_key["ensemble_subclassifiers"].flops == 11 + 1000 + 10000
+    assert report.execution.seconds_per_image["ensemble_subclassifiers"] == 2
+    assert report.members[2].depth == 3
+    html = render(report)
+    assert "What an image costs" in html
+    without = world.report(costs={})
+    assert {(cost.flops, cost.depth) for cost in without.costs} == {(None, None)}
+    assert "not known" in render(without)
+
+
+def test_routing_that_a_cost_bound_leaves_no_room_for_is_not_used(world: World) -> None:
+    assert world.report().chosen.key == "ensemble_subclassifiers"
+    over = with_trial(world.findings, is_affordable=False)
+    report = world.report(subclassifiers=over, notes=("Routings are not used: too dear.",))
+    assert (report.chosen.key, report.answering.key) == ("ensemble", "ensemble")
+    assert report.search.warnings[0] == "Routings are not used: too dear."
