@@ -32,8 +32,8 @@ from jobs.benchmark.report import (
 )
 from jobs.cli.app import EXIT_FAILED
 
-# A part that is past its time is given this long to end its step.
-_GRACE_S = 5.0
+# A part that is past its time is given this long to end its step, and one that is done to close everything.
+_GRACE_S, _CLOSING_S = 5.0, 30.0
 
 
 def benchmark_gpu(
@@ -144,7 +144,7 @@ def _run_part(part: PartName, config: GpuBenchmarkConfig, deadline: float, recor
                 break
             record.add(part, entry)
         if not is_late:
-            process.join(_GRACE_S)
+            process.join(_CLOSING_S)
     finally:
         # Whatever happened here, as Ctrl-C: nothing may stay behind on the GPU.
         _end(process)
