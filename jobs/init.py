@@ -41,7 +41,8 @@ def write_config(images: str, files: Sequence[str], out: Path) -> str:
     source = read_images(images)
     with working("init", "list images"):
         index = open_source(source).index()
-    members, left_out = [], []
+    members: list[dict[str, Any]] = []
+    left_out: list[str] = []
     with working("init", "recognise weights", max(1, len(files)), "files") as stage:
         for file in files:
             try:
