@@ -22,7 +22,9 @@ from jobs.stored_runs.layout import REPORT, not_a_run
 
 
 def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None) -> str:
-    """Make Markdown tables over runs: top-1 error and its difference to the best member, in per cent.
+    """Make Markdown tables over runs: error at the runs' k and its difference to the best member, in per cent.
+
+    Where k is above 1 the top-1 error stands beside it.
 
     Where all runs have sub-classifiers, also the tables of P2: accuracy on the whole test split, and within
     label clusters for each number of them.
@@ -35,19 +37,26 @@ def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None
         ConfigError: A folder holds no report, or the runs differ in more than their seed.
     """
     reports = [_read(open_store(place, storage or StorageConfig())) for place in places]
-    kinds = {(report.data.source, len(report.members), report.best.score.n) for report in reports}
+    kinds = {
+        (report.data.source, len(report.members), report.best.score.n, f"top-{report.k}")
+        for report in reports
+    }
     if len(kinds) > 1:
         raise ConfigError(
-            f"the runs differ in images, members or test images: {sorted(kinds)}. Expected runs of "
+            f"the runs differ in images, members, test images or k: {sorted(kinds)}. Expected runs of "
             "one config that differ in their seed."
         )
+    k = reports[0].k
     lines = [
-        f"| predictor | members | top-1 error, % | against best member, points | n = {len(reports)} "
-        f"seeds, {reports[0].best.score.n} test images each: significantly better / worse |",
-        "|---|---|---|---|---|",
+        f"| predictor | members | top-{k} error, % |{' top-1 error, % |' if k > 1 else ''} against best "
+        f"member, points | n = {len(reports)} seeds, {reports[0].best.score.n} test images each: "
+        "significantly better / worse | recommended in |",
+        f"|---|---|---|{'---|' if k > 1 else ''}---|---|---|",
     ]
-    for key in [result.key for result in reports[0].results]:
-        rows = [next(r for r in report.results if r.key == key) for report in reports]
+    # A search that makes the same weights in one run and not in another has a row in some runs only.
+    keys = dict.fromkeys(result.key for report in reports for result in report.results)
+    for key in keys:
+        rows = [(report, r) for report in reports for r in report.results if r.key == key]
         lines.append(_line(rows))
     parts = [report.subclassifiers for report in reports if report.subclassifiers]
     if len(parts) == len(reports):
@@ -69,22 +78,32 @@ def _read(files: Store) -> Report:
         ) from error
 
 
-def _line(rows: Sequence[Result]) -> str:
-    label = rows[0].label.split(" (")[0]
-    if rows[0].key == "uniform_selected":
-        label = "uniform over the selected"
+def _line(results: Sequence[tuple[Report, Result]]) -> str:
+    rows = [row for _, row in results]
     members = mean_sd([float(row.members) for row in rows])
-    errors = [100 * row.score.top1_error for row in rows]
+    cells = [_label(rows[0]), f"{members.mean:.1f}"]
+    cells.append(spread([100 * report.error(row.score) for report, row in results]))
+    if results[0][0].k > 1:
+        cells.append(spread([100 * row.score.top1_error for row in rows]))
     differences = [row.against_best for row in rows if row.against_best is not None]
-    if not differences:
-        return f"| {label} | {members.mean:.1f} | {spread(errors)} | | |"
-    gains = [100 * difference.difference for difference in differences]
-    better = sum(difference.verdict == "better" for difference in differences)
-    worse = sum(difference.verdict == "worse" for difference in differences)
-    return (
-        f"| {label} | {members.mean:.1f} | {spread(errors)} "
-        f"| {spread(gains, '+')} | {better} / {worse} |"
-    )
+    if differences:
+        gains = [100 * difference.difference for difference in differences]
+        better = sum(difference.verdict == "better" for difference in differences)
+        worse = sum(difference.verdict == "worse" for difference in differences)
+        cells += [spread(gains, "+"), f"{better} / {worse}"]
+    else:
+        cells += ["", ""]
+    cells.append(str(sum(row.chosen for row in rows)))
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |")
+
+
+def _label(row: Result) -> str:
+    """Name a row without what differs by seed."""
+    if row.key == "uniform_selected":
+        return "uniform over the selected"
+    if row.key == "ensemble_subclassifiers":
+        return "with sub-classifiers"
+    return row.label.split(" (")[0]
 
 
 _LABELS = {
