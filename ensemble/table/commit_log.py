@@ -281,7 +281,8 @@ class CommitLog:
                     f"entry {number} of the commit log, written on {other.host} at "
                     f"{other.committed_at}, shuts earlier writers out: {other.reason}",
                 )
-            if other.writer >= self.writer or isinstance(other, Removal):
+            is_own_fence = isinstance(other, Fence) and other.writer == self._lease
+            if not is_own_fence and (other.writer >= self.writer or isinstance(other, Removal)):
                 raise TableBusyError(
                     f"another run is writing the table {self._store.url} (it holds entry {number} of "
                     f"the commit log, written on {other.host} at {other.committed_at}). Wait for it, "

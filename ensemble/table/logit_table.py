@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from ensemble.errors import DamagedTableError, IncompleteTableError
+from ensemble.errors import IncompleteTableError
 from ensemble.images.shard import BadImage
 from ensemble.storage.local_store import LocalStore
 from ensemble.storage.store import Staged, Store
@@ -107,7 +107,7 @@ class LogitTable:
         file = shard_file.encode(block, member.identity, self._dtype)
         # The file is written and synced while it is hashed and while its entry is.
         with _staging(self._store, file.parts) as staging:
-            self._append(self._describe(member, block, file), staging)
+            self._append(self._describe(member, block, file), file.parts, staging)
 
     def adopt(self, member: Computation, commit: Commit, source: Store) -> bool:
         """Copy a shard of another table as it is, and tell whether it was copied.
@@ -136,17 +136,16 @@ class LogitTable:
             }
         )
         with _staging(self._store, [data]) as staging:
-            self._append(entry, staging)
+            self._append(entry, [data], staging)
         return True
 
-    def _append(self, commit: Commit, staging: Future[Staged]) -> None:
+    def _append(
+        self, commit: Commit, parts: Sequence[bytes | memoryview], staging: Future[Staged]
+    ) -> None:
         def publish() -> None:
             if not staging.result().publish(commit.path):
-                raise DamagedTableError(
-                    f"the file {self.root}/{commit.path} is not what its name says; `ensemble table "
-                    "gc` removes it if no entry of the log names it, `ensemble table repair` if one "
-                    "does."
-                )
+                # A name is made of the bytes, so whatever else is there is damaged.
+                self._store.replace(commit.path, b"".join(parts))
 
         for other in self._log.append(commit, publish):
             self._register(other)

@@ -1,4 +1,4 @@
-"""Finding what is damaged in a table, removing exactly that, and removing files that nothing names.
+"""Finding what is damaged in a table, taking exactly that out, and removing files that nothing names.
 
 Nothing sound is removed: entries are read by their names, since a listing may lack some; what cannot be
 read now is no damage; what was damaged under way only is sound; and every removal comes after a fence.
@@ -71,11 +71,11 @@ def find_faults(store: Store) -> tuple[Fault, ...]:
 
 
 def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
-    """Remove what is damaged, so that the next run computes exactly that.
+    """Take out what is damaged, so that the next run computes exactly that.
 
     A damaged entry is overwritten by one that undoes it; a damaged shard is undone by a further
-    entry, and its file removed. No file goes that a damaged entry, or a log that was lost, may have
-    named: the next run computes the same bytes and finds them in place.
+    entry. No file goes: the next run computes the same bytes, and finds them in place or puts them
+    in the place of damaged ones.
 
     Args:
         store: Store of the table.
@@ -101,15 +101,11 @@ def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
     for fault in faults:
         if fault.entry not in kept:
             continue
-        is_there = _is_damaged_at_rest(store, kept[fault.entry])
+        _check_damaged_at_rest(store, kept[fault.entry])
         _check(lease)
         removal = Removal(writer=log.writer, entry=fault.entry, reason=fault.reason)
         for _ in log.append(removal):
             pass
-        del kept[fault.entry]
-        if is_there and fault.path not in {commit.path for commit in kept.values()}:
-            _check(lease)
-            store.remove(fault.path)
     return faults
 
 
@@ -130,19 +126,19 @@ def _undo_entry(store: Store, fault: Fault, writer: int) -> None:
     raise _is_sound_now(store, fault.path)
 
 
-def _is_damaged_at_rest(store: Store, commit: Commit) -> bool:
-    """Tell whether the file of a damaged shard is there.
+def _check_damaged_at_rest(store: Store, commit: Commit) -> None:
+    """Refuse to undo the entry of a shard that was damaged under way only.
 
     Raises:
-        TableError: The shard is sound now, so it was damaged under way only.
+        TableError: The shard is sound now, or what answers may not be the store.
     """
     if read_if_there(store, commit.path) is None:
-        return False
+        return
     store.read_at_rest(commit.path)
     try:
         load_shard(store, commit)
     except DamagedTableError:
-        return True
+        return
     raise _is_sound_now(store, commit.path)
 
 

@@ -164,7 +164,7 @@ def _attack_often(sound: Sound, seeds: range, is_forged: bool, out: Connection) 
     out.send(outcomes)
 
 
-COUNTS = [1000, pytest.param(50_000, marks=pytest.mark.nightly)]
+COUNTS = [300, pytest.param(50_000, marks=pytest.mark.nightly)]
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -1,0 +1,302 @@
+"""Two writers of one table: one is paused before any step, and goes on after the other took over."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ensemble.errors import TableError
+from ensemble.members.member import Member
+from ensemble.storage.local_store import LocalStore
+from ensemble.storage.s3_store import S3Store
+from ensemble.storage.settings import StorageConfig
+from ensemble.storage.store import Staged, Store
+from ensemble.table import commit_log
+from ensemble.table import lease as leases
+from ensemble.table.block import LogitBlock
+from ensemble.table.lease import hold
+from ensemble.table.logit_table import LogitTable
+from ensemble.table.repair import collect, find_faults, repair, unreferenced
+
+from ..conftest import MakeStore
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+MakeMember = Callable[..., Member]
+MakeBlock = Callable[..., LogitBlock]
+
+IDS = [f"image-{i:02d}" for i in range(12)]
+WATCH_S = 0.005
+_STOPPED = re.compile(
+    r"is writing the table|lost the table|took over the table|is sound now|cannot write .*: No such file"
+)
+
+
+class PausingStore:
+    """A store that does something else before one of its operations, and counts them."""
+
+    def __init__(self, store: Store, step: int, meanwhile: Callable[[], None]) -> None:
+        self._store, self._meanwhile = store, meanwhile
+        self.url, self.retries, self.is_remote = store.url, store.retries, store.is_remote
+        self.steps, self._left = 0, step
+
+    def _pause(self) -> None:
+        self.steps += 1
+        self._left -= 1
+        if self._left == 0:
+            self._meanwhile()
+
+    def create(self, key: str, data: bytes | memoryview) -> bool:
+        self._pause()
+        return self._store.create(key, data)
+
+    def stage(self, parts: Sequence[bytes | memoryview]) -> Staged:
+        self._pause()
+        return PausingStaged(self._store.stage(parts), self)
+
+    def sync(self, keys: Sequence[str]) -> None:
+        self._pause()
+        self._store.sync(keys)
+
+    def replace(self, key: str, data: bytes) -> None:
+        self._pause()
+        self._store.replace(key, data)
+
+    def read(self, key: str) -> bytes:
+        self._pause()
+        return self._store.read(key)
+
+    def read_at_rest(self, key: str) -> bytes:
+        self._pause()
+        return self._store.read_at_rest(key)
+
+    def read_large(self, key: str) -> memoryview:
+        self._pause()
+        return self._store.read_large(key)
+
+    def read_range(self, key: str, start: int, stop: int) -> bytes:
+        self._pause()
+        return self._store.read_range(key, start, stop)
+
+    def keys(self, folder: str) -> Iterator[str]:
+        self._pause()
+        return self._store.keys(folder)
+
+    def folders(self, folder: str) -> tuple[str, ...]:
+        self._pause()
+        return self._store.folders(folder)
+
+    def modified_at(self, key: str) -> float:
+        self._pause()
+        return self._store.modified_at(key)
+
+    def remove(self, key: str) -> None:
+        self._pause()
+        self._store.remove(key)
+
+    def leftovers(self) -> tuple[str, ...]:
+        self._pause()
+        return self._store.leftovers()
+
+
+class PausingStaged:
+    def __init__(self, staged: Staged, store: PausingStore) -> None:
+        self._staged, self._store = staged, store
+
+    def publish(self, key: str) -> bool:
+        self._store._pause()
+        return self._staged.publish(key)
+
+    def __enter__(self) -> "PausingStaged":
+        self._staged.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._staged.__exit__(*error)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the second writer does while the first one is paused.
+
+    Attributes:
+        hours: How far the clock of the first writer's machine is ahead.
+        gc: Whether, and when, unused files are removed: before or after the second one's commits.
+        is_same: Whether the second writer computes the very block that the first one commits.
+    """
+
+    hours: int
+    gc: str
+    is_same: bool
+
+
+CASES = [
+    Case(hours, gc, is_same)
+    for hours in (-1, 1)
+    for gc in ("", "before", "after")
+    for is_same in (False, True)
+]
+
+
+class Pair:
+    """Two writers of one table, of which the first one is on another machine for the second."""
+
+    def __init__(self, store: Store, member: Member, make_block: MakeBlock) -> None:
+        self.store, self.member, self.make_block = store, member, make_block
+
+    def prepare(self, work: str) -> None:
+        """Make a table for the first writer's work: one that lacks, or has lost, the second block."""
+        self.commit(self.store, [0] if work == "commit" else [0, 4])
+        path = LogitTable(self.store).commits()[-1].path
+        if work == "gc":
+            self.store.remove(commit_log.key(1))
+        if work == "repair":
+            self.store.replace(path, b"damaged")
+
+    def block(self, start: int) -> LogitBlock:
+        return self.make_block(self.member, IDS[start : start + 4])
+
+    def commit(self, store: Store, starts: Sequence[int]) -> None:
+        # So long that no renewal runs beside the paused writer: the whole process is paused.
+        with hold(store, duration_s=60.0) as lease:
+            table = LogitTable(store, lease=lease)
+            for start in starts:
+                table.commit(self.member, self.block(start))
+
+    def go_on(self, first: Store, work: str) -> str:
+        """Let the first writer do its work, and tell whether it was stopped."""
+        try:
+            if work == "commit":
+                self.commit(first, [4])
+                return "went on"
+            with hold(first, duration_s=60.0) as lease:
+                if work == "gc":
+                    collect(first, lease, young_s=0.0)
+                else:
+                    repair(first, lease)
+        except TableError as error:
+            # Its own half-written file may be gone, too: here no file is too young for gc.
+            return "stopped" if _STOPPED.search(str(error)) else f"failed: {error}"
+        return "went on"
+
+    def pretend_elsewhere(self, hours: int) -> None:
+        """Make the lease one of a driver on another machine, whose clock is that much ahead."""
+        latest = leases._latest(self.store)
+        if latest.holder is not None and latest.holder.expires_at:
+            changes = {
+                "process": "another-boot pid:[1] 7",
+                "expires_at": time.time() + hours * 3600,
+            }
+            holder = latest.holder.model_copy(update=changes)
+            self.store.replace(leases._key(latest.number), leases._bytes(holder))
+
+    def take_over(self, case: Case) -> None:
+        try:
+            self._take_over(case)
+        except TableError as error:
+            raise AssertionError("the second writer was stopped") from error
+
+    def _take_over(self, case: Case) -> None:
+        self.pretend_elsewhere(case.hours)
+        with hold(self.store, duration_s=WATCH_S) as lease:
+            repair(self.store, lease)
+            table = LogitTable(self.store, lease=lease)
+            if case.gc == "before":
+                collect(self.store, lease, young_s=0.0)
+            table.commit(self.member, self.block(4 if case.is_same else 8))
+            if case.gc == "after":
+                collect(self.store, lease, young_s=0.0)
+        self.named = {commit.path for commit in LogitTable(self.store).commits()}
+
+    def check(self) -> None:
+        """No entry lacks its shard, no shard is gone, and a third writer finishes the table."""
+        assert find_faults(self.store) == ()
+        commits = LogitTable(self.store).commits()
+        assert self.named <= {commit.path for commit in commits} <= set(self.store.keys("columns"))
+        self.take_over(Case(0, "after", is_same=False))
+        self.commit(self.store, (0, 4, 8))
+        table = LogitTable(self.store)
+        assert (
+            table.read(self.member.column, IDS).tobytes()
+            == self.make_block(self.member, IDS).log_probabilities.tobytes()
+        )
+        assert sum(commit.rows for commit in table.commits()) == len(IDS)
+        assert unreferenced(self.store, table.commits()) == ()
+
+
+def pause_everywhere(
+    make: Callable[[str], Pair], cases: Sequence[Case], work: str = "commit"
+) -> Counter[str]:
+    """Pause the first writer before each of its steps in turn, and let the second one take over."""
+    outcomes = Counter[str]()
+    for number, case in enumerate(cases):
+        step = 0
+        while True:
+            step += 1
+            pair = make(f"{number}-{step}")
+            pair.prepare(work)
+            first = PausingStore(pair.store, step, lambda p=pair, c=case: p.take_over(c))
+            outcome = pair.go_on(first, work)
+            if first.steps < step:
+                break
+            outcomes[outcome] += 1
+            pair.check()
+    return outcomes
+
+
+def test_writer_that_is_paused_anywhere_harms_nothing_when_it_goes_on(
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    member = make_member("a")
+    outcomes = pause_everywhere(
+        lambda name: Pair(LocalStore(tmp_path / name), member, make_block), CASES[2:3]
+    )
+    assert outcomes.keys() == {"stopped", "went on"}
+    assert outcomes["stopped"] > 5
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("work", ["gc", "repair"])
+def test_gc_or_repair_that_is_paused_anywhere_harms_nothing_when_it_goes_on(
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock, work: str
+) -> None:
+    member = make_member("a")
+    outcomes = pause_everywhere(
+        lambda name: Pair(LocalStore(tmp_path / name), member, make_block), CASES[1:2], work
+    )
+    print(outcomes)
+    assert outcomes.keys() == {"stopped", "went on"}
+    assert outcomes["stopped"] > 5
+
+
+@pytest.mark.nightly
+def test_writer_that_is_paused_anywhere_harms_nothing_in_all_cases(
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    member = make_member("a")
+    outcomes = pause_everywhere(
+        lambda name: Pair(LocalStore(tmp_path / name), member, make_block), CASES
+    )
+    print(outcomes)
+    assert outcomes.keys() == {"stopped", "went on"}
+    assert outcomes.total() >= 200
+
+
+@pytest.mark.nightly
+def test_writer_that_is_paused_anywhere_harms_nothing_on_s3(
+    moto_port: int, make_store: MakeStore, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    member, store = make_member("a"), make_store(moto_port)
+    config = StorageConfig(endpoint=f"http://127.0.0.1:{moto_port}")
+
+    def make(name: str) -> Pair:
+        return Pair(S3Store(f"{store.url}/{name}", config), member, make_block)
+
+    outcomes = pause_everywhere(make, CASES[::2])
+    print(outcomes)
+    assert outcomes.keys() == {"stopped", "went on"}
+    assert outcomes.total() >= 200
