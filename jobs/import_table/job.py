@@ -138,7 +138,8 @@ def _examined(
 ) -> Contents:
     """Join everything, and leave out an array that is the labels themselves."""
     classes = resolve_classes(members, labels, names, class_map)
-    joined = join(members, labels, classes, first_label)
+    paths = [str(file.path) for file in files for _ in file.members]
+    joined = join(members, paths, labels, classes, first_label)
     verdicts = [
         examine(member, of_member, joined.index)
         for member, of_member in zip(joined.members, classes.maps, strict=True)

@@ -51,7 +51,7 @@ TOP_CLASS = re.compile(r"(?:top_?)?class_?(\d+)")
 TOP_SCORE = re.compile(r"(?:top_?)?(?:score|prob|probability)_?(\d+)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """A column of a file.
 
@@ -73,7 +73,7 @@ class Column:
         """Whether each row holds a list of numbers."""
         return self.values.ndim == 2
 
-    def numbers(self) -> Float[np.ndarray, "row"] | None:
+    def numbers(self) -> Float[np.ndarray, "..."] | None:
         """Give the column as numbers; None if some row is not one."""
         if self.values.dtype.kind != "U":
             return self.values.astype(np.float64)
@@ -166,12 +166,12 @@ def assign_parts(columns: Sequence[Column], class_names: Sequence[str] = ()) -> 
     if ids is None:
         ids = next((c for c in texts if not c.is_list and c.is_unique()), None)
     taken = [ids, *labelled, *texts, *rows, *(c for c in left if c.key in _OTHER_NAMES)]
-    scores = tuple(c for c in columns if not any(c is other for other in taken))
+    scores = tuple(c for c in columns if c not in taken)
     tops = {c.name for c in columns if TOP_CLASS.fullmatch(c.key)}
     ignored = [
         f"the column {c.name!r}"
         for c in columns
-        if not any(c is other for other in (ids, *labels, *scores)) and c.name not in tops
+        if c not in (ids, *labels, *scores) and c.name not in tops
     ]
     scores += tuple(c for c in texts if c.name in tops)
     return Parts(ids, labels, scores, tuple(ignored))
@@ -238,7 +238,7 @@ def decode_text(path: Path) -> str:
     try:
         data = path.read_bytes()
         is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        text = data.decode("utf-16" if is_wide else "utf-8-sig")
+        text = data.decode("utf-16" if is_wide else "utf-8").removeprefix("\ufeff")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
     except UnicodeDecodeError as error:

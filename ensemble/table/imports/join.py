@@ -1,5 +1,6 @@
 """Files from elsewhere joined into one list of images: by image id where there are ids, else by row."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,8 @@ from ensemble.images.index import ImageIndex
 from ensemble.table.imported import ImportedPredictions
 from ensemble.table.imports.classes import Classes, check_name, resolve_labels
 from ensemble.table.imports.labels import Labels
+
+_NUMBER = re.compile(r"([0-9]{1,18})")
 
 # Ids of the rows of a file, as text; files have other numbers of rows.
 Ids = np.ndarray
@@ -43,6 +46,7 @@ class _Source:
 
 def join(
     members: Sequence[ImportedPredictions],
+    paths: Sequence[str],
     labels: Sequence[Labels],
     classes: Classes,
     first_label: int | None,
@@ -51,6 +55,7 @@ def join(
 
     Args:
         members: The predictions of all files.
+        paths: The file of each member.
         labels: Labels of all files; the first ones give the order of the images.
         classes: The classes.
         first_label: Number of the first class where labels are numbers; None if the user does not say.
@@ -63,6 +68,7 @@ def join(
     parts = [(m.name, len(m.scores), m.image_ids) for m in members]
     parts += [(part.where, len(part.values), part.image_ids) for part in labels]
     order, by = _common_order(parts)
+    _check_rows(members, paths, labels, order)
     sources = [_source(member.name, member.image_ids, order) for member in members]
     label_by_id = _join_labels(labels, order, classes.names, first_label, notes)
     image_ids = _images(sources, list(label_by_id), notes)
@@ -116,6 +122,38 @@ def _common_order(
             )
     names = ", ".join(dict.fromkeys(name for name, _ in without))
     return first, f"image id, and by row where there are no ids ({names})"
+
+
+def _check_rows(
+    members: Sequence[ImportedPredictions],
+    paths: Sequence[str],
+    labels: Sequence[Labels],
+    order: Ids,
+) -> None:
+    """Refuse to join by row what stands in an order that one file alone has made, as a loader that shuffles."""
+    without = [m.name for m in members if m.image_ids is None]
+    without += [part.where for part in labels if part.image_ids is None]
+    with_ids = {path for path, m in zip(paths, members, strict=True) if m.image_ids is not None}
+    is_listed = any(
+        part.image_ids is not None and not any(part.where.startswith(f"{p}: ") for p in paths)
+        for part in labels
+    )
+    if not without or is_listed or len(with_ids) != 1 or _is_sorted(order.tolist()):
+        return
+    raise DataError(
+        f"{without[0]} has no image ids, and {next(iter(with_ids))} has its rows in an order of its own, "
+        f"from {str(order[0])!r} to {str(order[-1])!r}: nothing says which row of {without[0]} is which "
+        "image. Give it ids: a column image_id, or an array image_ids."
+    )
+
+
+def _is_sorted(ids: Sequence[str]) -> bool:
+    """Tell whether ids are in the order of text, or in that of the numbers in them."""
+    return ids in (sorted(ids), sorted(ids, key=_natural))
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(text)]
 
 
 def _source(name: str, ids: Ids | None, order: Ids) -> _Source:

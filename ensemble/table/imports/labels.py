@@ -173,7 +173,7 @@ def _from_columns(path: Path, columns: Sequence[Column]) -> Labels:
     columns = _with_first_row(columns)
     parts = assign_parts(columns)
     ids = parts.ids
-    rest = [c for c in columns if c is not ids and not any(c is other for other in parts.labels)]
+    rest = [c for c in columns if c not in (ids, *parts.labels)]
     labels = list(parts.labels)
     if not labels and not rest and ids is not None:
         labels, ids = [ids], None

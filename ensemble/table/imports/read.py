@@ -334,7 +334,7 @@ def _from_columns(
         used = [tops[i] for i in places] + [scores[i] for i in places]
     else:
         member, used = _dense_columns(path, parts, form, ids)
-    unused = [c for c in parts.scores if not any(c is other for other in used)]
+    unused = [c for c in parts.scores if c not in used]
     ignored = (*parts.ignored, *(f"the column {column.name!r}" for column in unused))
     return ImportedFile(path, (member,), labels, None, ignored)
 
