@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cluster.address import is_named, ray_address
 from cluster.scheduling.placement import Device
 from cluster.settings import ClusterConfig, GpuConfig
 from cluster.submission.head import list_nodes
@@ -12,11 +13,6 @@ from ensemble.errors import ClusterError, ConfigError
 _GPU_TYPE, _MARKET = "ray.io/accelerator-type", "ray.io/market-type"
 # One CPU stays free for decoding and searching.
 _FREE_CPUS = 1
-
-
-def is_named(address: str | None) -> bool:
-    """Tell whether an address names a cluster, and not an embedded Ray."""
-    return address not in (None, "local")
 
 
 def takes_gpus(config: ClusterConfig, is_cluster: bool, num_gpus: int) -> bool:
@@ -94,11 +90,6 @@ def find_devices(config: ClusterConfig, address: str | None = None) -> tuple[Dev
 
     with session(config, address):
         return list_devices(config, True, ray.nodes())
-
-
-def ray_address() -> str:
-    """Return the address that RAY_ADDRESS holds, or `local`."""
-    return os.environ.get("RAY_ADDRESS", "local")
 
 
 def _this_machine(config: ClusterConfig) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import ray
 
-from cluster.devices import is_named, list_devices, ray_address
+from cluster.address import is_named, ray_address
+from cluster.devices import list_devices
 from cluster.pool.dispatcher import Dispatcher, QuarantinedBlock
 from cluster.pool.host import Host
 from cluster.pool.host_group import Location

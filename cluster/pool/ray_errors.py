@@ -1,9 +1,14 @@
 """The one place where Ray's exceptions become causes of the failure policy."""
 
+import re
+
 from ray import exceptions as ray_exceptions
 
 from cluster.scheduling.failures import Cause
 from ensemble.errors import ProjectError
+
+# A line of a traceback; the exception comes after all of them, at the beginning of a line.
+_FRAME = re.compile(r'^\s+File ".*", line \d+', re.MULTILINE)
 
 # An exception has the cause of its nearest ancestor in this table.
 CAUSES: dict[type[BaseException], Cause] = {
@@ -62,7 +67,10 @@ def _explain(cause: BaseException) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = str(error)
+    lines = [line for line in text.splitlines() if line.strip()]
+    if _FRAME.search(text):
+        return [line for line in lines if not line[0].isspace()][-1]
     # Ray begins with a general line and indented names; what happened comes after them.
     details = [line for line in lines[1:] if not line.startswith("\t")]
     reason = (details or lines or [type(error).__name__])[0].strip()

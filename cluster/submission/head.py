@@ -1,5 +1,6 @@
 """The head of a Ray cluster over HTTP: whether it answers, whether it demands a token, and a client of its Jobs API."""
 
+import http.client
 import json
 import logging
 import os
@@ -76,13 +77,19 @@ def ask(address: str, token: Token | None) -> Answer:
         if error.code in (401, 403):
             return Answer(error.code)
         raise ClusterError(_not_a_head(address, f"it answers with HTTP {error.code}")) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ClusterError(_not_a_head(address, "it does not tell a version of Ray")) from error
+    except http.client.RemoteDisconnected as error:
+        raise ClusterError(_not_a_head(address, "it ends the connection")) from error
+    except http.client.HTTPException as error:
+        why = f"it does not speak HTTP ({type(error).__name__})"
+        raise ClusterError(_not_a_head(address, why)) from error
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ClusterError(
             f"no Ray head answers at {address}: {reason}. Is the cluster up, and the tunnel to it "
             "open (`ray dashboard cluster.yaml`, or `kubectl port-forward`)?"
+            f"{_describe_proxy(address)}"
         ) from error
 
 
@@ -106,15 +113,49 @@ def list_nodes(address: str) -> list[dict[str, Any]]:
             }
             for node in nodes
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        http.client.HTTPException,
+    ) as error:
         raise ClusterError(_not_a_head(address, f"it does not tell its nodes ({error})")) from error
 
 
 def _read(url: str, token: Token | None) -> Any:
     headers = {"Authorization": f"Bearer {token.value}"} if token else {}
     request = urllib.request.Request(url, headers=headers)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+    # A tunnel on this machine is not behind a proxy, whatever the environment says.
+    proxies = urllib.request.ProxyHandler({} if _is_loopback(url) else None)
+    with urllib.request.build_opener(proxies).open(request, timeout=TIMEOUT_S) as response:
         return json.load(response)
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in _LOOPBACK
+
+
+def _proxy(address: str) -> str | None:
+    """The proxy that requests to an address go through, without a user and password in it."""
+    parts = urlsplit(address)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    is_direct = _is_loopback(address) or urllib.request.proxy_bypass(parts.hostname or "")
+    if not proxy or is_direct:
+        return None
+    return proxy.rpartition("@")[2]
+
+
+def _describe_proxy(address: str) -> str:
+    proxy, scheme = _proxy(address), urlsplit(address).scheme
+    if proxy is None:
+        return ""
+    return (
+        f" It was asked through the proxy {proxy} of {scheme}_proxy; to ask it directly, "
+        f"export no_proxy={urlsplit(address).hostname}."
+    )
 
 
 def connect(address: str | None, is_insecure: bool) -> Any:
@@ -210,6 +251,10 @@ def _client(address: str, token: Token | None) -> Any:
     ):
         logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
     headers = {"Authorization": f"Bearer {token.value}"} if token else {}
+    if _is_loopback(address):
+        # Ray's client asks the proxy of the environment for every address that this does not list.
+        excluded = urllib.request.getproxies().get("no", "")
+        os.environ["no_proxy"] = ",".join(filter(None, (excluded, *_LOOPBACK)))
     with _addressed(address):
         return JobSubmissionClient(address, headers=headers)
 
@@ -231,5 +276,5 @@ def _addressed(address: str) -> Iterator[None]:
 def _not_a_head(address: str, why: str) -> str:
     return (
         f"{address} is not the dashboard of a Ray head: {why}. Expected an address as "
-        "http://head:8265."
+        f"http://head:8265.{_describe_proxy(address)}"
     )

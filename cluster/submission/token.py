@@ -35,21 +35,32 @@ def read_token() -> Token | None:
     """Find the token where Ray itself looks for it, in the same order; none if there is none.
 
     Raises:
-        ConfigError: The token's file cannot be read.
+        ConfigError: The token's file cannot be read, or the token holds what no token can.
     """
     if value := os.environ.get("RAY_AUTH_TOKEN", "").strip():
-        return Token(value, "RAY_AUTH_TOKEN")
+        return _checked(value, "RAY_AUTH_TOKEN")
     path = token_file()
     if not path.exists() and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         return None
     try:
-        value = path.read_text(encoding="utf-8").strip()
+        # Some editors begin a file with a mark of its byte order.
+        value = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"cannot read the token of the cluster from {str(path)!r}: {error}. {WHERE_TO_PUT_IT}"
         ) from error
     tighten(path)
-    return Token(value, str(path)) if value else None
+    return _checked(value, str(path)) if value else None
+
+
+def _checked(value: str, origin: str) -> Token:
+    strange = [ord(character) for character in value if not " " <= character <= "~"]
+    if strange:
+        raise ConfigError(
+            f"the token of {origin} holds the character U+{strange[0]:04X}, which no token has. "
+            f"Expected one line of ASCII. {WHERE_TO_PUT_IT}"
+        )
+    return Token(value, origin)
 
 
 def tighten(path: Path) -> None:

@@ -135,6 +135,41 @@ def test_our_own_message_comes_through_as_it_is() -> None:
     assert translate(error) == (Cause.OWN_CODE, "w.pt is damaged.")
 
 
+TRACEBACK = """Traceback (most recent call last):
+  File "/site-packages/ray/_private/serialization.py", line 532, in deserialize_objects
+    obj = self._deserialize_object(data, metadata, object_ref)
+ModuleNotFoundError: No module named 'ensemble.members'; 'ensemble' is not a package
+"""
+LAST_LINE = "ModuleNotFoundError: No module named 'ensemble.members'; 'ensemble' is not a package."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ray_exceptions.RaySystemError("No module named 'ensemble.members'", TRACEBACK),
+        ray_exceptions.RayError(f"Exception X isn't serializable.\nOriginal details:\n{TRACEBACK}"),
+        ray_exceptions.RaySystemError(
+            "dependency failed",
+            f"ray::train()\n  At least one of the input arguments for this task could not be "
+            f"computed:\n{TRACEBACK}",
+        ),
+        ray_exceptions.RuntimeEnvSetupError(TRACEBACK),
+    ],
+    ids=["system", "not serializable", "argument", "setup"],
+)
+def test_the_reason_of_an_error_with_a_traceback_is_its_last_line(
+    error: ray_exceptions.RayError,
+) -> None:
+    assert translate(error)[1] == LAST_LINE
+    in_a_task = ray_exceptions.RayTaskError("train", "Traceback", error)
+    assert translate(in_a_task)[1] == LAST_LINE
+
+
+def test_the_reason_of_an_actor_that_could_not_start_is_what_its_constructor_raised() -> None:
+    cause = ray_exceptions.RayTaskError("__init__", TRACEBACK, ImportError("ensemble.members"))
+    assert translate(ray_exceptions.ActorDiedError(cause))[1] == LAST_LINE
+
+
 def test_an_actor_that_could_not_start_is_told_apart_from_one_that_died() -> None:
     failed = ray_exceptions.RayTaskError("__init__", "Traceback", ValueError("no device"))
     assert translate(ray_exceptions.ActorDiedError(failed))[0] is Cause.START_FAILED

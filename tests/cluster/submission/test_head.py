@@ -1,4 +1,5 @@
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -166,3 +167,62 @@ def test_a_plan_asks_the_dashboard_what_there_is(monkeypatch: pytest.MonkeyPatch
 def test_a_plan_without_the_token_is_told_what_to_set() -> None:
     with told_version("secret") as address, pytest.raises(ConfigError, match="Set RAY_AUTH_TOKEN"):
         find_devices(ClusterConfig(device="cuda"), address)
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """Serve one answer of raw bytes, whatever is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(999)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\0\0\x12\4\0\0\0\0\0\0\3\x7f\xff\xff\xff\n",
+        b"",
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\n" + b"x" * 70_000,
+        b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+        b"HTTP/1.1 200 OK\r\n\r\n[]",
+        b"HTTP/1.1 500 Oops\r\n\r\n",
+    ],
+    ids=["gRPC", "nothing", "ssh", "cut", "long line", "deep", "list", "error"],
+)
+def test_another_servers_port_is_told_as_no_head(answer: bytes) -> None:
+    with (
+        answering(answer) as address,
+        pytest.raises(ClusterError, match=rf"{address} is not the dashboard of a Ray head"),
+    ):
+        examine(address)
+
+
+def test_a_tunnel_on_this_machine_is_not_asked_for_through_a_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "example.org")
+    with told_version(None) as address:
+        assert connect(address, True)
+    assert os.environ["no_proxy"] == "example.org,127.0.0.1,localhost,::1"
+
+
+def test_a_proxy_on_the_way_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(
+        ClusterError, match=r"proxy 127\.0\.0\.1:9 of http_proxy.*no_proxy=head"
+    ) as told:
+        examine("http://head:8265")
+    assert "secret" not in str(told.value)

@@ -67,3 +67,19 @@ def test_a_file_that_is_tight_stays_as_it_is(home: Path) -> None:
     path.chmod(0o400)
     tighten(path)
     assert path.stat().st_mode & 0o777 == 0o400
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_token(home: Path) -> None:
+    _write(home / ".ray" / "auth_token", "\ufeffabc\n")
+    token = read_token()
+    assert token
+    assert token.value == "abc"
+
+
+@pytest.mark.parametrize("text", ["a\nb", "ä", "a\0b"])
+def test_a_token_with_a_character_that_no_header_takes_is_told(home: Path, text: str) -> None:
+    _write(home / ".ray" / "auth_token", text)
+    with pytest.raises(
+        ConfigError, match=r"auth_token holds the character U\+00.*one line of ASCII"
+    ):
+        read_token()
