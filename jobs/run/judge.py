@@ -1,6 +1,7 @@
 """Judging everything on the test split, and what the search leaves for worse days."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ensemble.evaluation.outcome import evaluate
 from ensemble.images.index import ImageIndex
@@ -10,6 +11,7 @@ from ensemble.search.fallbacks import find_fallbacks_among_selected
 from ensemble.search.frontier import cost_frontier
 from ensemble.subclassifiers.answers import calibrate_answers, evaluate_routed
 from ensemble.subclassifiers.findings import RoutedTest, Subclassified, SubclassifiersOnTest
+from jobs.run.all_outputs import judge_among_all_outputs
 from jobs.run.job import Job
 from jobs.run.predict import Predictions
 from jobs.run.search import Fitted
@@ -18,8 +20,12 @@ from jobs.stored_runs.finished import measured_costs
 
 def judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
     """Evaluate members, ensemble, comparisons and sub-classifiers on images that nothing was fitted on."""
+    among_all = judge_among_all_outputs(job, predictions.splits.test)
     with job.progress.stage("evaluate"):
-        return _judge(job, predictions, fitted)
+        findings = _judge(job, predictions, fitted)
+    num_classes = len(predictions.splits.test.classes)
+    both = [one.describe(name, num_classes, findings.ensemble.k) for name, one in among_all.items()]
+    return replace(findings, among_all=among_all, notes=(*findings.notes, *both))
 
 
 def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:

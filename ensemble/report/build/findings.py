@@ -22,6 +22,30 @@ from ensemble.subclassifiers.settings import SubclassifiersConfig
 
 
 @dataclass(frozen=True)
+class AmongAllOutputs:
+    """How a member errs whose label map leaves some of its outputs out, on the same test images.
+
+    Attributes:
+        outputs: Number of the network's outputs.
+        among_classes: Outcome among the classes of the data.
+        among_all: Outcome among all outputs.
+    """
+
+    outputs: int
+    among_classes: Outcome
+    among_all: Outcome
+
+    def describe(self, name: str, classes: int, k: int) -> str:
+        """Tell both errors in a sentence."""
+        n = len(self.among_all.ranks)
+        return (
+            f"{name}: its label map names {classes:,} of its {self.outputs:,} outputs. On {n:,} test images "
+            f"its top-{k} error is {self.among_classes.errors(k) / n:.2%} among these classes, which is what "
+            f"this report compares, and {self.among_all.errors(k) / n:.2%} among all {self.outputs:,} outputs."
+        )
+
+
+@dataclass(frozen=True)
 class Findings:
     """All that the stages of a run hand to its report and its artifact.
 
@@ -34,6 +58,8 @@ class Findings:
         predictors: The ensemble, and the predictors that it is compared with.
         recommendation: Which of these is recommended, and why.
         notes: What a reader should know first, in sentences.
+        among_all: Errors among all outputs of the members whose label map leaves some out, by name in
+            the config.
         costs: What each member and each sub-classifier costs an image, by name, then unit; 0 where that
             was not measured.
         search: Outcome of each member on the search split, by name.
@@ -69,6 +95,7 @@ class Findings:
     frontier: tuple[FrontierPoint, ...] = ()
     fallbacks: tuple[Fallback, ...] = ()
     notes: tuple[str, ...] = ()
+    among_all: Mapping[str, AmongAllOutputs] = field(default_factory=dict)
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property

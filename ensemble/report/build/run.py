@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ensemble.evaluation.outcome import Outcome
+from ensemble.members.member import Member
 from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.weighting import Weighting
@@ -118,8 +119,22 @@ def _member(findings: Findings, index: int, top_k: int) -> document.Member:
         num_views=len(list_views(member.views, member.preprocessing.size)),
         weight=weight,
         selected=weight > 0,
+        among_all=_among_all(findings, member),
         search=_score(findings.search[member.name], top_k),
         test=_score(findings.test[member.name], top_k),
+    )
+
+
+def _among_all(findings: Findings, member: Member) -> document.AmongAllOutputs | None:
+    both = findings.among_all.get(member.pool_name)
+    if both is None:
+        return None
+    k = findings.ensemble.k
+    return document.AmongAllOutputs(
+        outputs=both.outputs,
+        n=len(both.among_all.ranks),
+        errors_among_classes=both.among_classes.errors(k),
+        errors_among_all=both.among_all.errors(k),
     )
 
 

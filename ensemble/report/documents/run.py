@@ -70,6 +70,19 @@ class Score(Config):
         return self
 
 
+class AmongAllOutputs(Config):
+    """Errors of a member whose label map leaves some of its outputs out, on the same test images."""
+
+    outputs: PositiveInt
+    """Number of the network's outputs."""
+    n: PositiveInt
+    """Number of test images; a sample of a large test split."""
+    errors_among_classes: Count
+    """Errors at the report's k among the classes of the data."""
+    errors_among_all: Count
+    """Errors at the report's k among all outputs."""
+
+
 class Member(Config):
     """One classifier of the pool, as run, and its weight in the ensemble."""
 
@@ -89,6 +102,8 @@ class Member(Config):
     selected: bool
     search: Score
     test: Score
+    among_all: AmongAllOutputs | None = None
+    """Both errors of a member whose label map leaves outputs out; None for all others."""
 
     @model_validator(mode="after")
     def _check_weight(self) -> "Member":
