@@ -2,18 +2,37 @@
 
 import json
 from hashlib import sha256
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
+
+# Libraries beside torch's, by the kinds of architecture that can run on them.
+_OTHERS = {"timm": ("timm", "factory"), "onnxruntime": ("onnx", "factory")}
+# Other distributions of the same library.
+_VARIANTS = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")}
 
 
 def library_versions(architecture: str) -> dict[str, str]:
     """Look up the versions of the libraries that can change a forward pass by a bit or more.
 
     Args:
-        architecture: Name of the network's architecture; timm/… and onnx add a library of their own.
+        architecture: Name of the network's architecture; timm/… and onnx add a library of their own. A
+            factory may use either, so it adds both where they are installed.
     """
-    extra = {"timm": "timm", "onnx": "onnxruntime"}.get(architecture.partition("/")[0])
-    names = ("torch", "torchvision", *([extra] if extra else []))
-    return {name: version(name) for name in names}
+    kind = architecture.partition("/")[0]
+    versions = {name: version(name) for name in ("torch", "torchvision")}
+    for library, kinds in _OTHERS.items():
+        if kind in kinds and (installed := _find_version(library)) is not None:
+            versions[library] = installed
+    return versions
+
+
+def _find_version(library: str) -> str | None:
+    """Look up a version by the first distribution that has the library; none if it is not installed."""
+    for name in (library, *_VARIANTS.get(library, ())):
+        try:
+            return f"{name} {version(name)}" if name != library else version(name)
+        except PackageNotFoundError:
+            continue
+    return None
 
 
 def fingerprint(value: object) -> str:

@@ -14,6 +14,12 @@ from torch import nn
 from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.models.heads import find_head, restrict_head
 
+# Side of the input that torchvision builds its vision transformers for if nothing else is said.
+_TORCHVISION_SIZE = 224
+
+# Joins the name of a network and the side of its input, where the network is built for one size.
+SIZE_MARK = "@"
+
 WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
@@ -32,6 +38,38 @@ def build_from(library: str, name: str, num_classes: int) -> nn.Module:
     """
     build = {"torchvision": _of_torchvision, "timm": _of_timm, "factory": _of_factory}[library]
     return build(name, num_classes)
+
+
+def at_size(architecture: str, size: int) -> str:
+    """Name an architecture that is built for one size of input at that size; any other stays as it is.
+
+    A vision transformer has an embedding for each place of the input, so its weights are of one size.
+
+    Args:
+        architecture: Name with its library, as torchvision/vit_b_16 or timm/vit_base_patch16_224.
+        size: Side of the input, in pixels.
+    """
+    library, _, name = architecture.partition("/")
+    if SIZE_MARK in name:
+        return architecture
+    if library == "torchvision" and name.startswith("vit_") and size != _TORCHVISION_SIZE:
+        return f"{architecture}{SIZE_MARK}{size}"
+    if library == "timm":
+        from timm.models import get_pretrained_cfg
+
+        config = get_pretrained_cfg(name, allow_unregistered=True)
+        if config and config.fixed_input_size and config.input_size[-1] != size:
+            return f"{architecture}{SIZE_MARK}{size}"
+    return architecture
+
+
+def find_in_libraries(name: str) -> list[str]:
+    """Find the names that a network has in libraries, with the library: torchvision's before timm's."""
+    import timm
+    from torchvision import models
+
+    names = {"torchvision": models.list_models(module=models), "timm": timm.list_models()}
+    return [f"{library}/{name}" for library, known in names.items() if name in known]
 
 
 def call_factory(function: str) -> nn.Module:
@@ -64,11 +102,14 @@ def _unknown(library: str, name: str, names: Sequence[str]) -> UnknownNameError:
 def _of_torchvision(name: str, num_classes: int) -> nn.Module:
     from torchvision import models
 
+    name, size = split_size(name)
     names = models.list_models(module=models)
     if name not in names:
         raise _unknown("torchvision", name, names)
     has_auxiliary = name in WITH_AUXILIARY_HEADS
-    kwargs = {"aux_logits": False, "init_weights": False} if has_auxiliary else {}
+    kwargs: dict[str, int] = {"aux_logits": False, "init_weights": False} if has_auxiliary else {}
+    if size is not None:
+        kwargs["image_size"] = size
     network: nn.Module = models.get_model(name, weights=None, num_classes=num_classes, **kwargs)
     return network
 
@@ -76,10 +117,26 @@ def _of_torchvision(name: str, num_classes: int) -> nn.Module:
 def _of_timm(name: str, num_classes: int) -> nn.Module:
     import timm
 
+    name, size = split_size(name)
     if not timm.is_model(name):
         raise _unknown("timm", name, timm.list_models())
-    network: nn.Module = timm.create_model(name, num_classes=num_classes)
+    kwargs = {} if size is None else {"img_size": size}
+    network: nn.Module = timm.create_model(name, num_classes=num_classes, **kwargs)
     return network
+
+
+def split_size(name: str) -> tuple[str, int | None]:
+    """Split the name of a network and the side of the input that it is built for; none if it has no mark.
+
+    Raises:
+        UnknownNameError: The size is not a number.
+    """
+    name, mark, size = name.partition(SIZE_MARK)
+    if mark and not size.isdecimal():
+        raise UnknownNameError(
+            f"no size {size!r} of {name!r}; expected {name}{SIZE_MARK}384, the side of the input in pixels."
+        )
+    return name, int(size) if mark else None
 
 
 def _of_factory(function: str, num_classes: int) -> nn.Module:

@@ -237,15 +237,24 @@ def known() -> list[str]:
 
 
 def check(name: str) -> None:
-    """Refuse a name that is not an architecture, without importing torch.
+    """Refuse a name that is not an architecture; torch is imported only to say what was meant.
 
     A name within a library is checked by `build`, because that takes an import of the library.
 
     Raises:
         UnknownNameError: There is no architecture of that name.
     """
-    if name.partition("/")[0] not in LIBRARIES and name not in ARCHITECTURES:
+    if name.partition("/")[0] in LIBRARIES or name in ARCHITECTURES:
+        return
+    # Only here: the import takes a second or more.
+    from ensemble.models.libraries import find_in_libraries
+
+    if not (near := find_in_libraries(name)):
         raise UnknownNameError.of("architecture", name, ARCHITECTURES)
+    raise UnknownNameError(
+        f"no architecture {name!r}. Did you mean {near[0]!r}? Names of a library begin with it, as "
+        f"{', '.join(near)}. Known without one: {', '.join(known())}."
+    )
 
 
 def build(architecture: str, num_classes: int, seed: int = 0) -> "torch.nn.Module":

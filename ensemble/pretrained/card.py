@@ -1,6 +1,6 @@
 """The card of a member: its size, cost, input, views and published error, without its weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from ensemble.errors import ConfigError
 from ensemble.members.settings import MemberConfig, Preprocessing, Reference
 from ensemble.members.source_settings import WeightsConfig
 from ensemble.models import registry as models
-from ensemble.models.libraries import call_factory
+from ensemble.models.libraries import at_size, call_factory
 from ensemble.pretrained.describe_member import describe, known_preprocessing
 from ensemble.pretrained.description import Description
 from ensemble.pretrained.published_file import PublishedFile
@@ -68,6 +68,9 @@ def card(config: MemberConfig, weights: WeightsConfig, num_classes: int = 1000) 
     """
     description = describe(config, weights)
     preprocessing = known_preprocessing(config, description)
+    if preprocessing is not None:
+        architecture = at_size(description.architecture, preprocessing.size)
+        description = replace(description, architecture=architecture)
     views = config.views or CenterView()
     try:
         parameters, gflops = _measure(description, preprocessing, num_classes)

@@ -6,6 +6,7 @@ source nor an internet connection.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import cast
@@ -25,7 +26,7 @@ from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import CheckpointSource, WeightsConfig
 from ensemble.models import registry as models
 from ensemble.models.heads import find_head, restrict_head
-from ensemble.models.libraries import call_factory
+from ensemble.models.libraries import at_size, call_factory
 from ensemble.pretrained.describe_member import describe, merge_preprocessing
 from ensemble.pretrained.description import Description
 from ensemble.pretrained.label_map import output_rows
@@ -58,11 +59,15 @@ def import_member(
         num_outputs = len(json.loads(read_metadata(file)["classes"]))
         checkpoint.load_network(file, description.architecture, num_outputs)  # or say why it cannot
         return file
+    preprocessing = merge_preprocessing(config, description)
+    if not is_own:  # whose weights are of the size that its header says
+        architecture = at_size(description.architecture, preprocessing.size)
+        description = replace(description, architecture=architecture)
     identity = {
         "version": _VERSION,
         "architecture": description.architecture,
         "classes": list(classes),
-        "preprocessing": merge_preprocessing(config, description).model_dump(mode="json"),
+        "preprocessing": preprocessing.model_dump(mode="json"),
         "label_map": _content(config.label_map),
         "libraries": library_versions(description.architecture),
     }
@@ -160,7 +165,8 @@ def _network(
     if library == "timm":
         from ensemble.pretrained import timm_weights
 
-        return timm_weights.load(name, num_outputs, state, file), num_outputs, ignored
+        network = timm_weights.load(name, num_outputs, state, file)
+        return network, num_outputs, ignored
     network = models.build(architecture, num_outputs)
     what = (
         f"{architecture} with {num_outputs} outputs" if num_outputs != _NO_WIDTH else architecture

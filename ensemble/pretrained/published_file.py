@@ -33,7 +33,13 @@ def find(file: PublishedFile, weights: WeightsConfig) -> Path | None:
     if weights.mirror is not None:
         # By its whole path, by its bare name, or by its digest.
         names = (file.name, Path(file.name).name if file.url else "", file.sha256 or "")
-        places = [weights.mirror / name for name in names if name]
+        # Large files of the hub come in shards, with an index.
+        shards = f"{file.name}.index.json" if file.name.endswith(".safetensors") else ""
+        places = [weights.mirror / name for name in (*names, shards) if name]
+        if (
+            file.sha256
+        ):  # a file that is named by all of its digest, where a pin has the first digits
+            places += sorted(weights.mirror.glob(f"{file.sha256}*"))
     elif file.url:
         import torch.hub
 

@@ -15,6 +15,7 @@ from ensemble.checkpoints.file import Weights, check_fit
 from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.members.settings import Interpolation, Preprocessing
 from ensemble.members.source_settings import HubSource, TimmSource, WeightsConfig
+from ensemble.models.libraries import split_size
 from ensemble.pretrained.description import Description
 from ensemble.pretrained.published_file import PublishedFile, fetch
 
@@ -87,17 +88,19 @@ def load(architecture: str, num_outputs: int, state: Weights, path: Path) -> nn.
     """
     # timm maps an architecture's original names to its own.
     overlay = {"state_dict": state, "num_classes": num_outputs, "custom_load": False}
+    name, size = split_size(architecture)
     try:
         network: nn.Module = timm.create_model(
-            architecture,
+            name,
             pretrained=True,
             num_classes=num_outputs,
             pretrained_cfg_overlay=overlay,
+            **({} if size is None else {"img_size": size}),
         )
     except (RuntimeError, KeyError, ValueError, IndexError, AttributeError) as error:
         what = f"timm's {architecture}"
         # The names say more than timm's long list of what is missing.
-        check_fit(path, state, timm.create_model(architecture).state_dict(), what)
+        check_fit(path, state, timm.create_model(name).state_dict(), what)
         raise CheckpointError(
             f"{path}: the weights do not fit {what} ({_first_lines(error)}). Give the architecture that "
             "they were trained with."

@@ -160,3 +160,21 @@ def test_averaged_views_are_one_member(make_member: MakeMember) -> None:
     assert split_views(member) == (member,)
     assert view_names("a", CenterView(), 16) == ("a",)
     assert member.pool_name == "a"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "libraries"),
+    [
+        ("resnet14_small", set()),
+        ("torchvision/resnet18", set()),
+        ("timm/test_vit@64", {"timm"}),
+        ("onnx", {"onnxruntime"}),
+        ("pt2", set()),
+        ("factory/nets:best", {"timm", "onnxruntime"}),
+    ],
+)
+def test_versions_that_change_numbers_are_in_the_identity(
+    make_member: MakeMember, architecture: str, libraries: set[str]
+) -> None:
+    versions = make_member("a", architecture=architecture).identity["libraries"]
+    assert versions.keys() == {"torch", "torchvision"} | libraries

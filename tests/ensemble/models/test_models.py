@@ -111,3 +111,19 @@ def test_impossible_depths_are_refused() -> None:
         wide_resnet(10, depth=11, widen=1, dropout=0.0)
     with pytest.raises(ConfigError, match="depth 5 has no unit"):
         pyramidnet(10, depth=5, alpha=4.0, is_bottleneck=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("resnet18", "torchvision/resnet18"),
+        ("vit_b_16", "torchvision/vit_b_16"),
+        ("vit_tiny_patch16_224", "timm/vit_tiny_patch16_224"),
+        ("resnet21", "resnet212"),
+    ],
+)
+def test_a_name_of_a_library_is_suggested_with_the_library(name: str, suggestion: str) -> None:
+    with pytest.raises(
+        UnknownNameError, match=rf"no architecture '{name}'\. Did you mean '{suggestion}'"
+    ):
+        models.check(name)

@@ -20,8 +20,11 @@ from ensemble.checkpoints.load import load_network
 from ensemble.errors import CheckpointError, ConfigError, UnknownNameError
 from ensemble.images.shard import ImageShard
 from ensemble.members.member import Member
-from ensemble.members.source_settings import WeightsConfig
+from ensemble.members.settings import MemberConfig
+from ensemble.members.source_settings import TorchvisionSource, WeightsConfig
 from ensemble.models.heads import find_head
+from ensemble.models.libraries import at_size
+from ensemble.pretrained.card import card
 
 from .conftest import CLASSES, PREPROCESSING, Import, Tiny, answers
 
@@ -400,6 +403,52 @@ def test_weights_of_timm_below_any_prefix_are_the_same_member(
         assert torch.equal(load_network(member)(images), network(images))
     notes = json.loads(read_metadata(member.checkpoint).get("notes", "[]"))
     assert notes == (["tensors of the file that were ignored: criterion.weight"] if prefix else [])
+
+
+def test_a_vision_transformer_is_a_member_at_another_size(
+    bring: Import, tmp_path: Path, photographs: ImageShard
+) -> None:
+    network = timm.create_model("test_vit", num_classes=7, img_size=64).eval()
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    settings = PREPROCESSING | {"size": 64}
+    member = bring(given(tmp_path / "a.pth", "timm/test_vit"), preprocessing=settings)
+    assert member.architecture == "timm/test_vit@64"
+    images = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(load_network(member)(images), network(images))
+    assert answers(member, photographs).shape == (2, 7)
+    again = bring(f"checkpoint:{member.checkpoint}", preprocessing={"resize": 80})
+    assert again.architecture == "timm/test_vit@64"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "name"),
+    [
+        ("torchvision/vit_b_16", 224, "torchvision/vit_b_16"),
+        ("torchvision/vit_b_16", 384, "torchvision/vit_b_16@384"),
+        ("torchvision/vit_b_16@384", 384, "torchvision/vit_b_16@384"),
+        ("timm/vit_tiny_patch16_224", 384, "timm/vit_tiny_patch16_224@384"),
+        ("timm/vit_small_patch14_dinov2", 518, "timm/vit_small_patch14_dinov2"),
+        ("timm/resnet50", 384, "timm/resnet50"),
+        ("torchvision/resnet18", 384, "torchvision/resnet18"),
+        ("resnet14_small", 384, "resnet14_small"),
+        ("onnx", 384, "onnx"),
+    ],
+)
+def test_an_architecture_of_one_size_is_named_by_another(
+    architecture: str, size: int, name: str
+) -> None:
+    assert at_size(architecture, size) == name
+
+
+def test_torchvisions_published_transformer_of_384_pixels_is_built_for_them() -> None:
+    source = TorchvisionSource(name="vit_b_16", weights="IMAGENET1K_SWAG_E2E_V1")
+    described = card(
+        MemberConfig.model_validate({"name": "m", "source": source}),
+        WeightsConfig(mirror=Path("/x")),
+    )
+    assert described.architecture == "torchvision/vit_b_16@384"
+    assert described.parameters == 86_859_496, "as torchvision says"
 
 
 @pytest.mark.parametrize(

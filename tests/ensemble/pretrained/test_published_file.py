@@ -97,6 +97,20 @@ def test_mirror_has_a_file_by_name_or_digest(mirror: Path, place: str) -> None:
     assert fetch(file, WeightsConfig(mirror=mirror)) == mirror / place
 
 
+def test_mirror_has_a_file_by_all_of_its_digest_where_the_pin_is_short(mirror: Path) -> None:
+    (mirror / DIGEST).write_bytes(CONTENT)
+    file = PublishedFile("org/net/model.safetensors", sha256=DIGEST[:12])
+    assert fetch(file, WeightsConfig(mirror=mirror)) == mirror / DIGEST
+
+
+def test_mirror_has_the_index_of_a_file_in_shards(mirror: Path) -> None:
+    index = mirror / "org" / "net" / "model.safetensors.index.json"
+    index.parent.mkdir(parents=True)
+    index.write_text("{}")
+    file = PublishedFile("org/net/model.safetensors")
+    assert fetch(file, WeightsConfig(mirror=mirror)) == index
+
+
 def test_mirror_has_a_file_of_the_hub_by_its_whole_name(mirror: Path) -> None:
     (mirror / "org" / "net").mkdir(parents=True)
     (mirror / HUB_NAME).write_bytes(CONTENT)
