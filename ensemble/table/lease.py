@@ -175,7 +175,7 @@ def _acquire(store: Store, duration_s: float) -> Lease:
     holder = Holder(
         host=socket.gethostname(),
         pid=os.getpid(),
-        process=_process(os.getpid()),
+        process=identify_process(os.getpid()),
         token=secrets.token_hex(8),
         since=datetime.now(UTC).isoformat(timespec="seconds"),
         expires_at=time.time() + duration_s,
@@ -251,12 +251,10 @@ def _state(latest: _Latest) -> _State:
         return _State.GONE
     if latest.holder is None:
         return _State.UNKNOWN
-    machine, _, started = latest.holder.process.rpartition(" ")
-    this_machine, _, _ = _process(os.getpid()).rpartition(" ")
-    if not machine or machine != this_machine:
+    runs = is_running(latest.holder.pid, latest.holder.process)
+    if runs is None:
         return _State.UNKNOWN
-    is_alive = _process(latest.holder.pid) == f"{machine} {started}"
-    return _State.ALIVE if is_alive else _State.GONE
+    return _State.ALIVE if runs else _State.GONE
 
 
 def _watch(store: Store, first: _Latest, duration_s: float) -> tuple[_Latest, _State]:
@@ -281,7 +279,21 @@ def _now() -> float:
     return time.monotonic()
 
 
-def _process(pid: int) -> str:
+def is_running(pid: int, process: str) -> bool | None:
+    """Tell whether a process of this machine still runs; none for one of another machine.
+
+    Args:
+        pid: Its process id.
+        process: What `identify_process` returned for it while it ran.
+    """
+    machine, _, _ = process.rpartition(" ")
+    this_machine, _, _ = identify_process(os.getpid()).rpartition(" ")
+    if not machine or machine != this_machine:
+        return None
+    return identify_process(pid) == process
+
+
+def identify_process(pid: int) -> str:
     """Identify a process by the boot of its machine, its pid namespace and its start; empty if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -100,7 +100,7 @@ def status(
     if name is not None and is_local(name, address):
         from jobs.stored_runs.layout import RunFolder
 
-        _show(None, progress_record.read(RunFolder(Path(name))), as_json)
+        _show(None, progress_record.read(RunFolder(Path(name))).seen_now(), as_json)
         return
     from cluster.submission import ray_jobs as remote_jobs
     from cluster.submission.head import connect
@@ -115,6 +115,8 @@ def status(
         attempt = remote_jobs.find(client, name)
     lines = remote_jobs.logs(client, attempt)
     record = progress_record.last(lines)
+    if record is not None:
+        record = record.seen_now(attempt.is_over)
     _show(attempt, record, as_json)
     if record is None and lines and not as_json:
         typer.echo(lines[-1])
@@ -212,6 +214,8 @@ def _print_line(line: str, as_json: bool) -> None:
 
 
 def _show(attempt: "Attempt | None", record: "ProgressRecord | None", as_json: bool) -> None:
+    from jobs.progress.record import SILENT_AFTER_S
+
     if as_json:
         document = _document(attempt) if attempt else {}
         document["progress"] = record.model_dump(mode="json") if record else None
@@ -221,7 +225,7 @@ def _show(attempt: "Attempt | None", record: "ProgressRecord | None", as_json: b
         typer.echo(f"{attempt.run}: {_describe(attempt)}")
     if record is None:
         return
-    is_silent = record.state == "running" and record.age_s() > 60
+    is_silent = record.state == "running" and record.age_s() > SILENT_AFTER_S
     heard = f"; last heard of {record.age_s():.0f} s ago" if is_silent else ""
     typer.echo(f"{record.describe()}{heard}")
     for name, member in record.members.items():

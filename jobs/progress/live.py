@@ -1,5 +1,6 @@
 """What a command is doing: a live table on a terminal, lines in a log, and for a run a file too."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from ensemble.errors import ProjectError
 from ensemble.files import overwrite, write_atomic
+from ensemble.table.lease import identify_process
 from jobs.progress import interrupt
 from jobs.progress.record import (
     MemberRecord,
@@ -143,6 +145,7 @@ class Progress:
         self._started = time.perf_counter()
         self._said = self._started - (LINE_EVERY_S - quiet_s if quiet_s else 0)
         self._stop = threading.Event()
+        self._process = identify_process(os.getpid())
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         self._live = Live(self, console=console, refresh_per_second=4, transient=True)
 
@@ -231,6 +234,8 @@ class Progress:
             },
             retries=sum(retries.values()),
             message=message,
+            pid=os.getpid(),
+            process=self._process,
         )
 
     def say(self, line: str) -> None:

@@ -3,14 +3,20 @@
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, NonNegativeInt
 
 from ensemble.config import Config
 from ensemble.errors import DataError
 from ensemble.files import seal, unseal
+from ensemble.table.lease import is_running
 from jobs.stored_runs.layout import RunFolder, not_a_run
+
+State = Literal["running", "finished", "stopped", "failed", "lost"]
+
+# A driver writes its record every five seconds.
+SILENT_AFTER_S = 60.0
 
 
 class MemberRecord(Config):
@@ -52,8 +58,8 @@ class ProgressRecord(Config):
     """Version of this format."""
     run: str
     """Name of the run."""
-    state: Literal["running", "finished", "stopped", "failed"]
-    """State of the run; a stopped run goes on with `ensemble resume`."""
+    state: State
+    """State of the run; a run that was stopped or lost goes on with `ensemble resume`."""
     at: AwareDatetime
     """Time at which this record was written."""
     seconds: float
@@ -66,6 +72,10 @@ class ProgressRecord(Config):
     """Calls that were made again after a failure, over all members."""
     message: str = ""
     """Why the run failed; empty if it did not."""
+    pid: NonNegativeInt = 0
+    """Process id of the run's driver; 0 where it is not known."""
+    process: str = ""
+    """What tells the driver from a later process with the same id; empty where it is not known."""
 
     def describe(self) -> str:
         """Tell the progress of the run in one line."""
@@ -83,6 +93,23 @@ class ProgressRecord(Config):
         if self.message:
             parts.append(self.message)
         return "; ".join(part for part in parts if part)
+
+    def seen_now(self, is_over: bool | None = None) -> Self:
+        """Give the record as it holds now: a run whose driver has ended without a word is lost.
+
+        Args:
+            is_over: Whether the driver has ended, where somebody else knows it; none if not.
+        """
+        if self.state != "running":
+            return self
+        is_here = is_running(self.pid, self.process)
+        why = "its process has ended without a word"
+        if is_over is None and is_here is None and self.age_s() > SILENT_AFTER_S:
+            is_over, why = True, f"nothing was heard of it for {self.age_s():.0f} s"
+        if not is_over and is_here is not False:
+            return self
+        hint = "`ensemble resume` goes on from what is finished"
+        return self.model_copy(update={"state": "lost", "stages": (), "message": f"{why}; {hint}"})
 
     def age_s(self) -> float:
         """Give the seconds since the record was written."""
