@@ -15,7 +15,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -130,8 +130,14 @@ class Lease:
         self._store.replace(_key(self.number), _bytes(self._holder))
 
 
+def _say_nothing(line: str) -> None:
+    pass
+
+
 @contextmanager
-def hold(store: Store, duration_s: float = DURATION_S) -> Iterator[Lease]:
+def hold(
+    store: Store, duration_s: float = DURATION_S, say: Callable[[str], None] = _say_nothing
+) -> Iterator[Lease]:
     """Hold the lease of a table, or take over that of a driver that is gone.
 
     A driver of this very machine whose process is gone holds nothing: a killed run can be resumed
@@ -141,11 +147,12 @@ def hold(store: Store, duration_s: float = DURATION_S) -> Iterator[Lease]:
     Args:
         store: Store of the table.
         duration_s: Seconds without a renewal after which a driver of another machine is gone.
+        say: Prints a line if a driver has to be watched.
 
     Raises:
         TableBusyError: Another driver holds the lease.
     """
-    lease = _acquire(store, duration_s)
+    lease = _acquire(store, duration_s, say)
     lease.start()
     try:
         yield lease
@@ -162,10 +169,15 @@ def read_holder(store: Store) -> Holder | None:
     return None if _state(latest) is _State.GONE else latest.holder
 
 
-def _acquire(store: Store, duration_s: float) -> Lease:
+def _acquire(store: Store, duration_s: float, say: Callable[[str], None]) -> Lease:
     latest = _latest(store)
     state = _state(latest)
     if state is _State.UNKNOWN:
+        name = latest.holder.describe() if latest.holder else "an unknown driver"
+        say(
+            f"the table {store.url} was last written by {name}; watching for up to "
+            f"{duration_s * (1 + 1 / _LOOKS):.0f} s whether it still does"
+        )
         latest, state = _watch(store, latest, duration_s)
     if state is _State.ALIVE:
         raise _busy(store, latest.holder)

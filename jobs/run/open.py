@@ -47,7 +47,7 @@ def open_job(
             for note in splits.notes:
                 progress.say(note)
             _check(config, splits)
-            table = stack.enter_context(writable_table(config, folder))
+            table = stack.enter_context(writable_table(config, folder, progress.say))
             store = published(config, folder)
             if store is not None:
                 publish_config(store, config)

@@ -1,6 +1,7 @@
 """A run's table as a store, the right to write it, and its size before there is one."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,21 +28,39 @@ def table_store(config: RunConfig, run: str | Path) -> Store:
 
 
 @contextmanager
-def writable_table(config: RunConfig, folder: RunFolder) -> Iterator[LogitTable]:
+def writable_table(
+    config: RunConfig, folder: RunFolder, say: Callable[[str], None]
+) -> Iterator[LogitTable]:
     """Open a run's table, and keep other runs from writing it meanwhile.
+
+    Args:
+        config: The run's settings.
+        folder: The run's folder on this machine.
+        say: Prints a line if another machine's run has to be watched first.
 
     Raises:
         ConfigError: The store cannot keep two writers apart, and `storage.single_writer` is not set.
         TableBusyError: Another run holds the table; the message names it.
     """
     store = table_store(config, folder.path)
-    with hold_if_shared(store, config.storage) as lease:
+    with hold_if_shared(store, config.storage, say) as lease:
         yield LogitTable(store, config.table.dtype, lease)
 
 
+def _say_on_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
-def hold_if_shared(store: Store, storage: StorageConfig) -> Iterator[Lease | None]:
+def hold_if_shared(
+    store: Store, storage: StorageConfig, say: Callable[[str], None] = _say_on_stderr
+) -> Iterator[Lease | None]:
     """Hold the lease of a table; there is none where the user promised to be its only writer.
+
+    Args:
+        store: Store of the table.
+        storage: How the store is reached, and whether this is its only writer.
+        say: Prints a line if another machine's run has to be watched first.
 
     Raises:
         ConfigError: The store cannot keep two writers apart, and `storage.single_writer` is not set.
@@ -51,7 +70,7 @@ def hold_if_shared(store: Store, storage: StorageConfig) -> Iterator[Lease | Non
     if store.is_remote and storage.single_writer:
         yield None
         return
-    with hold(store) as lease:
+    with hold(store, say=say) as lease:
         yield lease
 
 

@@ -76,8 +76,11 @@ def test_driver_of_another_machine_is_gone_once_it_renews_nothing_whatever_its_c
 ) -> None:
     put(store, 3, expires_at=time.time() + hours * 3600)
     began = time.monotonic()
-    with hold(store, duration_s=0.2) as lease:
+    said: list[str] = []
+    with hold(store, duration_s=0.2, say=said.append) as lease:
         assert lease.number == 4
+    assert "last written by process 42 on elsewhere" in said[0]
+    assert len(said) == 1
     assert 0.2 < time.monotonic() - began < 5
 
 
