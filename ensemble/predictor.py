@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from ensemble.artifact.read import Artifact, fetch, read
 from ensemble.config import S3_SCHEME
+from ensemble.errors import DecodeError
 from ensemble.evaluation import metrics
 from ensemble.evaluation.calibration import apply_temperature, at_temperature
 from ensemble.images.inputs import Pixels, to_pixels
@@ -175,7 +176,7 @@ class Predictor:
                 tensors uint8 `[3, height, width]`; one of these or any iterable of them.
 
         Raises:
-            DecodeError: A file or bytes cannot be decoded.
+            DecodeError: A file or bytes cannot be decoded, or an image is too thin to be resized.
             ShapeError: A value is not an image.
         """
         artifact, pixels = self._artifact, to_pixels(images)
@@ -246,6 +247,8 @@ class Predictor:
             predict(network, member, shard, self._device, resized, pads_batches=self._equal_bits)
             for network, member in zip(networks, members, strict=True)
         ]
+        for bad in (bad for block in blocks for bad in block.bad):
+            raise DecodeError(f"image {bad.image_id} cannot be predicted: {bad.reason}.")
         return [
             apply_temperature(block.log_probabilities, member.temperature)
             for block, member in zip(blocks, members, strict=True)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,23 +76,25 @@ def preflight(
     _check_is_there(members)
     probed = _decode_sample(source, config)
     if not as_json:
-        for line in probed.lines():
+        for line in (*probed.images.notes, *_bad_line(probed.bad)):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
-    verdicts = []
+    verdicts, bad_by_member = [], {}
     with working("doctor", f"examine {pool} on {images}", len(members), "members") as stage:
-        for verdict in _examine(members, probed, config):
+        for verdict, strips in _examine(members, probed, config):
             verdicts.append(verdict)
+            bad_by_member[verdict.member] = (*probed.bad, *strips)
             stage.advance()
             if not as_json:
-                line = describe(verdict, config.alpha, len(probed.bad))
-                console.print(line, soft_wrap=True, highlight=False, markup=False)
+                line = describe(verdict, config.alpha, len(bad_by_member[verdict.member]))
+                for text in (*_bad_line(strips), line):
+                    console.print(text, soft_wrap=True, highlight=False, markup=False)
     if as_json:
         document = [
             asdict(verdict)
             | {
                 "reference": verdict.reference and verdict.reference.model_dump(),
                 "is_passed": verdict.is_passed(config.alpha),
-                "bad_images": [asdict(bad) for bad in probed.bad],
+                "bad_images": [asdict(bad) for bad in bad_by_member[verdict.member]],
             }
             for verdict in verdicts
         ]
@@ -143,13 +146,13 @@ class _Probed:
     shards: tuple[ImageShard, ...]
     bad: tuple[BadImage, ...]
 
-    def lines(self) -> Iterator[str]:
-        """Say what was left aside, and which images cannot be decoded."""
-        yield from self.images.notes
-        if self.bad:
-            named = "; ".join(f"{bad.image_id}: {bad.reason}" for bad in self.bad[:_NUM_NAMED])
-            more = " …" if len(self.bad) > _NUM_NAMED else ""
-            yield f"{len(self.bad)} images cannot be decoded and are left out: {named}{more}"
+
+def _bad_line(images: Sequence[BadImage]) -> Iterator[str]:
+    """Name the images that are left out in a line, if there are any."""
+    if images:
+        named = "; ".join(f"{bad.image_id}: {bad.reason}" for bad in images[:_NUM_NAMED])
+        more = " …" if len(images) > _NUM_NAMED else ""
+        yield f"{len(images)} images cannot be decoded and are left out: {named}{more}"
 
 
 def _check_is_there(members: Sequence[MemberConfig]) -> None:
@@ -187,11 +190,13 @@ def _decode_sample(source: SourceConfig, config: PreflightConfig) -> _Probed:
 
 def _examine(
     members: Sequence[MemberConfig], probed: _Probed, config: PreflightConfig
-) -> Iterator[Verdict]:
+) -> Iterator[tuple[Verdict, tuple[BadImage, ...]]]:
+    """Judge each member; beside the verdict, the images that are too thin for it."""
     # Here, because parsing must not pay for torch.
     import torch
 
     from ensemble.checkpoints.load import load_member, load_network
+    from ensemble.inference.resized import without_strips
     from ensemble.pretrained.describe_member import describe as describe_source
     from ensemble.pretrained.import_member import import_member
 
@@ -203,10 +208,14 @@ def _examine(
         path = import_member(each, images.classes, config.weights, cache)
         # One crop, whatever the member's views: that is what published figures are of.
         member = load_member(each.name, path, CenterView(), images.sha256, trust_code=trust)
+        fit = [without_strips(shard, member.preprocessing) for shard in shards]
+        strips = tuple(set(chain(*(s.bad for s in fit))) - set(chain(*(s.bad for s in shards))))
+        if not any(len(shard) for shard in fit):
+            raise DataError(f"{each.name}: no image can be resized: {strips[0].reason}.")
         network = load_network(member).to(device)
-        ranks = probe(network, member, shards, label_by_id, device)
+        ranks = probe(network, member, fit, label_by_id, device)
         reference = each.reference or describe_source(each, config.weights).reference
-        yield judge(each.name, ranks, reference)
+        yield judge(each.name, ranks, reference), strips
 
 
 def read_images(text: str) -> SourceConfig:

@@ -78,6 +78,19 @@ class ImageShard:
             yield self.pixels[start:stop].reshape(int(height), int(width), 3)
             start = stop
 
+    def without(self, bad: Sequence[BadImage]) -> "ImageShard":
+        """Move images to those that no member predicts."""
+        if not bad:
+            return self
+        ids = {image.image_id for image in bad}
+        kept = [
+            (str(image_id), image)
+            for image_id, image in zip(self.image_ids, self.images(), strict=True)
+            if str(image_id) not in ids
+        ]
+        image_ids, images = [image_id for image_id, _ in kept], [image for _, image in kept]
+        return ImageShard.pack(image_ids, images, (*self.bad, *bad))
+
     @classmethod
     def pack(
         cls, image_ids: Sequence[str], images: Sequence[np.ndarray], bad: Sequence[BadImage] = ()

@@ -19,7 +19,7 @@ from ensemble.errors import ShapeError
 from ensemble.images.shard import ImageShard
 from ensemble.inference.dense import to_dense
 from ensemble.inference.device import device_kind, full_float32
-from ensemble.inference.resized import ResizedShard
+from ensemble.inference.resized import ResizedShard, without_strips
 from ensemble.inference.staging import index_of
 from ensemble.inference.transforms import Scale, join_normalised, show, square_scale
 from ensemble.members.member import Member
@@ -67,9 +67,12 @@ def predict(
     """
     bytes_before = _begin_gpu_peak(device)
     started = time.perf_counter()
-    images = images or ResizedShard(shard, device)
     preprocessing = member.preprocessing
     views = weigh_views(member.views, preprocessing.size)
+    bounded = without_strips(shard, preprocessing, [view for view, _ in views])
+    if images is None or bounded is not shard:
+        images = ResizedShard(bounded, device)
+    shard = bounded
     mean = _Mean(len(shard), len(member.classes), average_of(member.views), device)
     with torch.inference_mode(), full_float32():
         for rows, weight, logits in chain(

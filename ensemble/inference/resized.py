@@ -7,15 +7,54 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from ensemble.images.shard import ImageShard
+from ensemble.images.shard import BadImage, ImageShard
 from ensemble.inference.staging import Staging
 from ensemble.inference.transforms import Scale, resize_pixels
-from ensemble.members.settings import Interpolation
+from ensemble.members.settings import Interpolation, Preprocessing
+from ensemble.views.settings import Square, View
 
 _CACHE_BYTES = 512 << 20
 
+# Pixels of one resized image: 200 MB as floating-point numbers. A strip of 1 x 4,000 pixels takes 95 bytes in a
+# file, and at a short side of 256 it would have 262 million.
+MAX_RESIZED_PIXELS = 1 << 24
+
 # A CPU resizes photographs almost twice as fast if one batch of them stays in its cache.
 _BATCH_BYTES = 4 << 20
+
+
+def without_strips(
+    shard: ImageShard, preprocessing: Preprocessing, views: Sequence[View] = ()
+) -> ImageShard:
+    """Move images to the bad ones that resizing would blow up over `MAX_RESIZED_PIXELS`.
+
+    Args:
+        shard: Decoded images.
+        preprocessing: How a member resizes an image.
+        views: Views that are cut out; the whole preprocessed image if none.
+    """
+    sides = [_short_side(view, preprocessing) for view in views or (Square(),)]
+    short_side = max((side for side in sides if side is not None), default=None)
+    if short_side is None or not len(shard):
+        return shard
+    short = np.minimum(shard.heights, shard.widths)
+    pixels = short_side**2 * (np.maximum(shard.heights, shard.widths) / short)
+    return shard.without(
+        [
+            BadImage(
+                str(shard.image_ids[row]),
+                f"{shard.widths[row]} x {shard.heights[row]} pixels, which a short side of {short_side} "
+                f"makes {pixels[row]:.0f}, over {MAX_RESIZED_PIXELS}; cut it, or stretch images to a square "
+                "(resize: null)",
+            )
+            for row in np.flatnonzero(pixels > MAX_RESIZED_PIXELS).tolist()
+        ]
+    )
+
+
+def _short_side(view: View, preprocessing: Preprocessing) -> int | None:
+    """Return the short side that a view resizes to; none if it stretches the image to a square."""
+    return preprocessing.resize if isinstance(view, Square) else view.short_side
 
 
 class ResizedShard:

@@ -16,6 +16,7 @@ from ensemble.checkpoints.load import load_network
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import ImageShard
+from ensemble.inference.resized import without_strips
 from ensemble.inference.transforms import normalise_, to_input
 from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
@@ -42,6 +43,8 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
     """
     if task.checkpoint.exists():
         return task.checkpoint  # trained by another process meanwhile
+    if task.base is not None:
+        shards = [without_strips(shard, task.base.preprocessing) for shard in shards]
     images, labels = _select(task, task.images, shards)
     if not len(images):
         raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
