@@ -111,6 +111,8 @@ def _read(settings: ImportSettings) -> Contents:
         )
     files = tuple(read_file(w.path, settings.form, w.array, names or ()) for w in words)
     members, notes = name_members(words, files)
+    left = iter(members)
+    files = tuple(replace(file, members=tuple(next(left) for _ in file.members)) for file in files)
     labels: tuple[Labels, ...] = ()
     if settings.labels is not None:
         labels += (read_labels(Path(expand_home(settings.labels))),)

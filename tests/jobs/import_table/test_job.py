@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from ensemble.errors import ConfigError, DataError
+from ensemble.errors import ConfigError, DataError, EmptySplitError
 from ensemble.images.settings import ListedConfig
 from ensemble.images.sources.listed import open_source
 from ensemble.table.imported import ImportedPredictions, log_probabilities
@@ -207,3 +207,179 @@ def test_damaged_list_of_images_is_refused(
     path.unlink()
     with pytest.raises(ConfigError, match="cannot read the list of images"):
         open_source(ListedConfig(path=path)).index()
+
+
+def errors(folder: Path) -> dict[str, int]:
+    """Count the wrong answers of every member on all images of a run."""
+    run = open_finished_run(folder)
+    ids = np.concatenate([run.splits.search.image_ids, run.splits.test.image_ids])
+    truth = np.concatenate([run.splits.search.labels, run.splits.test.labels])
+    return {
+        c.member: int((run.table.read(c.key, ids).argmax(axis=1) != truth).sum())
+        for c in run.columns
+    }
+
+
+def with_errors(labels: np.ndarray, wrong: int) -> np.ndarray:
+    """Predict with some confidence, and wrongly for the first few images."""
+    answers = labels.copy()
+    answers[:wrong] = (answers[:wrong] + 1) % CLASSES
+    scores = np.random.default_rng(wrong).uniform(0.02, 0.08, size=(len(labels), CLASSES))
+    scores[np.arange(len(labels)), answers] = 0.8
+    return np.asarray(scores / scores.sum(axis=1, keepdims=True))
+
+
+def test_files_that_each_have_their_own_order_are_joined_by_their_ids(
+    tmp_path: Path, labels: np.ndarray
+) -> None:
+    ids = np.array([f"i{n}" for n in range(IMAGES)])
+    for number, (name, wrong) in enumerate({"a": 0, "b": 7}.items()):
+        order = np.random.default_rng(number).permutation(IMAGES)
+        arrays = {name: with_errors(labels, wrong)[order], "image_ids": ids[order]}
+        np.savez(tmp_path / f"{name}.npz", labels=labels[order], **arrays)
+    done = import_table(tmp_path / "run", ImportSettings([tmp_path / "a.npz", tmp_path / "b.npz"]))
+    assert errors(tmp_path / "run") == {"a": 0, "b": 7}
+    assert "60 images joined by image id" in done.lines
+    shuffled = saved(tmp_path / "l.npy", np.roll(labels, 1))
+    with pytest.raises(DataError, match="no image ids, and those of a and b are not in one order"):
+        import_table(
+            tmp_path / "s", ImportSettings([tmp_path / "a.npz", tmp_path / "b.npz"], shuffled)
+        )
+
+
+def test_the_file_that_was_imported_last_counts(tmp_path: Path, labels: np.ndarray) -> None:
+    of_labels = saved(tmp_path / "l.npy", labels)
+    for wrong in (7, 0, 7):
+        settings = ImportSettings(
+            [saved(tmp_path / "m.npy", with_errors(labels, wrong))], of_labels
+        )
+        import_table(tmp_path / "run", settings)
+        assert errors(tmp_path / "run") == {"m": wrong}
+
+
+def test_padding_of_the_best_classes_is_no_class(tmp_path: Path, labels: np.ndarray) -> None:
+    scores = with_errors(labels, 7)
+    top = np.argsort(-scores, axis=1)[:, :2]
+    best = np.take_along_axis(scores, top, axis=1)
+    top[:, 1], best[:, 1] = -1, 0
+    np.savez(tmp_path / "m.npz", classes=top, probabilities=best, labels=labels)
+    import_table(tmp_path / "run", ImportSettings([tmp_path / "m.npz"]))
+    assert errors(tmp_path / "run") == {"m": 7}
+    run = open_finished_run(tmp_path / "run")
+    row = np.sort(np.exp(run.table.read(run.columns[0].key, ["00000000"])[0]))
+    np.testing.assert_allclose(row, [(1 - best[0, 0]) / 3] * 3 + [best[0, 0]], rtol=1e-5)
+    top[:, 1], best[:, 1] = top[:, 0], 0.01
+    np.savez(tmp_path / "m.npz", classes=top, probabilities=best, labels=labels)
+    with pytest.raises(DataError, match="60 of 60 rows name a class twice"):
+        import_table(tmp_path / "twice", ImportSettings([tmp_path / "m.npz"]))
+
+
+def test_probabilities_that_are_said_to_be_logits_are_told(
+    command: Command, tmp_path: Path, labels: np.ndarray
+) -> None:
+    probabilities = with_errors(labels, 7)
+    files = [
+        saved(tmp_path / "p.npy", probabilities),
+        saved(tmp_path / "l.npy", np.log(probabilities) + 9),
+    ]
+    words = [
+        "table",
+        "import",
+        tmp_path / "run",
+        *files,
+        "--labels",
+        saved(tmp_path / "y.npy", labels),
+    ]
+    refused = command(*words, "--form", "logits")
+    assert refused.returncode == 1
+    assert "p: every row is a distribution already" in refused.stderr
+    assert command(*words, "--form", "auto").returncode == 0
+    run = open_finished_run(tmp_path / "run")
+    first, second = (run.table.read(c.key, run.splits.test.image_ids) for c in run.columns)
+    np.testing.assert_allclose(first, second, rtol=1e-4)
+
+
+def test_what_is_no_prediction_is_ignored_and_said_or_refused(
+    tmp_path: Path, labels: np.ndarray
+) -> None:
+    rng = np.random.default_rng(0)
+    logits = np.log(with_errors(labels, 7))
+    truth = np.eye(CLASSES)[labels]
+    np.savez(tmp_path / "a.npz", m=logits, t=truth, features=logits, labels=labels, note="x")
+    done = import_table(tmp_path / "a", ImportSettings([tmp_path / "a.npz"], form="auto"))
+    assert errors(tmp_path / "a") == {"m": 7}
+    for ignored in (
+        "the array 'features' [60, 4]",
+        "the array 'note' []",
+        "'t', which is the labels",
+    ):
+        assert any(ignored in note for note in done.notes)
+    np.savez(tmp_path / "b.npz", m=logits, h=rng.normal(size=logits.shape), labels=labels)
+    with pytest.raises(DataError, match=r"h is at chance.* each as .*b\.npz:ARRAY"):
+        import_table(tmp_path / "b", ImportSettings([tmp_path / "b.npz"], form="logits"))
+    import_table(tmp_path / "b", ImportSettings([f"{tmp_path}/b.npz:m"], form="logits"))
+    assert errors(tmp_path / "b") == {"m": 7}
+    alone = ImportSettings([saved(tmp_path / "t.npy", truth)], saved(tmp_path / "l.npy", labels))
+    with pytest.raises(DataError, match="'t' is no prediction but the labels"):
+        import_table(tmp_path / "t", alone)
+
+
+def test_classes_that_are_rare_or_absent_are_imported_with_a_note(
+    command: Command, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 1000, 900)
+    scores = rng.dirichlet(np.full(1000, 0.1), 900)
+    scores[np.arange(900), labels] += 0.5
+    saved(tmp_path / "m.npy", scores / scores.sum(axis=1, keepdims=True))
+    of_labels = saved(tmp_path / "l.npy", labels)
+    done = command("table", "import", tmp_path / "run", tmp_path / "m.npy", "--labels", of_labels)
+    assert done.returncode == 0, done.stderr
+    assert "of 1000 classes have no image in the search or the test split" in done.stdout
+    searched = command("search", tmp_path / "run", "k=1", "stability=0", "resamples=100")
+    assert searched.returncode == 0, searched.stderr
+    with pytest.raises(EmptySplitError, match="there is 1 labelled image; expected at least 2"):
+        import_table(
+            tmp_path / "one",
+            ImportSettings(
+                [saved(tmp_path / "n.npy", scores[:1] / scores[:1].sum())],
+                saved(tmp_path / "k.npy", labels[:1]),
+            ),
+        )
+
+
+def test_what_was_read_joined_and_ignored_is_printed_and_kept(
+    command: Command, tmp_path: Path, labels: np.ndarray
+) -> None:
+    scores = with_errors(labels, 7)
+    lines = ["image_id,class_3,class_1,class_0,class_2,fold"]
+    lines += [
+        ",".join([f"i{n}", *map(str, row[[3, 1, 0, 2]]), "1"]) for n, row in enumerate(scores)
+    ]
+    (tmp_path / "m.csv").write_text("\n".join([*lines, f"i99,{','.join('1000')},1"]))
+    rows = [f"i{n},{label}" for n, label in enumerate(labels)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image_id,label", *rows]))
+    done = command("table", "import", "run", "one=m.csv", "--labels", "labels.csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert errors(tmp_path / "run") == {"one": 7}
+    record = json.loads((tmp_path / "run" / "import.json").read_text())
+    assert record["lines"] == [
+        "m.csv: 61 rows of 'one'",
+        "labels: labels.csv",
+        "60 images joined by image id",
+        "4 classes: '0', '1', '2', '3'",
+    ]
+    assert record["notes"] == [
+        "m.csv: ignored the column 'fold'",
+        "one: outputs were matched with classes by their names",
+        "one: ignored 1 rows of images without a label, as 'i99'",
+    ]
+    assert record["class_maps"] == {"one": [3, 1, 0, 2]}
+    for line in record["lines"] + [f"note: {note}" for note in record["notes"]]:
+        assert line in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("share", [0, 1, -1, float("nan")])
+def test_a_share_that_is_none_is_refused(tmp_path: Path, share: float) -> None:
+    with pytest.raises(ConfigError, match="expected a share between 0 and 1"):
+        import_table(tmp_path / "run", ImportSettings(["m.npy"], search=share))
