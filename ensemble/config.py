@@ -80,6 +80,15 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def construct_scalar(self, node: Any) -> Any:
+        scalar = super().construct_scalar(node)
+        if "\0" in str(scalar):
+            raise ConfigError(
+                f"line {node.start_mark.line + 1}: {scalar!r} holds the character NUL, which no path "
+                "and no name has; leave it out."
+            )
+        return scalar
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         # An explicit tag can ask for a mapping where none stands; PyYAML then says so.
         keys = [key.value for key, _ in node.value] if isinstance(node, yaml.MappingNode) else []

@@ -1,15 +1,16 @@
 """The `ensemble` command: its verbs by name, and its exit codes. Nothing slow is imported before parsing."""
 
-import logging
 import sys
 from collections.abc import Callable
 
 import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectError
+from jobs import terminal
 from jobs.cli import pool, remote, run, search, subclassifiers, table
 from jobs.cli.app import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE
 from jobs.cli.benchmark import benchmark
+from jobs.system_errors import translated
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,9 +53,10 @@ for name, (group, panel) in GROUPS.items():
 
 def main() -> None:
     """Run the command; a user's mistake is one message and no traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    terminal.install()
     try:
-        app()
+        with translated():
+            app()
     except (ConfigError, EmptySplitError) as error:
         _fail(error, EXIT_USAGE)
     except PartialError as error:
@@ -64,7 +66,7 @@ def main() -> None:
 
 
 def _fail(error: ProjectError, code: int) -> None:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    terminal.echo(f"{type(error).__name__}: {error}", err=True)
     sys.exit(code)
 
 

@@ -8,9 +8,6 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-# The width of the result tables where the output is not a terminal, and so has no width.
-LOG_WIDTH = 120
-
 EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 5, 130
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -57,10 +54,7 @@ def split_config(words: list[str] | None) -> tuple[Path, list[str]]:
 
 
 def open_console() -> "Console":
-    """Open the console that results are printed on, wide enough for tables in a log."""
-    from rich.console import Console
+    """Open the console that results are printed on."""
+    from jobs import console
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = LOG_WIDTH
-    return console
+    return console.open_console()

@@ -7,6 +7,7 @@ import typer
 
 from ensemble.errors import ConfigError
 from jobs.cli.app import EXIT_FAILED, AsJson, open_console
+from jobs.terminal import echo
 
 
 def init(
@@ -33,7 +34,7 @@ def init(
     """Look at labelled images and files of weights, and write a config that runs."""
     from jobs.init import write_config
 
-    typer.echo(write_config(images, files or [], out))
+    echo(write_config(images, files or [], out))
 
 
 def doctor(
@@ -93,7 +94,7 @@ def doctor(
     with working("doctor", f"examine {place or address}"):
         findings = job.examine(place, words or []) if place else job.examine_head(address)
     if as_json:
-        typer.echo(job.as_json(findings))
+        echo(job.as_json(findings))
     else:
         job.show(findings, open_console())
     if not findings["is_fit"]:
@@ -124,6 +125,6 @@ def members(
     with working("members", f"describe the members of {pool}"):
         cards = job.describe_pool(pool, words or [])
     if as_json:
-        typer.echo(job.as_json(cards))
+        echo(job.as_json(cards))
     else:
         job.show(cards, open_console())

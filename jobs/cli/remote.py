@@ -8,6 +8,7 @@ import typer
 
 from ensemble.errors import ConfigError
 from jobs.cli.app import EXIT_INTERRUPTED, AllowPartial, AsJson, Words, split_config
+from jobs.terminal import echo
 
 if TYPE_CHECKING:
     from cluster.submission.ray_jobs import Attempt
@@ -60,9 +61,9 @@ def submit(
     with working("submit", f"ship the run to {address}"):
         client = connect(address, insecure)
         attempt = job.submit(client, config, path.stem, allow_partial)
-    typer.echo(f"submitted {attempt.run} to {address}; its folder there: {job.folder_of(attempt)}")
+    echo(f"submitted {attempt.run} to {address}; its folder there: {job.folder_of(attempt)}")
     if paths := job.needed_paths(config):
-        typer.echo(f"not shipped, the cluster's machines must have: {', '.join(paths)}")
+        echo(f"not shipped, the cluster's machines must have: {', '.join(paths)}")
     _go_on(client, attempt, wait)
 
 
@@ -77,7 +78,7 @@ def resume_submitted(
     with working("resume", f"ship the code of {name} to {address}"):
         client = connect(address, insecure)
         attempt = job.resume(client, name, allow_partial)
-    typer.echo(f"goes on with {attempt.run} on {address}, attempt {attempt.number}")
+    echo(f"goes on with {attempt.run} on {address}, attempt {attempt.number}")
     _go_on(client, attempt, wait)
 
 
@@ -119,7 +120,7 @@ def status(
         record = record.seen_now(attempt.is_over)
     _show(attempt, record, as_json)
     if record is None and lines and not as_json:
-        typer.echo(lines[-1])
+        echo(lines[-1])
 
 
 def logs(
@@ -155,10 +156,10 @@ def stop(name: Name, address: Address = None, insecure: Insecure = False) -> Non
     client = connect(address, insecure)
     attempt = remote_jobs.find(client, name)
     if attempt.is_over:
-        typer.echo(f"{name} {attempt.how} already")
+        echo(f"{name} {attempt.how} already")
         return
     attempt = remote_jobs.stop(client, attempt)
-    typer.echo(f"{name} {attempt.how}; `ensemble resume {name}` goes on with it")
+    echo(f"{name} {attempt.how}; `ensemble resume {name}` goes on with it")
 
 
 def list_runs(address: Address = None, insecure: Insecure = False, as_json: AsJson = False) -> None:
@@ -168,11 +169,11 @@ def list_runs(address: Address = None, insecure: Insecure = False, as_json: AsJs
 
     runs = remote_jobs.list_runs(connect(address, insecure))
     if as_json:
-        typer.echo(json.dumps([_document(run) for run in runs], indent=2))
+        echo(json.dumps([_document(run) for run in runs], indent=2))
         return
     width = max((len(run.run) for run in runs), default=0)
     for run in runs:
-        typer.echo(f"{run.run:{width}}  {_describe(run)}")
+        echo(f"{run.run:{width}}  {_describe(run)}")
 
 
 def is_local(name: str, address: str | None) -> bool:
@@ -182,13 +183,13 @@ def is_local(name: str, address: str | None) -> bool:
 
 def _go_on(client: Any, attempt: "Attempt", is_waiting: bool) -> None:
     if not is_waiting:
-        typer.echo(f"follow it with: ensemble logs {attempt.run} -f")
+        echo(f"follow it with: ensemble logs {attempt.run} -f")
         return
     from cluster.submission import ray_jobs as remote_jobs
 
     _follow(client, attempt, False)
     attempt = remote_jobs.wait(client, attempt)
-    typer.echo(f"{attempt.run}: {_describe(attempt)}")
+    echo(f"{attempt.run}: {_describe(attempt)}")
     if attempt.exit_code:
         raise typer.Exit(attempt.exit_code)
 
@@ -199,7 +200,7 @@ def _follow(client: Any, attempt: "Attempt", as_json: bool) -> None:
     try:
         remote_jobs.follow(client, attempt, lambda line: _print_line(line, as_json))
     except KeyboardInterrupt:
-        typer.echo(f"{attempt.run} goes on without you", err=True)
+        echo(f"{attempt.run} goes on without you", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -208,9 +209,9 @@ def _print_line(line: str, as_json: bool) -> None:
 
     record = parse(line)
     if as_json and record:
-        typer.echo(line)
+        echo(line)
     elif not as_json:
-        typer.echo(record.describe() if record else line)
+        echo(record.describe() if record else line)
 
 
 def _show(attempt: "Attempt | None", record: "ProgressRecord | None", as_json: bool) -> None:
@@ -219,19 +220,19 @@ def _show(attempt: "Attempt | None", record: "ProgressRecord | None", as_json: b
     if as_json:
         document = _document(attempt) if attempt else {}
         document["progress"] = record.model_dump(mode="json") if record else None
-        typer.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
     if attempt:
-        typer.echo(f"{attempt.run}: {_describe(attempt)}")
+        echo(f"{attempt.run}: {_describe(attempt)}")
     if record is None:
         return
     is_silent = record.state == "running" and record.age_s() > SILENT_AFTER_S
     heard = f"; last heard of {record.age_s():.0f} s ago" if is_silent else ""
-    typer.echo(f"{record.describe()}{heard}")
+    echo(f"{record.describe()}{heard}")
     for name, member in record.members.items():
         rate = f", {member.images} images at {member.images_per_s:.0f}/s" if member.images else ""
         again = f", {member.retries} retries" if member.retries else ""
-        typer.echo(f"  {name}: {member.state}{rate}{again}")
+        echo(f"  {name}: {member.state}{rate}{again}")
 
 
 def _describe(attempt: "Attempt") -> str:

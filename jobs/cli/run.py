@@ -15,6 +15,7 @@ from jobs.cli.app import (
     open_console,
     split_config,
 )
+from jobs.terminal import echo
 
 if TYPE_CHECKING:
     from jobs.settings import RunConfig
@@ -58,7 +59,7 @@ def plan(
     with working("plan", "list images and place members"):
         document = estimate.plan(config, address)
     if as_json:
-        typer.echo(document.model_dump_json(indent=2))
+        echo(document.model_dump_json(indent=2))
     else:
         estimate.show(document, open_console())
 
@@ -107,7 +108,7 @@ def validate(words: Words = None) -> None:
 
     path, overrides = split_config(words)
     config = load_run_config(path, overrides)
-    typer.echo(f"{path} is valid: {len(config.members)} members, identity {config.identity[:16]}")
+    echo(f"{path} is valid: {len(config.members)} members, identity {config.identity[:16]}")
 
 
 def schema() -> None:
@@ -116,7 +117,7 @@ def schema() -> None:
 
     from jobs.settings import RunConfig
 
-    typer.echo(json.dumps(RunConfig.model_json_schema(), indent=2))
+    echo(json.dumps(RunConfig.model_json_schema(), indent=2))
 
 
 def _run(config: "RunConfig", folder: "RunFolder", allow_partial: bool, json_log: bool) -> None:
@@ -131,7 +132,7 @@ def _run(config: "RunConfig", folder: "RunFolder", allow_partial: bool, json_log
     try:
         report = run_job(config, folder, console, RunOptions(allow_partial, json_log))
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command continues where this one was", err=True)
+        echo("stopped; the same command continues where this one was", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     console.print(result_table(report))
     for line in (*run_advice(report), *(f"note: {warning}" for warning in report.search.warnings)):

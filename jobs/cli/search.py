@@ -6,6 +6,7 @@ import typer
 
 from ensemble.errors import ConfigError
 from jobs.cli.app import open_console
+from jobs.terminal import echo
 
 
 def search(
@@ -61,4 +62,4 @@ def summary(
         )
     with working("summary", f"read {len(runs)} reports"):
         tables = summarise(runs, storage_config(storage))
-    typer.echo(tables)
+    echo(tables)

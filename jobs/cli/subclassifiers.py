@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli.app import AsJson, open_console
+from jobs.terminal import echo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +39,7 @@ def plan(
     with working("subclassifiers plan", f"plan label clusters for {folder}"):
         document = examine(folder, words or [])
     if as_json:
-        typer.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
     else:
         show(document, open_console())
 

@@ -11,6 +11,7 @@ import typer
 
 from ensemble.errors import UnknownNameError
 from jobs.cli.app import EXIT_FAILED, AsJson
+from jobs.terminal import echo
 
 if TYPE_CHECKING:
     from ensemble.storage.settings import StorageConfig
@@ -62,7 +63,7 @@ def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
             "columns": [dataclasses.asdict(column) for column in columns],
             "unreferenced": orphans,
         }
-        typer.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
     head = (
         "member",
@@ -96,26 +97,26 @@ def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
     ]
     _print_table(lines)
     size_mb = sum(column.size_bytes for column in columns) / 1e6
-    typer.echo(f"{store.url}: {len(columns)} columns, {size_mb:.2f} MB")
+    echo(f"{store.url}: {len(columns)} columns, {size_mb:.2f} MB")
     for column in columns:
         if column.is_mixed:
             rows = [f"{n} rows by {kind}" for kind, n in column.rows_by_device_kind.items()]
-            typer.echo(f"{column.member} mixes kinds of device: {', '.join(rows)}")
+            echo(f"{column.member} mixes kinds of device: {', '.join(rows)}")
     if any(column.is_mixed for column in columns):
-        typer.echo(
+        echo(
             "Kinds round differently. `ensemble table diff` says how far they differ on the same rows, "
             "given a table of the same members that another kind computed."
         )
     for path in orphans:
-        typer.echo(f"no log entry names {path}")
+        echo(f"no log entry names {path}")
     if orphans:
-        typer.echo(
+        echo(
             "A crash leaves such a file before its entry; so does the loss of the log's last entries. "
             "A run computes what they held again, finds the same bytes in place, and names them; "
             "`ensemble table gc` removes them."
         )
     if holder:
-        typer.echo(f"being written by {holder.describe()}")
+        echo(f"being written by {holder.describe()}")
 
 
 @app.command()
@@ -138,13 +139,13 @@ def diff(a: Place, b: Place, words: Words = None, as_json: AsJson = False) -> No
             }
             for difference in differences
         ]
-        typer.echo(json.dumps(document, indent=2))
+        echo(json.dumps(document, indent=2))
         return
     for difference in differences:
         column = f"{difference.state:9} {difference.member}"
-        typer.echo(": ".join(filter(None, (column, "; ".join(difference.reasons)))))
+        echo(": ".join(filter(None, (column, "; ".join(difference.reasons)))))
     for kind in kinds:
-        typer.echo(kind.describe())
+        echo(kind.describe())
 
 
 @app.command()
@@ -174,14 +175,14 @@ def repair(
             with _writable(place, words) as (store, lease):
                 faults = job.repair(store, lease)
     if as_json:
-        typer.echo(json.dumps([dataclasses.asdict(fault) for fault in faults], indent=2))
+        echo(json.dumps([dataclasses.asdict(fault) for fault in faults], indent=2))
     else:
         for fault in faults:
             whose = f" ({fault.member}, {fault.images} images)" if fault.member else ""
             did = "found" if check else "began anew" if fault.path == "log" else "took out"
-            typer.echo(f"{did} {fault.path}{whose}: {fault.reason}")
+            echo(f"{did} {fault.path}{whose}: {fault.reason}")
         done = "nothing is damaged" if not faults else f"{len(faults)} damaged"
-        typer.echo(done + ("; `ensemble resume` computes what is gone" if faults else ""))
+        echo(done + ("; `ensemble resume` computes what is gone" if faults else ""))
     if check and faults:
         raise typer.Exit(EXIT_FAILED)
 
@@ -199,14 +200,12 @@ def gc(place: Place, words: Words = None) -> None:
     with removal, _writable(place, words) as (store, lease):
         collection = collect(store, lease)
     for path in collection.removed:
-        typer.echo(f"removed {path}")
+        echo(f"removed {path}")
     for path in collection.young:
-        typer.echo(
-            f"left {path}: it is not {YOUNG_S / 60:.0f} minutes old, so a run may take it up"
-        )
-    typer.echo(f"{len(collection.removed)} files removed")
+        echo(f"left {path}: it is not {YOUNG_S / 60:.0f} minutes old, so a run may take it up")
+    echo(f"{len(collection.removed)} files removed")
     if collection.young:
-        typer.echo(f"{len(collection.young)} young files left; run the same command again later")
+        echo(f"{len(collection.young)} young files left; run the same command again later")
 
 
 @app.command()
@@ -227,7 +226,7 @@ def export(
 
     with working("table export", f"write the predictions of {place} to {out}"):
         done = job(place, out, words or [], kind)
-    typer.echo(f"{done.rows} rows written to {done.path}{done.note}")
+    echo(f"{done.rows} rows written to {done.path}{done.note}")
 
 
 @app.command("import")
@@ -320,10 +319,10 @@ def import_(
     with working("table import", f"import {len(files)} files into {place}"):
         done = import_table(place, settings, storage_config(storage))
     for line in done.lines:
-        typer.echo(line)
+        echo(line)
     for note in done.notes:
-        typer.echo(f"note: {note}")
-    typer.echo(
+        echo(f"note: {note}")
+    echo(
         f"{len(done.config.members)} members, {len(done.index)} images, {len(done.index.classes)} classes "
         f"imported into {place}; `ensemble search {place}` finds weights"
     )
@@ -348,4 +347,4 @@ def _print_table(lines: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        typer.echo("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())

@@ -19,6 +19,7 @@ from rich.text import Text
 from ensemble.errors import ProjectError
 from ensemble.files import overwrite, write_atomic
 from ensemble.table.lease import identify_process
+from jobs.console import open_console
 from jobs.progress import interrupt
 from jobs.progress.record import (
     MemberRecord,
@@ -329,7 +330,7 @@ def working(verb: str, task: str, total: int = 1, unit: str = WHOLE) -> Iterator
         total: The number of parts that are counted.
         unit: What the parts are.
     """
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     with (
         Progress(console, verb, [], quiet_s=RECORD_EVERY_S) as progress,
         progress.stage(task, total, unit) as stage,
