@@ -1,12 +1,11 @@
-"""The classes that have nearly all of the probability, so that the NLL of a mean of logs can be told.
+"""The classes that an image's probability is spread over, few enough to be kept: for the NLL of a mean of logs.
 
 A mean of probabilities needs the label's alone. A mean of logarithms is divided by its sum over all
-classes, so every class matters that some member gives some probability. Of each image the label is
-kept and the `NUM_LIKELIEST` other classes that are likeliest for any member, each with every member's
-log-probability. What a member has left to 1 is spread evenly over the classes that are not kept. So
-the NLL is exact for as many classes as that, and where no class beyond them has any probability; for
-1,000 classes it is off by some thousandths of a nat. Errors never depend on it: they are counted on
-contested pairs, exactly.
+classes. Of each image the label is kept, and of the other classes, from the likeliest for any member to
+the least likely, the first `NUM_LIKELIEST` and then two of the next 8, of the next 16, of the next 32, and
+so on: each stands for its part of them. All with every member's log-probability. So the NLL is exact for up
+to 17 classes and off by some thousandths of a nat for 1,000. As a function of the weights it is as convex
+as that of all classes. Errors never depend on it: they are counted on contested pairs, exactly.
 """
 
 from collections.abc import Sequence
@@ -17,30 +16,30 @@ from jaxtyping import Bool, Float, Float32, Int, Int32
 
 from ensemble.outranking.fixed_point import LOG_FLOOR, PROBABILITY_FLOOR
 
-NUM_LIKELIEST = 24
-"""Classes beside the label that are kept of each image."""
+NUM_LIKELIEST = 16
+"""Classes beside the label that stand for themselves alone."""
 
+_FIRST_PART, _KEPT_OF_PART = 8, 2
 _BLOCK_VALUES = 1 << 16  # of one member: 65 images of 1000 classes
 
 
 @dataclass(frozen=True, eq=False)
 class LikelyClasses:
-    """Log-probabilities of the label, of the likeliest classes, and of each of the others.
+    """Log-probabilities of the label and of classes that stand for the others.
 
     Attributes:
         images: Image of each row, ascending.
-        logs: The label first, then the likeliest others, then what each of the rest has; floored.
-            Where a member is broken it says nothing: all its logs are 0.
-        num_rest: Classes that the last slot stands for; 0: there is no such slot.
+        logs: The label first; floored. Where a member is broken it says nothing: all its logs are 0.
+        class_counts: Classes that each slot stands for.
     """
 
     images: Int32[np.ndarray, " row"]
     logs: Float32[np.ndarray, "member row slot"]
-    num_rest: int
+    class_counts: Float[np.ndarray, " slot"]
 
     def __post_init__(self) -> None:
-        self.images.flags.writeable = False
-        self.logs.flags.writeable = False
+        for array in vars(self).values():
+            array.flags.writeable = False
 
     @classmethod
     def concatenate(cls, blocks: Sequence["LikelyClasses"]) -> "LikelyClasses":
@@ -48,20 +47,12 @@ class LikelyClasses:
         return cls(
             images=np.concatenate([block.images for block in blocks]),
             logs=np.concatenate([block.logs for block in blocks], axis=1),
-            num_rest=blocks[0].num_rest,
+            class_counts=blocks[0].class_counts,
         )
 
     def select(self, members: Sequence[int]) -> "LikelyClasses":
         """Keep some members only, in their order."""
-        return LikelyClasses(self.images, self.logs[list(members)], self.num_rest)
-
-    @property
-    def slot_offsets(self) -> Float[np.ndarray, " slot"]:
-        """Give the log of the number of classes that each slot stands for."""
-        offsets = np.zeros(self.logs.shape[2])
-        if self.num_rest:
-            offsets[-1] = np.log(self.num_rest)
-        return offsets
+        return LikelyClasses(self.images, self.logs[list(members)], self.class_counts)
 
 
 def likely_classes(
@@ -72,7 +63,7 @@ def likely_classes(
     first: int,
     num_classes: int,
 ) -> LikelyClasses:
-    """Keep the likeliest classes of some images.
+    """Keep the likely classes of some images.
 
     Args:
         log_probabilities: One array for each member.
@@ -80,32 +71,50 @@ def likely_classes(
         broken: Rows with NaN or +inf.
         rows: The images of these arrays that are kept.
         first: Index of the first image of these arrays among all.
-        num_classes: Classes that there are, where the arrays hold only those that can matter.
+        num_classes: Classes that there are, where the arrays hold only those that can matter. What a row
+            lacks to 1 is spread evenly over those that are not there: one more slot stands for them.
     """
     shown = log_probabilities[0].shape[1]
-    num_others = min(NUM_LIKELIEST, shown - 1)
-    num_rest = num_classes - 1 - num_others
-    slots = 1 + num_others + (num_rest > 0)
-    logs = np.empty((len(log_probabilities), len(rows), slots), dtype=np.float32)
+    ranks, counts = _kept_ranks(shown - 1)
+    num_hidden = num_classes - shown
+    class_counts = np.array([1, *counts, *([num_hidden] if num_hidden else [])], dtype=np.float64)
+    logs = np.empty((len(log_probabilities), len(rows), len(class_counts)), dtype=np.float32)
     few = max(1, _BLOCK_VALUES // shown)
     for start in range(0, len(rows), few):
         part = rows[start : start + few]
         blocks = [_rows(column, part) for column in log_probabilities]
-        places = _likeliest(blocks, labels[part], num_others)
+        places = _ranked(blocks, labels[part], ranks)
         places += np.arange(len(part))[:, None] * shown
         for member, block in enumerate(blocks):
-            kept = block.reshape(-1).take(places).astype(np.float64)
-            np.maximum(kept, LOG_FLOOR, out=kept)
-            is_broken = broken[member, part]
             out = logs[member, start : start + few]
-            out[:, : 1 + num_others] = kept
-            if num_rest:
-                with np.errstate(over="ignore"):  # of a broken row
-                    left = (1 - np.exp(kept).sum(axis=1)) / num_rest
-                out[:, -1] = np.log(np.maximum(left, PROBABILITY_FLOOR))
+            np.maximum(
+                block.reshape(-1).take(places),
+                LOG_FLOOR,
+                out=out[:, : 1 + len(ranks)],
+                casting="same_kind",
+            )
+            is_broken = broken[member, part]
+            if num_hidden:
+                sound = np.where(is_broken[:, None], -np.inf, block)
+                left = 1 - np.exp(sound, dtype=np.float64).sum(axis=1)
+                out[:, -1] = np.log(np.maximum(left / num_hidden, PROBABILITY_FLOOR))
             if is_broken.any():
                 out[is_broken] = 0
-    return LikelyClasses((rows + first).astype(np.int32), logs, num_rest)
+    return LikelyClasses((rows + first).astype(np.int32), logs, class_counts)
+
+
+def _kept_ranks(num_others: int) -> tuple[list[int], list[float]]:
+    """List the ranks, from 0, of the classes that are kept, and how many classes each stands for."""
+    ranks = list(range(min(NUM_LIKELIEST, num_others)))
+    counts = [1.0] * len(ranks)
+    begin, size = NUM_LIKELIEST, _FIRST_PART
+    while begin < num_others:
+        length = min(size, num_others - begin)
+        kept = min(_KEPT_OF_PART, length)
+        ranks += [begin + (2 * number + 1) * length // (2 * kept) for number in range(kept)]
+        counts += [length / kept] * kept
+        begin, size = begin + length, 2 * size
+    return ranks, counts
 
 
 def _rows(
@@ -116,15 +125,15 @@ def _rows(
     return column[rows[0] : rows[-1] + 1] if follows else column[rows]
 
 
-def _likeliest(
+def _ranked(
     blocks: Sequence[Float[np.ndarray, "image class"]],
     labels: Int[np.ndarray, " image"],
-    num_others: int,
+    ranks: Sequence[int],
 ) -> Int[np.ndarray, "image slot"]:
-    """List the label of each image, then the others that are likeliest for any member, by class.
+    """List the label of each image, then the others that have some ranks by their likeliest member.
 
     The bits of a log-probability grow as it falls, and a class behind them makes each of them another
-    integer: integers are partitioned several times faster than places are.
+    integer: integers are sorted several times faster than places are.
     """
     if all(block.dtype == np.float16 for block in blocks):
         lowest = blocks[0].view(np.uint16)
@@ -140,8 +149,7 @@ def _likeliest(
     bits = int(num_classes).bit_length()
     keys <<= bits
     keys |= np.arange(num_classes)
-    keys[np.arange(len(labels)), labels] = np.iinfo(np.int64).max
-    others = np.partition(keys, max(num_others - 1, 0), axis=1)[:, :num_others]
-    others &= (1 << bits) - 1
-    others.sort(axis=1)
+    keys[np.arange(len(labels)), labels] = np.iinfo(np.int64).max  # behind all others
+    keys.sort(axis=1)
+    others = keys[:, list(ranks)] & ((1 << bits) - 1)
     return np.concatenate([labels[:, None], others], axis=1)

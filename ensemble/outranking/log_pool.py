@@ -58,7 +58,7 @@ class LogSample:
         images = likely.images[rows]
         return cls(
             logs=likely.logs[:, rows].astype(np.float64),
-            offsets=likely.slot_offsets,
+            offsets=np.log(likely.class_counts),
             counts=image_counts[images].astype(np.float64),
             broken=broken[images],
         )

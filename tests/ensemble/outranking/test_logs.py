@@ -173,7 +173,8 @@ def test_the_nll_of_many_classes_is_near_that_of_dense_probabilities(dtype):
     weights = np.array([100_000, 37_000, 50_000])
     table = _both(logs, labels).of("logs")
     assert table.likely is not None
-    assert table.likely.logs.shape == (3, 400, NUM_LIKELIEST + 2)
+    assert NUM_LIKELIEST < table.likely.logs.shape[2] < 30
+    assert table.likely.class_counts.sum() == 300
     dense = metrics.pooled(logs, Weighting(weights, "logs", 1.3))
     assert measures.nll(table, weights, 1.3) == pytest.approx(metrics.nll(dense, labels), abs=0.01)
     np.testing.assert_array_equal(
