@@ -191,6 +191,11 @@ def _held_out(
     return wrong, losses
 
 
+def _phrase(row: HeldOutPredictor) -> str:
+    """Name a row in the middle of a sentence."""
+    return f"the {row.label}" if row.key in ("best", "ensemble") else row.label
+
+
 def _reason(
     rows: Sequence[HeldOutPredictor],
     least: PredictorKey,
@@ -213,7 +218,7 @@ def _reason(
     unit = "nats" if config.objective == "nll" else "points"
     scale = 1 if config.objective == "nll" else 100
     return (
-        f"On {where} it errs on {taken.error:.2%}, and {first.label} on {first.error:.2%}: "
+        f"On {where} it errs on {taken.error:.2%}, and {_phrase(first)} on {first.error:.2%}: "
         f"{scale * taken.behind:.2f} {unit} more, with a standard error of "
         f"{scale * taken.standard_error:.2f}. What these images cannot tell apart counts as equal, and "
         f"of equals the simplest is taken.{over}"
