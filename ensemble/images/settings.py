@@ -32,7 +32,8 @@ class FolderConfig(Config):
 
     kind: Literal["folder"] = "folder"
     path: Place
-    """Path of the folder, or s3://bucket/prefix."""
+    """Path of the folder, or s3://bucket/prefix. Links are followed; hidden files and leftovers of other systems, as
+    Thumbs.db, are left aside. The orientation in EXIF is not applied, as in torchvision's ImageFolder."""
     test: Place | None = None
     """Folder with the test images, laid out by class as `path` is; `path` then holds the others."""
     labels: LabelsConfig | None = None

@@ -65,7 +65,7 @@ def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:
         sizes = {"train": _num_train(config), "search": _num_search(config)}
         train, search = _deal(index.take(np.flatnonzero(~is_own)), sizes, rng)
         (held_out,) = _deal(own, {"test": config.test or len(own)}, rng)
-    elif index.parts is not None:
+    elif _has_parts(index):
         train, search, held_out = _deal_parts(index, config, rng)
         notes = (_describe_parts(index, train, search, held_out),)
     else:
@@ -138,6 +138,13 @@ def _deal_parts(
         (search,) = _deal(val, {"search": num_search or len(val)}, rng, "val")
     (test,) = _deal(test, {"test": config.test or len(test)}, rng, "test")
     return train, search, test
+
+
+def _has_parts(index: ImageIndex) -> bool:
+    """Tell whether a source has parts to draw different splits from."""
+    if index.parts is None:
+        return False
+    return len(set(np.where(index.parts == "", "train", index.parts).tolist())) > 1
 
 
 def _part(index: ImageIndex, part: str) -> ImageIndex:
