@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from cluster.settings import ClusterConfig
 from ensemble.config import Config, check, load
@@ -21,6 +21,9 @@ from ensemble.table.settings import TableConfig
 from ensemble.training.recipe import RecipeConfig
 from ensemble.views.settings import CenterView, Views
 from jobs.pools import load_pool
+
+# The folder beside those of runs, with the weights that they share.
+SHARED_FOLDER = "cache"
 
 # Settings that change how a run computes, and none of its results.
 EXECUTION_ONLY = {"name", "runs", "cluster", "storage", "weights"}
@@ -89,6 +92,15 @@ class RunConfig(Config):
     """How everything at s3:// is reached, and what of a run is kept there; changes no result."""
     cluster: ClusterConfig = ClusterConfig()
     """Where and how wide the run computes; changes no result."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_of_a_run(cls, name: str | None) -> str | None:
+        if name == SHARED_FOLDER:
+            raise ValueError(
+                f"{name!r} is the folder of the weights that runs share; give the run another name."
+            )
+        return name
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

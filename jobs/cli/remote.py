@@ -178,7 +178,7 @@ def list_runs(address: Address = None, insecure: Insecure = False, as_json: AsJs
 
 def is_local(name: str, address: str | None) -> bool:
     """Whether a word means a folder of this machine: always if it is a path, else without a cluster."""
-    return address is None or "/" in name
+    return address is None or "/" in name or name in (".", "..")
 
 
 def _go_on(client: Any, attempt: "Attempt", is_waiting: bool) -> None:

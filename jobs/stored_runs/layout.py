@@ -1,6 +1,7 @@
 """Where a run and all that belongs to it lies: its folder's files, its table, the weights that runs share."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from ensemble.config import S3_SCHEME, check
 from ensemble.errors import ConfigError
 from ensemble.files import seal, unseal, write_atomic
-from jobs.settings import ACCESS_ONLY, EXECUTION_ONLY, RunConfig
+from jobs.settings import ACCESS_ONLY, EXECUTION_ONLY, SHARED_FOLDER, RunConfig
 
 CONFIG, PROGRESS, REPORT, PAGE = "config.json", "progress.json", "report.json", "report.html"
 TABLE, ARTIFACT, SEARCHES, WEIGHTS, IMAGES = "table", "ensemble", "search", "weights", "images.json"
@@ -29,6 +30,9 @@ CONTENTS = (
     IMAGES,
     IMPORT,
 )
+
+# What a name of a run may not hold, and what a name leaves for the config's file name beside 8 digits.
+_NOT_IN_NAMES, _STEM_LENGTH = re.compile(r"[^A-Za-z0-9_.-]+"), 55
 
 _ACCESS = tuple(f"images.source.{key}" for key in sorted(ACCESS_ONLY))
 
@@ -67,7 +71,7 @@ class RunFolder:
 
 def cache_in(runs: Path) -> Path:
     """Locate the weights and costs that runs share; absolute, because hosts may run in another folder."""
-    return (runs / "cache").absolute()
+    return (runs / SHARED_FOLDER).absolute()
 
 
 def costs_in(runs: Path) -> Path:
@@ -118,8 +122,13 @@ def not_a_run(place: str, lacking: str) -> ConfigError:
 
 
 def run_name(config: RunConfig, stem: str) -> str:
-    """Name a run as its config says, or after the config's file name and content."""
-    return config.name or f"{stem}-{config.identity[:8]}"
+    """Name a run as its config says, or after the config's file name and content.
+
+    The name is one that a config may hold, a job of a cluster and a key of S3 may have, whatever the
+    file is called.
+    """
+    plain = _NOT_IN_NAMES.sub("-", stem).strip("_.-")[:_STEM_LENGTH] or "run"
+    return config.name or f"{plain}-{config.identity[:8]}"
 
 
 def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
@@ -132,7 +141,23 @@ def open_run_folder(config: RunConfig, stem: str) -> RunFolder:
     Raises:
         ConfigError: The folder belongs to another config, or cannot be written.
     """
-    folder = RunFolder(config.runs / run_name(config, stem))
+    # Versions before called a run as its file is called, with blanks and all.
+    before = config.runs / f"{stem}-{config.identity[:8]}"
+    if config.name is None and (before / CONFIG).is_file():
+        return take_folder(config, RunFolder(before))
+    return take_folder(config, RunFolder(config.runs / run_name(config, stem)))
+
+
+def take_folder(config: RunConfig, folder: RunFolder) -> RunFolder:
+    """Make the folder of a run, or find that it belongs to the same run.
+
+    Args:
+        config: The run's settings.
+        folder: The folder.
+
+    Raises:
+        ConfigError: The folder belongs to another config, or cannot be written.
+    """
     settings = config.model_dump(mode="json")
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -187,14 +212,16 @@ def check_published(url: str, text: bytes, config: RunConfig) -> None:
 
 
 def _parse_settings(text: bytes, name: str) -> dict[str, Any]:
+    problem = "is not JSON"
     try:
         settings = json.loads(text)
+        problem = "does not hold the settings that a run wrote there"
         if not isinstance(settings, dict):
             raise ValueError(f"it holds {type(settings).__name__}")
         return unseal(settings)
     except (ValueError, RecursionError) as error:  # bytes that are no text are a ValueError too
         raise ConfigError(
-            f"{name} is not the settings of a run that were written there ({error}). Remove this one file and "
+            f"{name} {problem} ({error}). Remove this one file and "
             "run the same config again: the table beside it stays, and all that fits is used again. If "
             "you changed the file on purpose, remove its line sha256 too."
         ) from error

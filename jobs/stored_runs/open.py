@@ -1,5 +1,6 @@
 """A run that is there already, in a folder or below s3://: its settings, its files and its table."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ from ensemble.storage.local_store import LocalStore
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import Store, read_if_there
-from jobs.settings import RunConfig
-from jobs.stored_runs.layout import CONFIG, RunFolder, not_a_run, open_run_folder, parse_run_config
+from jobs.settings import SHARED_FOLDER, RunConfig
+from jobs.stored_runs.layout import CONFIG, RunFolder, not_a_run, parse_run_config, take_folder
 from jobs.stored_runs.tables import table_store
 
 _PREFIX = "storage."
+# Last parts of a place that are no name, or that of another folder beside the runs.
+_NO_NAMES = ("", ".", "..", SHARED_FOLDER)
 
 
 @dataclass(frozen=True)
@@ -71,18 +74,24 @@ def continue_run(place: str, words: Sequence[str]) -> tuple[RunConfig, RunFolder
         ConfigError: The place is not the folder of a run, or the folder on this machine belongs to
             another run.
     """
+    place = _named(place)
     if not place.startswith(S3_SCHEME):
         return open_run(place, words).config, RunFolder(Path(place))
     here = [word for word in words if word.startswith("runs=")]
     run = open_run(place, [word for word in words if word not in here])
     above, _, name = place.rstrip("/").rpartition("/")
+    if name in _NO_NAMES or "\0" in name:
+        raise ConfigError(
+            f"cannot make a folder {name!r} for the run {place!r} on this machine. Expected a last "
+            "part that is a name of its own, as s3://bucket/prefix/RUN."
+        )
     # An absolute path was one of the machine that began the run.
     runs = "runs" if run.config.runs.is_absolute() else str(run.config.runs)
     settings = run.config.model_dump(mode="json")
-    settings = read_settings(here, settings | {"name": name, "runs": runs})
+    settings = read_settings(here, settings | {"runs": runs})
     settings["storage"]["runs"] = above
     config = check(RunConfig, settings, f"{place}/{CONFIG}")
-    return config, open_run_folder(config, name)
+    return config, take_folder(config, RunFolder(config.runs / name))
 
 
 def open_table(place: str, words: Sequence[str] = ()) -> tuple[Store, StorageConfig]:
@@ -115,7 +124,7 @@ def storage_config(words: Sequence[str]) -> StorageConfig:
 
 def find_run(place: str | Path, words: Sequence[str]) -> StoredRun | None:
     """Open a run as `open_run` does; None where no run lies."""
-    text = str(place)
+    text = _named(str(place))
     files = open_store(text, storage_config(words))
     settings = read_if_there(files, CONFIG)
     if settings is None:
@@ -123,6 +132,12 @@ def find_run(place: str | Path, words: Sequence[str]) -> StoredRun | None:
     config = parse_run_config(settings, f"{files.url}/{CONFIG}", _storage(words))
     name = Path(text).resolve().name if isinstance(files, LocalStore) else Path(text).name
     return StoredRun(name, config, files, table_store(config, text))
+
+
+def _named(place: str) -> str:
+    """Give a folder its own name where it is meant by a relative one, as `.` in the folder of a run."""
+    is_local = not place.startswith(S3_SCHEME)
+    return os.path.abspath(place) if is_local and Path(place).name in ("", "..") else place
 
 
 def _storage(words: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 
 from ensemble.errors import ConfigError
 from jobs.cli.app import DEFAULT_CONFIG
-from jobs.settings import load_run_config
+from jobs.settings import RunConfig, load_run_config
 from jobs.stored_runs.layout import (
     RunFolder,
     cache_in,
@@ -115,3 +115,38 @@ def test_a_config_of_an_earlier_version_or_changed_on_purpose_is_read(tmp_path: 
     folder.config.write_text(json.dumps(settings))
     assert open_run_folder(config, "x") == folder
     assert parse_run_config(folder.config.read_bytes(), "x", {}) == config
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("my config", "my-config"),
+        ("digits", "digits"),
+        ("v1.2_x", "v1.2_x"),
+        ("données d'été", "donn-es-d-t"),
+        (".hidden", "hidden"),
+        ("日本", "run"),
+        ("x" * 200, "x" * 55),
+        ("a\x1b[2J", "a-2J"),
+    ],
+)
+def test_a_run_is_named_after_its_file_in_letters_that_a_name_may_have(
+    stem: str, name: str, tmp_path: Path
+) -> None:
+    config = load_run_config(DEFAULT_CONFIG, [f"runs={tmp_path}"])
+    folder = open_run_folder(config, stem)
+    assert folder.path == tmp_path / f"{name}-{config.identity[:8]}"
+    # What a cluster is sent.
+    assert RunConfig.model_validate(config.model_dump() | {"name": folder.path.name})
+
+
+def test_a_run_that_is_named_as_its_file_is_found_again(tmp_path: Path) -> None:
+    config = load_run_config(DEFAULT_CONFIG, [f"runs={tmp_path}"])
+    before = tmp_path / f"my config-{config.identity[:8]}"
+    open_run_folder(config, "my config").path.rename(before)
+    assert open_run_folder(config, "my config").path == before
+
+
+def test_a_run_is_not_named_as_the_folder_that_runs_share() -> None:
+    with pytest.raises(ConfigError, match=r"name: 'cache' is the folder of the weights"):
+        load_run_config(DEFAULT_CONFIG, ["name=cache"])

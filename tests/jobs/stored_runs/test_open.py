@@ -161,3 +161,44 @@ def test_summary_reads_reports_from_s3(moto_port: int) -> None:
         ensemble("summary", "s3://tables/none", words)
     with pytest.raises(ConfigError, match="no run is named"):
         ensemble("summary", words)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my config-1a2b3c4d", "données-1a2b3c4d", ".hidden-1a2b3c4d", "x" * 80, "a&b=c-1a2b3c4d"],
+)
+def test_a_run_on_s3_goes_on_under_whatever_name_it_was_begun(
+    name: str, moto_port: int, tmp_path: Path
+) -> None:
+    place, words = f"s3://tables/names/{name}", [f"storage.endpoint=http://127.0.0.1:{moto_port}"]
+    begun = load_run_config(DEFAULT_CONFIG, words)
+    publish_config(open_store(place, begun.storage), begun)
+    config, folder = continue_run(place, [*words, f"runs={tmp_path}"])
+    assert (config.identity, folder.path) == (begun.identity, tmp_path / name)
+    assert table_store(config, folder.path).url == f"{place}/table"
+    again, same = continue_run(str(folder.path), [])
+    assert (again.identity, same.path) == (begun.identity, folder.path)
+
+
+@pytest.mark.parametrize("name", ["cache", "."])
+def test_a_run_on_s3_is_not_taken_into_a_folder_that_is_no_runs(
+    name: str, moto_port: int, tmp_path: Path
+) -> None:
+    place, words = f"s3://tables/names/{name}", [f"storage.endpoint=http://127.0.0.1:{moto_port}"]
+    begun = load_run_config(DEFAULT_CONFIG, words)
+    publish_config(open_store(place, begun.storage), begun)
+    with pytest.raises(ConfigError, match=r"cannot make a folder '.*a name of its own"):
+        continue_run(place, [*words, f"runs={tmp_path}"])
+
+
+def test_the_folder_that_the_command_is_started_in_is_a_run_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_run_config(DEFAULT_CONFIG, [f"runs={tmp_path}", "name=mine"])
+    folder = open_run_folder(config, "x")
+    monkeypatch.chdir(folder.path)
+    assert continue_run(".", [])[1] == folder
+    assert open_run(".").name == "mine"
+    (folder.path / "table").mkdir()
+    monkeypatch.chdir(folder.path / "table")
+    assert continue_run("..", [])[1] == folder
