@@ -46,7 +46,8 @@ class ReportConfig(Config):
     """What the report counts and shows."""
 
     top_k: PositiveInt = 3
-    """The k of the top-k error that is reported beside the top-1 error."""
+    """The k of the top-k error that is reported beside the top-1 error, where `search.k` is 1. Otherwise
+    everything is reported at `search.k`, with the top-1 error beside it."""
     resamples: Annotated[int, Field(ge=100)] = 10_000
     """Number of resamples of each paired bootstrap interval."""
     max_examples: NonNegativeInt = 8

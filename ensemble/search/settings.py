@@ -26,7 +26,9 @@ class SearchConfig(Config):
     all real weights; `forward`: every remaining member at each step; `caruana`: votes, a member may
     get several; `likelihood`: lowest NLL, and for `logs` what then lowers the errors; `refine`: one
     weight after the other, again and again, from `start`; `uniform`: all members alike; `best`: one
-    member; `auto`: the one of these that does best on images it was not fitted on."""
+    member; `auto`: the one of these that does best on images it was not fitted on. Under `auto` an
+    artifact answers with what is recommended, which may be simpler; a search that is named here answers
+    itself."""
 
     combine: Combine | None = None
     """What weights are means of: `probabilities`, or `logs`, the members' log-probabilities, of which a
@@ -50,12 +52,13 @@ class SearchConfig(Config):
     a family of its own."""
 
     max_cost: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Largest sum of the costs of the members with a weight above 0, in the unit of `costs`."""
+    """Largest sum of the costs of all that may answer, members with a weight above 0 and sub-classifiers,
+    in the unit of `costs`. In a unit of your own a sub-classifier costs what its base does."""
 
     cost: CostUnit = "seconds"
     """What members are charged where `costs` does not say: seconds an image, parameters,
-    floating-point operations an image, or peak GPU bytes, as the run measured them. A run charges
-    them for `max_cost` only: two runs measure other seconds, and must find the same without it."""
+    floating-point operations an image, peak GPU bytes, or depth, the weighted layers on the longest
+    path of the network, as the run measured them. A run charges them for `max_cost` only: two runs measure other seconds, and must find the same without it."""
 
     costs: dict[str, Amount] = Field(default_factory=dict)
     """Cost of each member, by name, in a unit of your own that is the same for all."""
