@@ -3,13 +3,16 @@
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from ensemble.errors import ConfigError
+from ensemble.evaluation.broken import SoundMembers, count_broken, leave_out_broken
 from ensemble.evaluation.calibration import Temperature, calibrate
+from ensemble.evaluation.reading import ColumnAtTemperature
 from ensemble.evaluation.suspects import describe_suspects
 from ensemble.images.index import ImageIndex
 from ensemble.members.identity import fingerprint
@@ -19,7 +22,7 @@ from ensemble.report.documents import search as document
 from ensemble.report.pages.search import render
 from ensemble.search.comparison import JudgedPredictor, judge, judge_cross_fitted, predictors
 from ensemble.search.crossfit import stratified_folds
-from ensemble.search.fallbacks import find_fallbacks
+from ensemble.search.fallbacks import find_fallbacks, settings_without
 from ensemble.search.fit import fit
 from ensemble.search.frontier import cost_frontier
 from ensemble.search.recommend import recommend
@@ -52,14 +55,16 @@ def search(place: Path | str, words: Sequence[str]) -> tuple[document.SearchRepo
     """
     began = time.perf_counter()
     storage, words = split_words(words)
-    run = open_finished_run(place, storage)
+    run, sound = _without_broken(open_finished_run(place, storage))
     config = search_settings(words, run.config.search, run.costs, run.families)
+    asked = settings_without(config.search, sound.left_out)
+    config = config.model_copy(update={"search": asked})
     _check_k(config, run)
     report = build(
         RunIdentity(run.name, run.config.identity, run.data_sha256, run.families),
         config.model_dump(mode="json"),
         config.search,
-        _find(run, config),
+        _find(run, config, sound.notes),
         document.Execution(
             seconds=time.perf_counter() - began,
             versions={"python": platform.python_version(), "numpy": version("numpy")},
@@ -82,7 +87,7 @@ def _check_k(config: SearchJobConfig, run: FinishedRun) -> None:
         )
 
 
-def _find(run: FinishedRun, config: SearchJobConfig) -> SearchFindings:
+def _find(run: FinishedRun, config: SearchJobConfig, notes: tuple[str, ...]) -> SearchFindings:
     images, search = run.splits.search, config.search
     if config.cross_fit:
         images = _joined(images, run.splits.test)
@@ -109,11 +114,23 @@ def _find(run: FinishedRun, config: SearchJobConfig) -> SearchFindings:
         fallbacks=find_fallbacks(table, ensemble, search),
         cost_unit=_cost_unit(run, config),
         recommendation=recommend(table, search, ensemble),
-        notes=describe_suspects(
-            evaluate_members(run, images, temperatures), images.labels, images.classes
+        notes=(
+            *notes,
+            *describe_suspects(
+                evaluate_members(run, images, temperatures), images.labels, images.classes
+            ),
         ),
         costs=run.costs,
     )
+
+
+def _without_broken(run: FinishedRun) -> tuple[FinishedRun, SoundMembers]:
+    """Leave out the members whose predictions are no numbers."""
+    columns = [ColumnAtTemperature(column.member, column.key) for column in run.columns]
+    num_broken = count_broken(run.table, columns, run.splits.search)
+    names = [column.name for column in columns]
+    sound = leave_out_broken(names, num_broken, len(run.splits.search))
+    return replace(run, columns=tuple(run.columns[index] for index in sound.kept)), sound
 
 
 def _stability(

@@ -120,6 +120,12 @@ def _without(
     return Fallback(name, weights, fitted.errors, errors, fitted.scale)
 
 
+def settings_without(config: SearchConfig, names: Collection[str]) -> SearchConfig:
+    """Drop what the settings say of these members, which are left out of a search."""
+    said_of = {*config.start, *config.costs, *config.families}
+    return _settings_of(config, said_of.difference(names))
+
+
 def _settings_of(config: SearchConfig, names: Collection[str]) -> SearchConfig:
     """Keep what the settings say of these members only."""
 

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Int
+
 from cluster.pool.dispatcher import QuarantinedBlock
 from cluster.scheduling.placement import Plan
 from ensemble.checkpoints.header import read_bad_images
 from ensemble.errors import DataError, PartialError
+from ensemble.evaluation.broken import SoundMembers, count_broken, leave_out_broken
 from ensemble.evaluation.calibration import calibrate_members
 from ensemble.evaluation.reading import StreamingOutranking, build_outranking
 from ensemble.images.shard import BadImage, ShardSpec, plan_shards
@@ -31,12 +35,16 @@ class Predictions:
         splits: The images that every member has a prediction of.
         excluded: Images that were left out for every member alike, and why.
         outranking: The search split, as searches see it.
+        left_out: Names of the members that were left out because their predictions are no numbers.
+        notes: Which members were left out, and why, in sentences.
     """
 
     members: tuple[Member, ...]
     splits: Splits
     excluded: tuple[BadImage, ...]
     outranking: OutrankingTable
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def predict(job: Job, members: tuple[Member, ...]) -> Predictions:
@@ -56,14 +64,31 @@ def predict(job: Job, members: tuple[Member, ...]) -> Predictions:
         splits, excluded = _drop_bad_images(job, members)
         with job.progress.stage("outranking table"):
             outranking = streaming.finish(splits.search)
-        return Predictions(members, splits, excluded, outranking)
+        sound = _leave_out_broken(job, members, outranking.num_broken, splits)
+        if sound.left_out:
+            outranking = outranking.select(sound.kept)
+        members = tuple(members[index] for index in sound.kept)
+        return Predictions(members, splits, excluded, outranking, sound.left_out, sound.notes)
     fill_table(job, "predict", members, job.splits)
     splits, excluded = _drop_bad_images(job, members)
     with job.progress.stage("temperatures"):
+        num_broken = count_broken(job.table, members, splits.search)
+        sound = _leave_out_broken(job, members, num_broken, splits)
+        members = tuple(members[index] for index in sound.kept)
         members = calibrate_members(job.table, members, splits.search, job.config.seed)
     with job.progress.stage("outranking table"):
         outranking = build_outranking(job.table, members, splits.search, combines=combines)
-    return Predictions(members, splits, excluded, outranking)
+    return Predictions(members, splits, excluded, outranking, sound.left_out, sound.notes)
+
+
+def _leave_out_broken(
+    job: Job, members: Sequence[Member], num_broken: Int[np.ndarray, " member"], splits: Splits
+) -> SoundMembers:
+    names = [member.name for member in members]
+    sound = leave_out_broken(names, num_broken, len(splits.search))
+    for note in sound.notes:
+        job.progress.say(f"warning: {note}")
+    return sound
 
 
 def fill_table(

@@ -43,7 +43,7 @@ class Fitted:
         on_search: Outcome of each member on the search split, by name.
         depths: Weighted layers on the longest path of each member's network, by name; None where they
             cannot be counted.
-        notes: What a reader should know first, in sentences: suspects, and what a cost bound left out.
+        notes: What a reader should know first, in sentences: suspects, and what was left out.
         subclassifiers: What was fine-tuned and chosen; None without sub-classifiers.
     """
 
@@ -71,11 +71,13 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
     """Name suspects, search weights while sub-classifiers are fine-tuned, and choose how images are routed."""
     members, splits = predictions.members, predictions.splits
     on_search = evaluate(job.table, members, splits.search, {})
-    notes = describe_suspects(on_search, splits.search.labels, splits.search.classes)
-    for note in notes:
+    suspects = describe_suspects(on_search, splits.search.labels, splits.search.classes)
+    for note in suspects:
         job.progress.say(f"warning: {note}")
+    notes = (*predictions.notes, *suspects)
     depths = count_depths(members)
-    settings = search_config(job.config.search, members, job.table, depths)
+    asked = settings_without(job.config.search, predictions.left_out)
+    settings = search_config(asked, members, job.table, depths)
     search = start_search(predictions.outranking, settings)
 
     def fitted() -> Fitted:

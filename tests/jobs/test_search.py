@@ -1,6 +1,7 @@
 """`ensemble search` on the folder of a run that is there, made by hand: no model has to be trained."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble.errors import ConfigError
+from ensemble.errors import ConfigError, DataError
+from ensemble.evaluation.broken import leave_out_broken
 from ensemble.evaluation.calibration import apply_temperature, calibrate
 from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig, SplitConfig
@@ -61,15 +63,24 @@ def _logs(labels: np.ndarray, strength: float, seed: int, sharpness: float) -> n
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    def make(members: int = 3, sharpness: float = 1.0, **settings: object) -> Path:
-        """A run whose last member has its logits multiplied: as many errors, another NLL."""
+    def make(
+        members: int = 3,
+        pool: int = 3,
+        sharpness: float = 1.0,
+        broken: float = 0.0,
+        **settings: object,
+    ) -> Path:
+        """A run whose last member has its logits multiplied: as many errors, another NLL.
+
+        A share of the rows of the last member is NaN.
+        """
         config = RunConfig.model_validate(
             {
                 "images": {"source": {"kind": "digits"}, "split": SIZES},
                 "recipes": {"default": {}},
                 "members": [
                     {"name": name, "source": {"kind": "recipe", "architecture": "resnet14_small"}}
-                    for name in NAMES
+                    for name in NAMES[:pool]
                 ],
                 **settings,
             }
@@ -82,12 +93,13 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         for number, name in enumerate(NAMES[:members]):
             member = _member(name, number)
             for part in (splits.search, splits.test):
+                logs = _logs(part.labels, 1.5 + number, number, sharpness if number == 2 else 1.0)
+                if number == 2:
+                    logs[: round(broken * len(part))] = np.nan
                 block = LogitBlock(
                     column=member.column,
                     image_ids=part.image_ids,
-                    log_probabilities=_logs(
-                        part.labels, 1.5 + number, number, sharpness if number == 2 else 1.0
-                    ),
+                    log_probabilities=logs,
                     bad=(),
                     forward_passes=len(part),
                     seconds=0.5 * (number + 1),
@@ -97,6 +109,27 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.mark.parametrize("broken", [1.0, 0.3, 0.005])
+@pytest.mark.parametrize("words", [[], ["temperature=false"], ["cross_fit=true"]])
+def test_a_member_without_numbers_is_left_out_of_every_comparison_and_named(
+    make_run: Callable[..., Path], broken: float, words: list[str]
+) -> None:
+    words = ["kind=paper", "k=1", "stability=0", "resamples=100", *words]
+    folder = make_run(broken=broken)
+    report, _ = search(folder, words)
+    shutil.rmtree(folder)
+    expected, _ = search(make_run(members=2, pool=2), words)
+    assert [row.errors for row in report.results] == [row.errors for row in expected.results]
+    assert [row.label for row in report.results] == [row.label for row in expected.results]
+    assert report.warnings[0].startswith("strong is left out of the search and of every comparison")
+    assert f"on {round(broken * 200)} of 200 images" in report.warnings[0]
+
+
+def test_a_pool_of_members_without_numbers_is_refused() -> None:
+    with pytest.raises(DataError, match=r"no member is left to search with\. a is left out"):
+        leave_out_broken(["a", "b"], np.array([9, 1]), 9)
 
 
 def test_a_search_writes_its_report_beside_the_run(make_run: Callable[..., Path]) -> None:
