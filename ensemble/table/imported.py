@@ -42,8 +42,8 @@ class ImportedPredictions:
     name: str
     scores: Float[np.ndarray, "image score"]
     form: Form
-    top: Int[np.ndarray, "image score"] | None = None
-    image_ids: Shaped[np.ndarray, "image"] | None = None
+    top: Int[np.ndarray, "row place"] | None = None
+    image_ids: Shaped[np.ndarray, "id"] | None = None
     outputs: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -51,6 +51,11 @@ class ImportedPredictions:
             rows, outputs = self.scores.shape
             raise DataError(
                 f"{self.title} has {rows} images and {outputs} outputs; expected at least one of each."
+            )
+        if self.image_ids is not None and len(self.image_ids) != len(self.scores):
+            raise DataError(
+                f"{self.title} has {len(self.scores)} rows and {len(self.image_ids)} ids; expected an id "
+                "for each row."
             )
         if self.form == "logits" and self.top is not None:
             raise DataError(
@@ -114,7 +119,7 @@ class ImportedPredictions:
                 )
         return hint
 
-    def _check_top(self, top: Int[np.ndarray, "image score"]) -> None:
+    def _check_top(self, top: Int[np.ndarray, "row place"]) -> None:
         if top.shape != self.scores.shape:
             raise DataError(
                 f"{self.title}: there are classes of shape {list(top.shape)} and scores of shape "

@@ -16,7 +16,8 @@ from ensemble.evaluation.suspects import (
 )
 from ensemble.files import sha256_of
 from ensemble.images.index import ImageIndex
-from ensemble.table.imports.classes import Classes, list_names
+from ensemble.table.imports.classes import Classes
+from ensemble.table.imports.columns import list_names
 from ensemble.table.imports.join import Join
 from ensemble.table.imports.labels import Labels
 from ensemble.table.imports.read import ImportedFile

@@ -50,8 +50,8 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | np.ndarray:
             with file:
                 names = list(file)
                 if twice := sorted({name for name in names if names.count(name) > 1}):
-                    raise ValueError(f"the array {twice[0]!r} stands twice")
-                return {name: _checked(file[name], f"{path}: {name!r}") for name in names}
+                    raise ValueError(f"the array {twice[0]!r:.80} stands twice")
+                return {name: _checked(file[name], f"{path}: {name!r:.80}") for name in names}
     except _UNREADABLE as error:
         hint = ""
         if "allow_pickle" in str(error):

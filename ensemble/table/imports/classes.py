@@ -10,14 +10,13 @@ from jaxtyping import Int
 
 from ensemble.errors import ConfigError, DataError
 from ensemble.table.imported import ImportedPredictions
-from ensemble.table.imports.columns import decode_text
+from ensemble.table.imports.columns import decode_text, list_names
 from ensemble.table.imports.labels import Labels, read_json
 
 ClassMap = tuple[int | None, ...]
 
 # ImageNet-21k has 21,841; more are not class numbers but ids.
 MAX_CLASSES = 100_000
-_NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,11 @@ def read_classes(path: Path) -> tuple[str, ...]:
             raise ConfigError(f"{error} Expected a JSON list of class names.") from error
         names = [line.strip() for line in lines if line.strip()]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(f"{path} has the class {twice[0]!r} twice; expected names that differ.")
+        raise ConfigError(
+            f"{path} has the class {twice[0]!r:.80} twice; expected names that differ."
+        )
     for name in names:
-        check_name(name, f"the class {name!r} of {path}")
+        check_name(name, f"the class {name!r:.80} of {path}")
     if len(names) < 2:
         raise ConfigError(f"{path} names {len(names)} classes; expected at least 2.")
     return tuple(names)
@@ -75,7 +76,7 @@ def _names_of(path: Path, value: Any) -> list[str]:
         raise ConfigError(f"{path} holds {type(value).__name__}; expected a JSON list.")
     for name in value:
         if not isinstance(name, str | int) or isinstance(name, bool):
-            raise ConfigError(f"{path} names a class {name!r}; expected text.")
+            raise ConfigError(f"{path} names a class {name!r:.80}; expected text.")
     return [str(name).strip() for name in value]
 
 
@@ -213,7 +214,7 @@ def _names_from(
     if not named:
         if texts:
             raise DataError(
-                f"labels are names ({', '.join(map(repr, texts[:_NUM_NAMED]))}), and nothing says which "
+                f"labels are names ({list_names(texts)}), and nothing says which "
                 "output is which. Give --classes FILE.json, a JSON list of the names in the order of the "
                 "outputs."
             )
@@ -240,12 +241,12 @@ def _names_from(
     orders = {member.outputs for member in named}
     if is_placed and (len(orders) > 1 or list(names) != sorted(names, key=str.lower)):
         raise DataError(
-            f"the columns are called {', '.join(map(repr, names[:_NUM_NAMED]))} …, and labels or other "
+            f"the columns are called {list_names(names)}, and labels or other "
             "files have classes by number: nothing says which name has which number. Give --classes "
             "FILE.json, a JSON list of the names from class 0 on."
         )
     if is_placed:
-        notes.append(f"class 0 is {names[0]!r}, as the order of the columns says")
+        notes.append(f"class 0 is {names[0]!r:.80}, as the order of the columns says")
     return tuple(names)
 
 
@@ -273,8 +274,8 @@ def _map(
     lacking = [name for name in names if name not in member.outputs]
     raise DataError(
         f"{member.name}: {len(strangers)} of {len(outputs)} outputs are called as no class is, such as "
-        f"{strangers[0]!r}, and {len(lacking)} of {len(names)} classes have no output, such as "
-        f"{lacking[0]!r}. Make the names the same, or give --class-map FILE.json."
+        f"{strangers[0]!r:.80}, and {len(lacking)} of {len(names)} classes have no output, such as "
+        f"{lacking[0]!r:.80}. Make the names the same, or give --class-map FILE.json."
     )
 
 
@@ -308,12 +309,6 @@ def _say_rest(
         notes.append(f"{member.name}: outputs were matched with classes by their names")
 
 
-def list_names(names: Sequence[str]) -> str:
-    """Quote the first few of some names, and count the others."""
-    more = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
-    return ", ".join(map(repr, names[:_NUM_NAMED])) + more
-
-
 def resolve_labels(
     labels: Labels, names: Sequence[str], first_label: int | None
 ) -> Int[np.ndarray, "image"]:
@@ -335,7 +330,7 @@ def resolve_labels(
         if None in by_name:
             name = str(distinct[by_name.index(None)])
             raise DataError(
-                f"{labels.where}: the label {name!r} is no class; the classes are {list_names(names)}. Correct it, "
+                f"{labels.where}: the label {name!r:.80} is no class; the classes are {list_names(names)}. Correct it, "
                 "or give --classes FILE.json with all names."
             )
         return np.array(by_name, np.int64)[inverse]

@@ -41,6 +41,7 @@ _OTHER_NAMES = frozenset(
         predicted_class pred_class confidence conf max_prob loss correct is_correct entropy"""
     )
 )
+_NUM_NAMED = 5
 _DELIMITERS = ",;\t|"
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
 _FLOAT = re.compile(
@@ -133,7 +134,7 @@ def read_columns(path: Path) -> list[Column]:
     names = [column.name for column in columns]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(
-            f"{path}: the column {twice[0]!r} stands twice; expected names that differ. Rename or "
+            f"{path}: the column {twice[0]!r:.80} stands twice; expected names that differ. Rename or "
             "remove one."
         )
     if not columns or not len(columns[0].values):
@@ -169,12 +170,18 @@ def assign_parts(columns: Sequence[Column], class_names: Sequence[str] = ()) -> 
     scores = tuple(c for c in columns if c not in taken)
     tops = {c.name for c in columns if TOP_CLASS.fullmatch(c.key)}
     ignored = [
-        f"the column {c.name!r}"
+        f"the column {c.name!r:.80}"
         for c in columns
         if c not in (ids, *labels, *scores) and c.name not in tops
     ]
     scores += tuple(c for c in texts if c.name in tops)
     return Parts(ids, labels, scores, tuple(ignored))
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Quote the first few of some names, and count the others."""
+    more = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
+    return ", ".join(f"{name!r:.80}" for name in names[:_NUM_NAMED]) + more
 
 
 def _may_be_ids(column: Column) -> bool:
@@ -195,8 +202,8 @@ def _refuse_bad_numbers(column: Column) -> None:
     bad = [row for row, cell in enumerate(cells) if not _are_numbers([cell])]
     if len(bad) * 2 < len(cells):
         raise DataError(
-            f"the column {column.name!r} holds numbers, and in row {bad[0]} (of {len(bad)} such rows) "
-            f"{cells[bad[0]]!r}. Mend it, or remove the column."
+            f"the column {column.name!r:.80} holds numbers, and in row {bad[0]} (of {len(bad)} such rows) "
+            f"{cells[bad[0]]!r:.80}. Mend it, or remove the column."
         )
 
 

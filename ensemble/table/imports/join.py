@@ -90,11 +90,6 @@ def _common_order(
     """Find the ids of rows that stand in files without ids, and tell how rows are joined."""
     with_ids = [(name, ids) for name, _, ids in parts if ids is not None]
     without = [(name, rows) for name, rows, ids in parts if ids is None]
-    for name, rows, ids in parts:
-        if ids is not None and len(ids) != rows:
-            raise DataError(
-                f"{name} has {rows} rows and {len(ids)} ids; expected one for each row."
-            )
     if not with_ids:
         name, rows = without[-1]
         for other, count in without:
@@ -142,7 +137,7 @@ def _check_rows(
         return
     raise DataError(
         f"{without[0]} has no image ids, and {next(iter(with_ids))} has its rows in an order of its own, "
-        f"from {str(order[0])!r} to {str(order[-1])!r}: nothing says which row of {without[0]} is which "
+        f"from {str(order[0])!r:.80} to {str(order[-1])!r:.80}: nothing says which row of {without[0]} is which "
         "image. Give it ids: a column image_id, or an array image_ids."
     )
 
@@ -163,10 +158,10 @@ def _source(name: str, ids: Ids | None, order: Ids) -> _Source:
         twice = next(i for row, i in enumerate(texts) if row_by_id[i] != row)
         raise DataError(
             f"{name}: {len(texts) - len(row_by_id)} of {len(texts)} rows have an id that stands twice, such "
-            f"as {twice!r}. Each image may stand once; remove the other rows."
+            f"as {twice!r:.80}. Each image may stand once; remove the other rows."
         )
     for image_id in row_by_id:
-        check_name(image_id, f"the image id {image_id!r} of {name}")
+        check_name(image_id, f"the image id {image_id!r:.80} of {name}")
     return _Source(name, row_by_id)
 
 
@@ -189,8 +184,8 @@ def _join_labels(
             image_id, value = wrong[0]
             where = where_by_id.get(image_id, part.where)
             raise DataError(
-                f"labels contradict each other for {len(wrong)} of {len(pairs)} images: {image_id!r} is "
-                f"{names[value]!r} in {part.where} and {names[label_by_id[image_id]]!r} in {where}. Are the "
+                f"labels contradict each other for {len(wrong)} of {len(pairs)} images: {image_id!r:.80} is "
+                f"{names[value]!r:.80} in {part.where} and {names[label_by_id[image_id]]!r:.80} in {where}. Are the "
                 "rows in another order? Give image ids, or the labels of one file only."
             )
         if again := len(pairs) - len({i for i, _ in pairs}):
@@ -198,7 +193,7 @@ def _join_labels(
         for image_id, _ in pairs:
             where_by_id.setdefault(image_id, part.where)
     for image_id in label_by_id:
-        check_name(image_id, f"the image id {image_id!r} of the labels")
+        check_name(image_id, f"the image id {image_id!r:.80} of the labels")
     return label_by_id
 
 
@@ -208,8 +203,8 @@ def _images(sources: Sequence[_Source], labelled: Sequence[str], notes: list[str
     images = [image_id for image_id in labelled if image_id in anywhere]
     if not images:
         raise DataError(
-            f"no image has both a label and a prediction: ids of the labels are such as {labelled[0]!r}, "
-            f"and those of {sources[0].name} such as {next(iter(sources[0].row_by_id))!r}. Make the ids "
+            f"no image has both a label and a prediction: ids of the labels are such as {labelled[0]!r:.80}, "
+            f"and those of {sources[0].name} such as {next(iter(sources[0].row_by_id))!r:.80}. Make the ids "
             "the same."
         )
     for source in sources:
@@ -217,17 +212,19 @@ def _images(sources: Sequence[_Source], labelled: Sequence[str], notes: list[str
         if lacking:
             raise DataError(
                 f"{source.name} has no prediction of {len(lacking)} of {len(images)} images, as "
-                f"{lacking[0]!r}. Leave them out of the labels, or give the predictions."
+                f"{lacking[0]!r:.80}. Leave them out of the labels, or give the predictions."
             )
     if left := len(labelled) - len(images):
         example = next(i for i in labelled if i not in anywhere)
-        notes.append(f"ignored {left} labels of images that no member predicted, as {example!r}")
+        notes.append(
+            f"ignored {left} labels of images that no member predicted, as {example!r:.80}"
+        )
     known = set(images)
     for source in sources:
         if unlabelled := [i for i in source.row_by_id if i not in known]:
             notes.append(
                 f"{source.name}: ignored {len(unlabelled)} rows of images without a label, as "
-                f"{unlabelled[0]!r}"
+                f"{unlabelled[0]!r:.80}"
             )
     return images
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ensemble.table.imports.columns import (
     Column,
     assign_parts,
     decode_text,
+    list_names,
     read_columns,
 )
 
@@ -36,8 +37,15 @@ class Labels:
 
     where: str
     values: Shaped[np.ndarray, "image"]
-    image_ids: Shaped[np.ndarray, "image"] | None = None
-    ignored: tuple[str, ...] = field(default=())
+    image_ids: Shaped[np.ndarray, "row"] | None = None
+    ignored: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.image_ids is not None and len(self.image_ids) != len(self.values):
+            raise DataError(
+                f"{self.where}: there are {len(self.values)} labels and {len(self.image_ids)} ids; expected "
+                "an id for each label."
+            )
 
 
 def parse_labels(values: np.ndarray, where: str) -> Shaped[np.ndarray, "image"]:
@@ -116,7 +124,7 @@ def _number(text: str) -> int | None:
 
 def _whole(values: np.ndarray, where: str) -> np.ndarray:
     if values.dtype.kind == "f":
-        wrong = ~np.isfinite(values) | (values % 1 != 0) if len(values) else np.zeros(0, bool)
+        wrong = ~np.isfinite(values) | (np.trunc(values) != values)
         if wrong.any():
             row = int(np.flatnonzero(wrong)[0])
             raise DataError(
@@ -160,11 +168,11 @@ def _from_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Labels:
     named = [name for name in label_names if name.lower() in LABEL_NAMES] or label_names
     if len(named) != 1:
         raise DataError(
-            f"{path} holds the arrays {', '.join(map(repr, arrays))}; expected one of labels. Call it "
+            f"{path} holds the arrays {list_names(list(arrays))}; expected one of labels. Call it "
             "labels."
         )
-    values = parse_labels(arrays[named[0]], f"the labels {named[0]!r} of {path}")
-    ignored = [f"the array {name!r}" for name in arrays if name not in (ids, named[0])]
+    values = parse_labels(arrays[named[0]], f"the labels {named[0]!r:.80} of {path}")
+    ignored = [f"the array {name!r:.80}" for name in arrays if name not in (ids, named[0])]
     image_ids = None if ids is None else Column(ids, arrays[ids].reshape(-1)).texts()
     return Labels(str(path), values, image_ids, tuple(ignored))
 
@@ -180,23 +188,20 @@ def _from_columns(path: Path, columns: Sequence[Column]) -> Labels:
     elif not labels and len(rest) == 1:
         labels, rest = rest, []
     if not labels:
+        names = list_names([column.name for column in columns])
         raise DataError(
-            f"cannot read labels from {path}: it has the columns {_names(columns)}. Expected columns "
-            "image_id and label; rename them."
+            f"cannot read labels from {path}: it has the columns {names}. Expected columns image_id and "
+            "label; rename them."
         )
-    values = [parse_labels(c.values, f"the labels {c.name!r} of {path}") for c in labels]
+    values = [parse_labels(c.values, f"the labels {c.name!r:.80} of {path}") for c in labels]
     for column, other in zip(labels[1:], values[1:], strict=True):
         if not np.array_equal(other, values[0]):
             raise DataError(
-                f"{path}: the columns {labels[0].name!r} and {column.name!r} hold different labels. Remove "
+                f"{path}: the columns {labels[0].name!r:.80} and {column.name!r:.80} hold different labels. Remove "
                 "or rename one."
             )
-    ignored = tuple(f"the column {c.name!r}" for c in rest)
+    ignored = tuple(f"the column {c.name!r:.80}" for c in rest)
     return Labels(str(path), values[0], None if ids is None else ids.texts(), ignored)
-
-
-def _names(columns: Sequence[Column]) -> str:
-    return ", ".join(repr(column.name) for column in columns)
 
 
 def _with_first_row(columns: Sequence[Column]) -> Sequence[Column]:

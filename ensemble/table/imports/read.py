@@ -20,6 +20,7 @@ from ensemble.table.imports.columns import (
     Column,
     Parts,
     assign_parts,
+    list_names,
     read_columns,
     words,
 )
@@ -134,17 +135,17 @@ def _from_arrays(
     path: Path, arrays: Mapping[str, np.ndarray], form: ReadForm, only: str | None
 ) -> ImportedFile:
     if only is not None and only not in arrays:
-        names = ", ".join(map(repr, arrays)) or "none"
-        raise DataError(f"{path} has no array {only!r}. Its arrays: {names}.")
+        names = list_names(list(arrays)) or "none"
+        raise DataError(f"{path} has no array {only!r:.80}. Its arrays: {names}.")
     if any(name.endswith(_EXPORTED_LOGS) for name in arrays):
         return _from_export(path, arrays)
     id_name = next((name for name in arrays if _is_id_array(name, arrays)), None)
-    ids = None if id_name is None else _ids(arrays[id_name], f"{path}: {id_name!r}")
+    ids = None if id_name is None else _ids(arrays[id_name], f"{path}: {id_name!r:.80}")
     label_names = [
         name for name in arrays if name.lower() in LABEL_NAMES and name not in (id_name, only)
     ]
     labels = [
-        Labels(f"{path}: {name!r}", parse_labels(arrays[name], f"{path}: {name!r}"), ids)
+        Labels(f"{path}: {name!r:.80}", parse_labels(arrays[name], f"{path}: {name!r:.80}"), ids)
         for name in label_names
     ]
     rest = {name: value for name, value in arrays.items() if name not in (id_name, *label_names)}
@@ -161,9 +162,11 @@ def _from_arrays(
         members, used = _dense_arrays(path, rest, form, ids, only)
         is_unspecified = only is None and len(members) > 1
     if not members:
-        names = ", ".join(f"{name!r} {list(value.shape)}" for name, value in arrays.items())
+        names = list_names([f"{name} {list(value.shape)}" for name, value in arrays.items()])
         raise DataError(f"{path} holds no array of [image, class], but {names or 'nothing'}.")
-    ignored = [f"the array {name!r} {list(rest[name].shape)}" for name in rest if name not in used]
+    ignored = [
+        f"the array {name!r:.80} {list(rest[name].shape)}" for name in rest if name not in used
+    ]
     return ImportedFile(path, tuple(members), tuple(labels), None, tuple(ignored), is_unspecified)
 
 
@@ -218,7 +221,7 @@ def _top_of_models(
             f"{shapes}; expected [model], [model, image, k] and [model, image, k]."
         )
     return [
-        _top(str(name), p, c, form, ids, f"{path}: {name!r}")
+        _top(str(name), p, c, form, ids, f"{path}: {name!r:.80}")
         for name, c, p in zip(names.tolist(), classes, scores, strict=True)
     ]
 
@@ -259,11 +262,20 @@ def _dense_arrays(
         if array.ndim == 2 and array.dtype.kind in "biuf" and name.lower() not in _FEATURE_NAMES
     ]
     names = names if only is None else [only]
-    named = next((n for n, a in arrays.items() if n.lower() in _CLASS_NAMES and a.ndim == 1), None)
-    outputs = None if named is None else tuple(Column(named, arrays[named]).texts().tolist())
+    named = next(
+        (
+            n
+            for n, a in arrays.items()
+            if n.lower() in _CLASS_NAMES and a.ndim == 1 and n not in names
+        ),
+        None,
+    )
+    outputs = (
+        None if named is None else tuple(_ids(arrays[named], f"{path}: {named!r:.80}").tolist())
+    )
     used, members = set(names), []
     for name in names:
-        scores = _scores(arrays[name], f"{path}: {name!r}")
+        scores = _scores(arrays[name], f"{path}: {name!r:.80}")
         own = outputs if outputs is not None and len(outputs) == scores.shape[1] else None
         if own is not None and named is not None:
             used.add(named)
@@ -275,7 +287,7 @@ def _dense_arrays(
             if len(names) == 1:
                 raise
             raise DataError(
-                f"{error} If the array {name!r} is no prediction, take the others alone, as in "
+                f"{error} If the array {name!r:.80} is no prediction, take the others alone, as in "
                 f"{path}:{names[0] if name != names[0] else names[1]}."
             ) from error
     return members, used
@@ -287,18 +299,22 @@ def _from_export(path: Path, arrays: Mapping[str, np.ndarray]) -> ImportedFile:
         name.removesuffix(_EXPORTED_LOGS) for name in arrays if name.endswith(_EXPORTED_LOGS)
     ]
     classes = arrays.get("classes")
-    names = None if classes is None else tuple(Column("classes", classes).texts().tolist())
+    names = None if classes is None else tuple(_ids(classes, f"{path}: 'classes'").tolist())
     members, ignored = [], []
     used = {"classes", "labels", "image_ids"}
     for column in columns:
         used |= {column + _EXPORTED_LOGS, column + _EXPORTED_IDS}
-        scores = _scores(arrays[column + _EXPORTED_LOGS], f"{path}: {column!r}")
+        scores = _scores(arrays[column + _EXPORTED_LOGS], f"{path}: {column!r:.80}")
         if names is not None and scores.shape[1] != len(names):
-            ignored.append(f"the column {column!r}, of {scores.shape[1]} of {len(names)} classes")
+            ignored.append(
+                f"the column {column!r:.80}, of {scores.shape[1]} of {len(names)} classes"
+            )
             continue
         if column + _EXPORTED_IDS not in arrays:
-            raise DataError(f"{path} has no {column + _EXPORTED_IDS!r} for its log-probabilities.")
-        ids = _ids(arrays[column + _EXPORTED_IDS], f"{path}: the ids of {column!r}")
+            raise DataError(
+                f"{path} has no {column + _EXPORTED_IDS!r:.80} for its log-probabilities."
+            )
+        ids = _ids(arrays[column + _EXPORTED_IDS], f"{path}: the ids of {column!r:.80}")
         members.append(ImportedPredictions(column, scores, "logits", None, ids))
     if not members:
         raise DataError(f"{path} holds no predictions of all {len(names or ())} classes.")
@@ -311,7 +327,7 @@ def _from_export(path: Path, arrays: Mapping[str, np.ndarray]) -> ImportedFile:
     if "labels" in arrays and "image_ids" in arrays:
         ids = _ids(arrays["image_ids"], f"{path}: 'image_ids'")
         labels = [Labels(f"{path}: 'labels'", parse_labels(arrays["labels"], str(path)), ids)]
-    ignored += [f"the array {name!r}" for name in arrays if name not in used]
+    ignored += [f"the array {name!r:.80}" for name in arrays if name not in used]
     return ImportedFile(path, tuple(members), tuple(labels), names, tuple(ignored))
 
 
@@ -321,7 +337,7 @@ def _from_columns(
     parts = assign_parts(columns, class_names)
     ids = None if parts.ids is None else parts.ids.texts()
     labels = tuple(
-        Labels(f"{path}: {c.name!r}", parse_labels(c.values, f"{path}: {c.name!r}"), ids)
+        Labels(f"{path}: {c.name!r:.80}", parse_labels(c.values, f"{path}: {c.name!r:.80}"), ids)
         for c in parts.labels
     )
     tops = {m[1]: c for c in parts.scores if (m := TOP_CLASS.fullmatch(c.key))}
@@ -335,7 +351,7 @@ def _from_columns(
     else:
         member, used = _dense_columns(path, parts, form, ids)
     unused = [c for c in parts.scores if c not in used]
-    ignored = (*parts.ignored, *(f"the column {column.name!r}" for column in unused))
+    ignored = (*parts.ignored, *(f"the column {column.name!r:.80}" for column in unused))
     return ImportedFile(path, (member,), labels, None, ignored)
 
 
@@ -350,7 +366,7 @@ def _top_columns(
     classes = [column.whole_numbers() for column in tops]
     if any(column is None for column in classes):
         raise DataError(
-            f"{path}: the columns {tops[0].name!r} … do not hold whole numbers; expected the number of "
+            f"{path}: the columns {tops[0].name!r:.80} … do not hold whole numbers; expected the number of "
             "a class, from 0, and -1 for none."
         )
     values = np.array(classes, np.float64).T
@@ -365,7 +381,7 @@ def _dense_columns(
         if len(lists) > 1:
             names = ", ".join(repr(column.name) for column in lists)
             raise DataError(f"{path} has lists of numbers in the columns {names}; expected one.")
-        scores = _scores(lists[0].values, f"{path}: {lists[0].name!r}")
+        scores = _scores(lists[0].values, f"{path}: {lists[0].name!r:.80}")
         return _dense(path.stem, scores, form, ids), lists
     if not parts.scores:
         raise DataError(f"{path} has no column of scores; expected one for each class.")
@@ -392,5 +408,7 @@ def _of_one_kind(columns: Sequence[Column]) -> Sequence[Column]:
 def _numbers(path: Path, column: Column) -> Float[np.ndarray, "row"]:
     numbers = column.numbers()
     if numbers is None:
-        raise DataError(f"{path}: the column {column.name!r} does not hold numbers only. Mend it.")
+        raise DataError(
+            f"{path}: the column {column.name!r:.80} does not hold numbers only. Mend it."
+        )
     return numbers

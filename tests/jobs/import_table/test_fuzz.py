@@ -251,3 +251,128 @@ def attempt(
         return "", table_of(folder)
     except ProjectError as error:
         return str(error), None
+
+
+DTYPES = [
+    "f8",
+    "f4",
+    "f2",
+    ">f8",
+    "i8",
+    "u1",
+    "i2",
+    "u8",
+    "?",
+    "c16",
+    "U3",
+    "S3",
+    "M8[s]",
+    "i4,f4",
+    "g",
+]
+_ARRAY_NAMES = """m n arr_0 labels label y classes class_names image_ids ids names models probabilities
+features x m.log_probabilities m.image_ids truth images"""
+_CELLS = """0 1 2 3 -1 0.5 0.25 1.0 nan inf -inf 1e999 1_0 0x1 ant bee 10000000000000 1e308 - é img_1 img_2 true
+None 007 ١ 1,5"""
+_HEADERS = """image_id id label target y class ant bee cat 0 1 2 3 prob_ant class_1 score_1 class_2 score_2 fold
+index Unnamed: class_0 score_0 pred"""
+ARRAY_NAMES, CELLS, HEADERS = (words.split() for words in (_ARRAY_NAMES, _CELLS, _HEADERS))
+
+
+def odd_array(rng: np.random.Generator) -> np.ndarray:
+    sizes = [20, 20, 4, 4, 1, 2, 0]
+    shape = tuple(int(rng.choice(sizes)) for _ in range(int(rng.choice([1, 2, 2, 2, 3, 0]))))
+    values = rng.choice(
+        [0, 1, 2, 3, 0.25, -1, 1e30, np.nan],
+        size=shape,
+        p=[0.3, 0.2, 0.1, 0.1, 0.2, 0.04, 0.03, 0.03],
+    )
+    if rng.random() < 0.4:
+        values = rng.dirichlet(np.ones(max(1, shape[-1] if shape else 1)), shape[:-1])
+    if rng.random() < 0.2:
+        values = rng.integers(0, 4, shape)
+    with np.errstate(all="ignore"):
+        return np.asarray(values).astype(np.dtype(str(rng.choice(DTYPES))))
+
+
+def odd_table(rng: np.random.Generator) -> bytes:
+    width = int(rng.integers(1, 7))
+    header = rng.choice(HEADERS, width, replace=rng.random() < 0.1)
+    rows = [header.tolist()] if rng.random() < 0.9 else []
+    usual = rng.random() < 0.7
+    for number in range(int(rng.choice([0, 1, 2, 20]))):
+        cells = (
+            rng.dirichlet(np.ones(width)).round(4).astype(str)
+            if usual
+            else rng.choice(CELLS, width)
+        )
+        rows.append([f"i{number}" if rng.random() < 0.8 else str(cells[0]), *cells[1:].tolist()])
+    out = io.StringIO()
+    csv.writer(out, delimiter=str(rng.choice([",", ";", "\t"]))).writerows(rows)
+    return out.getvalue().encode()
+
+
+def odd_json(rng: np.random.Generator, depth: int = 0) -> object:
+    kind = int(rng.integers(8)) if depth < 3 else int(rng.integers(4))
+    if kind < 4:
+        return [0, 1, 3, 2.5, "ant", None, True, -1, 10**30, "\ud800"][int(rng.integers(10))]
+    if kind < 7:
+        item = odd_json(rng, depth + 1)
+        return [item if rng.random() < 0.9 else odd_json(rng, depth + 1) for _ in range(20)]
+    return {f"i{n}": odd_json(rng, depth + 1) for n in range(int(rng.integers(21)))}
+
+
+def odd_file(rng: np.random.Generator, folder: Path, name: str) -> Path:
+    kind = str(rng.choice(["npy", "npz", "csv", "txt", "json", "parquet"]))
+    path = folder / f"{name}.{kind}"
+    if kind == "npy":
+        np.save(path, odd_array(rng))
+    elif kind == "npz":
+        names = rng.choice(ARRAY_NAMES, int(rng.integers(1, 5)), replace=False)
+        np.savez(path, **{str(array): odd_array(rng) for array in names})
+    elif kind == "json":
+        path.write_text(json.dumps(odd_json(rng)))
+    elif kind == "parquet":
+        names = rng.choice(HEADERS, int(rng.integers(1, 5)), replace=False)
+        columns = [[odd_json(rng, 3) for _ in range(1)] * 20 for _ in names]
+        kept = {
+            str(h): c
+            for h, c in zip(names, columns, strict=True)
+            if c[0] not in ("\ud800", None) and isinstance(c[0], str | bool | float)
+        }
+        parquet.write_table(pa.table(kept or {"a": pa.array([{"b": [1]}] * 20)}), path)
+    else:
+        path.write_bytes(odd_table(rng))
+    return path
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_files_that_hold_anything_are_one_message_or_a_table(tmp_path: Path, count: int) -> None:
+    for seed in range(count):
+        rng = np.random.default_rng([2, seed])
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        world = make_world(rng)
+        usual = write_import(rng, folder, world)
+        odd = rng.random(3) < 0.6
+        settings = ImportSettings(
+            [odd_file(rng, folder, "odd")] if odd[0] else usual.files,
+            odd_file(rng, folder, "odd-labels")
+            if odd[1]
+            else None
+            if rng.random() < 0.2
+            else usual.labels,
+            form=rng.choice(["probabilities", "logits", "auto"]),
+            classes=odd_file(rng, folder, "odd-classes")
+            if odd[2] and rng.random() < 0.3
+            else None
+            if odd.any()
+            else usual.classes,
+            class_map=odd_file(rng, folder, "odd-map") if rng.random() < 0.1 else None,
+            first_label=int(rng.integers(-1, 3)) if rng.random() < 0.1 else None,
+        )
+        message, found = attempt(folder / "run", settings)
+        assert (found is None) == bool(message), seed
+        assert message.isprintable() or "\n" in message, seed
+        assert len(message) < 3000, seed
+        shutil.rmtree(folder)
