@@ -96,3 +96,20 @@ def test_best_trial_has_the_fewest_held_out_errors_and_of_equals_routes_least() 
     worse = replace(trial, held_out_wrong=wrong, held_out_routed=0)
     lazier = replace(trial, held_out_routed=trial.held_out_routed - 1)
     assert best_trial([worse, trial, lazier, lazier]) == 2
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_errors_are_counted_at_k(k: int) -> None:
+    given = replace(evidence(4, (3.0, 3.0)), k=k)
+    order = np.argsort(-given.base, axis=1, kind="stable")[:, :k]
+    base_errors = int((order != given.labels[:, None]).all(axis=1).sum())
+    trial = cross_validate(given, "entropy", "soft", seed=0)
+    assert trial.base_errors == base_errors
+    assert trial.held_out_errors == trial.base_errors - sum(trial.gains)
+
+
+def test_a_trial_that_a_cost_bound_leaves_no_room_for_comes_last() -> None:
+    trial = cross_validate(evidence(0, (6.0, 0.0)), "entropy", "hard", seed=0)
+    worse = cross_validate(evidence(1, (0.0, 0.0)), "entropy", "hard", seed=0)
+    assert best_trial([worse, trial]) == 1
+    assert best_trial([worse, replace(trial, is_affordable=False)]) == 0
