@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from ensemble.outranking.builder import OutrankingBuilder
+from ensemble.outranking.combine import Combine
 from jobs.benchmark.synthetic_pool import SyntheticPool
 
 WINDOW_IMAGES = 2048
@@ -36,17 +39,21 @@ class PeakMemory:
         return self.peak - self.before - self.window
 
 
-def measure_build(images: int, classes: int, members: int, seed: int) -> PeakMemory:
+def measure_build(
+    images: int, classes: int, members: int, seed: int, combines: Sequence[Combine]
+) -> PeakMemory:
     """Build an outranking table from windows in a fresh process, and measure its peak memory."""
     words = [sys.executable, "-m", "jobs.benchmark.process_memory"]
     sizes = [str(size) for size in (images, classes, members, seed)]
-    done = subprocess.run([*words, *sizes], capture_output=True, text=True, check=True)
+    done = subprocess.run([*words, *sizes, *combines], capture_output=True, text=True, check=True)
     return PeakMemory(**json.loads(done.stdout))
 
 
-def _build(images: int, classes: int, members: int, seed: int) -> PeakMemory:
+def _build(
+    images: int, classes: int, members: int, seed: int, combines: Sequence[Combine]
+) -> PeakMemory:
     names = [f"m{member}" for member in range(members)]
-    builder = OutrankingBuilder(names, threads=2)
+    builder = OutrankingBuilder(names, 2, combines)
     # The same synthetic window in every round, so that making it is not measured.
     pool = SyntheticPool(num_members=members, num_classes=classes, seed=seed)
     labels = pool.labels(min(WINDOW_IMAGES, images))
@@ -57,7 +64,8 @@ def _build(images: int, classes: int, members: int, seed: int) -> PeakMemory:
         rows = slice(0, min(WINDOW_IMAGES, images - first))
         builder.add([column[rows] for column in window], labels[rows])
     table = builder.finish()
-    arrays = [value for value in vars(table).values() if isinstance(value, np.ndarray)]
+    held = [part for part in (table, table.logs, table.likely) if part is not None]
+    arrays = [v for part in held for v in vars(part).values() if isinstance(v, np.ndarray)]
     return PeakMemory(before, size, _peak(), sum(array.nbytes for array in arrays))
 
 
@@ -76,4 +84,5 @@ def _status(key: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(vars(_build(*(int(word) for word in sys.argv[1:])))))
+    sizes = (int(word) for word in sys.argv[1:5])
+    print(json.dumps(vars(_build(*sizes, cast(list[Combine], sys.argv[5:])))))

@@ -106,13 +106,17 @@ def _real_table(
         "where fitted",
         "held out",
         "minus uniform_selected",
+        "minus paper",
         "held-out NLL",
     ):
         table.add_column(column, justify="left" if column == "predictor" else "right")
     for key, row in sorted(results.items(), key=lambda item: -item[1]["held_out"]["mean"]):
         table.add_row(
             key,
-            *(_percent(MeanSd(**row[part])) for part in ("fitted", "held_out", "against_selected")),
+            *(
+                _percent(MeanSd(**row[part]))
+                for part in ("fitted", "held_out", "against_selected", "against_paper")
+            ),
             str(MeanSd(**row["nll"])).split(" (n")[0],
         )
     table.caption = "mean ± sd, per cent; the halves overlap, so the sd is not a standard error"

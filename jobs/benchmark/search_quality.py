@@ -1,5 +1,6 @@
 """The searches on real top-k predictions of ImageNet classifiers: fitted on one half, judged on the other."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ensemble.outranking.builder import OutrankingBuilder
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import SEARCHES, fit
+from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
 from ensemble.search.weights import finish
 from ensemble.statistics import MeanSd, mean_sd
@@ -35,6 +37,10 @@ POOL = (
     "nasnetmobile_keras",
 )
 
+NUM_CLASSES = 1000
+ON_LOGS = " on logs"
+"""Behind the key of a search, where its weights are of logarithms."""
+
 _BLOCK_IMAGES = 1000
 
 
@@ -46,12 +52,16 @@ class HalvesResult:
         fitted: Error on the half that it was fitted on.
         held_out: Error on the other half.
         against_selected: Its held-out error minus that of `uniform_selected`, half by half.
+        against_paper: Its held-out error minus that of `paper`, half by half.
+        against_auto: Its held-out error minus that of `auto` on probabilities alone, half by half.
         nll: Negative log-likelihood on the other half, nats.
     """
 
     fitted: MeanSd
     held_out: MeanSd
     against_selected: MeanSd
+    against_paper: MeanSd
+    against_auto: MeanSd
     nll: MeanSd
 
 
@@ -78,7 +88,7 @@ def load_table(path: Path) -> OutrankingTable:
             f"{path} does not hold the top-k predictions of {len(POOL)} members ({error}). Expected "
             "an .npz with models, classes, probabilities and labels."
         ) from error
-    builder = OutrankingBuilder(POOL, threads=2)
+    builder = OutrankingBuilder(POOL, 2, ("probabilities", "logs"), NUM_CLASSES)
     for first in range(0, len(labels), _BLOCK_IMAGES):
         part = slice(first, first + _BLOCK_IMAGES)
         builder.add(*_slots(classes[:, part], probabilities[:, part], labels[part]))
@@ -89,7 +99,7 @@ def _slots(
     classes: Int[np.ndarray, "member image place"],
     probabilities: Float[np.ndarray, "member image place"],
     labels: Int[np.ndarray, " image"],
-    num_classes: int = 1000,
+    num_classes: int = NUM_CLASSES,
 ) -> tuple[list[Float32[np.ndarray, "image slot"]], Int[np.ndarray, " image"]]:
     """Keep the classes that matter to each image, in class order; give the slot of the label."""
     members, images, places = classes.shape
@@ -124,11 +134,19 @@ def halves(
         key: HalvesResult(
             fitted=mean_sd([run[key][0] for run in runs]),
             held_out=mean_sd([run[key][1] for run in runs]),
-            against_selected=mean_sd([run[key][1] - run["uniform_selected"][1] for run in runs]),
+            against_selected=_against(runs, key, "uniform_selected"),
+            against_paper=_against(runs, key, "paper"),
+            against_auto=_against(runs, key, "auto on probabilities"),
             nll=mean_sd([run[key][2] for run in runs]),
         )
         for key in runs[0]
     }
+
+
+def _against(
+    runs: Sequence[Mapping[str, tuple[float, float, float]]], key: str, other: str
+) -> MeanSd:
+    return mean_sd([run[key][1] - run[other][1] for run in runs])
 
 
 def _random_half(num_images: int, rng: np.random.Generator) -> Bool[np.ndarray, " image"]:
@@ -143,10 +161,20 @@ def _one(
     """Give error where fitted, held-out error and held-out NLL of each predictor."""
     search, test = (table.reweighted(part.astype(np.int64)) for part in (half, ~half))
     config = SearchConfig(k=k)
-    ensembles = {kind: fit(search, config.model_copy(update={"kind": kind})) for kind in SEARCHES}
+    kinds = [kind for kind in SEARCHES if kind != "auto"]
+    ensembles = {kind: fit(search, SearchConfig(kind=kind, k=k)) for kind in kinds}
+    for kind in kinds:
+        of_logs = SearchConfig(kind=kind, k=k, combine="logs")
+        ensembles[f"{kind}{ON_LOGS}"] = fit(search, of_logs)
+    ensembles["auto on probabilities"] = fit(search, SearchConfig(k=k, combine="probabilities"))
+    ensembles["auto"] = fit(search, config)
     selected = np.where(ensembles["paper"].units > 0, WEIGHT_UNITS, 0)
     ensembles["uniform_selected"] = finish(search, config, "uniform", selected)
-    return {
-        key: (e.error, test.errors(e.units, k) / test.num_counted, measures.nll(test, e.units))
-        for key, e in ensembles.items()
-    }
+    return {key: _judged(test, ensemble) for key, ensemble in ensembles.items()}
+
+
+def _judged(test: OutrankingTable, ensemble: Ensemble) -> tuple[float, float, float]:
+    table = test.of(ensemble.combine)
+    errors = table.errors(ensemble.units, ensemble.k)
+    nll = measures.nll(table, ensemble.units, ensemble.scale)
+    return ensemble.error, errors / table.num_counted, nll
