@@ -111,10 +111,10 @@ def describe(verdict: Verdict, alpha: float, num_bad: int = 0) -> str:
         num_bad: Number of images that were left out because they cannot be decoded.
     """
     n, reference = verdict.num_images, verdict.reference
-    line = (
-        f"{verdict.member}: top-1 error {verdict.top1_errors / n:.1%}, top-5 error "
-        f"{verdict.top5_errors / n:.1%} on {n} images"
-    )
+    line = f"{verdict.member}: top-1 error {verdict.top1_errors / n:.1%}"
+    if verdict.has_top5:
+        line += f", top-5 error {verdict.top5_errors / n:.1%}"
+    line += f" on {n} images"
     if num_bad:
         line += f" ({num_bad} that cannot be decoded left out)"
     if reference is not None:
@@ -122,6 +122,11 @@ def describe(verdict: Verdict, alpha: float, num_bad: int = 0) -> str:
         if reference.top5_error is not None:
             line += f" and {reference.top5_error:g} %"
         line += f", p = {verdict.p_value:.1g}"
+    if verdict.num_broken:
+        return (
+            f"FAIL {line}. It predicts NaN or infinity on {verdict.num_broken} of them: give other weights, "
+            "or precision: float32."
+        )
     if reference is None or verdict.p_value is None:
         return f"?    {line}; no reference to hold it to"
     if verdict.is_passed(alpha):
@@ -215,7 +220,7 @@ def _examine(
         network = load_network(member).to(device)
         ranks = probe(network, member, fit, label_by_id, device)
         reference = each.reference or describe_source(each, config.weights).reference
-        yield judge(each.name, ranks, reference), strips
+        yield judge(each.name, ranks, reference, len(images.classes)), strips
 
 
 def read_images(text: str) -> SourceConfig:

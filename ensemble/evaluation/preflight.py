@@ -6,7 +6,7 @@ on so few images, and it blames the member where the images are harder than thos
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 ALPHA = 0.01
+_TOP = 5
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Verdict:
         reference: Published errors; None where none are known.
         p_value: Probability of as many errors or more, if the published ones hold; None without
             published errors.
+        num_broken: Number of images on which the member predicted NaN or infinity.
+        has_top5: Whether there are more than five classes, so that a top-5 error means something.
     """
 
     member: str
@@ -43,10 +46,16 @@ class Verdict:
     top5_errors: int
     reference: Reference | None = None
     p_value: float | None = None
+    num_broken: int = 0
+    has_top5: bool = True
 
     def is_passed(self, alpha: float = ALPHA) -> bool:
-        """Tell whether the errors agree with the published ones, at a level of significance."""
-        return self.p_value is None or self.p_value >= alpha
+        """Tell whether all predictions are numbers, and the errors agree with the published ones.
+
+        Args:
+            alpha: Level of significance.
+        """
+        return not self.num_broken and (self.p_value is None or self.p_value >= alpha)
 
 
 def probe(
@@ -75,7 +84,12 @@ def probe(
     return np.concatenate(ranks)
 
 
-def judge(member: str, ranks: Int[np.ndarray, "image"], reference: Reference | None) -> Verdict:
+def judge(
+    member: str,
+    ranks: Int[np.ndarray, "image"],
+    reference: Reference | None,
+    num_classes: int | None = None,
+) -> Verdict:
     """Compare a member's errors with the published ones by a one-sided exact test.
 
     Top-1 and top-5 errors are added up, so that an image whose label is not even among the first five
@@ -86,12 +100,22 @@ def judge(member: str, ranks: Int[np.ndarray, "image"], reference: Reference | N
         member: Name of the member.
         ranks: For each image, the number of classes that outrank the label.
         reference: Published errors, in %; None where none are known.
+        num_classes: Number of classes; more than five if None.
     """
-    top1, top5 = int((ranks >= 1).sum()), int((ranks >= 5).sum())
+    top1, top5 = int((ranks >= 1).sum()), int((ranks >= _TOP).sum())
+    verdict = Verdict(
+        member=member,
+        num_images=len(ranks),
+        top1_errors=top1,
+        top5_errors=top5,
+        # Every class outranks the label in a row that holds NaN or infinity.
+        num_broken=0 if num_classes is None else int((ranks >= num_classes).sum()),
+        has_top5=num_classes is None or num_classes > _TOP,
+    )
     if reference is None:
-        return Verdict(member, len(ranks), top1, top5)
+        return verdict
     p_value = _p_value(len(ranks), top1, top5, reference)
-    return Verdict(member, len(ranks), top1, top5, reference, p_value)
+    return replace(verdict, reference=reference, p_value=p_value)
 
 
 def _p_value(images: int, top1: int, top5: int, reference: Reference) -> float:

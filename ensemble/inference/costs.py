@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from ensemble.config import Config
 from ensemble.files import write_atomic
@@ -64,7 +64,7 @@ class CostCache:
         """Return a cost if it is kept; a file that cannot be read counts as none."""
         try:
             return MemberCost.model_validate_json((self._folder / f"{key}.json").read_text())
-        except (FileNotFoundError, ValidationError):
+        except (FileNotFoundError, ValueError):  # pydantic's, and of bytes that are no text
             return None
 
     def keep(self, key: str, cost: MemberCost) -> None:

@@ -146,7 +146,7 @@ def read(folder: RunFolder) -> ProgressRecord:
     """
     path = folder.progress_json
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode(errors="replace")
     except OSError as error:
         raise not_a_run(str(folder.path), path.name) from error
     record = parse(text.strip())

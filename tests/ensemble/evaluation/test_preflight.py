@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from ensemble.evaluation import metrics
 from ensemble.evaluation.preflight import judge, probe
 from ensemble.images.shard import ImageShard
 from ensemble.members.member import Member
@@ -70,6 +71,15 @@ def test_without_a_reference_nothing_can_fail() -> None:
     verdict = judge("a", np.full(200, 9), None)
     assert (verdict.top1_errors, verdict.top5_errors, verdict.p_value) == (200, 200, None)
     assert verdict.is_passed()
+
+
+def test_a_member_without_numbers_is_not_fit_and_top_5_needs_more_than_five_classes() -> None:
+    verdict = judge("a", np.array([0, 1, 3, 3]), None, 3)
+    assert (verdict.num_broken, verdict.has_top5, verdict.is_passed()) == (2, False, False)
+    verdict = judge("a", np.array([0, 1, 2, 6]), None, 7)
+    assert (verdict.num_broken, verdict.has_top5, verdict.is_passed()) == (0, True, True)
+    row = np.array([[np.nan, 0.0, 0.0], [0.0, -1.0, -2.0]], np.float32)
+    assert metrics.ranks(row, np.array([1, 2])).tolist() == [3, 2], "what the count stands on"
 
 
 def test_probe_joins_labels_by_id_and_leaves_out_what_cannot_be_decoded(
