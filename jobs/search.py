@@ -16,6 +16,7 @@ from ensemble.evaluation.reading import ColumnAtTemperature
 from ensemble.evaluation.suspects import describe_suspects
 from ensemble.images.index import ImageIndex
 from ensemble.members.identity import fingerprint
+from ensemble.members.source_settings import ImportedSource
 from ensemble.outranking.table import OutrankingTable
 from ensemble.report.build.search import RunIdentity, SearchFindings, build
 from ensemble.report.documents import search as document
@@ -61,7 +62,13 @@ def search(place: Path | str, words: Sequence[str]) -> tuple[document.SearchRepo
     config = config.model_copy(update={"search": asked})
     _check_k(config, run)
     report = build(
-        RunIdentity(run.name, run.config.identity, run.data_sha256, run.families),
+        RunIdentity(
+            run.name,
+            run.config.identity,
+            run.data_sha256,
+            run.families,
+            all(isinstance(member.source, ImportedSource) for member in run.config.members),
+        ),
         config.model_dump(mode="json"),
         config.search,
         _find(run, config, sound.notes),

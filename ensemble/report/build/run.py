@@ -149,6 +149,7 @@ def _search(findings: Findings) -> weights_document.Search:
     on_test = [findings.test[frontier_key(i)] for i in range(len(findings.frontier))]
     return weights_document.Search(
         kind=ensemble.kind,
+        combine=ensemble.combine,
         k=ensemble.k,
         num_images=ensemble.num_images,
         steps=tuple(

@@ -36,12 +36,14 @@ class RunIdentity:
         config_sha256: Identity of its settings.
         data_sha256: Identity of its images.
         families: Architecture of each member.
+        is_imported: Whether the predictions were computed elsewhere.
     """
 
     name: str
     config_sha256: str
     data_sha256: str
     families: Mapping[str, str]
+    is_imported: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +103,9 @@ def build(
         config_sha256=run.config_sha256,
         data_sha256=run.data_sha256,
         settings=settings,
+        is_imported=run.is_imported,
         search=ensemble.search,
+        combine=ensemble.combine,
         k=ensemble.k,
         classes=table.num_classes,
         search_images=table.num_images,

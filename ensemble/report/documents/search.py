@@ -93,8 +93,12 @@ class SearchReport(Config):
     """Identity of the run's images."""
     settings: dict[str, Any]
     """Settings of the search, with all defaults."""
+    is_imported: bool = False
+    """Whether the predictions were computed elsewhere, so that no run can make an artifact of them."""
     search: str
     """Search that fitted the weights."""
+    combine: Literal["probabilities", "logs"] = "probabilities"
+    """What is averaged with the weights: probabilities, or their logarithms before a softmax."""
     k: PositiveInt
     """k of the top-k errors that the search lowers and the report counts."""
     classes: PositiveInt

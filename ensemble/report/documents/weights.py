@@ -100,6 +100,8 @@ class Search(Config):
     """The search that fitted the weights: its steps, its reasons, and how stable it is."""
 
     kind: str
+    combine: Literal["probabilities", "logs"] = "probabilities"
+    """What is averaged with the weights: probabilities, or their logarithms before a softmax."""
     k: PositiveInt
     """The search minimised the top-k error of this k."""
     num_images: PositiveInt

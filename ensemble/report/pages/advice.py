@@ -51,9 +51,27 @@ def search_advice(report: SearchReport) -> tuple[str, ...]:
             chosen.against_uniform,
             rows["uniform_all"].label,
         ),
-        "Next: give the run's config these settings of the search, with search.kind=auto, and another name: "
-        "`ensemble run` then computes no prediction anew and writes an artifact that answers with what is "
-        "recommended.",
+        _next_of_search(report, chosen.key),
+    )
+
+
+def _next_of_search(report: SearchReport, key: str) -> str:
+    if not report.is_imported:
+        return (
+            "Next: give the run's config these settings of the search, with search.kind=auto, and another "
+            "name: `ensemble run` then computes no prediction anew and writes an artifact that answers with "
+            "what is recommended."
+        )
+    what = "logarithms of the probabilities" if report.combine == "logs" else "probabilities"
+    selected = ", ".join(member.name for member in report.members if member.weight)
+    how = {
+        "best": "use this member alone",
+        "uniform_all": f"average the {what} of all members, each with the same weight",
+        "uniform_selected": f"average the {what} of {selected}, each with the same weight",
+    }
+    return (
+        f"Next: {how.get(key, 'average the ' + what + ' with the weights of `members` in search-report.json')}"
+        ". The predictions were computed elsewhere, so there is no artifact."
     )
 
 
