@@ -62,12 +62,16 @@ def _next_of_search(report: SearchReport, key: str) -> str:
             "name: `ensemble run` then computes no prediction anew and writes an artifact that answers with "
             "what is recommended."
         )
-    what = "logarithms of the probabilities" if report.combine == "logs" else "probabilities"
+
+    def averaged(combine: object) -> str:
+        return "logarithms of the probabilities" if combine == "logs" else "probabilities"
+
+    what, plain = averaged(report.combine), averaged(report.settings["search"].get("combine"))
     selected = ", ".join(member.name for member in report.members if member.weight)
     how = {
         "best": "use this member alone",
-        "uniform_all": f"average the {what} of all members, each with the same weight",
-        "uniform_selected": f"average the {what} of {selected}, each with the same weight",
+        "uniform_all": f"average the {plain} of all members, each with the same weight",
+        "uniform_selected": f"average the {plain} of {selected}, each with the same weight",
     }
     return (
         f"Next: {how.get(key, 'average the ' + what + ' with the weights of `members` in search-report.json')}"
