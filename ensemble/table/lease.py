@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -102,6 +102,11 @@ class Lease:
         self._thread.join()
         if not self._lost:
             self._write(0.0)
+            return
+        # Of a lease that could not be renewed, the driver still runs: others would wait for its end.
+        with suppress(TableError):
+            if _latest(self._store).number == self.number:
+                self._write(0.0)
 
     def _renew_until_ended(self) -> None:
         while not self._ended.wait(self._duration_s / _RENEWALS) and not self._lost:

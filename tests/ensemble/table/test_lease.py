@@ -253,3 +253,22 @@ def test_takeover_leaves_a_fence_and_a_lease_that_was_given_back_does_not(
         assert isinstance(fence, commit_log.Fence)
         assert fence.writer == lease.number == 6
         assert "process 42 on elsewhere" in fence.reason
+
+
+def test_lease_that_could_not_be_renewed_for_a_while_is_given_back_all_the_same(
+    store: LocalStore,
+) -> None:
+    with hold(store, duration_s=0.06) as lease:
+        folder, away = store.root / "lease", store.root / "away"
+        folder.rename(away)
+        folder.symlink_to(folder)
+        deadline = time.monotonic() + 5
+        while not lease.is_lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        with pytest.raises(TableBusyError, match=r"its lease could not be renewed \(cannot list"):
+            lease.check()
+        folder.unlink()
+        away.rename(folder)
+    with hold(store) as second:
+        assert second.number == 2
