@@ -86,6 +86,35 @@ def import_member(
     return path
 
 
+def examine_member(
+    config: MemberConfig, classes: Sequence[str], weights: WeightsConfig
+) -> str | None:
+    """Check all that `import_member` does, and keep nothing.
+
+    Args:
+        config: The member; its source is anything but a recipe.
+        classes: Names of the data's classes.
+        weights: Where published weights are looked for, and what is trusted.
+
+    Returns:
+        Name of the last linear layer; empty where the network has none. None where the weights are not
+        on this machine, so that only what is known without them was checked.
+
+    Raises:
+        ConfigError: A setting of the member does not fit its weights or the classes.
+        CheckpointError: The weights cannot be read, or are of another network.
+    """
+    description = describe(config, weights)
+    merge_preprocessing(config, description)
+    is_elsewhere = isinstance(description.file, str) or not description.is_present(weights)
+    if is_elsewhere and not isinstance(description.file, Path):
+        if description.num_outputs is not None:
+            output_rows(config.name, config.label_map, description.num_outputs, classes)
+        return None
+    _, metadata = _read(config, description, description.fetch(weights), classes)
+    return metadata.get("head", "")
+
+
 def _read(
     config: MemberConfig, description: Description, file: Path | None, classes: Sequence[str]
 ) -> tuple[checkpoint.Weights, dict[str, str]]:

@@ -9,7 +9,7 @@ import safetensors
 from jaxtyping import Float
 
 from ensemble.errors import ConfigError
-from ensemble.members.member import Member
+from ensemble.members.member import PROGRAMS, Member
 
 
 def label_embeddings(member: Member) -> Float[np.ndarray, "class feature"]:
@@ -34,6 +34,17 @@ def label_embeddings(member: Member) -> Float[np.ndarray, "class feature"]:
             f"{len(member.classes)} classes. Choose another subclassifiers.base."
         )
     return rows
+
+
+def why_no_base(member: Member) -> str:
+    """Say why a member cannot be fine-tuned into sub-classifiers; empty if it can."""
+    if member.architecture in PROGRAMS:
+        return f"{member.name!r} is a program ({member.architecture}), which is not trained."
+    try:
+        label_embeddings(member)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def cosine_similarity(

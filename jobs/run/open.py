@@ -10,12 +10,9 @@ from cluster.prometheus import RunMetrics
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import ConfigError
 from ensemble.images.open import open_source
-from ensemble.images.split import Splits, split
-from ensemble.members.settings import MemberConfig
-from ensemble.members.source_settings import ImportedSource, RecipeSource
-from ensemble.subclassifiers.embeddings import label_embeddings
-from ensemble.subclassifiers.label_clusters import check_num_clusters
-from ensemble.views.policies import weigh_views
+from ensemble.images.split import split
+from ensemble.subclassifiers.embeddings import why_no_base
+from jobs.checks import check_bases, check_settings
 from jobs.plan.estimate import cost_cache, draft
 from jobs.plan.text import plan_line
 from jobs.progress.live import Progress
@@ -46,7 +43,7 @@ def open_job(
             splits = split(index, config.images.split, config.seed)
             for note in splits.notes:
                 progress.say(note)
-            _check(config, splits)
+            check_settings(config, splits)
             table = stack.enter_context(writable_table(config, folder, progress.say))
             store = published(config, folder)
             if store is not None:
@@ -82,27 +79,6 @@ def open_job(
         yield job
 
 
-def _check(config: RunConfig, splits: Splits) -> None:
-    """Refuse, before anything is computed, what cannot work on these images."""
-    num_classes = len(splits.test.classes)
-    for key, k in (("search.k", config.search.k), ("report.top_k", config.report.top_k)):
-        if k >= num_classes:
-            raise ConfigError(
-                f"{key} is {k}, and there are {num_classes} classes: nothing could be an error. "
-                f"Set {key} to {num_classes - 1} or less."
-            )
-    if config.subclassifiers:
-        check_num_clusters(max(config.subclassifiers.num_clusters), num_classes)
-    for member in config.members:
-        if size := _input_size(config, member):
-            weigh_views(member.views or config.views, size)
-        if isinstance(member.source, ImportedSource):
-            raise ConfigError(
-                f"the predictions of {member.name!r} were imported: there is no network to run. "
-                "`ensemble search` works on them as they are."
-            )
-
-
 def _check_cost(config: RunConfig, kinds: Collection[str]) -> None:
     """Refuse a bound on GPU memory where there is no GPU to measure it on."""
     search = config.search
@@ -120,21 +96,13 @@ def _check_imported(job: Job) -> None:
     """Refuse, before anything is trained, imported weights that do not fit.
 
     Raises:
-        ConfigError: A member has other classes, or the base named in the settings has no label
-            embeddings.
+        ConfigError: A member has other classes, or no member can be fine-tuned as the settings want.
     """
-    config = job.config.subclassifiers
+    heads = dict[str, str | None]()
     for name, path in job.imported.items():
         member = load_member(
             name, path, job.config.views, job.data_sha256, trust_code=job.trust_code
         )
         check_classes(member, len(job.splits.test.classes))
-        if config and config.base == name and config.similarity != "confusion":
-            label_embeddings(member)
-
-
-def _input_size(config: RunConfig, member: MemberConfig) -> int | None:
-    """Side of a member's input in pixels, where its recipe says it before any file is opened."""
-    if not isinstance(member.source, RecipeSource):
-        return None
-    return config.recipes[member.source.recipe].input_size
+        heads[name] = "" if why_no_base(member) else member.head or "weight"
+    check_bases(job.config, heads)

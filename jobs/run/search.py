@@ -13,11 +13,13 @@ from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.weighting import Weighting
 from ensemble.search.comparison import Predictor, predictors
+from ensemble.search.fallbacks import settings_without
 from ensemble.search.recommend import Recommendation, answering, recommend
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
 from ensemble.search.weights import best_first
 from ensemble.subclassifiers.choose import Trial
+from ensemble.subclassifiers.embeddings import why_no_base
 from ensemble.subclassifiers.findings import Clustered, Subclassified
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from jobs.run.job import Job, measured_cost_of, search_config
@@ -92,13 +94,18 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
         return fitted()
     base = _choose_base(config, predictions, settings)
     if base is None:
-        note = (
-            f"No sub-classifiers were trained: beside the cheapest member none would stay within "
-            f"search.max_cost = {settings.max_cost:,.6g}. Raise search.max_cost to have them."
-        )
+        note = _why_no_subclassifiers(predictions, settings)
         job.progress.say(note)
         without = fitted()
         return replace(without, notes=(*without.notes, note))
+    best = members[best_first(predictions.outranking, settings)[0]]
+    if config.base is None and (why := why_no_base(best)):
+        note = (
+            f"{best.name} is the best member, and cannot be fine-tuned: {why} Sub-classifiers are made "
+            f"of {base.name}."
+        )
+        job.progress.say(note)
+        notes = (*notes, note)
     stopping, choosing = halve(config, splits.search, job.config.seed)
     with job.progress.stage("label clusters"):
         similarity = measure_similarity(config, base, members, job.table, stopping)
@@ -115,7 +122,7 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
             )
             for clustering in tuned.clusterings
         )
-        tried, notes = _within_cost(job, settings, members, weighting.units, tried, base)
+        tried, over_cost = _within_cost(job, settings, members, weighting.units, tried, base)
         outcomes = evaluate(
             job.table,
             members,
@@ -134,13 +141,28 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
         recommended_wrong=outcomes["recommended"].is_error(answer.k),
         control=tuned.control,
     )
-    return replace(found, subclassifiers=subclassified, notes=(*found.notes, *notes))
+    return replace(found, subclassifiers=subclassified, notes=(*found.notes, *over_cost))
+
+
+def _why_no_subclassifiers(predictions: Predictions, settings: SearchConfig) -> str:
+    if all(why_no_base(member) for member in predictions.members):
+        return (
+            "No sub-classifiers were trained: no member has a last linear layer that can be fine-tuned. "
+            "Add a member that has one."
+        )
+    return (
+        f"No sub-classifiers were trained: beside the cheapest member none would stay within "
+        f"search.max_cost = {settings.max_cost:,.6g}. Raise search.max_cost to have them."
+    )
 
 
 def _choose_base(
     config: SubclassifiersConfig, predictions: Predictions, settings: SearchConfig
 ) -> Member | None:
     """Choose the member that is fine-tuned: the one in the settings, or the best on the search split.
+
+    Members without a last linear layer, as programs are, are left aside: nothing of them can be
+    fine-tuned.
 
     Under a cost bound, members are left aside whose sub-classifiers could not be used whatever
     answers first. A sub-classifier is its base with fewer outputs: it is reckoned at half the cost here,
@@ -150,6 +172,7 @@ def _choose_base(
         The member; None where there is none.
     """
     members, costs = predictions.members, settings.costs
+    without = {m.name for m in members if why_no_base(m)}
 
     def could_be_used(member: Member) -> bool:
         if settings.max_cost is None:
@@ -158,7 +181,8 @@ def _choose_base(
         return first + costs[member.name] / 2 <= settings.max_cost
 
     order = best_first(predictions.outranking, settings).tolist()
-    candidates = [members[index] for index in order if could_be_used(members[index])]
+    in_order = [members[index] for index in order if members[index].name not in without]
+    candidates = [member for member in in_order if could_be_used(member)]
     if config.base is not None:
         candidates = [member for member in candidates if member.name == config.base]
     return candidates[0] if candidates else None

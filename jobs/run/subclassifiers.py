@@ -13,7 +13,7 @@ from ensemble.outranking.weighting import Weighting
 from ensemble.search.crossfit import stratified_folds
 from ensemble.subclassifiers.answers import gather_evidence
 from ensemble.subclassifiers.choose import cross_validate, fit_paper
-from ensemble.subclassifiers.embeddings import label_embeddings
+from ensemble.subclassifiers.embeddings import label_embeddings, why_no_base
 from ensemble.subclassifiers.findings import (
     Clustered,
 )
@@ -98,7 +98,9 @@ def measure_similarity(
     if config.similarity == "confusion":
         rows = table.read(base.column, images.image_ids)
         return of_confusion(np.exp(rows.astype(np.float64)), images.labels)
-    chosen = members if config.similarity == "members" else (base,)
+    # Members that end in no linear layer have no label embeddings to compare.
+    with_embeddings = [member for member in members if not why_no_base(member)]
+    chosen = with_embeddings if config.similarity == "members" else (base,)
     return of_embeddings([label_embeddings(member) for member in chosen])
 
 
