@@ -103,11 +103,20 @@ def resume(
 
 
 def validate(words: Words = None) -> None:
-    """Check a config without computing anything, and print the identity of its results."""
+    """Check a config as a run would, without computing anything, and print the identity of its results.
+
+    Images are listed and weights that are here are read; nothing is decoded, fetched or written.
+    """
+    from jobs import checks
+    from jobs.progress.live import working
     from jobs.settings import load_run_config
 
     path, overrides = split_config(words)
     config = load_run_config(path, overrides)
+    with working("validate", "list images and read weights"):
+        notes = checks.validate(config)
+    for note in notes:
+        echo(f"note: {note}")
     echo(f"{path} is valid: {len(config.members)} members, identity {config.identity[:16]}")
 
 
