@@ -4,6 +4,8 @@ import argparse
 import json
 import pickle
 import re
+import struct
+import zipfile
 from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -53,6 +55,8 @@ _LOAD_ERRORS = (
     AssertionError,
     OverflowError,
     MemoryError,
+    struct.error,
+    zipfile.BadZipFile,
 )
 
 

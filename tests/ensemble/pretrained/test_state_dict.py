@@ -1,7 +1,11 @@
 """Files that strangers wrote."""
 
 import argparse
+import contextlib
+import io
 import json
+import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -284,3 +288,58 @@ def test_names_of_an_old_densenet_and_missing_counts_are_no_hindrance(path: Path
     put(fresh, old, path, "x")
     found, expected = fresh.state_dict(), network.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def mutate(content: bytes, rng: random.Random) -> bytes:
+    """Change, drop, double or replace a few bytes."""
+    mutated = bytearray(content)
+    for _ in range(rng.randint(1, 4)):
+        place = rng.randrange(len(mutated) or 1)
+        match rng.randrange(4):
+            case 0 if mutated:
+                mutated[place] ^= 1 << rng.randrange(8)
+            case 1:
+                del mutated[place : place + rng.randint(1, 20)]
+            case 2:
+                mutated[place:place] = mutated[place : place + rng.randint(1, 20)]
+            case _:
+                mutated[place : place + 1] = rng.randbytes(1)
+    return bytes(mutated)
+
+
+def mutate_inside(archive: bytes, rng: random.Random) -> bytes:
+    """Mutate the pickle in torch's archive, whose checksums would find it otherwise."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            new.writestr(name, mutate(content, rng) if name.endswith("data.pkl") else content)
+    return out.getvalue()
+
+
+def read_mutated(folder: Path, count: int) -> None:
+    """Read so many mutated files: each is read or refused, and no code in one is run."""
+    rng, archive, older = random.Random(0), io.BytesIO(), io.BytesIO()
+    content = {"state_dict": state(), "epoch": 3, "args": argparse.Namespace(lr=1, sizes=[1, 2])}
+    torch.save(content, archive)
+    torch.save(content, older, _use_new_zipfile_serialization=False)
+    files = (archive.getvalue(), older.getvalue(), safetensors.torch.save(state()))
+    for number in range(count):
+        kind = rng.randrange(4)
+        mutated = mutate_inside(files[0], rng) if kind == 3 else mutate(files[kind], rng)
+        path = folder / ("a.pth", "a.safetensors", "a")[number % 3]
+        path.write_bytes(mutated)
+        with contextlib.suppress(CheckpointError):
+            assert all(isinstance(tensor, torch.Tensor) for tensor in read_state(path).values())
+            digest_state(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
+    read_mutated(tmp_path, 300)
+
+
+@pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_ten_thousand_mutated_files_are_read_or_refused(tmp_path: Path) -> None:
+    read_mutated(tmp_path, 10_000)
