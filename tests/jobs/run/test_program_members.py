@@ -64,9 +64,9 @@ def test_sub_classifiers_are_made_of_the_best_member_that_can_be_fine_tuned(
     assert done.returncode == 0, done.stderr
     note = "program is the best member, and cannot be fine-tuned"
     assert note in done.stdout
-    report = json.loads((tmp_path / "runs/r/report.json").read_text())
-    assert report["subclassifiers"]["member"] == "resnet"
-    assert any(note in line for line in report["notes"])
+    text = (tmp_path / "runs/r/report.json").read_text()
+    assert json.loads(text)["subclassifiers"]["base"] == "resnet"
+    assert note in text
 
 
 @pytest.mark.parametrize(
