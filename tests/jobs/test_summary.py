@@ -1,0 +1,61 @@
+"""The tables of `ensemble summary`."""
+
+from pathlib import Path
+
+import pytest
+
+from ensemble.errors import ConfigError
+from ensemble.report.documents.run import Report
+from jobs.summary import summarise
+
+from ..ensemble.report.conftest import make_report
+
+
+def written(folder: Path, report: Report) -> Path:
+    folder.mkdir()
+    (folder / "report.json").write_text(report.model_dump_json())
+    return folder
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def at_k(k: int) -> Report:
+    report = make_report(has_subclassifiers=False)
+    return report.model_copy(update={"k": k, "top_k": 3})
+
+
+def test_runs_of_a_larger_k_are_summed_up_at_that_k_with_top_1_beside_it(tmp_path: Path) -> None:
+    report = at_k(3)
+    places = [written(tmp_path / name, report) for name in ("a", "b")]
+    head, _, *rows = summarise(places).splitlines()
+    assert cells(head)[2:5] == ["top-3 error, %", "top-1 error, %", "against best member, points"]
+    for row, result in zip(rows, report.results, strict=True):
+        assert cells(row)[2] == f"{100 * result.score.topk_error:.2f} ± 0.00"
+        assert cells(row)[3] == f"{100 * result.score.top1_error:.2f} ± 0.00"
+        assert cells(row)[-1] == ("2" if result.chosen else "0")
+        assert len(cells(row)) == len(cells(head))
+
+
+def test_runs_of_k_1_keep_one_column_of_errors(tmp_path: Path) -> None:
+    head, _, *rows = summarise([written(tmp_path / "a", at_k(1))]).splitlines()
+    assert cells(head)[2:4] == ["top-1 error, %", "against best member, points"]
+    assert all(len(cells(row)) == len(cells(head)) for row in rows)
+
+
+def test_a_row_that_some_runs_lack_is_summed_up_over_the_others(tmp_path: Path) -> None:
+    report = at_k(1)
+    fewer = report.model_copy(
+        update={"results": tuple(r for r in report.results if r.key != "ensemble_subclassifiers")}
+    )
+    places = [written(tmp_path / "a", fewer), written(tmp_path / "b", report)]
+    rows = summarise(places).splitlines()[2:]
+    assert len(rows) == len(report.results)
+    assert cells(rows[-1])[2] == f"{100 * report.results[-1].score.top1_error:.2f}"
+
+
+def test_runs_of_different_k_are_not_averaged(tmp_path: Path) -> None:
+    places = [written(tmp_path / f"{k}", at_k(k)) for k in (1, 3)]
+    with pytest.raises(ConfigError, match=r"or k: .*'top-1'.*'top-3'"):
+        summarise(places)
