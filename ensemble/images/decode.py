@@ -4,8 +4,8 @@ Every picture comes out as 8-bit RGB:
 
 - Integers of 16 bits keep their order: the full range 0 to 65,535 becomes 0 to 255, each value divided by
   257. A TIFF that says how many bits its values have (as 12) is divided by the range of these.
-- Integers of 32 bits have no range of their own. Values of 0 to 255 are taken as they are, and values of 0
-  to 65,535 as 16 bits.
+- Integers of 32 bits within 0 to 65,535 are taken as 16 bits.
+- A picture of integers none of which is over 255 is taken as it is: 8 bits were saved as more.
 - Floating-point numbers of 0 to 1 are multiplied by 255.
 - Anything else, and a picture whose values differ but would all become one shade, cannot be decoded.
 
@@ -164,15 +164,16 @@ def _limit(image: Image.Image, low: float, high: float) -> float:
     Raises:
         DecodeError: The values lie outside what their type says.
     """
+    bits = _tag(image, _BITS_PER_SAMPLE)
     if image.mode == "F":
         limit, expected = 1.0, "0 to 1, as floating-point pictures have"
-    elif image.mode == "I" and image.format != "PPM":
-        limit, expected = 255.0 if 0 <= high <= 255 else 65535.0, "0 to 65535"
-    else:
-        bits = _tag(image, _BITS_PER_SAMPLE)
-        is_told = isinstance(bits, tuple) and 8 < bits[0] < 16
-        limit = float((1 << bits[0]) - 1 if is_told else 65535)
+    elif 0 <= high <= 255:
+        limit, expected = 255.0, "0 to 65535"
+    elif isinstance(bits, tuple) and 8 < bits[0] < 16:
+        limit = float((1 << bits[0]) - 1)
         expected = f"0 to {limit:g}"
+    else:
+        limit, expected = 65535.0, "0 to 65535"
     # False for NaN, too.
     if not (low >= 0 and high <= limit):
         raise DecodeError(f"its values lie in {low:g} to {high:g}; expected {expected}")

@@ -159,14 +159,16 @@ def _drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[Splits, tuple
     damaged |= {bad.image_id: bad for bad in job.table.bad_images(m.column for m in members)}
     for member in members:
         damaged |= {bad.image_id: bad for bad in read_bad_images(member.checkpoint)}
+    named = "; ".join(f"{i}: {damaged[i].reason}" for i in sorted(damaged)[:_NUM_NAMED])
+    named += " …" if len(damaged) > _NUM_NAMED else ""
     if len(damaged) > job.config.images.max_bad_images:
-        named = "; ".join(f"{i}: {damaged[i].reason}" for i in sorted(damaged)[:_NUM_NAMED])
         raise DataError(
             f"{len(damaged)} images cannot be decoded, and images.max_bad_images is "
-            f"{job.config.images.max_bad_images}. {named}"
-            f"{' …' if len(damaged) > _NUM_NAMED else ''}. Mend or remove them, or raise "
+            f"{job.config.images.max_bad_images}. {named}. Mend or remove them, or raise "
             "images.max_bad_images to leave them out."
         )
+    if damaged:
+        job.progress.say(f"{len(damaged)} images cannot be decoded and are left out: {named}")
     excluded = damaged | {image.image_id: image for image in unpredicted}
     return job.splits.without(excluded), tuple(excluded[i] for i in sorted(excluded))
 

@@ -50,13 +50,19 @@ def test_sixteen_bits_keep_their_order(values: list[int]) -> None:
     assert (np.diff(found[order]) >= 0).all()
 
 
-def test_integers_of_32_bits_within_16_are_divided_by_257_and_within_8_taken_as_they_are() -> None:
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_8_bits_that_were_saved_as_more_are_taken_as_they_are(kind: str) -> None:
+    values = np.rint(RAMP / 257)
+    np.testing.assert_array_equal(shades(encoded(values.astype(np.uint16), kind)), values)
+
+
+def test_integers_of_32_bits_within_16_are_divided_by_257() -> None:
     values = RAMP.astype(np.int32)
+    small = values // 257
+    np.testing.assert_array_equal(shades(encoded(small, "TIFF")), small)
     np.testing.assert_array_equal(
         shades(encoded(values, "TIFF")), np.rint(values / 257).astype(np.uint8)
     )
-    small = (values // 257).astype(np.int32)
-    np.testing.assert_array_equal(shades(encoded(small, "TIFF")), small)
 
 
 def test_floats_of_0_to_1_are_multiplied_by_255() -> None:
@@ -101,7 +107,7 @@ def test_white_is_zero_is_shown_as_it_is_meant() -> None:
         (np.array([[0, 255]], np.float32), "lie in 0 to 255; expected 0 to 1"),
         (np.array([[0, np.nan]], np.float32), "expected 0 to 1"),
         (np.array([[0, np.inf]], np.float32), "expected 0 to 1"),
-        (np.array([[0, 255]], np.uint16), "0 to 255, of 65535, would all be one shade"),
+        (np.array([[0, 380]], np.uint16), "0 to 380, of 65535, would all be one shade"),
         (np.array([[65400, 65535]], np.uint16), "would all be one shade of 8 bits"),
         (np.array([[0, 1e-3]], np.float32), "would all be one shade of 8 bits"),
     ],
@@ -116,7 +122,7 @@ def test_what_8_bits_cannot_show_is_told_and_never_made_black_or_white(
 
 
 def test_a_picture_of_one_value_stays_one_shade() -> None:
-    assert set(shades(encoded(np.full((3, 3), 200, np.uint16), "PNG")).flat) == {1}
+    assert set(shades(encoded(np.full((3, 3), 2570, np.uint16), "PNG")).flat) == {10}
     assert set(shades(encoded(np.zeros((3, 3), np.float32), "TIFF")).flat) == {0}
 
 
