@@ -1,6 +1,5 @@
 """`ensemble table import`: a run's folder made of predictions that were computed elsewhere."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -30,7 +29,7 @@ from jobs.import_table.report import Contents, Import, chance_note, describe, en
 from jobs.import_table.words import expand_home, name_members, read_word
 from jobs.settings import RunConfig
 from jobs.stored_runs.columns import write_columns
-from jobs.stored_runs.layout import CONFIG, IMAGES, IMPORT, check_same
+from jobs.stored_runs.layout import CONFIG, IMAGES, IMPORT, check_published, format_config
 from jobs.stored_runs.tables import hold_if_shared, table_store
 
 # With fewer images a fair member may be no better than chance.
@@ -84,11 +83,10 @@ def import_table(
     config, absent = _config(place, members, index, settings, storage)
     report = describe(contents, config, absent)
     files = open_store(place, storage)
-    text = config.model_dump_json(indent=2) + "\n"
     if (text_there := read_if_there(files, CONFIG)) is not None:
-        _check_same(place, text_there, text)
+        check_published(place, text_there, config)
     files.replace(IMAGES, listed.encode(index))
-    files.replace(CONFIG, text.encode())
+    files.replace(CONFIG, format_config(config).encode())
     store = table_store(config, place)
     with hold_if_shared(store, storage) as lease:
         table = LogitTable(store, config.table.dtype, lease)
@@ -243,12 +241,3 @@ def _absent(index: ImageIndex, sizes: dict[str, int], seed: int) -> list[str]:
     splits = split(index, SplitConfig.model_validate(sizes | {"every_class": False}), seed)
     present = set(splits.search.labels.tolist()) & set(splits.test.labels.tolist())
     return [name for number, name in enumerate(index.classes) if number not in present]
-
-
-def _check_same(place: str, text_there: bytes, text: str) -> None:
-    try:
-        check_same(place, json.loads(text_there), json.loads(text))
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(
-            f"{place}/{CONFIG} is not that of a run ({error}). Import into another folder."
-        ) from error

@@ -14,7 +14,7 @@ from ensemble.evaluation.suspects import (
     exchange_p,
     exchanged_classes,
 )
-from ensemble.files import sha256_of
+from ensemble.files import seal, sha256_of
 from ensemble.images.index import ImageIndex
 from ensemble.table.imports.classes import Classes
 from ensemble.table.imports.columns import list_names
@@ -113,7 +113,7 @@ def encode(contents: Contents, report: Import, columns: dict[str, str]) -> bytes
         "lines": list(report.lines),
         "notes": list(report.notes),
     }
-    return (json.dumps(document, indent=2) + "\n").encode()
+    return (json.dumps(seal(document), indent=2) + "\n").encode()
 
 
 def order_note(name: str, answers: Int[np.ndarray, "image"], index: ImageIndex) -> str | None:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 
 from ensemble.errors import TableError
+from ensemble.files import seal, unseal
 from ensemble.storage.store import Store, read_if_there
 from jobs.stored_runs.layout import COLUMNS
 
@@ -15,7 +16,7 @@ def write_columns(files: Store, columns: Mapping[str, str]) -> None:
         files: Store of the run's folder.
         columns: Identity of the column of each member, by the member's name.
     """
-    document = {"version": 1, "columns": dict(columns)}
+    document = seal({"version": 1, "columns": dict(columns)})
     files.replace(COLUMNS, (json.dumps(document, indent=2) + "\n").encode())
 
 
@@ -29,10 +30,13 @@ def read_columns(files: Store) -> dict[str, str]:
     if content is None:
         return {}
     try:
-        document = json.loads(content)
+        document = unseal(json.loads(content))
         if document["version"] != 1:
             raise ValueError(f"it is of version {document['version']!r}, expected 1")
-        return {str(name): str(column) for name, column in document["columns"].items()}
+        columns = document["columns"]
+        if not isinstance(columns, dict):
+            raise TypeError(f"its columns are {type(columns).__name__}")
+        return {str(name): str(column) for name, column in columns.items()}
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise TableError(
             f"{files.url}/{COLUMNS} does not say which columns the members have ({error!r}). The same "

@@ -279,7 +279,7 @@ def _costs_in_report(files: Store) -> dict[str, dict[str, float]]:
         }
     except DamagedTableError:
         return {}
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise TableError(
             f"{files.url}/{REPORT} is not a report of this project ({error!r}). Remove it, or run "
             "the job again."

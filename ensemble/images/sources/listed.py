@@ -30,16 +30,17 @@ class _Listed:
                 labels=np.array(document["labels"], np.int64),
                 classes=tuple(document["classes"]),
             )
+            is_whole = index.sha256 == document.get("sha256")
         except DamagedTableError as error:
             raise ConfigError(
                 f"cannot read the list of images {self.path!r}: it is not there. If the folder was "
                 "moved, set images.source.path in its config.json, and remove its line sha256."
             ) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"{self.path} is not a list of images ({error!r}). Import again."
             ) from error
-        if index.sha256 != document.get("sha256"):
+        if not is_whole:
             raise DataError(f"{self.path} is damaged: its sha256 is not its own. Import again.")
         return index
 

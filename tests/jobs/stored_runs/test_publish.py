@@ -49,7 +49,6 @@ def test_names_come_after_what_they_name_and_the_report_last(
     store = Diary(tmp_path / "there")
     publish_results(store, folder)
     assert store.__dict__["done"] == [
-        ("remove", "ensemble/ensemble.json"),
         ("put", "ensemble/members/a.safetensors"),
         ("put", "ensemble/members/b.safetensors"),
         ("put", "ensemble/ensemble.json"),
@@ -57,6 +56,24 @@ def test_names_come_after_what_they_name_and_the_report_last(
         ("put", "report.json"),
     ]
     assert store.read("ensemble/members/b.safetensors") == b"b"
+
+
+def test_an_artifact_is_never_absent_while_another_takes_its_place(
+    folder: RunFolder, tmp_path: Path
+) -> None:
+    publish_results(LocalStore(tmp_path / "there"), folder)
+    (folder.artifact / "members" / "a.safetensors").unlink()
+    (folder.artifact / "members" / "c.safetensors").write_text("c")
+    (folder.artifact / "ensemble.json").write_text("names b and c")
+    store = Diary(tmp_path / "there")
+    publish_results(store, folder)
+    assert store.__dict__["done"] == [
+        ("put", "ensemble/members/c.safetensors"),
+        ("put", "ensemble/ensemble.json"),
+        ("remove", "ensemble/members/a.safetensors"),
+        ("put", "report.html"),
+        ("put", "report.json"),
+    ]
 
 
 def test_artifact_that_is_there_is_not_uploaded_again(folder: RunFolder, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_names_in_another_order_need_labels_by_name_or_a_list() -> None:
     by_name = resolve_classes(members, [labels("ant", "cat")], None, None)
     assert by_name.names == ("cat", "ant", "bee")
     assert by_name.maps == ((0, 1, 2), (2, 0, 1))
-    with pytest.raises(DataError, match=r"'cat', 'ant', 'bee' .* Give --classes FILE\.json"):
+    with pytest.raises(DataError, match=r"'cat', 'ant', 'bee'.* Give --classes FILE\.json"):
         resolve_classes(members[:1], [labels(0, 1)], None, None)
     with pytest.raises(DataError, match="nothing says which name has which number"):
         resolve_classes([members[0], dense()], [labels("ant", "cat")], None, None)
