@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ensemble.artifact.read import Artifact, fetch, read
+from ensemble.artifact.read import Artifact, fetch, load_unchanged, read
 from ensemble.config import S3_SCHEME
 from ensemble.errors import DecodeError
 from ensemble.evaluation import metrics
@@ -113,8 +113,13 @@ def load(
         ConfigError: The store is missing, or refuses access.
     """
     if not str(folder).startswith(S3_SCHEME):
-        artifact = read(Path(folder).expanduser(), trust_code=trust_code, without=without)
-        return Predictor(artifact, None, device, equal_bits)
+        place = Path(folder).expanduser()
+
+        def load_here() -> Predictor:
+            artifact = read(place, trust_code=trust_code, without=without)
+            return Predictor(artifact, None, device, equal_bits)
+
+        return load_unchanged(place, load_here)
     local = fetch(str(folder), storage or S3Config(), without)
     artifact = read(local.path, trust_code=trust_code, without=without)
     return Predictor(artifact, local, device, equal_bits)

@@ -1,9 +1,10 @@
 """Reading an artifact: its members, weights and routing, with every file checked as it is read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from ensemble.storage.settings import S3Config
 from ensemble.subclassifiers.gates import Gate
 from ensemble.subclassifiers.label_clusters import LabelClusters
 from ensemble.subclassifiers.route import FittedRouting, Routing
+
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,32 @@ def read(folder: Path, *, trust_code: bool = False, without: str | None = None) 
         routing = _read_routing(folder, document, document.routing, weighting, trust_code)
     fallbacks = {fallback.missing: fallback for fallback in document.fallbacks}
     return Artifact(document.classes, members, weighting, routing, fallbacks, document.temperature)
+
+
+def load_unchanged(folder: Path, load: Callable[[], Loaded]) -> Loaded:
+    """Load an artifact that a run may replace meanwhile: once more whenever it was replaced.
+
+    Args:
+        folder: The folder of the artifact.
+        load: Reads its document and its files.
+
+    Raises:
+        CheckpointError: The artifact cannot be loaded, and was not replaced meanwhile.
+    """
+    while True:
+        before = _document_in(folder)
+        try:
+            return load()
+        except CheckpointError:
+            if _document_in(folder) == before:
+                raise
+
+
+def _document_in(folder: Path) -> bytes | None:
+    try:
+        return (folder / FILE_NAME).read_bytes()
+    except OSError:
+        return None  # whoever loads it says what is wrong
 
 
 def fetch(place: str, storage: S3Config, without: str | None = None) -> FetchedFolder:

@@ -22,6 +22,8 @@ from ensemble.outranking.weighting import Weighting
 from ensemble.search.fallbacks import Fallback
 from ensemble.subclassifiers.route import FittedRouting
 
+_DIGEST_CHARS = 12
+
 
 def save(
     folder: Path,
@@ -55,7 +57,7 @@ def save(
     entries = [
         MemberEntry(
             name=member.name,
-            file=_copy(member, building, f"members/{member.pool_name}.safetensors"),
+            file=_copy(member, building, f"members/{member.pool_name}"),
             sha256=member.weights_sha256,
             weight_units=int(weight),
             views=member.views,
@@ -82,7 +84,13 @@ def save(
     publish_folder(building, folder)
 
 
-def _copy(member: Member, folder: Path, file: str) -> str:
+def _copy(member: Member, folder: Path, stem: str) -> str:
+    """Copy a member's checkpoint under a name of its content.
+
+    Where an artifact is replaced file by file, as on S3, the files of the older one stay until the
+    document names the new ones.
+    """
+    file = f"{stem}-{member.weights_sha256[:_DIGEST_CHARS]}.safetensors"
     if not (folder / file).exists():  # another view's member may have brought it
         shutil.copyfile(member.checkpoint, folder / file)
     return file
@@ -100,7 +108,7 @@ def _save_routing(folder: Path, fitted: FittedRouting) -> RoutingEntry:
         subclassifiers=tuple(
             SubclassifierEntry(
                 classes=member.classes,
-                file=_copy(member, folder, f"subclassifiers/{number}.safetensors"),
+                file=_copy(member, folder, f"subclassifiers/{number}"),
                 sha256=member.weights_sha256,
                 views=member.views,
                 precision=member.precision,

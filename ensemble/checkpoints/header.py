@@ -37,7 +37,7 @@ def read_metadata(path: Path) -> dict[str, str]:
             "Check the path, or train the member again."
         ) from error
     except safetensors.SafetensorError as error:
-        if (what := tell_other_content(read_first_bytes(path))) is not None:
+        if path.is_file() and (what := tell_other_content(read_first_bytes(path))) is not None:
             raise CheckpointError(f"{path}: cannot be read as weights: it {what}.") from error
         raise CheckpointError(
             f"{path}: {path.stat().st_size} bytes that are not a whole safetensors file ({error}). "

@@ -153,7 +153,7 @@ def _drop_damaged(job: Job, task: TrainTask) -> None:
         (task.checkpoint, "the weights are trained again"),
         (task.progress, "the training begins anew"),
     ):
-        if path.exists() and not is_whole(path):
+        if path.is_file() and not is_whole(path):
             path.unlink()
             job.progress.say(f"{task.name}: {path} is damaged and was removed; {consequence}")
 

@@ -42,17 +42,24 @@ def publish_config(store: Store, config: RunConfig) -> None:
 def publish_results(store: Store, folder: RunFolder) -> None:
     """Upload the artifact, the page and the report; the report last, when all else is there.
 
-    A reader finds the old artifact, none, or the new one: its `ensemble.json`, which names every
-    file with its sha256, is removed first and uploaded last. An artifact that is there already is not
-    uploaded again.
+    A reader finds the old artifact or the new one: files are named by their content, so that those of
+    both lie side by side until `ensemble.json`, which names them, is replaced by one PUT. Then the
+    others are removed. Files that are there already are not uploaded again.
     """
     document = (folder.artifact / _DOCUMENT).read_bytes()
     if read_if_there(store, _ENSEMBLE) != document:
-        store.remove(_ENSEMBLE)
-        for path in sorted(folder.artifact.rglob("*")):
-            if path.is_file() and path.name != _DOCUMENT:
-                store.replace(_key(path, folder), path.read_bytes())
+        there = set(store.keys(ARTIFACT))
+        files = {
+            _key(path, folder): path
+            for path in sorted(folder.artifact.rglob("*"))
+            if path.is_file() and path.name != _DOCUMENT
+        }
+        for key, path in files.items():
+            if key not in there or store.read(key) != path.read_bytes():
+                store.replace(key, path.read_bytes())
         store.replace(_ENSEMBLE, document)
+        for key in sorted(there - files.keys() - {_ENSEMBLE}):
+            store.remove(key)
     for path in (folder.report_html, folder.report_json):
         store.replace(_key(path, folder), path.read_bytes())
 

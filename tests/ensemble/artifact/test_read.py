@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ensemble.artifact.document import FILE_NAME, ArtifactDocument
-from ensemble.artifact.read import read, read_document
+from ensemble.artifact.read import load_unchanged, read, read_document
 from ensemble.errors import CheckpointError
 from ensemble.files import seal
 
@@ -117,3 +117,30 @@ def test_mutated_documents_are_refused_or_as_they_were(tmp_path: Path, has_seal:
 @pytest.mark.parametrize("has_seal", [True, False])
 def test_ten_thousand_mutated_documents(tmp_path: Path, has_seal: bool) -> None:
     check_mutated(tmp_path, 10_000, has_seal)
+
+
+def test_artifact_that_was_replaced_while_it_was_loaded_is_loaded_once_more(tmp_path: Path) -> None:
+    document = tmp_path / FILE_NAME
+    document.write_text("old")
+    seen: list[str] = []
+
+    def load() -> str:
+        seen.append(document.read_text())
+        if len(seen) == 1:
+            document.write_text("new")
+            raise CheckpointError("a file of the old one is gone")
+        return seen[-1]
+
+    assert load_unchanged(tmp_path, load) == "new"
+    assert seen == ["old", "new"]
+
+
+def test_artifact_that_cannot_be_loaded_is_an_error_at_once(tmp_path: Path) -> None:
+    def load() -> None:
+        raise CheckpointError("damaged")
+
+    for content in (None, "damaged"):
+        if content is not None:
+            (tmp_path / FILE_NAME).write_text(content)
+        with pytest.raises(CheckpointError, match="damaged"):
+            load_unchanged(tmp_path, load)

@@ -87,6 +87,27 @@ def test_another_gate_computes_nothing_anew(
 
 
 @pytest.mark.nightly
+def test_damaged_weights_and_trainings_are_made_anew_and_give_the_same_report(
+    copy: Path, command: Command, tiny_config: Path
+) -> None:
+    weights, lost = sorted((copy / "cache").glob("*.safetensors"))[:2]
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    lost.unlink()
+    lost.with_suffix(".progress").write_bytes(b"torn")
+    before = report(copy / "tiny")
+    done = command("run", tiny_config, cwd=copy.parent)
+    assert done.returncode == 0, done.stderr
+    assert f"{weights} is damaged and was removed; the weights are trained again" in done.stdout
+    assert "is damaged and was removed; the training begins anew" in done.stdout
+    assert "2 members and sub-classifiers trained" in done.stdout
+    after = report(copy / "tiny")
+    changed = {"execution": after.execution, "identity": after.identity}
+    assert before.model_copy(update=changed) == after
+
+
+@pytest.mark.nightly
 def test_a_label_cluster_that_fails_falls_back_to_the_base_and_is_named(
     copy: Path, command: Command, tiny_config: Path
 ) -> None:
@@ -95,13 +116,13 @@ def test_a_label_cluster_that_fails_falls_back_to_the_base_and_is_named(
     lost = subs[0]
     classes = tuple(json.loads(read_metadata(lost)["classes"]))
     lost.unlink()
-    lost.with_suffix(".progress").write_bytes(b"torn")
+    lost.with_suffix(".progress").mkdir()
     done = command("run", tiny_config, "name=other", cwd=copy.parent)
     assert done.returncode == 0, done.stderr
     shown = report(copy / "other").subclassifiers
     assert shown is not None
     clusters = {cluster.classes: cluster for tried in shown.tried for cluster in tried.clusters}
-    assert "not a whole safetensors file" in (clusters[classes].failure or "")
+    assert ".progress" in (clusters[classes].failure or "")
     assert clusters[classes].sub_top1_accuracy is None
     assert not clusters[classes].is_used
     assert [c.classes for c in clusters.values() if c.failure] == [classes]
