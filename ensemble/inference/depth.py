@@ -47,13 +47,19 @@ def count_depth(network: nn.Module, size: int) -> int | None:
 
 
 def depth_of(member: Member) -> int | None:
-    """Count the depth of a member's network; its weights are read only where they hold the network."""
-    if member.architecture in PROGRAMS or member.architecture.startswith("factory/"):
-        network = load_network(member)
-    else:
-        with torch.device("meta"):
-            network = models.build(member.architecture, len(member.classes))
-    return count_depth(network.eval(), member.preprocessing.size)
+    """Count the depth of a member's network.
+
+    The weights are read only where they hold the network, or where it cannot run without them.
+    """
+    size = member.preprocessing.size
+    if member.architecture not in PROGRAMS and not member.architecture.startswith("factory/"):
+        try:
+            with torch.device("meta"):
+                network = models.build(member.architecture, len(member.classes))
+            return count_depth(network.eval(), size)
+        except (NotImplementedError, RuntimeError):
+            pass  # a network that looks at values while it runs
+    return count_depth(load_network(member), size)
 
 
 class _DepthCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]

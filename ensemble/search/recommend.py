@@ -131,9 +131,7 @@ def answering(
     return next(row for row in rows if row.key == key)
 
 
-def is_told_apart(
-    wrong: Bool[np.ndarray, " image"], simpler: Bool[np.ndarray, " image"]
-) -> bool:
+def is_told_apart(wrong: Bool[np.ndarray, " image"], simpler: Bool[np.ndarray, " image"]) -> bool:
     """Tell whether a predictor errs less than a simpler one by more than one standard error.
 
     Args:
@@ -169,10 +167,17 @@ def _held_out(
     Mapping[PredictorKey, Float[np.ndarray, " image"]],
 ]:
     """Give the held-out error and NLL of each image by each row, as means over deals into folds."""
+    limit_s = config.time_limit_s
     kind = config.model_copy(
-        update={"kind": ensemble.search, "combine": ensemble.combine, "time_limit_s": None}
+        update={
+            "kind": ensemble.search,
+            "combine": ensemble.combine,
+            # All folds together take as long as the search itself.
+            "time_limit_s": limit_s / NUM_FOLDS if limit_s else None,
+        }
     )
-    repeats = _REPEATS if table.differences.size <= _MAX_REPEATED_NUMBERS else 1
+    is_small = table.differences.size <= _MAX_REPEATED_NUMBERS and limit_s is None
+    repeats = _REPEATS if is_small else 1
     wrong = {row.key: np.zeros(table.num_images) for row in rows}
     losses = {row.key: np.zeros(table.num_images) for row in rows}
     for repeat in range(repeats):
