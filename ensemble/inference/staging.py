@@ -39,6 +39,12 @@ class Staging:
         shape = (len(images), *images[0].shape)
         pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
         np.stack(images, out=pinned.numpy())
+        return self.copy(pinned)
+
+    def copy(self, pinned: torch.Tensor) -> torch.Tensor:
+        """Copy pinned memory to the device; later work on the current stream waits for the copy."""
+        if self._copies is None:
+            return pinned
         with torch.cuda.stream(self._copies):
             pixels = pinned.to(self._device, non_blocking=True)
         current = torch.cuda.current_stream(self._device)
@@ -57,5 +63,11 @@ def index_of(rows: Sequence[int], device: torch.device) -> Index:
     """
     if list(rows) == list(range(rows[0], rows[0] + len(rows))):
         return slice(rows[0], rows[0] + len(rows))
-    index = torch.tensor(rows)
-    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
+    return to_device(torch.tensor(rows), device)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a small tensor to a device; the host does not wait for a copy to a GPU."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

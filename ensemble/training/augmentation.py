@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch.nn import functional
 
+from ensemble.inference.staging import to_device
 from ensemble.training.recipe import AugmentationConfig
 
 
@@ -29,7 +30,7 @@ def augment(
     """
     height, width = images.shape[2:]
     matrices = _random_matrices(len(images), (height, width), config, generator)
-    matrices = matrices.to(images.device, images.dtype)
+    matrices = to_device(matrices, images.device).to(images.dtype)
     grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)
 

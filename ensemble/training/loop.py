@@ -1,20 +1,24 @@
-"""The training loop: from a network and resized images to trained weights. It writes no file and logs nothing."""
+"""The training loop: from a network and resized images to trained weights. It writes no file and logs nothing.
 
-import math
+Within an epoch the host never waits for the device, so that a GPU always has its next steps queued.
+"""
+
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import nn
 from torch.nn import functional
 
-from ensemble.errors import DataError, DivergedError
+from ensemble.errors import DataError
 from ensemble.training.augmentation import augment
 from ensemble.training.recipe import AdamWConfig, RecipeConfig, SgdConfig
 from ensemble.training.schedules import rate_factor
+from ensemble.training.step_results import StepResults
+from ensemble.training.training_images import Pixels, TrainingImages, device_bytes_for_images
 
 Triple = tuple[float, float, float]
 
@@ -60,6 +64,7 @@ class Training:
         network: The network, in training mode.
         optimizer: Optimiser of the network's parameters.
         generator: Generator of the order of the images and of the augmentation.
+        label_range: Smallest and largest label of all images.
         parts: Number of parts that each batch is cut into, because a whole one does not fit into memory.
         log: Log of each epoch so far.
     """
@@ -67,6 +72,7 @@ class Training:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
+    label_range: tuple[int, int]
     parts: int = 1
     log: list[EpochLog] = field(default_factory=list)
 
@@ -87,7 +93,7 @@ class Checkpoint(Protocol):
 
 def train(
     network: nn.Module,
-    images: Float[torch.Tensor, "image 3 height width"],
+    images: Pixels,
     labels: Int64[torch.Tensor, " image"],
     recipe: RecipeConfig,
     mean: Triple,
@@ -103,7 +109,7 @@ def train(
 
     Args:
         network: A classifier; the images go to the device it is on.
-        images: Pixels in [0, 1], resized but not normalised.
+        images: Pixels in [0, 1], or from 0 to 255 as uint8, resized but not normalised.
         labels: Class index of each image.
         recipe: Settings of the training.
         mean: Mean of each channel, subtracted after the augmentation.
@@ -115,29 +121,33 @@ def train(
 
     Raises:
         DataError: There are fewer than 2 images, a pixel lies outside [0, 1], or a label has no logit.
-        DivergedError: The loss of a batch is not finite.
+        DivergedError: The loss of a batch is not finite. Losses are read every 32 steps
+            (`step_results.CHECK_STEPS`), on a GPU 32 steps late, and at the end of an epoch; the
+            step that is named is the one that diverged.
     """
     _check_images(images, labels)
+    label_range = int(labels.min()), int(labels.max())
     device = next(network.parameters()).device
-    images, labels = images.to(device), labels.to(device)
+    data = TrainingImages(images, labels, device, device_bytes_for_images(device))
     offset, factor = (torch.tensor(value, device=device).view(3, 1, 1) for value in (mean, std))
     generator = torch.Generator().manual_seed(seed)
 
-    def prepare(rows: Int64[torch.Tensor, " batch"]) -> Float[torch.Tensor, "batch 3 height width"]:
-        batch = images[rows]
+    def prepare(
+        batch: Float[torch.Tensor, "batch 3 height width"],
+    ) -> Float[torch.Tensor, "batch 3 height width"]:
         if recipe.augmentation is not None:
             batch = augment(batch, recipe.augmentation, generator)
         return ((batch - offset) / factor).contiguous(memory_format=torch.channels_last)
 
     # In this layout convolutions are a quarter faster on a CPU, and more on a GPU.
     network.train().to(memory_format=torch.channels_last)
-    training = Training(network, _build_optimizer(network, recipe.optimizer), generator)
+    optimizer = _build_optimizer(network, recipe.optimizer)
+    training = Training(network, optimizer, generator, label_range)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         goes_on = checkpoint is None or checkpoint.begin(training)
         while goes_on and len(training.log) < recipe.epochs:
-            batches = _shuffled_batches(len(images), recipe.batch_size, generator)
-            training.log.append(_run_epoch(training, prepare, labels, batches, recipe))
+            training.log.append(_run_epoch(training, data, prepare, recipe))
             if on_epoch is not None:
                 on_epoch(training.log[-1])
             goes_on = checkpoint is None or checkpoint.keep(training)
@@ -149,35 +159,27 @@ def train(
 
 def _run_epoch(
     training: Training,
+    data: TrainingImages,
     prepare: Callable[[torch.Tensor], torch.Tensor],
-    labels: Int64[torch.Tensor, " image"],
-    batches: list[torch.Tensor],
     recipe: RecipeConfig,
 ) -> EpochLog:
     started, epoch = time.perf_counter(), len(training.log)
-    loss_sum, num_correct, num_images = 0.0, 0, 0
-    for step, rows in enumerate(batches):
-        progress = epoch + (step + 0.5) / len(batches)
+    results, num_steps = StepResults(epoch), data.num_steps(recipe.batch_size)
+    for step, (images, labels) in enumerate(data.batches(recipe.batch_size, training.generator)):
+        progress = epoch + (step + 0.5) / num_steps
         rate = recipe.optimizer.lr * rate_factor(recipe.schedule, progress, recipe.epochs)
         for group in training.optimizer.param_groups:
             group["lr"] = rate
-        loss_nats, correct = _backward(training, prepare(rows), labels[rows], recipe)
-        if not math.isfinite(loss_nats):
-            raise DivergedError(
-                f"the loss is {loss_nats} in epoch {epoch}, step {step}, at learning rate "
-                f"{rate:.3g}; it must be finite. Lower optimizer.lr or lengthen the warm-up."
-            )
+        loss_nats, num_correct = _backward(training, prepare(images), labels, recipe)
         training.optimizer.step()
-        loss_sum += loss_nats * len(rows)
-        num_correct += correct
-        num_images += len(rows)
-    seconds = time.perf_counter() - started
-    return EpochLog(epoch, loss_sum / num_images, num_correct / num_images, seconds)
+        results.add(loss_nats, num_correct, len(images), rate)
+    loss_nats_mean, accuracy = results.mean()
+    return EpochLog(epoch, loss_nats_mean, accuracy, time.perf_counter() - started)
 
 
 def _backward(
     training: Training, batch: torch.Tensor, labels: torch.Tensor, recipe: RecipeConfig
-) -> tuple[float, int]:
+) -> tuple[Float64[torch.Tensor, ""], Int64[torch.Tensor, ""]]:
     """Compute the gradients of a batch's mean loss, in parts half as large whenever memory does not suffice.
 
     The gradients of the parts add up to those of the whole batch, but for batch normalisation,
@@ -196,8 +198,9 @@ def _backward(
 
 def _backward_in_parts(
     training: Training, batch: torch.Tensor, labels: torch.Tensor, recipe: RecipeConfig
-) -> tuple[float, int]:
-    loss_nats, num_correct = 0.0, 0
+) -> tuple[Float64[torch.Tensor, ""], Int64[torch.Tensor, ""]]:
+    loss_nats = torch.zeros((), dtype=torch.float64, device=batch.device)
+    num_correct = torch.zeros((), dtype=torch.int64, device=batch.device)
     num_parts = max(1, min(training.parts, len(batch) // 2))
     for rows in torch.tensor_split(torch.arange(len(batch), device=batch.device), num_parts):
         is_whole = len(rows) == len(batch)
@@ -205,21 +208,13 @@ def _backward_in_parts(
         # Autocast keeps normalisation and weights in float32; the loss is taken in float32 as well.
         with torch.autocast(part.device.type, torch.bfloat16, recipe.precision == "bfloat16"):
             logits: torch.Tensor = training.network(part).float()
-        _check_labels(targets, logits.shape[1])
+        _check_labels(training.label_range, logits.shape[1])
         loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
         loss = loss * (len(rows) / len(batch))
         torch.autograd.backward(loss)
-        loss_nats += loss.item()
-        num_correct += int((logits.argmax(dim=1) == targets).sum())
+        loss_nats += loss.detach()
+        num_correct += (logits.detach().argmax(dim=1) == targets).sum()
     return loss_nats, num_correct
-
-
-def _shuffled_batches(
-    num_images: int, batch_size: int, generator: torch.Generator
-) -> list[torch.Tensor]:
-    """Draw the rows of each step; a last batch of one image is left out, because it has no variance."""
-    batches = torch.split(torch.randperm(num_images, generator=generator), batch_size)
-    return [rows for rows in batches if len(rows) > 1]
 
 
 def _build_optimizer(network: nn.Module, config: SgdConfig | AdamWConfig) -> torch.optim.Optimizer:
@@ -246,6 +241,8 @@ def _check_images(images: torch.Tensor, labels: torch.Tensor) -> None:
             f"{len(images)} images and {len(labels)} labels to train on; "
             "give as many of one as of the other, and at least 2."
         )
+    if not images.is_floating_point():
+        return
     low, high = images.min().item(), images.max().item()
     # Written so that NaN fails too.
     if not (low >= 0 and high <= 1):
@@ -255,8 +252,8 @@ def _check_images(images: torch.Tensor, labels: torch.Tensor) -> None:
         )
 
 
-def _check_labels(labels: torch.Tensor, num_classes: int) -> None:
-    low, high = int(labels.min()), int(labels.max())
+def _check_labels(label_range: tuple[int, int], num_classes: int) -> None:
+    low, high = label_range
     if low < 0 or high >= num_classes:
         raise DataError(
             f"labels run from {low} to {high}, but the network has {num_classes} logits "

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import nn
 from torch.nn import functional
 
@@ -18,13 +19,13 @@ from ensemble.images.index import ImageIndex
 from ensemble.images.shard import ImageShard
 from ensemble.inference.resized import without_strips
 from ensemble.inference.transforms import normalise_, to_input
-from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
 from ensemble.models import registry as models
 from ensemble.models.heads import find_head, restrict_head
 from ensemble.training.epoch_checkpoint import EpochCheckpoint
 from ensemble.training.loop import train
 from ensemble.training.task import TrainTask
+from ensemble.training.training_images import Pixels, to_float
 
 _SMALLEST_STD = 1e-3
 _JUDGE_BATCH_IMAGES = 256
@@ -48,7 +49,7 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
     images, labels = _select(task, task.images, shards)
     if not len(images):
         raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
-    preprocessing = task.base.preprocessing if task.base else _measure(images)
+    preprocessing = task.base.preprocessing if task.base else _measure(to_float(images))
     network = _start(task).to(device)
     epoch_checkpoint = EpochCheckpoint(task.progress)
     if task.stopping is not None:
@@ -58,8 +59,8 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
             epoch_checkpoint = EpochCheckpoint(task.progress, judge, task.stopping.patience)
     log = train(
         network,
-        images.to(device),
-        labels.to(device),
+        images,
+        labels,
         task.recipe,
         preprocessing.mean,
         preprocessing.std,
@@ -87,7 +88,7 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
 
 def _select(
     task: TrainTask, index: ImageIndex, shards: Sequence[ImageShard]
-) -> tuple[Float[torch.Tensor, "image 3 size size"], Int64[torch.Tensor, " image"]]:
+) -> tuple[Pixels, Int64[torch.Tensor, " image"]]:
     label_by_id = dict(zip(index.image_ids.tolist(), index.labels.tolist(), strict=True))
     output_by_label = {label: output for output, label in enumerate(task.classes)}
     pixels_by_id = {
@@ -98,16 +99,24 @@ def _select(
     }
     # In the order of ids, so that neither the size nor the order of shards changes the weights.
     image_ids = sorted(pixels_by_id)
-    shard = ImageShard.pack(image_ids, [pixels_by_id[image_id] for image_id in image_ids])
-    images = (
-        to_input([shard], task.recipe.input_size) if task.base is None else _as(task.base, [shard])
-    )
+    images = _resize(task, [pixels_by_id[image_id] for image_id in image_ids])
     labels = [output_by_label[label_by_id[image_id]] for image_id in image_ids]
     return images, torch.tensor(labels, dtype=torch.int64)
 
 
+def _resize(task: TrainTask, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Pixels:
+    """Resize images to the input of the task's network; they stay uint8 where all have its size already."""
+    to = task.base and task.base.preprocessing
+    size, resize = (to.size, to.resize) if to else (task.recipe.input_size, None)
+    has_size = all(image.shape[:2] == (size, size) for image in images)
+    if images and has_size and resize in (None, size):
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    shard = ImageShard.pack([str(row) for row in range(len(images))], images)
+    return to_input([shard], size, resize, to.interpolation if to else "bilinear")
+
+
 def _judge(
-    images: Float[torch.Tensor, "image 3 size size"],
+    images: Pixels,
     labels: Int64[torch.Tensor, " image"],
     preprocessing: Preprocessing,
     device: torch.device,
@@ -115,23 +124,20 @@ def _judge(
 ) -> tuple[int, float]:
     """Count the top-1 errors, and compute the mean loss in nats."""
     network.eval()
-    errors, loss = 0, 0.0
+    # Added up on the device, so that a GPU is waited for once and not at every batch.
+    errors = torch.zeros((), dtype=torch.int64, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
     with torch.inference_mode():
         for batch, targets in zip(
             torch.split(images, _JUDGE_BATCH_IMAGES),
             torch.split(labels, _JUDGE_BATCH_IMAGES),
             strict=True,
         ):
-            logits = network(normalise_(batch.to(device, copy=True), preprocessing))
+            logits = network(normalise_(to_float(batch.to(device, copy=True)), preprocessing))
             targets = targets.to(device)
-            errors += int((logits.argmax(dim=1) != targets).sum())
-            loss += float(functional.cross_entropy(logits, targets, reduction="sum"))
-    return errors, loss / len(images)
-
-
-def _as(base: Member, shards: Sequence[ImageShard]) -> Float[torch.Tensor, "image 3 size size"]:
-    to = base.preprocessing
-    return to_input(shards, to.size, to.resize, to.interpolation)
+            errors += (logits.argmax(dim=1) != targets).sum()
+            loss += functional.cross_entropy(logits, targets, reduction="sum")
+    return int(errors), float(loss) / len(images)
 
 
 def _measure(images: Float[torch.Tensor, "image 3 size size"]) -> Preprocessing:

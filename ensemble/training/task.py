@@ -13,7 +13,13 @@ from ensemble.training.recipe import RecipeConfig
 
 # Code that decides weights, below the library's folder: a change here trains anew, a change
 # elsewhere does not.
-CODE = ("models/*.py", "training/*.py", "inference/transforms.py")
+CODE = (
+    "models/*.py",
+    "training/*.py",
+    "inference/resized.py",
+    "inference/staging.py",
+    "inference/transforms.py",
+)
 LIBRARY = Path(__file__).parent.parent
 
 

@@ -124,9 +124,9 @@ def test_a_damaged_file_is_refused_and_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(Interrupted):
         run(path, RecipeConfig(epochs=3, batch_size=8), stop_after=1)
-    other = Training(
-        nn.Linear(3, 2), torch.optim.SGD(nn.Linear(3, 2).parameters(), lr=1), torch.Generator()
-    )
+    network = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1)
+    other = Training(network, optimizer, torch.Generator(), label_range=(0, 1))
     with pytest.raises(CheckpointError, match="not a training to go on with"):
         EpochCheckpoint(path).begin(other)
 

@@ -1,14 +1,29 @@
+import math
+
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from ensemble.errors import DataError
+from ensemble.errors import DataError, DivergedError
 from ensemble.models import registry as models
-from ensemble.training.loop import DivergedError, EpochLog, TrainingLog, train
-from ensemble.training.recipe import AdamWConfig, RecipeConfig, SgdConfig
+from ensemble.training.augmentation import augment
+from ensemble.training.loop import EpochLog, TrainingLog, train
+from ensemble.training.recipe import (
+    AdamWConfig,
+    AugmentationConfig,
+    ConstantConfig,
+    CosineConfig,
+    MultiStepConfig,
+    RecipeConfig,
+    SgdConfig,
+)
+from ensemble.training.schedules import rate_factor
+from ensemble.training.step_results import CHECK_STEPS
 
 MEAN, STD = (0.3, 0.3, 0.3), (0.35, 0.35, 0.35)
 SHORT = RecipeConfig(epochs=3, batch_size=8)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
 
 def bars(count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -37,6 +52,101 @@ def test_training_is_the_same_to_the_bit_whatever_was_drawn_before() -> None:
     expected = second.state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in first.state_dict().items())
     assert [e.loss_nats for e in first_log.epochs] == [e.loss_nats for e in second_log.epochs]
+
+
+def train_plainly(
+    network: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    recipe: RecipeConfig,
+    seed: int,
+) -> list[tuple[float, float]]:
+    """Train as `train` does, reading every step's loss; return loss and accuracy of each epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    network.train().to(memory_format=torch.channels_last)
+    config = recipe.optimizer
+    settings = config.model_dump(exclude={"kind", "beta1", "beta2"})
+    optimizer = (
+        torch.optim.SGD(network.parameters(), **settings)
+        if isinstance(config, SgdConfig)
+        else torch.optim.AdamW(network.parameters(), betas=(config.beta1, config.beta2), **settings)
+    )
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (MEAN, STD))
+    epochs = []
+    for epoch in range(recipe.epochs):
+        loss_sum, num_correct = 0.0, 0
+        batches = torch.randperm(len(images), generator=generator).split(recipe.batch_size)
+        for step, rows in enumerate(batches):
+            progress = epoch + (step + 0.5) / len(batches)
+            rate = config.lr * rate_factor(recipe.schedule, progress, recipe.epochs)
+            optimizer.param_groups[0]["lr"] = rate
+            batch = images[rows]
+            if recipe.augmentation is not None:
+                batch = augment(batch, recipe.augmentation, generator)
+            batch = ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, recipe.precision == "bfloat16"):
+                logits = network(batch).float()
+            smoothing = recipe.label_smoothing
+            loss = functional.cross_entropy(logits, labels[rows], label_smoothing=smoothing)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            loss_sum += loss.item() * len(rows)
+            num_correct += int((logits.argmax(dim=1) == labels[rows]).sum())
+        epochs.append((loss_sum / len(images), num_correct / len(images)))
+    network.eval().to(memory_format=torch.contiguous_format)
+    return epochs
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "schedule", [ConstantConfig(), CosineConfig(), MultiStepConfig(milestones=(1,))]
+)
+@pytest.mark.parametrize(
+    ("optimizer", "augmentation"),
+    [
+        (SgdConfig(), AugmentationConfig()),
+        (SgdConfig(momentum=0, nesterov=False), None),
+        (AdamWConfig(), AugmentationConfig(max_rotation_degrees=0, min_scale=1, max_scale=1)),
+    ],
+)
+def test_weights_and_log_are_to_the_bit_those_of_a_plain_loop_that_reads_every_loss(
+    optimizer: SgdConfig | AdamWConfig,
+    augmentation: AugmentationConfig | None,
+    schedule: ConstantConfig | CosineConfig | MultiStepConfig,
+    precision: str,
+) -> None:
+    recipe = RecipeConfig.model_validate(
+        {
+            "epochs": 2,
+            "batch_size": 8,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "augmentation": augmentation,
+            "precision": precision,
+            "label_smoothing": 0.1,
+        }
+    )
+    images, labels = bars(20)
+    network, plain = (models.build("alexnet_small", 2, seed=3) for _ in range(2))
+    log = train(network, images, labels, recipe, MEAN, STD, 5)
+    with torch.random.fork_rng(devices=[]):
+        epochs = train_plainly(plain, images, labels, recipe, 5)
+    expected = plain.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in network.state_dict().items())
+    assert [(entry.loss_nats, entry.accuracy) for entry in log.epochs] == epochs
+
+
+def test_pixels_of_eight_bits_give_the_bits_of_those_divided_by_255() -> None:
+    images, labels = bars(20)
+    small = (images * 255).to(torch.uint8)
+    networks = []
+    for pixels in (small, small.float() / 255):
+        networks.append(models.build("alexnet_small", 2, seed=3))
+        train(networks[-1], pixels, labels, SHORT, MEAN, STD, 5)
+    expected = networks[1].state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in networks[0].state_dict().items())
 
 
 def test_another_seed_gives_other_weights() -> None:
@@ -99,6 +209,22 @@ def test_loss_that_is_not_finite_is_an_error() -> None:
         train(network, images, labels, SHORT, MEAN, STD, 0)
 
 
+def test_the_step_and_rate_of_a_divergence_are_named_and_training_ends_soon_after() -> None:
+    images, labels = bars(8 * 3 * CHECK_STEPS)
+    seen: list[int] = []
+    network = models.build("resnet14_small", 2)
+
+    def diverge(_: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+        seen.append(len(seen))
+        return (inputs[0] * math.inf,) if len(seen) == 4 else None
+
+    network.register_forward_pre_hook(diverge)
+    recipe = RecipeConfig(epochs=1, batch_size=8, schedule=ConstantConfig())
+    with pytest.raises(DivergedError, match=r"epoch 0, step 3, at learning rate 0\.05; it must be"):
+        train(network, images, labels, recipe, MEAN, STD, 0)
+    assert len(seen) <= CHECK_STEPS
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_images_are_refused(count: int) -> None:
     images, labels = bars(8)
@@ -133,3 +259,33 @@ def test_half_precision_learns_as_well_and_keeps_float32_weights() -> None:
     assert first == pytest.approx(exact, rel=0.1)
     state = networks["bfloat16"].state_dict()
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+
+
+@pytest.mark.gpu
+@needs_cuda
+# torch says so when the mode is first set.
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", [SgdConfig(), AdamWConfig()])
+@pytest.mark.parametrize("are_bytes", [False, True])
+def test_a_steady_epoch_never_waits_for_the_device(
+    optimizer: SgdConfig | AdamWConfig, precision: str, are_bytes: bool
+) -> None:
+    device = torch.device("cuda")
+    images, labels = bars(8 * 3 * CHECK_STEPS)
+    pixels = (images * 255).to(torch.uint8) if are_bytes else images
+    recipe = RecipeConfig.model_validate(
+        {"epochs": 3, "batch_size": 8, "optimizer": optimizer, "precision": precision}
+    )
+
+    def on_epoch(log: EpochLog) -> None:
+        # The first epoch chooses kernels and reserves memory.
+        torch.cuda.set_sync_debug_mode("error" if log.epoch == 0 else "default")
+
+    network = models.build("alexnet_small", 2).to(device)
+    try:
+        log = train(network, pixels, labels, recipe, MEAN, STD, 0, on_epoch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(log.epochs) == 3
+    assert all(math.isfinite(entry.loss_nats) for entry in log.epochs)
