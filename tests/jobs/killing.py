@@ -19,6 +19,8 @@ from ensemble.table.logit_table import LogitTable
 from ensemble.table.repair import collect, unreferenced
 
 LIMIT_S = 600
+# Processes without which an embedded Ray does not go on, and how soon a run that has lost one ends.
+OF_RAY, LOSS_LIMIT_S = ("raylet", "gcs_server"), 90
 
 
 @dataclass
@@ -28,7 +30,9 @@ class Killer:
     config: Path
     folder: Path
     rng: random.Random
-    kills: dict[str, int] = field(default_factory=lambda: {"driver": 0, "host": 0})
+    kills: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys(("driver", "host", *OF_RAY), 0)
+    )
     passes_before: int = 0
     collected: int = 0
 
@@ -55,7 +59,10 @@ class Killer:
         return output
 
     def disturb(self, victim: str, blocks: int) -> None:
-        """Kill soon after so many blocks are committed; a run whose host is killed goes on."""
+        """Kill soon after so many blocks are committed.
+
+        A run whose host is killed goes on; one whose Ray is killed ends with one message that says so.
+        """
         with _run(self.config, self.folder) as (process, mark):
             deadline = time.monotonic() + LIMIT_S
             while self.blocks() < blocks and process.poll() is None:
@@ -68,6 +75,9 @@ class Killer:
                 process.kill()
                 self.kills["driver"] += 1
                 return
+            if victim in OF_RAY:
+                self._disturb_ray(victim, process, mark)
+                return
             hosts = [pid for pid in marked(mark) if _command(pid).startswith("ray::Host")]
             if hosts:
                 os.kill(self.rng.choice(hosts), signal.SIGKILL)
@@ -75,6 +85,18 @@ class Killer:
             output, errors = process.communicate(timeout=LIMIT_S)
             assert process.returncode == 0, errors
             assert passes_of(output) + self.passes_before == self.forward_passes()
+
+    def _disturb_ray(self, victim: str, process: subprocess.Popen[str], mark: str) -> None:
+        pids = [pid for pid in marked(mark) if Path(_command(pid).split("\0")[0]).name == victim]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        output, errors = process.communicate(timeout=LOSS_LIMIT_S)
+        if process.returncode == 0:  # it was all but done
+            return
+        self.kills[victim] += 1
+        assert process.returncode == 1, errors
+        assert f"ClusterError: Ray on this machine has lost its {victim} process" in errors, errors
+        assert "Traceback" not in output + errors, errors
 
     def collect(self) -> None:
         """What `ensemble table gc` does; afterwards nothing is left over."""

@@ -1,4 +1,4 @@
-"""SIGKILL of hosts and drivers: the table comes out byte for byte as if nothing had happened."""
+"""SIGKILL of hosts, drivers and processes of Ray: the table comes out byte for byte as if nothing had happened."""
 
 import json
 import random
@@ -9,7 +9,7 @@ import pytest
 from ensemble.table.lease import hold
 
 from ..conftest import Command
-from ..killing import Killer, passes_of
+from ..killing import OF_RAY, Killer, passes_of
 
 pytestmark = pytest.mark.ray
 
@@ -49,6 +49,26 @@ def _kill(killer: Killer, plan: list[str]) -> None:
 def test_killed_driver_changes_no_byte(undisturbed: Killer) -> None:
     undisturbed.rng.seed(1)
     _kill(undisturbed, ["driver"])
+
+
+@pytest.mark.parametrize("victim", OF_RAY)
+def test_a_run_that_has_lost_ray_ends_and_goes_on_to_the_same_bytes(
+    undisturbed: Killer, victim: str
+) -> None:
+    undisturbed.rng.seed(4)
+    _kill(undisturbed, [victim])
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("victim", [*OF_RAY, "host", "driver"])
+def test_twenty_five_kills_of_each_process_end_or_go_on_and_change_no_byte(
+    undisturbed: Killer, victim: str
+) -> None:
+    undisturbed.rng.seed(5)
+    before = undisturbed.kills[victim]
+    while undisturbed.kills[victim] < before + 25:
+        _kill(undisturbed, [victim] * 5)
+        print(json.dumps(undisturbed.kills), flush=True)
 
 
 @pytest.mark.nightly
