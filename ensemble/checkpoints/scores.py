@@ -42,7 +42,7 @@ def tell_scores(outputs: Outputs) -> Scores:
     if bool(((sums - 1).abs() < _SUM_TOLERANCE).all()):
         return "probabilities"
     # Outputs that are all the same are those of a network that is dead, and not of a sigmoid.
-    return "sigmoids" if len(outputs.unique()) > 1 else "logits"
+    return "sigmoids" if outputs.min() < outputs.max() else "logits"
 
 
 def to_logits(outputs: Outputs, scores: Scores) -> Outputs:

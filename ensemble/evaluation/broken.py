@@ -73,5 +73,5 @@ def leave_out_broken(
     )
     if is_broken.all():
         raise DataError(f"no member is left to search with. {' '.join(sentences)}")
-    left_out = tuple(names[index] for index in np.flatnonzero(is_broken))
+    left_out = tuple(names[index] for index in np.flatnonzero(is_broken).tolist())
     return SoundMembers(tuple(np.flatnonzero(~is_broken).tolist()), left_out, sentences)

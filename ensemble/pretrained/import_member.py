@@ -145,9 +145,8 @@ def _read(
             program.outputs = tuple(outputs[row] for row in rows)
         metadata |= programs.to_metadata(description.architecture, program)
         return {"program": program.program}, metadata
-    network, num_outputs, ignored = _network(config, description, file)
+    network, num_outputs, notes = _network(config, description, file)
     checkpoint.check_finite(file or description.architecture, network)
-    notes = [f"tensors of the file that were ignored: {_some(ignored)}"] if ignored else []
     if file is None:
         what = f"the network of {description.architecture} of {config.name!r}"
         _, scores = programs.examine(network, preprocessing.size, what)
@@ -176,31 +175,32 @@ def _open_program(kind: str, file: Path, is_own: bool) -> programs.Program:
 
 def _network(
     config: MemberConfig, description: Description, file: Path | None
-) -> tuple[nn.Module, int, tuple[str, ...]]:
-    """Build the network with its weights, count its outputs, and name the tensors that it does not have."""
+) -> tuple[nn.Module, int, list[str]]:
+    """Build the network with its weights, count its outputs, and note what is not as in the file."""
     architecture = description.architecture
     library, _, name = architecture.partition("/")
     if file is None:
         network = call_factory(name)
-        return network, _head_layer(network).out_features, ()
+        return network, _head_layer(network).out_features, []
     if isinstance(config.source, CheckpointSource) and config.source.architecture is None:
         num_outputs = len(json.loads(read_metadata(file)["classes"]))
-        return checkpoint.load_network(file, architecture, num_outputs), num_outputs, ()
+        return checkpoint.load_network(file, architecture, num_outputs), num_outputs, []
     with torch.device("meta"):
         expected = models.build(architecture, _NO_WIDTH)
     state, ignored = select_network(read_state(file), expected.state_dict().keys())
     checkpoint.check_kinds(file, state, expected.state_dict())
     num_outputs = description.num_outputs or _count_outputs(expected, state)
+    notes = [f"tensors of the file that were ignored: {_some(ignored)}"] if ignored else []
     if library == "timm":
         from ensemble.pretrained import timm_weights
 
         network = timm_weights.load(name, num_outputs, state, file)
-        return network, num_outputs, ignored
+        return network, num_outputs, notes + _resampled(network, state)
     network = models.build(architecture, num_outputs)
     what = (
         f"{architecture} with {num_outputs} outputs" if num_outputs != _NO_WIDTH else architecture
     )
-    return put(network, state, file, what), num_outputs, ignored
+    return put(network, state, file, what), num_outputs, notes
 
 
 def _count_outputs(network: nn.Module, state: checkpoint.Weights) -> int:
@@ -214,6 +214,16 @@ def _count_outputs(network: nn.Module, state: checkpoint.Weights) -> int:
     rows = state.get(names[-1]) if names else None
     # Where there is no such tensor, the fit is refused later, with the names that are there.
     return len(rows) if rows is not None and rows.ndim else _NO_WIDTH
+
+
+def _resampled(network: nn.Module, state: checkpoint.Weights) -> list[str]:
+    """Note the embeddings that timm resampled, as it does where weights are of another size of input."""
+    return [
+        f"{name} was resampled from {list(state[name].shape)} to {list(tensor.shape)}, because the "
+        "weights are of another size of input"
+        for name, tensor in network.state_dict().items()
+        if name.endswith("pos_embed") and name in state and state[name].shape != tensor.shape
+    ]
 
 
 def _notes(notes: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from ensemble.checkpoints import file as checkpoint
-from ensemble.checkpoints.header import read_metadata
+from ensemble.checkpoints.header import read_metadata, read_notes
 from ensemble.checkpoints.load import load_network
 from ensemble.errors import CheckpointError, ConfigError, UnknownNameError
 from ensemble.images.shard import ImageShard
@@ -419,6 +419,10 @@ def test_a_vision_transformer_is_a_member_at_another_size(
     assert answers(member, photographs).shape == (2, 7)
     again = bring(f"checkpoint:{member.checkpoint}", preprocessing={"resize": 80})
     assert again.architecture == "timm/test_vit@64"
+    assert read_notes(member.checkpoint) == ()
+    other = bring(given(tmp_path / "a.pth", "timm/test_vit"), preprocessing=settings | {"size": 96})
+    (note,) = read_notes(other.checkpoint)
+    assert note.startswith("pos_embed was resampled from [1, 17, 64] to [1, 37, 64]")
 
 
 @pytest.mark.parametrize(
