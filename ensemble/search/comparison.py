@@ -116,7 +116,7 @@ def predictors(
         ),
         Predictor(
             "uniform_selected",
-            f"uniform over the {np.count_nonzero(selected)} selected",
+            _label_selected(ensemble),
             finish(table, config, "uniform", np.where(selected, WEIGHT_UNITS, 0)),
         ),
     ]
@@ -124,6 +124,12 @@ def predictors(
         plain = SearchConfig(kind="paper", k=config.k, objective=config.objective)
         rows.append(Predictor("paper", "the paper's search", fit(table, plain)))
     return (*rows, Predictor("ensemble", "weighted ensemble", ensemble))
+
+
+def _label_selected(ensemble: Ensemble) -> str:
+    if len(ensemble.selected) == 1:
+        return f"the one selected ({ensemble.selected[0]})"
+    return f"uniform over the {len(ensemble.selected)} selected"
 
 
 def judge(

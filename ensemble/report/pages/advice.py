@@ -112,7 +112,10 @@ def _next_of_run(report: Report) -> str:
             f"asks for it. Leave search.kind out (auto) and run again under another name, to have an "
             f"artifact that answers with {chosen.label}; nothing is computed anew."
         )
-    differences = [d for d in (chosen.against_best, chosen.against_uniform) if d is not None]
+    lines = report.recommendation.held_out if report.recommendation else ()
+    beyond = {line.key for line in lines if not line.is_allowed}
+    pairs = (("best", chosen.against_best), ("uniform_all", chosen.against_uniform))
+    differences = [d for key, d in pairs if d is not None and key not in beyond]
     use = f'ensemble.predictor.load("{artifact}") answers with it'
     if any(d.verdict == "worse" for d in differences):
         return (
@@ -124,6 +127,8 @@ def _next_of_run(report: Report) -> str:
             f"Next: {use}. One network is enough here; members that err on other images, or more search "
             "images, may change that."
         )
+    if not differences:
+        return f"Next: {use}. The best member and the plain average of all are beyond the caps of the search."
     if all(d.verdict == "undecided" for d in differences):
         return (
             f"Next: {use}. More test images would show whether it is better than the best member, which "

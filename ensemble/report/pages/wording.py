@@ -192,7 +192,9 @@ def subject(report: Report, result: Result) -> str:
     return {
         "best": "The best single member",
         "uniform_all": f"The plain average of all {pool} members",
-        "uniform_selected": f"The plain average of the {weighted_members} selected members",
+        "uniform_selected": f"The plain average of the {weighted_members} selected members"
+        if weighted_members > 1
+        else f"The one selected member of {pool}",
         "paper": f"The paper's weighting of {weighted_members} of {pool} members",
         "ensemble": ensemble,
         "ensemble_subclassifiers": f"{ensemble} with sub-classifiers",
