@@ -12,6 +12,7 @@ from ensemble.errors import CheckpointError, ConfigError
 from ensemble.images.index import ImageIndex
 from ensemble.images.open import open_source
 from ensemble.images.settings import SourceConfig
+from ensemble.images.split import has_parts
 from ensemble.pretrained.recognise import RecognisedFile, recognise
 from jobs.preflight import read_images
 from jobs.progress.live import working
@@ -118,11 +119,17 @@ def _lines(
     yield f"# {total} images of {num_classes} classes, {counts.min()} to {counts.max()} in a class."
     yield "images:"
     yield f"  source: {_flow(source.model_dump(mode='json', exclude_unset=True) | {'kind': source.kind})}"
-    yield f"  # The other {total - train - search} images are the test split: nothing is fitted on them."
-    split = {"train": train, "search": search}
-    if counts.min() < (3 if train else 2):
-        split["every_class"] = False
-    yield f"  split: {_flow(split)}"
+    if index.parts is not None and has_parts(index):
+        yield "  # Its train, val and test folders are the splits; `ensemble plan` says which is which."
+        parts = [index.labels[index.parts == part] for part in set(index.parts.tolist())]
+        if min(np.bincount(labels, minlength=num_classes).min() for labels in parts) < 2:
+            yield "  split: {every_class: false}"
+    else:
+        yield f"  # The other {total - train - search} images are the test split: nothing is fitted on them."
+        split = {"train": train, "search": search}
+        if counts.min() < (3 if train else 2):
+            split["every_class"] = False
+        yield f"  split: {_flow(split)}"
     if num_classes <= 3:
         yield f"report: {{top_k: {num_classes - 1}}}"
     if not members:

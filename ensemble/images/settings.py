@@ -139,11 +139,11 @@ class SplitConfig(Config):
 
     train: NonNegativeInt | None = None
     """Number of images that members and sub-classifiers are trained on; 0 where nothing is trained. If not set, 300,
-    or every image of the source's own train folder that the search split does not take."""
+    or every image of the source's own train folder."""
     search: PositiveInt | None = None
     """Number of images that weights, label clusters and thresholds are chosen on. If not set, 600, or every image of
-    the source's own val folder: half of them where there is no test folder, and a fifth of the train folder where
-    there is no val folder."""
+    the source's own val folder. Half of the val or test folder, where there is only one of them; a fifth of the
+    images beside `images.source.test`."""
     test: PositiveInt | None = None
     """Number of images that results are reported on and nothing is fitted on; all that are left if not set."""
     test_from: str | None = None

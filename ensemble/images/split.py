@@ -11,7 +11,7 @@ from ensemble.images.index import ImageIndex
 from ensemble.images.settings import DEFAULT_SEARCH, DEFAULT_TRAIN, SplitConfig
 from ensemble.images.shard import BadImage
 
-# The train part is cut by this where it must give the search split, too.
+# One image in so many is searched on, where the train split is drawn from the same images.
 _SEARCH_SHARE = 5
 
 
@@ -65,7 +65,7 @@ def split(index: ImageIndex, config: SplitConfig, seed: int) -> Splits:
         sizes = {"train": _num_train(config), "search": _num_search(config)}
         train, search = _deal(index.take(np.flatnonzero(~is_own)), sizes, rng)
         (held_out,) = _deal(own, {"test": config.test or len(own)}, rng)
-    elif _has_parts(index):
+    elif has_parts(index):
         train, search, held_out = _deal_parts(index, config, rng)
         notes = (_describe_parts(index, train, search, held_out),)
     else:
@@ -103,55 +103,59 @@ def _num_search(config: SplitConfig) -> int:
 def _deal_parts(
     index: ImageIndex, config: SplitConfig, rng: np.random.Generator
 ) -> tuple[ImageIndex, ImageIndex, ImageIndex]:
-    """Draw the splits from the source's own parts; what has no part is trained on.
+    """Draw the splits from the source's own parts.
 
-    Where there is no val part, the search split is drawn from the train part; and where there is no test
-    part, the test split is drawn from the val part.
+    A val or test part without the other gives both the search and the test split, so that nothing is chosen
+    on images that members were trained on. Images of no part, beside a test part, give the train and the
+    search split.
 
     Raises:
         EmptySplitError: A part has too few images, or the source lacks a part that is needed.
     """
-    train, val, test = (_part(index, part) for part in ("train", "val", "test"))
-    num_train, num_search = config.train, config.search
-    if not len(train) and num_train:
+    train, val, test, others = (_part(index, part) for part in ("train", "val", "test", ""))
+    if len(others):
+        train, search = _deal_others(others, config, rng)
+        (test,) = _deal(test, {"test": config.test or len(test)}, rng, "test")
+        return train, search, test
+    if not len(train) and config.train:
         raise EmptySplitError(
-            f"images.split.train is {num_train}, and the source has val and test images and none to train "
+            f"images.split.train is {config.train}, and the source has val and test images and none to train "
             "on. Set images.split.train=0, or give a folder that holds train, too."
         )
-    if not len(val):
-        if num_search is None:
-            num_search = len(train) if num_train == 0 else max(1, len(train) // _SEARCH_SHARE)
-        if num_train is None:
-            num_train = max(0, len(train) - num_search)
-        train, search = _deal(train, {"train": num_train, "search": num_search}, rng, "train")
-    else:
-        sizes = {"train": len(train) if num_train is None else num_train}
-        (train,) = _deal(train, sizes, rng, "train")
-        if not len(test):
-            if num_search is None:
-                num_search = max(
-                    1, len(val) // 2 if config.test is None else len(val) - config.test
-                )
-            num_test = config.test or max(1, len(val) - num_search)
-            search, test = _deal(val, {"search": num_search, "test": num_test}, rng, "val")
-            return train, search, test
-        (search,) = _deal(val, {"search": num_search or len(val)}, rng, "val")
-    (test,) = _deal(test, {"test": config.test or len(test)}, rng, "test")
+    num_train = len(train) if config.train is None else config.train
+    (train,) = _deal(train, {"train": num_train}, rng, "train")
+    if len(val) and len(test):
+        (search,) = _deal(val, {"search": config.search or len(val)}, rng, "val")
+        (test,) = _deal(test, {"test": config.test or len(test)}, rng, "test")
+        return train, search, test
+    both, name = (val, "val") if len(val) else (test, "test")
+    left = len(both) // 2 if config.test is None else len(both) - config.test
+    num_search = config.search or max(1, left)
+    num_test = config.test or max(1, len(both) - num_search)
+    search, test = _deal(both, {"search": num_search, "test": num_test}, rng, name)
     return train, search, test
 
 
-def _has_parts(index: ImageIndex) -> bool:
-    """Tell whether a source has parts to draw different splits from."""
-    if index.parts is None:
-        return False
-    return len(set(np.where(index.parts == "", "train", index.parts).tolist())) > 1
+def _deal_others(
+    others: ImageIndex, config: SplitConfig, rng: np.random.Generator
+) -> tuple[ImageIndex, ImageIndex]:
+    """Draw the train and the search split from the images beside a test part."""
+    num_search = config.search
+    if num_search is None:
+        left = len(others) - (config.train or 0)
+        num_search = left if config.train == 0 else max(1, min(left, len(others) // _SEARCH_SHARE))
+    num_train = max(0, len(others) - num_search) if config.train is None else config.train
+    train, search = _deal(others, {"train": num_train, "search": num_search}, rng)
+    return train, search
+
+
+def has_parts(index: ImageIndex) -> bool:
+    """Tell whether a source has parts of its own to draw different splits from, as train and val folders."""
+    return index.parts is not None and len(set(index.parts.tolist())) > 1
 
 
 def _part(index: ImageIndex, part: str) -> ImageIndex:
-    parts = np.asarray(index.parts)
-    is_in = parts == part
-    # Images that the source puts into no part, as those beside a test folder of its own.
-    return index.take(np.flatnonzero(is_in | (parts == "") if part == "train" else is_in))
+    return index.take(np.flatnonzero(np.asarray(index.parts) == part))
 
 
 def _describe_parts(
@@ -160,9 +164,9 @@ def _describe_parts(
     """Say in a line which split was drawn from which part of the source."""
     uses = []
     for name, part in (("train", train), ("search", search), ("test", test)):
-        of = sorted(set(np.asarray(part.parts).tolist()) - {""}) or ["train"]
-        sizes = {p: len(_part(index, p)) for p in of}
-        uses += [f"{name} has {len(part)} of the {sizes[p]} images of {p}" for p in of if len(part)]
+        for own in sorted(set(np.asarray(part.parts).tolist())):
+            where = f"of {own}" if own else "beside test"
+            uses.append(f"{name} has {len(part)} of the {len(_part(index, own))} images {where}")
     return f"splits: {'; '.join(uses)}"
 
 

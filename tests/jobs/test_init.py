@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ensemble.errors import ConfigError
+from ensemble.images.open import open_source
+from ensemble.images.split import split
 from jobs.init import write_config
 from jobs.settings import load_run_config
 
@@ -64,6 +66,28 @@ def test_without_weights_small_networks_are_trained(images: Path, tmp_path: Path
     config = load_run_config(tmp_path / "out.yaml")
     assert len(config.members) == 4
     assert config.images.split.train == 12
+
+
+@pytest.mark.parametrize("has_every_class", [True, False])
+def test_train_and_val_folders_are_the_splits_as_they_are(
+    images: Path, tmp_path: Path, has_every_class: bool
+) -> None:
+    for part, numbers in (("train", range(6)), ("val", range(6, 10))):
+        for name in ("ant", "bee", "cat")[: None if has_every_class or part == "train" else 2]:
+            (tmp_path / "parts" / part / name).mkdir(parents=True)
+            for number in numbers:
+                path = images / name / f"{number}.png"
+                path.rename(tmp_path / "parts" / part / name / path.name)
+    write_config(str(tmp_path / "parts"), [], tmp_path / "out.yaml")
+    config = load_run_config(tmp_path / "out.yaml")
+    assert config.images.split.every_class is has_every_class
+    splits = split(open_source(config.images.source).index(), config.images.split, config.seed)
+    held_out = 6 if has_every_class else 4
+    assert [len(part) for part in (splits.train, splits.search, splits.test)] == [
+        18,
+        held_out,
+        held_out,
+    ]
 
 
 def test_a_file_that_is_there_is_not_written_over(images: Path, tmp_path: Path) -> None:

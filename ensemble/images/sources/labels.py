@@ -87,7 +87,12 @@ def _read(config: LabelsConfig, storage: S3Config) -> str:
             folder, _, name = config.path.rpartition("/")
             content = open_store(folder, storage).read(name)
         else:
-            content = Path(config.path).read_bytes()
+            path = Path(config.path)
+            if path.exists() and not path.is_file():
+                raise ConfigError(
+                    f"the table of labels {config.path!r} is no file. Set images.source.labels.path."
+                )
+            content = path.read_bytes()
     except (DamagedTableError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else "No such object"
         raise ConfigError(

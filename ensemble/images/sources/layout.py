@@ -163,11 +163,11 @@ def _by_table(
         keys_by_stem.setdefault(str(PurePosixPath(key).with_suffix("")), []).append(key)
     images = []
     for row in table.rows:
-        key = _find(row.file, listing.place, file_by_key, keys_by_stem)
-        if key is None:
+        found = _find(row.file, listing.place, file_by_key, keys_by_stem)
+        if found is None:
             bad.append(BadImage(row.file, f"{table.place} names it, and it is not there"))
         else:
-            images.append(_Labelled(file_by_key[key], row.label, PART_BY_NAME.get(row.split, "")))
+            images.append(_Labelled(file_by_key[found], row.label, PART_BY_NAME.get(row.split, "")))
     (twice, count), *_ = [*Counter(image.file.key for image in images).most_common(1), ("", 0)]
     if count > 1:
         raise DataError(
@@ -234,8 +234,7 @@ def _add_test(
         _Labelled(replace(i.file, key=TEST_FOLDER + i.file.key), i.class_name, "test")
         for i in theirs
     ]
-    others = [replace(image, part=image.part or "train") for image in images]
-    return others + moved, sorted({*classes, *their_classes})
+    return images + moved, sorted({*classes, *their_classes})
 
 
 def _check_classes(classes: Iterable[str], images: Sequence[_Labelled], listing: Listing) -> None:

@@ -107,6 +107,7 @@ class _Walk:
 
     def listing(self) -> Listing:
         # Path, key and the identities of the folders around it, for each folder to be listed.
+        waiting: list[tuple[str, str, tuple[tuple[int, int], ...]]]
         waiting = [(str(self._root), "", (_identity(self._root),))]
         while waiting:
             path, key, around = waiting.pop()

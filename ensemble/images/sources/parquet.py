@@ -308,6 +308,10 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _open(path: Path) -> pq.ParquetFile:
+    if path.exists() and not path.is_file():  # a pipe would be waited for without end
+        raise ConfigError(
+            f"{to_text(path)!r} is no file; set images.source.path to a .parquet file."
+        )
     try:
         return pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:

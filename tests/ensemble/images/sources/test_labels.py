@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,14 @@ def test_table_that_is_not_there_is_named(images: Path) -> None:
         ConfigError, match=r"table of labels '.*nowhere\.csv': No such file.*labels\.path"
     ):
         open_source(config).index()
+
+
+def test_table_that_is_a_pipe_or_a_folder_is_never_opened(images: Path) -> None:
+    os.mkfifo(images.with_name("pipe.csv"))
+    for path in (images.with_name("pipe.csv"), images):
+        config = FolderConfig.model_validate({"path": str(images), "labels": {"path": str(path)}})
+        with pytest.raises(ConfigError, match=r"table of labels '.*' is no file"):
+            open_source(config).index()
 
 
 def test_table_and_a_test_folder_do_not_go_together(images: Path) -> None:

@@ -70,9 +70,9 @@ def test_counts_draw_from_the_folder_of_their_split(tmp_path: Path) -> None:
         ({"train": 5, "val": 4}, {}, (10, 4, 4), [{"train"}, {"val"}, {"val"}]),
         ({"train": 5, "val": 4}, {"search": 6}, (10, 6, 2), [{"train"}, {"val"}, {"val"}]),
         ({"train": 5, "val": 4}, {"test": 6}, (10, 2, 6), [{"train"}, {"val"}, {"val"}]),
-        # A fifth of train is searched on.
-        ({"train": 10, "test": 3}, {}, (16, 4, 6), [{"train"}, {"train"}, {"test"}]),
-        ({"train": 10, "test": 3}, {"train": 0}, (0, 20, 6), [set(), {"train"}, {"test"}]),
+        # And so is test: members may have been trained on train.
+        ({"train": 5, "test": 4}, {}, (10, 4, 4), [{"train"}, {"test"}, {"test"}]),
+        ({"train": 5, "test": 4}, {"train": 0}, (0, 4, 4), [set(), {"test"}, {"test"}]),
         ({"val": 4, "test": 3}, {}, (0, 8, 6), [set(), {"val"}, {"test"}]),
         ({"val": 4, "test": 3}, {"train": 0}, (0, 8, 6), [set(), {"val"}, {"test"}]),
     ],
@@ -181,6 +181,12 @@ def test_test_folder_of_its_own_is_the_test_split(tmp_path: Path) -> None:
     assert sizes(splits) == (16, 4, 6)
     assert all(i.startswith("test/") for i in splits.test.image_ids.tolist())
     assert not any(i.startswith("test/") for i in splits.train.image_ids.tolist())
+    assert sizes(split(found, SplitConfig(train=0), 0)) == (0, 20, 6)
+    assert sizes(split(found, SplitConfig(train=10, search=8, test=4), 0)) == (10, 8, 4)
+    assert splits.notes[-1] == (
+        "splits: train has 16 of the 20 images beside test; search has 4 of the 20 images beside test; "
+        "test has 6 of the 6 images of test"
+    )
     shown = np.asarray(Image.open(tmp_path / "elsewhere/dog/01.png").convert("RGB"))
     np.testing.assert_array_equal(source.decode("test/dog/01.png"), shown)
 

@@ -1,5 +1,6 @@
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -272,6 +273,14 @@ def test_row_with_a_path_and_no_bytes_is_a_bad_image(tmp_path: Path) -> None:
         "the row holds no bytes, only the path '1.png'",
         "the row holds no image",
     ]
+
+
+def test_pipe_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"a\.parquet' is no file"):
+        open_source(ParquetConfig(path=tmp_path / "a.parquet")).index()
+    with pytest.raises(ConfigError, match=r"there is no \.parquet file in"):
+        open_source(ParquetConfig(path=tmp_path)).index()
 
 
 def test_leftovers_beside_the_files_are_left_aside(tmp_path: Path) -> None:
