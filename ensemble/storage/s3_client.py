@@ -4,6 +4,8 @@ The client is imported inside functions, because it is slow to load.
 """
 
 import ssl
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ensemble.errors import ConfigError
@@ -23,6 +25,8 @@ MISDIRECTED = frozenset(
 )
 # The answer of a store that knows no unsigned requests (rclone) to such a request.
 REFUSED = frozenset({"UnsupportedAlgorithm"})
+# Codes of requests whose time is not the store's, and how far stores let the clocks be apart.
+SKEWED, MAX_SKEW_S = frozenset({"RequestTimeTooSkewed", "RequestExpired"}), 300.0
 
 
 def error_code(error: Exception) -> str:
@@ -32,6 +36,20 @@ def error_code(error: Exception) -> str:
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
     return ""
+
+
+def clock_difference_s(error: Exception) -> float | None:
+    """Tell how far this machine's clock is ahead of the store's, by the date of its answer; none without one."""
+    for each in (error, error.__cause__):
+        response = getattr(each, "response", None)
+        if isinstance(response, dict):
+            headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            try:
+                date = parsedate_to_datetime(headers.get("date", ""))
+                return time.time() - date.timestamp()
+            except (TypeError, ValueError):  # no date, or no readable one
+                return None
+    return None
 
 
 def is_unreachable(error: Exception) -> bool:

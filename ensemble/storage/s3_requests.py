@@ -12,8 +12,11 @@ from typing import TypeVar
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DamagedTableError, TableError
 from ensemble.storage.s3_client import (
+    MAX_SKEW_S,
     MISDIRECTED,
     REFUSED,
+    SKEWED,
+    clock_difference_s,
     error_code,
     is_unreachable,
     refusals,
@@ -127,6 +130,14 @@ class Requests:
 
 
 def _refused(what: str, error: Exception) -> str:
+    ahead_s = clock_difference_s(error) or 0.0
+    if abs(ahead_s) > MAX_SKEW_S or error_code(error) in SKEWED:
+        how = f"{abs(ahead_s) / 60:.0f} minutes {'ahead of' if ahead_s > 0 else 'behind'}"
+        return (
+            f"{what}: the store refuses ({error}). The clock of this machine is {how} the store's, and "
+            "requests with another time are refused. Set the clock, as with `timedatectl set-ntp true`, "
+            "and give the same command again."
+        )
     return (
         f"{what}: the store refuses ({error}). Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
         "storage.profile, or storage.anonymous=true for public data."

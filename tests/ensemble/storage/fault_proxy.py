@@ -3,10 +3,13 @@
 import asyncio
 import random
 import threading
+import time
 from collections import Counter
+from email.utils import formatdate
 
 FAULTS = ("503", "reset", "truncated", "lost reply", "flipped bit")
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"
+_SKEWED = b"<Error><Code>RequestTimeTooSkewed</Code><Message>too large</Message></Error>"
 _PORTAL = b"<html><head><title>Welcome</title></head><body><p>Please log in.</p></body></html>"
 
 
@@ -41,6 +44,8 @@ class FaultProxy:
             fault = self._draw(head)
             if fault == "portal":
                 writer.write(_answer(b"200 OK", b"" if head.startswith(b"HEAD") else _PORTAL))
+            elif fault.endswith(" s ahead"):
+                writer.write(_skewed(float(fault.split()[0]), head.startswith(b"HEAD")))
             elif fault == "503":
                 writer.write(_answer(b"503 Slow Down", _SLOW_DOWN))
             elif fault != "reset":
@@ -120,6 +125,12 @@ async def _message(
         if len(chunk) == 2:
             break
     return b"\r\n".join([*lines, b"Connection: close", b"", b""]) + body, head
+
+
+def _skewed(seconds: float, is_bare: bool) -> bytes:
+    """The refusal of a store whose clock is so many seconds ahead."""
+    date = b"403 Forbidden\r\nDate: %b" % formatdate(time.time() + seconds, usegmt=True).encode()
+    return _answer(date, b"" if is_bare else _SKEWED)
 
 
 def _answer(status: bytes, body: bytes) -> bytes:

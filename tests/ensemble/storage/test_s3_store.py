@@ -176,8 +176,9 @@ def test_page_of_a_captive_portal_is_no_listing_and_no_object(
                 match=r"cannot list .*not that of an S3 store: .*'tables'",
             ):
                 list(request("log"))
-        with pytest.raises((ConfigError, TableError), match="not that of an S3 store"):
-            store.find("log/x")
+        for request in (store.find, store.read, store.read_at_rest):
+            with pytest.raises((ConfigError, TableError), match="not that of an S3 store"):
+                request("log/x")
 
 
 def test_object_is_modified_at_a_time_of_the_store(moto_port: int, make_store: MakeStore) -> None:
@@ -314,6 +315,20 @@ def test_wrong_keys_are_said_to_be_wrong_and_not_shown(
     with pytest.raises(ConfigError, match=r"the store refuses .* Set AWS_ACCESS_KEY_ID") as caught:
         store.replace("x", b"x")
     assert "wrong-and-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "how"), [(3600, "60 minutes behind"), (-3600, "60 minutes ahead of")]
+)
+def test_a_clock_that_is_not_the_stores_is_told_and_no_key_is_blamed(
+    seconds: int, how: str, moto_port: int, make_store: MakeStore, fault_proxy: type[FaultProxy]
+) -> None:
+    with fault_proxy(moto_port, 1.0, 0, (f"{seconds} s ahead",)) as proxy:
+        store = make_store(proxy.port)
+        for request in (lambda: store.replace("x", b"x"), lambda: store.read("x")):
+            with pytest.raises(ConfigError, match=rf"{how} the store's.*Set the clock") as told:
+                request()
+            assert "AWS_ACCESS_KEY_ID" not in str(told.value)
 
 
 @pytest.mark.parametrize("place", ["gs://bucket/x", "s3:/bucket/x", "http://host/x"])
