@@ -26,7 +26,7 @@ from ensemble.table.imports.read import ImportedFile, ReadForm, read_file
 from ensemble.table.imports.suspects import Verdict, examine
 from ensemble.table.logit_table import LogitTable
 from jobs.import_table.report import Contents, Import, chance_note, describe, encode, order_note
-from jobs.import_table.words import expand_home, name_members, read_word
+from jobs.import_table.words import MEMBER_NAME, expand_home, name_members, read_word
 from jobs.settings import RunConfig
 from jobs.stored_runs.columns import write_columns
 from jobs.stored_runs.layout import CONFIG, IMAGES, IMPORT, check_published, format_config
@@ -84,7 +84,9 @@ def import_table(
     report = describe(contents, config, absent)
     files = open_store(place, storage)
     if (text_there := read_if_there(files, CONFIG)) is not None:
-        check_published(place, text_there, config)
+        check_published(
+            place, text_there, config, "Import into another folder, or remove that one."
+        )
     files.replace(IMAGES, listed.encode(index))
     files.replace(CONFIG, format_config(config).encode())
     store = table_store(config, place)
@@ -220,7 +222,8 @@ def _config(
     sizes = {"train": 0, "search": size}
     absent = _absent(index, sizes, settings.seed)
     value = {
-        "name": folder.name,
+        # A folder may be called what a config could not call a run; nothing looks for it by name.
+        "name": folder.name if MEMBER_NAME.fullmatch(folder.name) else None,
         "runs": "runs" if is_remote else str(Path(place).parent),
         "storage": storage.model_dump(),
         "seed": settings.seed,

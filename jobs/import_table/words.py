@@ -9,7 +9,7 @@ from ensemble.errors import ConfigError
 from ensemble.table.imported import ImportedPredictions
 from ensemble.table.imports.read import ImportedFile
 
-_MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ARRAY = re.compile(r"(.+\.npz):([^/]+)", re.IGNORECASE)
 
 
@@ -53,7 +53,7 @@ def read_word(word: str) -> Word:
     name, equals, rest = word.partition("=")
     has_name = bool(equals) and "/" not in name and not name.startswith("~")
     text = rest if has_name else word
-    if has_name and not _MEMBER_NAME.fullmatch(name):
+    if has_name and not MEMBER_NAME.fullmatch(name):
         raise ConfigError(
             f"{name!r} of {word!r} is no name of a member; expected letters, digits, '_', '.' and '-', as in "
             "resnet-1=FILE."

@@ -34,6 +34,10 @@ CONTENTS = (
 # What a name of a run may not hold, and what a name leaves for the config's file name beside 8 digits.
 _NOT_IN_NAMES, _STEM_LENGTH = re.compile(r"[^A-Za-z0-9_.-]+"), 55
 
+_OTHER_NAME = (
+    "Set name=... for a folder of its own; predictions that both need are copied from that run."
+)
+
 _ACCESS = tuple(f"images.source.{key}" for key in sorted(ACCESS_ONLY))
 
 
@@ -196,19 +200,21 @@ def parse_run_config(text: bytes, name: str, storage: Mapping[str, Any]) -> RunC
     return check(RunConfig, settings, name)
 
 
-def check_published(url: str, text: bytes, config: RunConfig) -> None:
+def check_published(url: str, text: bytes, config: RunConfig, advice: str = _OTHER_NAME) -> None:
     """Refuse to publish a run where one of another config is published.
 
     Args:
         url: The place, as messages call it.
         text: The bytes of the config.json that is there.
         config: The settings of the run.
+        advice: What to do where they differ.
 
     Raises:
         ConfigError: The bytes are not the settings of a run, or a setting that results depend on
             differs.
     """
-    check_same(url, _parse_settings(text, f"{url}/{CONFIG}"), config.model_dump(mode="json"))
+    there = _parse_settings(text, f"{url}/{CONFIG}")
+    check_same(url, there, config.model_dump(mode="json"), advice)
 
 
 def _parse_settings(text: bytes, name: str) -> dict[str, Any]:
@@ -227,13 +233,19 @@ def _parse_settings(text: bytes, name: str) -> dict[str, Any]:
         ) from error
 
 
-def check_same(folder: str, settings_there: dict[str, Any], settings: dict[str, Any]) -> None:
+def check_same(
+    folder: str,
+    settings_there: dict[str, Any],
+    settings: dict[str, Any],
+    advice: str = _OTHER_NAME,
+) -> None:
     """Refuse to go on with a run of another config.
 
     Args:
         folder: The run's folder, as messages call it.
         settings_there: The settings of the run that the folder belongs to.
         settings: The settings of the run that is to use it.
+        advice: What to do where they differ.
 
     Raises:
         ConfigError: A setting that results depend on differs; the first one is named.
@@ -245,8 +257,7 @@ def check_same(folder: str, settings_there: dict[str, Any], settings: dict[str, 
             continue
         raise ConfigError(
             f"the run folder {folder!r} belongs to another config: {key} is "
-            f"{theirs.get(key)!r} there and {ours.get(key)!r} here. Set name=... for a folder of "
-            "its own; predictions that both need are copied from that run."
+            f"{theirs.get(key)!r} there and {ours.get(key)!r} here. {advice}"
         )
 
 

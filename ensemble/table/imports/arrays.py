@@ -35,6 +35,21 @@ _UNREADABLE = (
 _LARGEST_CHARACTER = 0x10FFFF
 
 
+def check_is_file(path: Path, content: str) -> None:
+    """Refuse what is no file before it is opened: a pipe would never end.
+
+    Args:
+        path: The file.
+        content: What it should hold, for the message.
+
+    Raises:
+        DataError: Nothing is there, or something else.
+    """
+    if not path.is_file():
+        kind = "is a folder" if path.is_dir() else "is no file" if path.exists() else "is not there"
+        raise DataError(f"cannot read {content} from {path}: it {kind}. Expected a file.")
+
+
 def read_arrays(path: Path) -> dict[str, np.ndarray] | np.ndarray:
     """Read the array of a `.npy`, or the arrays of an `.npz` by name; the content counts, not the suffix.
 

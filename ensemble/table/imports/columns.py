@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from ensemble.errors import DataError
+from ensemble.table.imports.arrays import check_is_file
 
 
 def words(text: str) -> list[str]:
@@ -242,6 +243,7 @@ def decode_text(path: Path) -> str:
     Raises:
         DataError: The file cannot be read, or is not such text.
     """
+    check_is_file(path, "text")
     try:
         data = path.read_bytes()
         is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ensemble.errors import ConfigError, DataError
-from ensemble.table.imports.arrays import read_arrays
+from ensemble.table.imports.arrays import check_is_file, read_arrays
 from ensemble.table.imports.columns import (
     ID_NAMES,
     LABEL_NAMES,
@@ -144,9 +144,7 @@ def read_labels(path: Path) -> Labels:
     Raises:
         DataError: The file cannot be read, or holds no labels.
     """
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "is not there"
-        raise DataError(f"cannot read labels from {path}: it {kind}. Expected a file.")
+    check_is_file(path, "labels")
     suffix = path.suffix.lower()
     if suffix in _TABLES:
         return _from_columns(path, read_columns(path))

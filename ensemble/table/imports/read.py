@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 
 from ensemble.errors import DataError
 from ensemble.table.imported import Form, ImportedPredictions, is_distribution
-from ensemble.table.imports.arrays import read_arrays
+from ensemble.table.imports.arrays import check_is_file, read_arrays
 from ensemble.table.imports.columns import (
     ID_NAMES,
     LABEL_NAMES,
@@ -86,9 +86,7 @@ def read_file(
     Raises:
         DataError: The file cannot be read, or holds none of these.
     """
-    if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "is not there"
-        raise DataError(f"cannot read predictions from {path}: it {kind}. Expected a file.")
+    check_is_file(path, "predictions")
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(f"cannot read {path}; expected .npy, .npz, .csv, .tsv or .parquet.")

@@ -135,10 +135,9 @@ def test_search_works_on_an_imported_table_and_run_says_that_it_cannot(
     assert refused.returncode == 2
     assert "the predictions of 'a' were imported: there is no network" in refused.stderr
     again = command("table", "import", tmp_path / "run", tmp_path / "top2.npz", "--seed", "1")
-    assert (again.returncode, "belongs to another config: seed is 0 there" in again.stderr) == (
-        2,
-        True,
-    )
+    assert again.returncode == 2
+    assert "belongs to another config: seed is 0 there" in again.stderr
+    assert "Import into another folder" in again.stderr
 
 
 WRONG = {
@@ -383,3 +382,13 @@ def test_what_was_read_joined_and_ignored_is_printed_and_kept(
 def test_a_share_that_is_none_is_refused(tmp_path: Path, share: float) -> None:
     with pytest.raises(ConfigError, match="expected a share between 0 and 1"):
         import_table(tmp_path / "run", ImportSettings(["m.npy"], search=share))
+
+
+def test_the_folder_may_have_any_name(tmp_path: Path, labels: np.ndarray) -> None:
+    saved(tmp_path / "m.npy", with_errors(labels, 7))
+    settings = ImportSettings([tmp_path / "m.npy"], saved(tmp_path / "l.npy", labels))
+    for name in ("my résumé (1)", "plain"):
+        import_table(tmp_path / name, settings)
+        assert errors(tmp_path / name) == {"m": 7}
+    with pytest.raises(ConfigError, match="is a file; expected a folder"):
+        import_table(tmp_path / "m.npy", settings)

@@ -1,13 +1,16 @@
 """Runs whose files lie on S3, on the commands that take them; no network is trained or run."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from ensemble.errors import ConfigError, DamagedTableError
+from ensemble.errors import ConfigError, DamagedTableError, TableError
+from ensemble.storage.local_store import LocalStore
 from ensemble.storage.open import open_store
 from jobs.__main__ import app
 from jobs.cli.app import DEFAULT_CONFIG
@@ -16,6 +19,8 @@ from jobs.stored_runs.layout import open_run_folder
 from jobs.stored_runs.open import continue_run, open_run, open_table
 from jobs.stored_runs.publish import publish_config
 from jobs.stored_runs.tables import table_store
+
+from ...ensemble.storage.fault_proxy import FaultProxy
 
 # aiobotocore's connections are closed by their finaliser, and moto's server by its thread's end.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -88,6 +93,43 @@ def test_files_that_no_entry_names_are_shown_and_a_lost_log_is_one_error(
     assert "2 shard files and no commit log" in ensemble("table", "repair", place, *words).stdout
     imported(place, files, *words)
     assert "nothing is damaged" in ensemble("table", "repair", place, *words).stdout
+
+
+@pytest.mark.parametrize("verb", [["repair"], ["repair", "--check"], ["gc"]], ids=" ".join)
+def test_page_of_a_captive_portal_is_taken_for_no_loss(
+    moto_port: int, fault_proxy: type[FaultProxy], files: list[Path], verb: list[str]
+) -> None:
+    place = f"s3://tables/portal-{'-'.join(verb)}"
+    imported(place, files, f"storage.endpoint=http://127.0.0.1:{moto_port}")
+    table, _ = open_table(place, [f"storage.endpoint=http://127.0.0.1:{moto_port}"])
+    before = {name: table.read(name) for name in table.keys("")}
+    with fault_proxy(moto_port, 1, seed=0, faults=("portal",)) as proxy:
+        words = [f"storage.endpoint=http://127.0.0.1:{proxy.port}", "storage.attempts=2"]
+        with pytest.raises((ConfigError, TableError), match=r"cannot .* s3://tables/portal"):
+            ensemble("table", *verb[:1], f"{place}/table", *words, *verb[1:])
+        assert proxy.injected["portal"]
+    assert {name: table.read(name) for name in table.keys("")} == before
+
+
+def test_gc_tells_which_files_are_young_and_leaves_files_of_other_programs(
+    files: list[Path], tmp_path: Path
+) -> None:
+    place = tmp_path / "run"
+    imported(str(place), files)
+    table = LocalStore(place / "table")
+    strays = ["log/.DS_Store", "columns/Thumbs.db", "lease/00000001 (1).json"]
+    for name in strays:
+        table.replace(name, b"stray")
+    path = "columns/0123456789abcdef/0123456789abcdef.arrow"
+    table.replace(path, b"of a crash")
+    young = ensemble("table", "gc", place).stdout
+    assert f"left {path}: it is not 10 minutes old" in young
+    assert "0 files removed\n1 young files left" in young
+    os.utime(table.root / path, (time.time() - 3600, time.time() - 3600))
+    old = ensemble("table", "gc", place).stdout
+    assert f"removed {path}\n1 files removed\n" in old
+    assert all(table.read(name) == b"stray" for name in strays)
+    assert "nothing is damaged" in ensemble("table", "repair", place, "--check").stdout
 
 
 def test_single_writer_of_the_run_or_the_command_holds_for_repair_and_gc(

@@ -1,5 +1,6 @@
 """CSV and Parquet files as programs and people write them, and the part that each column plays."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from ensemble.errors import DataError
-from ensemble.table.imports.columns import Column, assign_parts, read_columns
+from ensemble.table.imports.columns import Column, assign_parts, decode_text, read_columns
 
 SAME = {
     "plain": "image_id,a,b\ni0,0.25,0.75\ni1,1,0\n",
@@ -135,3 +136,10 @@ def test_numbers_with_a_cell_that_is_none_are_refused_and_not_ignored() -> None:
     broken = column("bee", "0.5", "0.1", "n/a", "0.2")
     with pytest.raises(DataError, match=r"'bee' holds numbers, and in row 2 .* 'n/a'. Mend it"):
         assign_parts([column("ant", 1, 2, 3, 4), broken])
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.txt")
+    for name, kind in (("pipe.txt", "is no file"), ("", "is a folder"), ("gone", "is not there")):
+        with pytest.raises(DataError, match=f"cannot read text from .*: it {kind}"):
+            decode_text(tmp_path / name)
