@@ -133,6 +133,7 @@ class Host:
         return block, MemberCost(
             images_per_s=max(len(shard), 1) / max(block.seconds, 1e-9),
             memory_mb=peak.mb,
+            batch_mb=peak.batch_mb,
             device_memory_mb=peak.device_mb,
             batch_images=largest_batch,
         )

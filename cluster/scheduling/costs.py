@@ -130,11 +130,13 @@ class Costs:
     def _work(self, member: Member, images: int, blocks: int, kinds: Collection[str]) -> Work:
         costs = {kind: self.of(member, kind) for kind in sorted(kinds)}
         known = [cost for cost in costs.values() if cost]
+        largest = max(known, key=lambda cost: cost.memory_mb)
         return Work(
             member.name,
             {kind: images / (cost or known[0]).images_per_s for kind, cost in costs.items()},
-            max(cost.memory_mb for cost in known),
+            largest.memory_mb,
             blocks,
+            largest.batch_mb,
         )
 
     def _key_of(self, member: Member, kind: str) -> str:

@@ -96,7 +96,7 @@ def _pack(
             continue
         index = min(ends)[1]
         seconds = work.seconds[devices[index].kind]
-        shares.append(Share(work.name, index, 1.0, seconds, work.memory_mb))
+        shares.append(Share(work.name, index, 1.0, seconds, work.memory_mb, work.batch_mb))
     return shares, misfits
 
 
@@ -161,12 +161,12 @@ def _move(
             after.remove(replica)
             part += replica.fraction
             break
-    return [*after, Share(share.member, to, part, part * there_s, share.memory_mb)]
+    return [*after, replace(share, device=to, fraction=part, seconds=part * there_s)]
 
 
 def _has_memory(
     shares: Sequence[Share], index: int, work: Work, device: Device, host_per: HostPer
 ) -> bool:
     there = [s for s in shares if s.device == index]
-    added = Share(work.name, index, 1.0, 0.0, work.memory_mb)
+    added = Share(work.name, index, 1.0, 0.0, work.memory_mb, work.batch_mb)
     return held_mb([*there, added], device, host_per) <= device.memory_mb * USABLE

@@ -44,12 +44,14 @@ class Work:
         seconds: Seconds that all of it takes on one whole device, by kind of device.
         memory_mb: Peak memory of weights and one batch.
         blocks: Number of blocks, which can be divided among workers.
+        batch_mb: Part of the memory that is no weights, which members of one process use in turn.
     """
 
     name: str
     seconds: Mapping[str, float]
     memory_mb: float = 0.0
     blocks: int = 1
+    batch_mb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Share:
         fraction: Part of the member's work; less than 1 where replicas do the rest.
         seconds: Seconds that this part takes.
         memory_mb: Memory that the member holds there.
+        batch_mb: Part of the memory that is no weights, which members of one process use in turn.
     """
 
     member: str
@@ -69,6 +72,7 @@ class Share:
     fraction: float
     seconds: float
     memory_mb: float
+    batch_mb: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -172,11 +176,16 @@ def whole_devices(devices: Sequence[Device]) -> tuple[HostPlan, ...]:
 
 
 def held_mb(shares: Sequence[Share], device: Device, host_per: HostPer) -> float:
-    """Return the memory that members hold on a device, contexts included; 0 on CPUs."""
+    """Return the memory that members hold on a device, contexts included; 0 on CPUs.
+
+    A process computes one batch at a time, so that its members share the memory of the largest one.
+    """
     if not device.is_gpu or not shares:
         return 0.0
-    contexts = len(shares) if host_per == "member" else 1
-    return sum(share.memory_mb for share in shares) + contexts * CONTEXT_MB
+    if host_per == "member":
+        return sum(share.memory_mb for share in shares) + len(shares) * CONTEXT_MB
+    weights_mb = sum(share.memory_mb - share.batch_mb for share in shares)
+    return weights_mb + max(share.batch_mb for share in shares) + CONTEXT_MB
 
 
 def _hosts_on(

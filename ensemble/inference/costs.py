@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from ensemble.config import Config
 from ensemble.files import write_atomic
@@ -17,10 +17,21 @@ class MemberCost(Config):
     """Images that the member predicts in a second, under all of its views, on one whole device."""
     memory_mb: NonNegativeFloat = 0
     """Peak memory of the weights and one batch, in MB of 2^20 bytes."""
+    batch_mb: NonNegativeFloat = 0
+    """Part of `memory_mb` that is no weights, which members of one process use in turn; 0 counts all as weights."""
     device_memory_mb: PositiveFloat | None = None
     """Memory of the whole GPU that the cost was measured on, in MB; null on CPUs."""
     batch_images: PositiveInt | None = None
     """Images of the largest batch that fitted into memory; null where every batch fitted."""
+
+    @model_validator(mode="after")
+    def _batch_is_part_of_memory(self) -> "MemberCost":
+        if self.batch_mb > self.memory_mb:
+            raise ValueError(
+                f"batch_mb={self.batch_mb:g} is more than memory_mb={self.memory_mb:g}, of which it "
+                "is a part; set memory_mb to the weights and the batch together."
+            )
+        return self
 
 
 def cost_key(

@@ -21,10 +21,12 @@ class Peak:
 
     Attributes:
         mb: Peak memory of the weights and the batches, in MB of 2^20 bytes.
+        batch_mb: The part of it that is no weights, in MB; 0 on CPUs.
         device_mb: Memory of the whole GPU, in MB; None on CPUs.
     """
 
     mb: float = 0.0
+    batch_mb: float = 0.0
     device_mb: float | None = None
 
 
@@ -53,10 +55,12 @@ def peak_memory(network: nn.Module, device: torch.device) -> Iterator[Peak]:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        others = torch.cuda.memory_allocated() - _weights_bytes(network)
+        weights = _weights_bytes(network)
+        others = torch.cuda.memory_allocated() - weights
         yield peak
         peak.device_mb = torch.cuda.mem_get_info()[1] / _MB
-        peak.mb = max(0, torch.cuda.max_memory_reserved() - others) / _MB
+        batch = max(0, torch.cuda.max_memory_reserved() - others - weights)
+        peak.mb, peak.batch_mb = (weights + batch) / _MB, batch / _MB
     else:
         yield peak
         peak.mb = _weights_bytes(network) / _MB

@@ -88,8 +88,10 @@ def draft(
         any_kind = next((cost for cost in by_kind.values() if cost), assumed)
         filled = {kind: cost or any_kind for kind, cost in by_kind.items()}
         seconds = {kind: num_images / cost.images_per_s for kind, cost in filled.items()}
-        memory_mb = max(cost.memory_mb for cost in filled.values())
-        works.append(Work(member.name, seconds, memory_mb, max(1, blocks)))
+        largest = max(filled.values(), key=lambda cost: cost.memory_mb)
+        works.append(
+            Work(member.name, seconds, largest.memory_mb, max(1, blocks), largest.batch_mb)
+        )
     return make_plan(works, devices, config.cluster.host_per), works, unknown
 
 

@@ -262,11 +262,18 @@ def _measure_pool(
         bare = {m.name: process.do("bare", m, config.shards) for m in members}
         record.figure("bare images/s", {n: pool.images / took for n, took in bare.items()})
         record.figure("memory_mb", {name: cost.memory_mb for name, cost in costs.items()})
+        record.figure("batch_mb", {name: cost.batch_mb for name, cost in costs.items()})
         # Shares are of a GPU; on a CPU its memory is made up, so that the same plan comes out.
         memory = max(cost.device_memory_mb or 1e6 for cost in costs.values())
         gpu = Device(kind, memory, cpus)
         works = [
-            Work(name, {kind: pool.images / cost.images_per_s}, cost.memory_mb, config.shards)
+            Work(
+                name,
+                {kind: pool.images / cost.images_per_s},
+                cost.memory_mb,
+                config.shards,
+                cost.batch_mb,
+            )
             for name, cost in costs.items()
         ]
         plan = make_plan(works, [gpu], "gpu")

@@ -22,13 +22,14 @@ GPU = Device("A100", memory_mb=40_960, cpus=4)
 
 @st.composite
 def works(draw: st.DrawFn, kinds: tuple[str, ...], largest_mb: float = 0.0) -> list[Work]:
-    seconds = st.floats(0.1, 100)
+    seconds, memory_mb = st.floats(0.1, 100), st.floats(0, largest_mb)
     return [
         Work(
             f"m{i}",
             {kind: draw(seconds) for kind in kinds},
-            draw(st.floats(0, largest_mb)) if largest_mb else 0.0,
+            whole_mb := draw(memory_mb),
             draw(st.integers(1, 400)),
+            whole_mb * draw(st.floats(0, 1)),
         )
         for i in range(draw(st.integers(1, 13)))
     ]
@@ -76,11 +77,13 @@ def test_torch_may_take_at_least_what_was_planned_for(
     problem: tuple[list[Work], list[Device], HostPer],
 ) -> None:
     members, devices, host_per = problem
-    memory_mb = {work.name: work.memory_mb for work in members}
+    by_name = {work.name: work for work in members}
     plan = make_plan(members, devices, host_per)
     for number in range(len(plan.waves)):
         for host in plan.hosts(number):
-            planned = sum(memory_mb[name] for name in host.members)
+            here = [by_name[name] for name in host.members]
+            planned = sum(work.memory_mb - work.batch_mb for work in here)
+            planned += max(work.batch_mb for work in here)
             step = 1e-4 * devices[host.device].memory_mb
             assert host.memory_fraction * devices[host.device].memory_mb >= planned - 2 * step
 
@@ -164,6 +167,18 @@ def test_members_that_find_no_memory_make_another_wave() -> None:
         2,
         1,
     ]
+
+
+def test_members_of_one_process_use_the_memory_of_their_batches_in_turn() -> None:
+    members = [Work(f"m{i}", {"A100": 1.0}, 20_000, batch_mb=i * 6_000.0) for i in range(4)]
+    together = make_plan(members, [replace(GPU, memory_mb=70_000)], "gpu")
+    assert len(together.waves) == 1
+    # The weights of all, 20,000 + 14,000 + 8,000 + 2,000 MB, and the largest batch.
+    expected_mb = 44_000 + 18_000 + CONTEXT_MB
+    assert together.memory_mb(together.waves[0], 0) == pytest.approx(expected_mb)
+    # Where each has a process of its own, nobody knows which batches meet.
+    apart = make_plan(members, [replace(GPU, memory_mb=90_000)], "member")
+    assert apart.memory_mb(apart.waves[0], 0) == pytest.approx(4 * (20_000 + CONTEXT_MB))
 
 
 def test_a_member_that_fits_on_no_gpu_is_refused_with_the_numbers() -> None:
