@@ -10,6 +10,7 @@ def render(report: SearchReport) -> str:
     """Render the page of a search: no script, nothing loaded from elsewhere, every text escaped."""
     digits = wording.digits_for(max(report.search_images, report.judged_images))
     rows = {row.key: row for row in report.results}
+    recommended = report.recommendation.key if report.recommendation else "ensemble"
     return (
         page_environment()
         .get_template("search_page.html.j2")
@@ -18,7 +19,8 @@ def render(report: SearchReport) -> str:
             digits=digits,
             ensemble=rows["ensemble"],
             best=rows["best"],
-            recommended=report.recommendation.key if report.recommendation else "ensemble",
+            recommended=recommended,
+            headline=next(row for row in report.results if row.key == recommended),
             advice=search_advice(report),
             members=wording.by_weight(report.members),
         )
