@@ -1,5 +1,6 @@
 """A shard: images that are decoded together and handed to every member as one value."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,9 @@ import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 
 from ensemble.errors import ShapeError
+
+# What the system says of a file, and S3 of an object: an error with a number, or that it is not there.
+_UNREAD = re.compile(r"\w*Error: \[Errno \d+\] |.*: no such object$")
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,11 @@ class BadImage:
 
     image_id: str
     reason: str
+
+    @property
+    def is_unread(self) -> bool:
+        """Tell whether the file could not be read, which says nothing of the image; older tables hold such reasons."""
+        return _UNREAD.match(self.reason) is not None
 
 
 @dataclass(frozen=True)

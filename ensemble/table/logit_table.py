@@ -247,8 +247,10 @@ class LogitTable:
         column.commits.append(commit)
         for row, image_id in enumerate(commit.image_ids, start):
             column.row_by_id.setdefault(image_id, row)
-        for bad in commit.bad:
-            column.bad_by_id[bad.image_id] = BadImage(bad.image_id, bad.reason)
+        for bad in (BadImage(entry.image_id, entry.reason) for entry in commit.bad):
+            # A file that could not be read is looked at again: it may be mended by now.
+            if not bad.is_unread:
+                column.bad_by_id[bad.image_id] = bad
 
 
 @contextmanager

@@ -172,6 +172,27 @@ def test_bad_images_of_some_columns_are_listed_once_by_id(
     assert table.bad_images([first.column]) == tuple(BadImage(i, reason) for i in ("c", "z"))
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "PermissionError: [Errno 13] Permission denied: '/images/b.png'",
+        "OSError: [Errno 116] Stale file handle: '/images/b.png'",
+        "s3://bucket/images/b.png: no such object",
+    ],
+)
+def test_file_that_could_not_be_read_is_missing_and_not_bad(
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock, reason: str
+) -> None:
+    member = make_member()
+    block = replace(make_block(member, ["a"]), bad=(BadImage("b", reason), BadImage("c", "torn")))
+    LogitTable(tmp_path).commit(member, block)
+    table = LogitTable(tmp_path)
+    assert table.missing(member.column, ["a", "b", "c"]) == ("b",)
+    assert [bad.image_id for bad in table.bad_images([member.column])] == ["c"]
+    table.commit(member, make_block(member, ["a", "b"], bad=["c"]))
+    assert LogitTable(tmp_path).missing(member.column, ["a", "b", "c"]) == ()
+
+
 def test_block_of_bad_images_only_is_kept_too(
     root: Path, member: Member, make_block: MakeBlock
 ) -> None:
