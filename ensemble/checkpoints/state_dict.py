@@ -35,6 +35,8 @@ _WRAPPERS = (
 # What wrappers of a network put before or between the names of its parts.
 _PREFIXES = ("module.", "model.", "net.", "network.")
 _INFIX = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# Weights of a loss that a training script kept as a part of its network.
+_LOSS = re.compile(r"(?:^|\.)(?:criterion|loss|loss_fn|loss_func|loss_function)\.")
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _COUNT = ".num_batches_tracked"
 # torchvision's DenseNets were trained when a module's name could hold a dot.
@@ -110,8 +112,10 @@ def select_network(state: Weights, expected: Collection[str]) -> tuple[Weights, 
         CheckpointError: Two networks are in the state, each of which fits.
     """
     needed = {name for name in expected if not name.endswith(_COUNT)}
+    losses = {name for name in state if _LOSS.search(name) and name not in needed}
+    state = {name: tensor for name, tensor in state.items() if name not in losses}
     if not needed or needed <= state.keys():
-        return dict(state), ()
+        return state, tuple(sorted(losses))
     last = max(needed)
     prefixes = [name.removesuffix(last) for name in state if name.endswith(f".{last}")]
     fitting = [p for p in prefixes if all(f"{p}{name}" in state for name in needed)]
@@ -121,10 +125,11 @@ def select_network(state: Weights, expected: Collection[str]) -> tuple[Weights, 
             "Expected one; save the state_dict of the one that is meant."
         )
     if fitting:
-        return _below(state, fitting[0])
+        below, others = _below(state, fitting[0])
+        return below, tuple(sorted({*losses, *others}))
     while (prefix := next((p for p in _PREFIXES if _is_common(p, state)), None)) is not None:
         state, _ = _below(state, prefix)
-    return dict(state), ()
+    return state, tuple(sorted(losses))
 
 
 def put(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, what: str) -> nn.Module:

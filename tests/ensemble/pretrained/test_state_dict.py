@@ -84,9 +84,15 @@ def test_weights_are_found_whatever_they_are_wrapped_in(path: Path, content: obj
 
 
 def test_what_is_ignored_is_named(path: Path) -> None:
-    content = {**prefixed("model.", state()), "criterion.weight": torch.ones(2)}
-    torch.save(content, path)
-    assert select_network(read_state(path), NAMES)[1] == ("criterion.weight",)
+    for prefix, loss in (("model.", "criterion.weight"), ("", "loss_fn.w"), ("", "a.criterion.w")):
+        torch.save({**prefixed(prefix, state()), loss: torch.ones(2)}, path)
+        found, ignored = select_network(read_state(path), NAMES)
+        assert (found.keys(), ignored) == (NAMES, (loss,))
+    original = {**prefixed("model.", {"b.weight": torch.ones(1)}), "criterion.w": torch.ones(2)}
+    assert select_network(original, NAMES)[0].keys() == {"b.weight"}, "timm may know this name"
+    assert (
+        select_network(state() | {"criterion.w": torch.ones(1)}, {*NAMES, "criterion.w"})[1] == ()
+    )
 
 
 def test_two_networks_that_fit_are_refused_by_name(path: Path) -> None:
