@@ -340,6 +340,10 @@ class S3Store:
         async def get() -> tuple[bytes, str]:
             reply = await self._fs._call_s3("get_object", Bucket=bucket, Key=name)
             async with reply["Body"] as body:
+                headers = reply["ResponseMetadata"]["HTTPHeaders"]
+                if "etag" not in headers and not any(h.startswith("x-amz-") for h in headers):
+                    # Such as the page of a captive portal, with which every request is answered.
+                    raise OSError(f"{_NOT_A_STORE}: it has no ETag and no header of S3")
                 # Gateways that send an object in chunks do not tell its size before.
                 size = reply.get("ContentLength")
                 if size is not None and size > max_bytes:
