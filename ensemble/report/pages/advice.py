@@ -109,8 +109,8 @@ def _next_of_run(report: Report) -> str:
     if answering.key != chosen.key:
         return (
             f"Next: the artifact answers with {answering.label}, because search.kind={report.search.kind} "
-            f"asks for it. Leave search.kind out (auto) and run again under another name, to have an "
-            f"artifact that answers with {chosen.label}; nothing is computed anew."
+            "asks for it. Leave search.kind out (auto) and run again under another name, to have an artifact "
+            "that answers with what is then recommended; nothing is computed anew."
         )
     lines = report.recommendation.held_out if report.recommendation else ()
     beyond = {line.key for line in lines if not line.is_allowed}
