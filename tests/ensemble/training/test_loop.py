@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ensemble.errors import DataError, DivergedError
 from ensemble.models import registry as models
@@ -259,6 +260,39 @@ def test_half_precision_learns_as_well_and_keeps_float32_weights() -> None:
     assert first == pytest.approx(exact, rel=0.1)
     state = networks["bfloat16"].state_dict()
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+
+
+class ValueReads(TorchDispatchMode):
+    """Counts operators for which a host waits for a GPU, because they return a value or a shape that depends on one."""
+
+    OPERATORS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        self.count += func.overloadpacket.__name__ in self.OPERATORS
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_reads_a_value_that_was_computed() -> None:
+    images, labels = bars(8 * 2 * CHECK_STEPS)
+    reads = ValueReads()
+    counts: list[int] = []
+    recipe = RecipeConfig(epochs=3, batch_size=8, label_smoothing=0.1)
+    network = models.build("alexnet_small", 2)
+    with reads:
+        assert bool(torch.ones(()) > 0)
+        assert reads.count  # they are counted
+        train(network, images, labels, recipe, MEAN, STD, 0, lambda _: counts.append(reads.count))
+    assert len(set(counts)) == 1
 
 
 @pytest.mark.gpu
