@@ -5,7 +5,7 @@ source nor an internet connection.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -38,7 +38,11 @@ _NO_WIDTH = 997
 
 
 def import_member(
-    config: MemberConfig, classes: Sequence[str], weights: WeightsConfig, folder: Path
+    config: MemberConfig,
+    classes: Sequence[str],
+    weights: WeightsConfig,
+    folder: Path,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Make the checkpoint of a member that no run trains, once; then it is found by content.
 
@@ -47,6 +51,7 @@ def import_member(
         classes: Names of the data's classes; output i of the checkpoint stands for class i.
         weights: Where published weights are looked for, and what is trusted.
         folder: Folder in which checkpoints are kept.
+        say: Takes a line where a kept checkpoint is damaged and made again.
 
     Raises:
         ConfigError: A setting of the member does not fit its weights or the classes.
@@ -75,8 +80,10 @@ def import_member(
         path = folder / checkpoint_name(
             description.architecture, fingerprint(identity | {"file": digest_state(file)})
         )
-        if path.is_file() and is_whole(path):
-            return path
+        if path.is_file():
+            if is_whole(path):
+                return path
+            say(f"{path} is damaged and is made again from {file}")
     imported, metadata = _read(config, description, file, classes)
     if file is None:  # only the weights themselves say which they are
         path = folder / checkpoint_name(

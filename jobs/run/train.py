@@ -37,8 +37,9 @@ def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -
     with progress.stage("load weights", len(published), "members") as stage:
         for member in published:
             try:
+                here = fetched(member, config.storage, cache)
                 paths[member.name] = import_member(
-                    fetched(member, config.storage, cache), classes, config.weights, cache
+                    here, classes, config.weights, cache, progress.say
                 )
             except CheckpointError as error:
                 raise ConfigError(

@@ -25,6 +25,7 @@ from ensemble.members.source_settings import TorchvisionSource, WeightsConfig
 from ensemble.models.heads import find_head
 from ensemble.models.libraries import at_size
 from ensemble.pretrained.card import card
+from ensemble.pretrained.import_member import import_member
 
 from .conftest import CLASSES, PREPROCESSING, Import, Tiny, answers
 
@@ -224,6 +225,27 @@ def test_the_same_weights_are_the_same_column_wherever_they_lie(
     assert again == first
     other = bring(given(moved), preprocessing=PREPROCESSING | {"size": 33})
     assert other.column != first.column
+
+
+def test_damaged_checkpoint_that_was_kept_is_made_again_and_that_is_said(
+    resnet: tuple[nn.Module, Path], weights: WeightsConfig, tmp_path: Path
+) -> None:
+    settings = {"name": "m", "source": given(resnet[1]), "preprocessing": PREPROCESSING}
+    config, said = MemberConfig.model_validate(settings), list[str]()
+
+    def bring_in() -> Path:
+        return import_member(config, CLASSES, weights, tmp_path / "cache", said.append)
+
+    path = bring_in()
+    sound = path.read_bytes()
+    damaged = bytearray(sound)
+    damaged[len(sound) // 2] ^= 1
+    path.write_bytes(damaged)
+    assert bring_in() == path
+    assert path.read_bytes() == sound
+    assert said == [f"{path} is damaged and is made again from {resnet[1]}"]
+    assert bring_in() == path
+    assert len(said) == 1
 
 
 def test_pinned_digest_is_checked(bring: Import, resnet: tuple[nn.Module, Path]) -> None:
