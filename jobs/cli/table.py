@@ -16,7 +16,7 @@ from jobs.terminal import echo
 if TYPE_CHECKING:
     from ensemble.storage.settings import StorageConfig
     from ensemble.storage.store import Store
-    from ensemble.table.imports.read import ReadForm
+    from ensemble.table.imports.contents import ReadForm
     from ensemble.table.lease import Lease
 
 app = typer.Typer(

@@ -14,15 +14,13 @@ from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import read_if_there
 from ensemble.table.imported import ImportedPredictions, add_to_table
-from ensemble.table.imports.classes import (
-    ClassMap,
-    read_class_map,
-    read_classes,
-    resolve_classes,
-)
+from ensemble.table.imports.class_files import ClassMap, read_class_map, read_classes
+from ensemble.table.imports.classes import resolve_classes
+from ensemble.table.imports.contents import ImportedFile, ReadForm
 from ensemble.table.imports.join import join
-from ensemble.table.imports.labels import Labels, read_labels
-from ensemble.table.imports.read import ImportedFile, ReadForm, read_file
+from ensemble.table.imports.label_files import read_labels
+from ensemble.table.imports.labels import Labels
+from ensemble.table.imports.read import read_file
 from ensemble.table.imports.suspects import Verdict, examine
 from ensemble.table.logit_table import LogitTable
 from jobs.import_table.report import Contents, Import, chance_note, describe, encode, order_note

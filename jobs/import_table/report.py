@@ -18,9 +18,9 @@ from ensemble.files import seal, sha256_of
 from ensemble.images.index import ImageIndex
 from ensemble.table.imports.classes import Classes
 from ensemble.table.imports.columns import list_names
+from ensemble.table.imports.contents import ImportedFile
 from ensemble.table.imports.join import Join
 from ensemble.table.imports.labels import Labels
-from ensemble.table.imports.read import ImportedFile
 from jobs.settings import RunConfig
 
 _NUM_NAMED = 5

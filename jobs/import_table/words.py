@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ensemble.errors import ConfigError
 from ensemble.table.imported import ImportedPredictions
-from ensemble.table.imports.read import ImportedFile
+from ensemble.table.imports.contents import ImportedFile
 
 MEMBER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _ARRAY = re.compile(r"(.+\.npz):([^/]+)", re.IGNORECASE)

@@ -2,21 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
-from ensemble.errors import ConfigError, DataError
+from ensemble.errors import DataError
 from ensemble.table.imported import ImportedPredictions
-from ensemble.table.imports.columns import decode_text, list_names
-from ensemble.table.imports.labels import Labels, read_json
-
-ClassMap = tuple[int | None, ...]
-
-# ImageNet-21k has 21,841; more are not class numbers but ids.
-MAX_CLASSES = 100_000
+from ensemble.table.imports.class_files import MAX_CLASSES, ClassMap
+from ensemble.table.imports.columns import list_names
+from ensemble.table.imports.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -32,87 +25,6 @@ class Classes:
     names: tuple[str, ...]
     maps: tuple[ClassMap, ...]
     notes: tuple[str, ...]
-
-
-def read_classes(path: Path) -> tuple[str, ...]:
-    """Read names of classes: a JSON list, a JSON object of names and numbers, or a text of a name a line.
-
-    Raises:
-        ConfigError: The file cannot be read, or a name is empty or stands twice.
-    """
-    if path.suffix.lower() == ".json":
-        names = _names_of(path, read_json(path, "a JSON list of class names"))
-    else:
-        try:
-            lines = decode_text(path).splitlines()
-        except DataError as error:
-            raise ConfigError(f"{error} Expected a JSON list of class names.") from error
-        names = [line.strip() for line in lines if line.strip()]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ConfigError(
-            f"{path} has the class {twice[0]!r:.80} twice; expected names that differ."
-        )
-    for name in names:
-        check_name(name, f"the class {name!r:.80} of {path}")
-    if len(names) < 2:
-        raise ConfigError(f"{path} names {len(names)} classes; expected at least 2.")
-    return tuple(names)
-
-
-def _names_of(path: Path, value: Any) -> list[str]:
-    if isinstance(value, dict) and value:
-        # {"ant": 0, …} as Keras writes it, or {"0": "ant", …} as the Hugging Face hub does.
-        pairs = value.items()
-        by_index = {v: k for k, v in pairs if isinstance(v, int) and not isinstance(v, bool)}
-        if not by_index:
-            by_index = {int(k): v for k, v in pairs if k.isdecimal() and isinstance(v, str)}
-        if len(by_index) == len(value) and sorted(by_index) == list(range(len(value))):
-            return [by_index[index].strip() for index in range(len(value))]
-        raise ConfigError(
-            f"{path} does not number its classes from 0 to {len(value) - 1}; expected a JSON list of class "
-            "names."
-        )
-    if not isinstance(value, list):
-        raise ConfigError(f"{path} holds {type(value).__name__}; expected a JSON list.")
-    for name in value:
-        if not isinstance(name, str | int) or isinstance(name, bool):
-            raise ConfigError(f"{path} names a class {name!r:.80}; expected text.")
-    return [str(name).strip() for name in value]
-
-
-def check_name(text: str, what: str) -> None:
-    """Refuse names that cannot be shown or stored.
-
-    Raises:
-        DataError: The name is empty, or holds a control character or half of a character.
-    """
-    if not text or any(
-        ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in text
-    ):
-        raise DataError(f"{what} is empty or holds a control character; expected plain text.")
-
-
-def read_class_map(path: Path, names: Sequence[str] | None) -> ClassMap:
-    """Read a JSON list with the class of each output, by number or name, null for none.
-
-    Raises:
-        ConfigError: The file cannot be read, or a class stands twice or is none.
-    """
-    value = read_json(path, "a JSON list")
-    if not isinstance(value, list):
-        raise ConfigError(f"{path} holds {type(value).__name__}; expected a JSON list.")
-    by_name = {name: index for index, name in enumerate(names or ())}
-    class_map = [by_name.get(c, c) if isinstance(c, str) else c for c in value]
-    used = [c for c in class_map if c is not None]
-    limit = len(names) if names else MAX_CLASSES
-    is_right = all(isinstance(c, int) and not isinstance(c, bool) and 0 <= c < limit for c in used)
-    if not is_right or len(set(used)) != len(used):
-        count = f"{len(names)} classes" if names else "the classes"
-        raise ConfigError(
-            f"the class map {str(path)!r} must list, for each output, one of {count} or null, and no "
-            "class twice."
-        )
-    return tuple(None if c is None else int(c) for c in class_map)
 
 
 def resolve_classes(
@@ -307,57 +219,3 @@ def _say_rest(
         )
     if list(outputs) != list(names):
         notes.append(f"{member.name}: outputs were matched with classes by their names")
-
-
-def resolve_labels(
-    labels: Labels, names: Sequence[str], first_label: int | None
-) -> Int[np.ndarray, "image"]:
-    """Give the class index of each label.
-
-    Args:
-        labels: Labels of one file.
-        names: Name of each class.
-        first_label: Number of the first class where labels are numbers; None if the user does not say.
-
-    Raises:
-        DataError: A label is no class, or can be read in two ways.
-    """
-    values, count = labels.values, len(names)
-    distinct, inverse = np.unique(values, return_inverse=True)
-    index = {name: number for number, name in enumerate(names)}
-    by_name = [index.get(str(value)) for value in distinct.tolist()]
-    if values.dtype.kind == "U":
-        if None in by_name:
-            name = str(distinct[by_name.index(None)])
-            raise DataError(
-                f"{labels.where}: the label {name!r:.80} is no class; the classes are {list_names(names)}. Correct it, "
-                "or give --classes FILE.json with all names."
-            )
-        return np.array(by_name, np.int64)[inverse]
-    low, high = int(distinct[0]), int(distinct[-1])
-    first = first_label or 0
-    is_index = first <= low and high < first + count
-    if first_label is None and None not in by_name:
-        if is_index and by_name != distinct.tolist():
-            raise DataError(
-                f"{labels.where}: labels from {low} to {high} can be numbers of classes from 0, or their "
-                f"names, {list_names(names)}. Say --first-label N with the number of the first class."
-            )
-        return np.array(by_name, np.int64)[inverse]
-    if not is_index:
-        raise DataError(f"{labels.where}: {_explain_labels(low, high, first, count)}")
-    return values - first
-
-
-def _explain_labels(low: int, high: int, first: int, count: int) -> str:
-    text = (
-        f"labels go from {low} to {high}, and there are {count} classes, from {first} to "
-        f"{first + count - 1}. "
-    )
-    if low == -1:
-        return text + "Is -1 an image without a label? Leave it out of labels and predictions."
-    if low >= first + 1 and high == first + count:
-        return (
-            text + f"If the first class has the number {first + 1}, say --first-label {first + 1}."
-        )
-    return text + "Correct the labels, or give the predictions of all classes."

@@ -1,19 +1,13 @@
 """Files with named columns, CSV and Parquet, and the part that each column plays by its name and content."""
 
-import csv
-import io
 import re
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from ensemble.errors import DataError
-from ensemble.table.imports.arrays import check_is_file
 
 
 def words(text: str) -> list[str]:
@@ -28,13 +22,19 @@ ID_NAMES = frozenset(
         keys uuid"""
     )
 )
+
+
 # In the order in which one of them is taken for the labels.
 LABEL_NAMES = words(
     """label labels target targets y y_true y_test y_val true true_label true_labels truth ground_truth
     groundtruth gt one_hot onehot label_id label_index class_id class_index class_label class class_name
     label_name"""
 )
+
+
 _ROW_NAMES = frozenset(["", "unnamed:_0", "index", "__index_level_0__", "level_0", "row", "row_id"])
+
+
 # What exporters put beside the scores of classes.
 _OTHER_NAMES = frozenset(
     words(
@@ -42,14 +42,14 @@ _OTHER_NAMES = frozenset(
         predicted_class pred_class confidence conf max_prob loss correct is_correct entropy"""
     )
 )
+
+
 _NUM_NAMED = 5
-_DELIMITERS = ",;\t|"
-_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
-_FLOAT = re.compile(
-    r"\s*[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE])|nan|inf)([eE][-+]?\d+)?\s*", re.IGNORECASE
-)
+
 
 TOP_CLASS = re.compile(r"(?:top_?)?class_?(\d+)")
+
+
 TOP_SCORE = re.compile(r"(?:top_?)?(?:score|prob|probability)_?(\d+)")
 
 
@@ -124,25 +124,6 @@ class Parts:
     ignored: tuple[str, ...]
 
 
-def read_columns(path: Path) -> list[Column]:
-    """Read the columns of a CSV or Parquet file.
-
-    Raises:
-        DataError: The file cannot be read, or its rows do not fit together.
-    """
-    is_parquet = path.suffix.lower() in (".parquet", ".pq")
-    columns = _read_parquet(path) if is_parquet else _read_csv(path)
-    names = [column.name for column in columns]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(
-            f"{path}: the column {twice[0]!r:.80} stands twice; expected names that differ. Rename or "
-            "remove one."
-        )
-    if not columns or not len(columns[0].values):
-        raise DataError(f"{path} has no rows; expected a header and a row for each image.")
-    return columns
-
-
 def assign_parts(columns: Sequence[Column], class_names: Sequence[str] = ()) -> Parts:
     """Find ids and labels among columns; what names no class is left aside, and said.
 
@@ -200,7 +181,7 @@ def _is_text(column: Column) -> bool:
 def _refuse_bad_numbers(column: Column) -> None:
     """Tell text from numbers with a few cells that are none, which must not be left aside in silence."""
     cells = column.values.tolist()
-    bad = [row for row, cell in enumerate(cells) if not _are_numbers([cell])]
+    bad = [row for row, cell in enumerate(cells) if not are_numbers([cell])]
     if len(bad) * 2 < len(cells):
         raise DataError(
             f"the column {column.name!r:.80} holds numbers, and in row {bad[0]} (of {len(bad)} such rows) "
@@ -213,120 +194,6 @@ def _counts_rows(column: Column) -> bool:
     return whole is not None and bool((whole - whole[0] == np.arange(len(whole))).all())
 
 
-def _read_csv(path: Path) -> list[Column]:
-    lines = [cells for cells in _rows(path, decode_text(path)) if any(cells)]
-    if not lines:
-        raise DataError(f"{path} has no rows; expected a header and a row for each image.")
-    lines[0][0] = lines[0][0].lstrip("# ")  # as np.savetxt begins a header
-    width = len(lines[0])
-    while width > 1 and not any(cells[width - 1] for cells in lines if len(cells) >= width):
-        width -= 1  # a delimiter at the end of every line
-    for number, cells in enumerate(lines):
-        if len(cells) < width or any(cells[width:]):
-            raise DataError(
-                f"{path}: row {number} has {len(cells)} cells and the first row {width}; expected as "
-                "many in each row."
-            )
-    header = lines[0][:width] if _is_header(lines[0][:width]) else list(map(str, range(width)))
-    rows = lines[1:] if header == lines[0][:width] else lines
-    if not rows:
-        raise DataError(f"{path} has a header and no rows; expected a row for each image.")
-    return [
-        Column(name, np.array(values, np.str_))
-        for name, values in zip(header, list(zip(*rows, strict=False))[:width], strict=True)
-    ]
-
-
-def decode_text(path: Path) -> str:
-    """Read a text file in UTF-8 or UTF-16, without its byte order mark.
-
-    Raises:
-        DataError: The file cannot be read, or is not such text.
-    """
-    check_is_file(path, "text")
-    try:
-        data = path.read_bytes()
-        is_wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-        text = data.decode("utf-16" if is_wide else "utf-8").removeprefix("\ufeff")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"cannot read {path}: byte {error.start} is not {error.encoding}. Save the file as UTF-8."
-        ) from error
-    if "\0" in text:
-        raise DataError(f"cannot read {path}: it holds the character NUL. Is it a text file?")
-    return text
-
-
-def _rows(path: Path, text: str) -> Iterator[list[str]]:
-    head = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=head.count)
-    if not head.count(delimiter) and len(head.split()) > 1 and _are_numbers(head.split()):
-        yield from (line.split() for line in text.splitlines())  # as np.savetxt writes it
-        return
-    try:
-        for cells in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True):
-            stripped = [cell.strip() for cell in cells]
-            if delimiter != ",":
-                stripped = [
-                    c.replace(",", ".") if _DECIMAL_COMMA.fullmatch(c) else c for c in stripped
-                ]
-            yield stripped
-    except csv.Error as error:
-        raise DataError(f"cannot read {path}: {error}. Expected a CSV file.") from error
-
-
-def _are_numbers(cells: Sequence[str]) -> bool:
+def are_numbers(cells: Sequence[str]) -> bool:
+    """Tell whether all cells are numbers."""
     return Column("", np.array(cells, np.str_)).numbers() is not None
-
-
-def _is_header(cells: Sequence[str]) -> bool:
-    """Tell names from a first row of scores: names are no numbers with a fraction."""
-    return not any(_FLOAT.fullmatch(cell) for cell in cells)
-
-
-def _read_parquet(path: Path) -> list[Column]:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(path, memory_map=False) as file:
-            table = file.read()
-        table.validate(full=True)
-        return [
-            Column(name, _from_arrow(table.column(number).combine_chunks()))
-            for number, name in enumerate(table.column_names)
-        ]
-    except (
-        pa.ArrowException,
-        OSError,
-        ValueError,
-        OverflowError,
-        MemoryError,
-        zlib.error,
-    ) as error:
-        raise DataError(f"cannot read {path}: {error}. Expected a Parquet file.") from error
-
-
-def _from_arrow(values: Any) -> Shaped[np.ndarray, "..."]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    kind = values.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return np.array([text or "" for text in values.to_pylist()], np.str_)
-    if pa.types.is_decimal(kind):
-        values, kind = values.cast(pa.float64()), pa.float64()
-    if pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return np.asarray(values.to_numpy(zero_copy_only=False))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        flat = values.flatten()
-        is_number = pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type)
-        lengths = set(pc.list_value_length(values).to_pylist())
-        if is_number and len(lengths) == 1 and lengths != {None}:
-            return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(values), -1)
-    # Nothing that is read here; as text that is the same in every row it plays no part.
-    return np.full(len(values), str(kind))

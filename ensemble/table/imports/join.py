@@ -10,8 +10,9 @@ from jaxtyping import Int
 from ensemble.errors import DataError
 from ensemble.images.index import ImageIndex
 from ensemble.table.imported import ImportedPredictions
-from ensemble.table.imports.classes import Classes, check_name, resolve_labels
-from ensemble.table.imports.labels import Labels
+from ensemble.table.imports.class_files import check_name
+from ensemble.table.imports.classes import Classes
+from ensemble.table.imports.labels import Labels, resolve_labels
 
 _NUMBER = re.compile(r"([0-9]{1,18})")
 

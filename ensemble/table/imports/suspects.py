@@ -8,7 +8,7 @@ from jaxtyping import Int
 from ensemble.errors import DataError
 from ensemble.images.index import ImageIndex
 from ensemble.table.imported import ImportedPredictions
-from ensemble.table.imports.classes import ClassMap
+from ensemble.table.imports.class_files import ClassMap
 from ensemble.table.imports.labels import is_one_hot
 
 # Below this number of images whole numbers may differ from each other by chance.

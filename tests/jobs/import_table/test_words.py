@@ -7,7 +7,7 @@ import pytest
 
 from ensemble.errors import ConfigError
 from ensemble.table.imported import ImportedPredictions
-from ensemble.table.imports.read import ImportedFile
+from ensemble.table.imports.contents import ImportedFile
 from jobs.import_table.words import Word, name_members, read_word
 
 
