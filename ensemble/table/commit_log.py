@@ -4,164 +4,27 @@ Numbers are what keeps writers apart. Who takes a table over creates a fence und
 driver of an earlier lease, wherever it was paused, finds that number taken when it goes on, and stops.
 """
 
-import json
 import re
-import secrets
-import socket
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from hashlib import sha256
 from itertools import count
-from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError, model_validator
+from pydantic import ValidationError
 
-from ensemble.config import Config
 from ensemble.errors import DamagedTableError, TableBusyError
 from ensemble.storage.store import Store, read_if_there
+from ensemble.table.log_entry import (
+    SHARD_PATH,
+    SHARDS,
+    Commit,
+    Entry,
+    Fence,
+    Removal,
+    decode,
+    encode,
+)
 
 FOLDER = "log"
-SHARDS = "columns"
-# Bytes of a shard file that have a digest of their own, so that a slice can be read and checked alone.
-PIECE_BYTES = 128 << 10
-# Entries of version 3 know no fences, and not the kind of device.
-VERSIONS = (3, 4)
 _NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
-_SHARD_PATH = rf"{SHARDS}/[0-9a-f]{{16}}/[0-9a-f]{{16}}\.arrow"
-_ITEM_BYTES = {"float32": 4, "float16": 2}
-
-Dtype = Literal["float32", "float16"]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class BadImageEntry(Config):
-    """An image without a row, and the reason."""
-
-    image_id: str
-    reason: str
-
-
-class _Entry(Config):
-    version: Literal[3, 4] = 4
-    writer: NonNegativeInt = 0
-    """Number of the lease under which the entry was written; without a lease, that of the last entry that had one."""
-    attempt: str = Field(default_factory=lambda: secrets.token_hex(8))
-    """Random digits that tell a writer its own entry, when the reply was lost, from that of another."""
-    host: str = Field(default_factory=socket.gethostname)
-    """Name of the machine that wrote the entry."""
-    committed_at: str = Field(
-        default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds")
-    )
-    """Time of the entry, in UTC and ISO 8601."""
-
-
-class Commit(_Entry):
-    """One durable shard file."""
-
-    kind: Literal["commit"] = "commit"
-    column: str
-    """Identity of the computation."""
-    name: str
-    """Name of the member when the shard was computed; nothing is found by it."""
-    identity: dict[str, object]
-    """Everything that the column's fingerprint is made of."""
-    path: Annotated[str, Field(pattern=f"^{_SHARD_PATH}$")]
-    """Path of the shard file below the table's folder."""
-    sha256: Sha256
-    """SHA-256 of the digests in `pieces`."""
-    size_bytes: NonNegativeInt
-    """Size of the shard file."""
-    dtype: Dtype
-    """How the numbers of the shard are stored."""
-    image_ids: tuple[str, ...]
-    """Id of the image of each row."""
-    classes: NonNegativeInt
-    """Number of classes, which is the length of a row."""
-    values_start: NonNegativeInt
-    """Byte of the file at which the rows begin."""
-    pieces: tuple[Sha256, ...]
-    """SHA-256 of each piece of the file, so that a slice can be read and checked alone."""
-    bad: tuple[BadImageEntry, ...] = ()
-    """Images of the shard without a row."""
-    forward_passes: NonNegativeInt
-    """Number of forward passes: images times views."""
-    seconds: float
-    """Time that the forward passes took."""
-    flops_per_image: NonNegativeInt | None = None
-    """Floating-point operations for an image under all views; null if they were not counted."""
-    gpu_bytes: NonNegativeInt | None = None
-    """Peak of the GPU memory that the member used; null without a GPU."""
-    device_kind: str | None = None
-    """Kind of the device that computed the rows, as `cpu` or the name of a GPU; null where it was not recorded. Not
-    part of the identity, because a fleet may mix kinds."""
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return len(self.image_ids)
-
-    @model_validator(mode="after")
-    def _rows_lie_in_the_file(self) -> "Commit":
-        end = self.values_start + self.rows * self.classes * _ITEM_BYTES[self.dtype]
-        if end > self.size_bytes or len(self.pieces) != -(-self.size_bytes // PIECE_BYTES):
-            raise ValueError(
-                f"{self.rows} rows of {self.classes} classes that end at byte {end}, and "
-                f"{len(self.pieces)} digests, do not fit a file of {self.size_bytes} bytes"
-            )
-        return self
-
-
-class Removal(_Entry):
-    """Undoes a damaged entry, or takes its place: then `entry` is its own number."""
-
-    kind: Literal["removal"] = "removal"
-    entry: NonNegativeInt
-    """Number of the entry that no longer counts."""
-    reason: str
-    """What is damaged."""
-
-
-class Fence(_Entry):
-    """Begins the time of its writer: an entry of an earlier lease that comes after it does not count."""
-
-    kind: Literal["fence"] = "fence"
-    reason: str
-    """Why earlier writers are shut out."""
-
-
-Entry = Commit | Removal | Fence
-_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
-
-
-def encode(number: int, entry: Entry) -> bytes:
-    """Encode an entry as a line of JSON whose last value is the digest of everything before it."""
-    value: dict[str, Any] = entry.model_dump(mode="json") | {"number": number}
-    content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
-    return content + _ending(content)
-
-
-def decode(number: int, data: bytes) -> Entry:
-    """Decode an entry from bytes that must be, to the last bit, those that `encode` made.
-
-    Raises:
-        ValueError: The bytes are not those of this entry.
-    """
-    value = json.loads(data)
-    if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")
-    if value.get("version") not in VERSIONS:
-        raise ValueError(f"it is of version {value.get('version')!r}, expected 3 or 4")
-    content = data[: -len(_ending(b""))]
-    if data != content + _ending(content):
-        raise ValueError("its content is not what its own sha256 says")
-    del value["sha256_of_entry"]
-    if value.pop("number", None) != number:
-        raise ValueError("it is the copy of another entry")
-    return _ENTRY.validate_python(value)
-
-
-def _ending(content: bytes) -> bytes:
-    return f', "sha256_of_entry": "{sha256(content).hexdigest()}"}}\n'.encode()
 
 
 class CommitLog:
@@ -398,7 +261,7 @@ def end_of_log(store: Store) -> tuple[int, int]:
 
 def shard_paths(store: Store) -> tuple[str, ...]:
     """List the paths of all shard files, sorted; files of other programs are passed over."""
-    return tuple(filter(re.compile(_SHARD_PATH).fullmatch, store.keys(SHARDS)))
+    return tuple(filter(re.compile(SHARD_PATH).fullmatch, store.keys(SHARDS)))
 
 
 def key(number: int) -> str:

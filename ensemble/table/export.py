@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from ensemble.errors import TableError
 from ensemble.files import partial_file, publish
 from ensemble.images.index import ImageIndex
-from ensemble.table.commit_log import Commit
+from ensemble.table.log_entry import Commit
 from ensemble.table.logit_table import LogitTable
 
 # Logits are noise: dictionaries and statistics only cost time.

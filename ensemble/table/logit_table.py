@@ -17,8 +17,9 @@ from ensemble.storage.local_store import LocalStore
 from ensemble.storage.store import Staged, Store
 from ensemble.table import shard_file, shard_reader
 from ensemble.table.block import LogitBlock
-from ensemble.table.commit_log import VERSIONS, BadImageEntry, Commit, CommitLog, Dtype
+from ensemble.table.commit_log import CommitLog
 from ensemble.table.lease import Lease
+from ensemble.table.log_entry import VERSIONS, BadImageEntry, Commit, Dtype
 from ensemble.table.shard_reader import ShardReader, as_slice
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ensemble.table.commit_log import Commit
+from ensemble.table.log_entry import Commit
 
 UNKNOWN_KIND = "unknown"
 

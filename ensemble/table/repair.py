@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from ensemble.errors import DamagedTableError, TableBusyError, TableError
 from ensemble.storage.store import Store, read_if_there
-from ensemble.table import commit_log
-from ensemble.table.commit_log import FOLDER, Commit, CommitLog, Removal, shard_paths
+from ensemble.table import commit_log, log_entry
+from ensemble.table.commit_log import FOLDER, CommitLog, shard_paths
 from ensemble.table.lease import Lease
+from ensemble.table.log_entry import Commit, Removal
 from ensemble.table.shard_reader import load_shard
 
 # A file this young may be that of a driver which is about to name it, or which the next run takes up.
@@ -112,14 +113,14 @@ def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
 def _undo_entry(store: Store, fault: Fault, writer: int) -> None:
     """Put a removal in the place of an entry that is missing or damaged."""
     removal = Removal(writer=writer, entry=fault.entry, reason=fault.reason)
-    data = commit_log.encode(fault.entry, removal)
+    data = log_entry.encode(fault.entry, removal)
     content = store.read_at_rest(fault.path) if read_if_there(store, fault.path) else None
     if content is None:
         if store.create(fault.path, data):
             return
     else:
         try:
-            commit_log.decode(fault.entry, content)
+            log_entry.decode(fault.entry, content)
         except (ValueError, RecursionError):
             store.replace(fault.path, data)
             return

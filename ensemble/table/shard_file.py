@@ -16,7 +16,7 @@ from jaxtyping import Float
 from ensemble.errors import DamagedTableError
 from ensemble.table import arrow_file
 from ensemble.table.block import LogitBlock
-from ensemble.table.commit_log import PIECE_BYTES, Dtype
+from ensemble.table.log_entry import PIECE_BYTES, Dtype
 
 FORMAT = b"ensemble-logits-3"
 # At most this much of rows in a file: small enough to read whole, large enough for one request.
@@ -25,7 +25,10 @@ MAX_BYTES = 15 << 20
 _HASH_THREADS, _FEWEST_PIECES = min(4, os.cpu_count() or 1), 8
 # Larger buffers are written without a copy; smaller ones are put together.
 _SMALL_BYTES = 64 << 10
-_DTYPES: dict[int, np.dtype[np.floating]] = {arrow_file.SINGLE: np.dtype("<f4"), arrow_file.HALF: np.dtype("<f2")}
+_DTYPES: dict[int, np.dtype[np.floating]] = {
+    arrow_file.SINGLE: np.dtype("<f4"),
+    arrow_file.HALF: np.dtype("<f2"),
+}
 _FLOAT16_MIN = float(np.finfo(np.float16).min)
 
 

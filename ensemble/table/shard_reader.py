@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from ensemble.errors import DamagedTableError
 from ensemble.storage.store import Store
 from ensemble.table import shard_file
-from ensemble.table.commit_log import PIECE_BYTES, Commit
+from ensemble.table.log_entry import PIECE_BYTES, Commit
 
 MAX_SHARDS_HELD = 16
 _REMOTE_ATTEMPTS = 3

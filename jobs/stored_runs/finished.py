@@ -1,14 +1,14 @@
 """The table of a finished run, opened without its models: splits, columns, costs, outranking tables."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from ensemble.errors import ConfigError, DamagedTableError, DataError, TableError
+from ensemble.errors import ConfigError, DamagedTableError, TableError
 from ensemble.evaluation.calibration import Temperature, calibrate
 from ensemble.evaluation.metrics import pooled
 from ensemble.evaluation.outcome import Outcome, evaluate
@@ -20,36 +20,15 @@ from ensemble.evaluation.reading import (
 from ensemble.images.index import ImageIndex
 from ensemble.images.open import open_source
 from ensemble.images.split import Splits, split
-from ensemble.members.member import VIEW_MARK, view_names
-from ensemble.members.settings import MemberConfig, Preprocessing
 from ensemble.outranking.combine import Combine
 from ensemble.outranking.table import OutrankingTable
 from ensemble.outranking.weighting import Weighting
 from ensemble.storage.store import Store
-from ensemble.table.commit_log import Commit
 from ensemble.table.logit_table import LogitTable
-from ensemble.views.policies import REFERENCE_SIZE
 from jobs.settings import RunConfig
-from jobs.stored_runs.columns import read_columns
+from jobs.stored_runs.columns import Column, find_columns
 from jobs.stored_runs.layout import REPORT
-from jobs.stored_runs.open import StoredRun, open_run
-
-
-@dataclass(frozen=True)
-class Column:
-    """One member's predictions in the table.
-
-    Attributes:
-        member: The member's name.
-        key: The column's identity.
-        family: The member's architecture.
-        costs: What the run measured per image, by unit; 0 where it did not.
-    """
-
-    member: str
-    key: str
-    family: str
-    costs: Mapping[str, float]
+from jobs.stored_runs.open import open_run
 
 
 @dataclass(frozen=True)
@@ -108,7 +87,7 @@ def open_finished_run(place: Path | str, words: Sequence[str] = ()) -> FinishedR
     table = LogitTable(run.table)
     if not table.commits():
         raise ConfigError(f"the run {str(place)!r} has no table yet. Run it first: `ensemble run`.")
-    columns = _columns(run, table, index)
+    columns = find_columns(run, table, index)
     splits = _without_bad(table, columns, splits)
     wanted = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
     for column in columns:
@@ -180,86 +159,6 @@ def _at(
             temperatures[column.member].value if column.member in temperatures else 1.0,
         )
         for column in run.columns
-    )
-
-
-def _columns(run: StoredRun, table: LogitTable, index: ImageIndex) -> tuple[Column, ...]:
-    """Find each member's column among those of the images as they are now.
-
-    That is the column that the run or the import recorded last; for a run without a record, the last
-    one that was committed under the member's name.
-    """
-    recorded = read_columns(run.files)
-    commits_by_name: dict[str, list[Commit]] = {}
-    commits_by_column: dict[str, list[Commit]] = {}
-    of_other_images: list[Commit] = []
-    for commit in sorted(table.commits(), key=lambda c: c.committed_at):
-        classes = commit.identity.get("classes")
-        if not isinstance(classes, list) or len(classes) != len(index.classes):
-            continue
-        if commit.identity.get("data_sha256", index.sha256) != index.sha256:
-            of_other_images.append(commit)
-            continue
-        commits_by_name.setdefault(commit.name, []).append(commit)
-        commits_by_column.setdefault(commit.column, []).append(commit)
-    known = commits_by_name | {
-        name: commits_by_column.get(column, []) for name, column in recorded.items()
-    }
-    names = [name for member in run.config.members for name in _names(member, run.config, known)]
-    lacking = [name for name in names if not known.get(name)]
-    if lacking and of_other_images:
-        theirs = str(of_other_images[-1].identity["data_sha256"])
-        is_imported = run.config.images.source.kind == "listed"
-        again = f"ensemble {'table import' if is_imported else 'resume'} {run.files.url}"
-        raise DataError(
-            f"the images of the run {run.files.url!r} have changed: its table holds predictions of images "
-            f"with the identity {theirs[:12]}, and the images that its config names now have "
-            f"{index.sha256[:12]}. Joined by id they would get labels of other images. Put the data back, "
-            f"or compute predictions of what is there now: `{again}`."
-        )
-    if lacking:
-        raise ConfigError(
-            f"the table {table.root} has no predictions of {', '.join(lacking)}. The run is not "
-            "finished: the same `ensemble run` goes on with it."
-        )
-    return tuple(_column(known[name], name) for name in names)
-
-
-def _names(
-    member: MemberConfig, config: RunConfig, commits_by_name: Mapping[str, list[Commit]]
-) -> tuple[str, ...]:
-    """The columns' names of a member: one a view where views are kept."""
-    preprocessings = [
-        commit.identity.get("preprocessing")
-        for name, commits in commits_by_name.items()
-        if name.startswith(f"{member.name}{VIEW_MARK}")
-        for commit in commits
-    ]
-    # Without any commit the reference size names columns that are not there, and are reported so.
-    size = (
-        Preprocessing.model_validate(preprocessings[-1]).size if preprocessings else REFERENCE_SIZE
-    )
-    return view_names(member.name, member.views or config.views, size)
-
-
-def measured_costs(commits: Iterable[Commit], column: str) -> dict[str, float]:
-    """Give by unit what the forward passes of a column cost an image; 0 where that is not known."""
-    ours = [commit for commit in commits if commit.column == column]
-    rows = sum(commit.rows for commit in ours)
-    return {
-        "seconds": sum(commit.seconds for commit in ours) / rows if rows else 0.0,
-        "flops": float(max((commit.flops_per_image or 0 for commit in ours), default=0)),
-        "gpu_bytes": float(max((commit.gpu_bytes or 0 for commit in ours), default=0)),
-    }
-
-
-def _column(commits: list[Commit], member: str) -> Column:
-    last = commits[-1]
-    return Column(
-        member=member,
-        key=last.column,
-        family=str(last.identity.get("architecture", member)),
-        costs=measured_costs(commits, last.column),
     )
 
 

@@ -10,10 +10,11 @@ import pytest
 from ensemble.errors import DamagedTableError, TableBusyError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log
+from ensemble.table import commit_log, log_entry
 from ensemble.table.block import LogitBlock
-from ensemble.table.commit_log import Commit, CommitLog, Fence, Removal
+from ensemble.table.commit_log import CommitLog
 from ensemble.table.lease import hold
+from ensemble.table.log_entry import Commit, Fence, Removal
 from ensemble.table.logit_table import LogitTable
 
 MakeMember = Callable[..., Member]
@@ -205,16 +206,16 @@ def test_driver_of_an_earlier_lease_commits_nothing_after_a_fence(
 def test_entry_of_an_earlier_lease_after_a_fence_does_not_count(
     filled: LocalStore, member: Member
 ) -> None:
-    late = commit_log.decode(2, filled.read(commit_log.key(2)))
+    late = log_entry.decode(2, filled.read(commit_log.key(2)))
     filled.remove(commit_log.key(2))
     assert commit_log.fence(filled, 7, "it was tried") == 2
     for number, writer in ((3, 6), (4, 7)):
         entry = late.model_copy(update={"writer": writer})
-        filled.create(commit_log.key(number), commit_log.encode(number, entry))
+        filled.create(commit_log.key(number), log_entry.encode(number, entry))
         expected = tuple(IDS[8:]) if writer < 7 else ()
         assert LogitTable(filled).missing(member.column, IDS) == expected
     stale = Removal(writer=6, entry=0, reason="of a repair that lost the table")
-    filled.create(commit_log.key(5), commit_log.encode(5, stale))
+    filled.create(commit_log.key(5), log_entry.encode(5, stale))
     assert LogitTable(filled).missing(member.column, IDS) == ()
 
 
@@ -256,11 +257,11 @@ def test_lost_log_gets_no_fence_that_would_hide_the_loss(
     ids=["fence", "removal"],
 )
 def test_entries_come_back_as_they_were_written(entry: Fence | Removal) -> None:
-    assert commit_log.decode(5, commit_log.encode(5, entry)) == entry
+    assert log_entry.decode(5, log_entry.encode(5, entry)) == entry
 
 
 def test_commit_comes_back_as_it_was_written(filled: LocalStore) -> None:
     for number, commit in CommitLog(filled).read():
         assert isinstance(commit, Commit)
-        assert commit_log.decode(number, commit_log.encode(number, commit)) == commit
+        assert log_entry.decode(number, log_entry.encode(number, commit)) == commit
         assert np.isfinite(commit.seconds)

@@ -16,7 +16,7 @@ import pytest
 from ensemble.errors import DamagedTableError, ProjectError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log, shard_file
+from ensemble.table import commit_log, log_entry, shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.repair import find_faults, repair
@@ -86,7 +86,7 @@ def sound(tmp_path: Path, make_member: MakeMember, make_block: MakeBlock) -> Sou
 def sign(value: dict[str, object]) -> bytes:
     value.pop("sha256_of_entry", None)
     content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
-    return content + commit_log._ending(content)
+    return content + log_entry._ending(content)
 
 
 def mutate(data: bytes, rng: random.Random) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from ensemble.errors import TableBusyError
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log
+from ensemble.table import commit_log, log_entry
 from ensemble.table.lease import Holder, hold, read_holder
 
 HOLDER = Holder(
@@ -250,7 +250,7 @@ def test_takeover_leaves_a_fence_and_a_lease_that_was_given_back_does_not(
     put(store, 5, expires_at=1000)
     with hold(store, duration_s=0.05) as lease:
         (fence,) = (entry for _, entry in commit_log.CommitLog(store).scan())
-        assert isinstance(fence, commit_log.Fence)
+        assert isinstance(fence, log_entry.Fence)
         assert fence.writer == lease.number == 6
         assert "process 42 on elsewhere" in fence.reason
 

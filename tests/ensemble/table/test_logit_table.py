@@ -14,7 +14,7 @@ from ensemble.errors import DamagedTableError, IncompleteTableError, TableBusyEr
 from ensemble.images.shard import BadImage
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log, shard_file
+from ensemble.table import log_entry, shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import Lease, hold
 from ensemble.table.logit_table import LogitTable
@@ -312,8 +312,8 @@ def test_shard_of_another_column_is_refused(
     other = make_member("b")
     LogitTable(filled).commit(other, make_block(other, IDS))
     mine, theirs = entries(filled)[0], entries(filled)[3]
-    entry = commit_log.decode(3, theirs.read_bytes())
-    mine.write_bytes(commit_log.encode(0, entry.model_copy(update={"column": member.column})))
+    entry = log_entry.decode(3, theirs.read_bytes())
+    mine.write_bytes(log_entry.encode(0, entry.model_copy(update={"column": member.column})))
     with pytest.raises(
         TableError, match=f"belongs to column {other.column}; expected column {member.column}"
     ):
@@ -321,10 +321,10 @@ def test_shard_of_another_column_is_refused(
 
 
 def test_shard_of_other_images_is_refused(filled: Path, member: Member) -> None:
-    entry = commit_log.decode(0, entries(filled)[0].read_bytes())
-    assert isinstance(entry, commit_log.Commit)
+    entry = log_entry.decode(0, entries(filled)[0].read_bytes())
+    assert isinstance(entry, log_entry.Commit)
     swapped = entry.model_copy(update={"image_ids": entry.image_ids[::-1]})
-    entries(filled)[0].write_bytes(commit_log.encode(0, swapped))
+    entries(filled)[0].write_bytes(log_entry.encode(0, swapped))
     with pytest.raises(DamagedTableError, match="its images are not those of its log entry"):
         LogitTable(filled).read(member.column, IDS)
 
@@ -353,8 +353,8 @@ def test_entry_that_was_copied_over_another_is_refused(filled: Path) -> None:
 
 
 def test_entry_that_is_whole_but_no_commit_is_refused(filled: Path) -> None:
-    entry = commit_log.decode(1, entries(filled)[1].read_bytes())
-    entries(filled)[1].write_bytes(commit_log.encode(1, entry.model_copy(update={"sha256": None})))
+    entry = log_entry.decode(1, entries(filled)[1].read_bytes())
+    entries(filled)[1].write_bytes(log_entry.encode(1, entry.model_copy(update={"sha256": None})))
     with pytest.raises(DamagedTableError, match=r"00000001\.json is damaged: it is not an entry"):
         LogitTable(filled)
 

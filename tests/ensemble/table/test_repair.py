@@ -12,7 +12,7 @@ import pytest
 from ensemble.errors import DamagedTableError, TableBusyError, TableError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log
+from ensemble.table import commit_log, log_entry
 from ensemble.table.block import LogitBlock
 from ensemble.table.export import export_table
 from ensemble.table.kind_difference import compare_kinds
@@ -61,9 +61,9 @@ def shards(store: LocalStore) -> dict[str, bytes]:
     return {key: store.read(key) for key in store.keys("columns")}
 
 
-def commit(store: LocalStore, number: int) -> commit_log.Commit:
-    entry = commit_log.decode(number, store.read(commit_log.key(number)))
-    assert isinstance(entry, commit_log.Commit)
+def commit(store: LocalStore, number: int) -> log_entry.Commit:
+    entry = log_entry.decode(number, store.read(commit_log.key(number)))
+    assert isinstance(entry, log_entry.Commit)
     return entry
 
 
@@ -78,7 +78,7 @@ def copy_another(store: LocalStore) -> None:
     forged = commit(store, 2).model_copy(
         update={"path": other.path, "sha256": other.sha256, "pieces": other.pieces}
     )
-    store.replace(commit_log.key(2), commit_log.encode(2, forged))
+    store.replace(commit_log.key(2), log_entry.encode(2, forged))
 
 
 DAMAGE: dict[str, tuple[Callable[[LocalStore], None], int, str]] = {
@@ -332,7 +332,7 @@ def test_file_outside_the_table_is_never_removed(
         value = json.loads(store.read(commit_log.key(1))) | {"path": path}
         value.pop("sha256_of_entry")
         content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
-        store.replace(commit_log.key(1), content + commit_log._ending(content))
+        store.replace(commit_log.key(1), content + log_entry._ending(content))
         (fault,) = find_faults(store)
         assert fault.path == commit_log.key(1)
         with hold(store) as lease:

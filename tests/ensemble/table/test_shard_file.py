@@ -12,7 +12,7 @@ from ensemble.errors import ShapeError, TableError
 from ensemble.members.member import Member
 from ensemble.table import shard_file
 from ensemble.table.block import LogitBlock
-from ensemble.table.commit_log import PIECE_BYTES
+from ensemble.table.log_entry import PIECE_BYTES
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
