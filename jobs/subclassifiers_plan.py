@@ -29,8 +29,8 @@ from ensemble.subclassifiers.similarity import LabelSimilarity, of_confusion, of
 from ensemble.views.policies import list_views
 from ensemble.views.settings import CenterView
 from jobs.search_settings import settings_of_run
+from jobs.stored_runs.columns import Column
 from jobs.stored_runs.finished import (
-    Column,
     FinishedRun,
     average_logs,
     open_finished_run,

@@ -17,7 +17,7 @@ from ensemble.storage.store import Store
 from ensemble.table.logit_table import LogitTable
 from jobs.progress.live import Progress
 from jobs.settings import RunConfig
-from jobs.stored_runs.finished import measured_costs
+from jobs.stored_runs.columns import measured_costs
 from jobs.stored_runs.layout import RunFolder, cache_in
 from jobs.stored_runs.other_runs import OtherRuns
 from jobs.stored_runs.weights import KeptWeights

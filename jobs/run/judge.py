@@ -15,7 +15,7 @@ from jobs.run.all_outputs import judge_among_all_outputs
 from jobs.run.job import Job
 from jobs.run.predict import Predictions
 from jobs.run.search import Fitted
-from jobs.stored_runs.finished import measured_costs
+from jobs.stored_runs.columns import measured_costs
 
 
 def judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
