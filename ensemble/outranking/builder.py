@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int, Int32, Shaped
 
 from ensemble.errors import EmptySplitError, TableError
 from ensemble.outranking.combine import Combine
@@ -17,6 +17,7 @@ from ensemble.outranking.contested import (
     contested_pairs,
 )
 from ensemble.outranking.fixed_point import FixedPoint
+from ensemble.outranking.growing import GrowingRows
 from ensemble.outranking.likely_classes import LikelyClasses, likely_classes
 from ensemble.outranking.pairs import bounds
 from ensemble.outranking.table import OutrankingTable
@@ -81,8 +82,8 @@ class OutrankingBuilder:
         if "logs" in combines:
             self._points.append(FixedPoint.of(len(self._member_names), "logs"))
         self._labels: list[Int[np.ndarray, " image"]] = []
-        self._blocks: list[list[ContestedBlock]] = [[] for _ in self._points]
-        self._likely: list[LikelyClasses] = []
+        self._contested = [_GrowingBlock(len(self._member_names)) for _ in self._points]
+        self._likely = _GrowingLikely(len(self._member_names))
         self._workspaces: list[Workspace] = []  # those that no thread is using
         self._num_classes = 0
         self._all_classes = num_classes
@@ -126,15 +127,15 @@ class OutrankingBuilder:
             for other in others:
                 other.result()
         for first in sorted(blocks):
-            for of_point, block in zip(self._blocks, blocks[first], strict=True):
-                of_point.append(block)
-            self._likely.append(likely[first])
+            for growing, block in zip(self._contested, blocks.pop(first), strict=True):
+                growing.append(block)
+            self._likely.append(likely.pop(first))
         self._labels.append(labels)
         self._num_images += len(labels)
 
     def _likely_classes(
         self,
-        columns: Columns,
+        columns: Sequence[Float[np.ndarray, "image class"]],
         labels: Int[np.ndarray, " image"],
         first: int,
         blocks: Sequence[ContestedBlock],
@@ -149,18 +150,18 @@ class OutrankingBuilder:
         return likely_classes(columns, labels, blocks[0].broken, rows, first, num_classes)
 
     def finish(self) -> OutrankingTable:
-        """Put the windows together.
+        """Put the windows together; nothing can be added then.
 
         Raises:
             EmptySplitError: No image was added.
         """
         if not self._labels or not self._num_images:
             raise EmptySplitError("no image was added; an outranking table needs at least one.")
-        likely = LikelyClasses.concatenate(self._likely)
+        likely = self._likely.finish()
         labels = np.concatenate(self._labels)
         tables = [
-            self._table(point, ContestedBlock.concatenate(blocks), labels, likely)
-            for point, blocks in zip(self._points, self._blocks, strict=True)
+            self._table(point, growing.finish(), labels, likely)
+            for point, growing in zip(self._points, self._contested, strict=True)
         ]
         return replace(tables[0], logs=tables[1]) if len(tables) > 1 else tables[0]
 
@@ -186,6 +187,53 @@ class OutrankingBuilder:
             combine=point.combine,
             likely=likely,
         )
+
+
+class _GrowingBlock:
+    """The contested pairs of all images so far. Nearly all of their memory is differences."""
+
+    def __init__(self, num_members: int) -> None:
+        self._differences = GrowingRows(num_members, np.int32)
+        self._others: list[dict[str, np.ndarray]] = []
+
+    def append(self, block: ContestedBlock) -> None:
+        """Put a block of the images that follow behind the others."""
+        others = dict(vars(block))
+        self._differences.append(others.pop("differences"))
+        self._others.append(others)
+
+    def finish(self) -> ContestedBlock:
+        """Give all of them as one block, and hold nothing more."""
+        arrays = {"differences": self._differences.finish()}
+        for name, first in self._others[0].items():
+            parts = [others[name] for others in self._others]
+            arrays[name] = np.concatenate(parts, axis=first.ndim - 1)
+        self._others.clear()
+        return ContestedBlock(**arrays)
+
+
+class _GrowingLikely:
+    """The likely classes of all images so far."""
+
+    def __init__(self, num_members: int) -> None:
+        self._num_members = num_members
+        self._steps: GrowingRows | None = None
+        self._images: list[Int32[np.ndarray, " row"]] = []
+        self._class_counts = np.zeros(0)
+
+    def append(self, block: LikelyClasses) -> None:
+        """Put those of the images that follow behind the others."""
+        if self._steps is None:
+            self._steps = GrowingRows(self._num_members, np.uint16, block.steps.shape[2:])
+        self._steps.append(block.steps)
+        self._images.append(block.images)
+        self._class_counts = block.class_counts
+
+    def finish(self) -> LikelyClasses:
+        """Give all of them, and hold nothing more."""
+        assert self._steps is not None
+        images = np.concatenate(self._images)
+        return LikelyClasses(images, self._steps.finish(), self._class_counts)
 
 
 def _label_probabilities(

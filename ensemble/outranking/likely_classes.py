@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int32
+from jaxtyping import Bool, Float, Int, Int32, UInt16
 
 from ensemble.outranking.fixed_point import LOG_FLOOR, PROBABILITY_FLOOR
 
 NUM_LIKELIEST = 16
 """Classes beside the label that stand for themselves alone."""
 
+_STEPS_PER_NAT = 3072  # the floor is at 63,880 of 65,535
 _FIRST_PART, _KEPT_OF_PART = 8, 2
 _BLOCK_VALUES = 1 << 16  # of one member: 65 images of 1000 classes
 
@@ -29,12 +30,13 @@ class LikelyClasses:
 
     Attributes:
         images: Image of each row, ascending.
-        logs: The label first; floored. Where a member is broken it says nothing: all its logs are 0.
+        steps: Log-probabilities, the label's first; floored, in steps of 1/3072 nat below 0: half the
+            memory of float32. Where a member is broken it says nothing: all are 0.
         class_counts: Classes that each slot stands for.
     """
 
     images: Int32[np.ndarray, " row"]
-    logs: Float32[np.ndarray, "member row slot"]
+    steps: UInt16[np.ndarray, "member row slot"]
     class_counts: Float[np.ndarray, " slot"]
 
     def __post_init__(self) -> None:
@@ -46,13 +48,19 @@ class LikelyClasses:
         """Put blocks together whose images count on."""
         return cls(
             images=np.concatenate([block.images for block in blocks]),
-            logs=np.concatenate([block.logs for block in blocks], axis=1),
+            steps=np.concatenate([block.steps for block in blocks], axis=1),
             class_counts=blocks[0].class_counts,
         )
 
     def select(self, members: Sequence[int]) -> "LikelyClasses":
         """Keep some members only, in their order."""
-        return LikelyClasses(self.images, self.logs[list(members)], self.class_counts)
+        return LikelyClasses(self.images, self.steps[list(members)], self.class_counts)
+
+    def logs(
+        self, rows: Int[np.ndarray, " chosen"] | slice
+    ) -> Float[np.ndarray, "member chosen slot"]:
+        """Give the log-probabilities of some rows."""
+        return self.steps[:, rows] * (-1 / _STEPS_PER_NAT)
 
 
 def likely_classes(
@@ -78,7 +86,7 @@ def likely_classes(
     ranks, counts = _kept_ranks(shown - 1)
     num_hidden = num_classes - shown
     class_counts = np.array([1, *counts, *([num_hidden] if num_hidden else [])], dtype=np.float64)
-    logs = np.empty((len(log_probabilities), len(rows), len(class_counts)), dtype=np.float32)
+    steps = np.empty((len(log_probabilities), len(rows), len(class_counts)), dtype=np.uint16)
     few = max(1, _BLOCK_VALUES // shown)
     for start in range(0, len(rows), few):
         part = rows[start : start + few]
@@ -86,21 +94,23 @@ def likely_classes(
         places = _ranked(blocks, labels[part], ranks)
         places += np.arange(len(part))[:, None] * shown
         for member, block in enumerate(blocks):
-            out = logs[member, start : start + few]
-            np.maximum(
-                block.reshape(-1).take(places),
-                LOG_FLOOR,
-                out=out[:, : 1 + len(ranks)],
-                casting="same_kind",
-            )
+            out = steps[member, start : start + few]
+            out[:, : 1 + len(ranks)] = _to_steps(block.reshape(-1).take(places))
             is_broken = broken[member, part]
             if num_hidden:
                 sound = np.where(is_broken[:, None], -np.inf, block)
                 left = 1 - np.exp(sound, dtype=np.float64).sum(axis=1)
-                out[:, -1] = np.log(np.maximum(left / num_hidden, PROBABILITY_FLOOR))
+                out[:, -1] = _to_steps(np.log(np.maximum(left / num_hidden, PROBABILITY_FLOOR)))
             if is_broken.any():
                 out[is_broken] = 0
-    return LikelyClasses((rows + first).astype(np.int32), logs, class_counts)
+    return LikelyClasses((rows + first).astype(np.int32), steps, class_counts)
+
+
+def _to_steps(logs: Float[np.ndarray, "*axes"]) -> UInt16[np.ndarray, "*axes"]:
+    steps = np.clip(logs.astype(np.float64), LOG_FLOOR, 0.0)
+    steps *= -_STEPS_PER_NAT
+    # A broken row is set to 0 behind this.
+    return np.nan_to_num(np.rint(steps, out=steps), copy=False).astype(np.uint16)
 
 
 def _kept_ranks(num_others: int) -> tuple[list[int], list[float]]:

@@ -57,7 +57,7 @@ class LogSample:
             rows = rows[np.arange(most) * len(rows) // most]
         images = likely.images[rows]
         return cls(
-            logs=likely.logs[:, rows].astype(np.float64),
+            logs=likely.logs(rows),
             offsets=np.log(likely.class_counts),
             counts=image_counts[images].astype(np.float64),
             broken=broken[images],
@@ -74,8 +74,8 @@ class LogSample:
 
     def nll(self, units: Int[np.ndarray, " member"]) -> float:
         """Average the losses of weights at the common scale, nats."""
-        losses = pool_losses(self.logs, self.offsets, units * (self.common_scale / units.sum()))
-        return self.mean(losses, units)
+        scores = pool_scores(self.logs, units * (self.common_scale / units.sum()))
+        return self.mean(losses_of(scores, self.offsets), units)
 
     def mean(self, losses: Float[np.ndarray, " row"], units: Int[np.ndarray, " member"]) -> float:
         """Average losses, floored; an image that a member with a weight is broken on has the floor."""
@@ -95,15 +95,13 @@ def pool_scores(
 
 
 def pool_losses(
-    logs: Float[np.ndarray, "member row slot"],
-    offsets: Float[np.ndarray, " slot"],
-    exponents: Float[np.ndarray, " member"],
+    likely: LikelyClasses, exponents: Float[np.ndarray, " member"]
 ) -> Float[np.ndarray, " row"]:
     """Give -log of the label's probability in the mean of logs, nats."""
-    losses = np.empty(logs.shape[1])
+    losses, offsets = np.empty(len(likely.images)), np.log(likely.class_counts)
     for first in range(0, len(losses), _BLOCK_ROWS):
         part = slice(first, first + _BLOCK_ROWS)
-        losses[part] = losses_of(pool_scores(logs[:, part], exponents), offsets)
+        losses[part] = losses_of(pool_scores(likely.logs(part), exponents), offsets)
     return losses
 
 

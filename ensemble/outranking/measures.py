@@ -97,9 +97,7 @@ def label_average(
                 "mean of logarithms is made from. Build it from all members at once."
             )
         exponents = weights * (scale / weights.sum())
-        average = np.exp(
-            -pool_losses(table.likely.logs, np.log(table.likely.class_counts), exponents)
-        )
+        average = np.exp(-pool_losses(table.likely, exponents))
     else:
         # Not by BLAS, whose threads take longer to meet than the sum takes.
         average = np.einsum("im,m->i", table.true_probabilities, weights.astype(np.float64))

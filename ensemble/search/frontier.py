@@ -16,7 +16,7 @@ from ensemble.outranking.table import OutrankingTable
 from ensemble.search.fit import fit
 from ensemble.search.limits import Limits, member_costs
 from ensemble.search.result import Ensemble
-from ensemble.search.settings import SearchConfig
+from ensemble.search.settings import SearchConfig, SearchKind
 
 _NUM_BOUNDS = 12
 
@@ -83,11 +83,11 @@ def cheapest_tied(frontier: Sequence[FrontierPoint]) -> FrontierPoint:
     return next(point for point in frontier if point.is_tied)
 
 
-def _searches(table: OutrankingTable, config: SearchConfig) -> list[tuple[str, Combine]]:
+def _searches(table: OutrankingTable, config: SearchConfig) -> list[tuple[SearchKind, Combine]]:
     """List the searches under each bound; `auto` is not one: it would cross-fit at every bound."""
     combine = config.combine or "probabilities"
     kinds = [kind for kind in dict.fromkeys(("best", "forward", config.kind)) if kind != "auto"]
-    searches = [(kind, combine) for kind in kinds]
+    searches: list[tuple[SearchKind, Combine]] = [(kind, combine) for kind in kinds]
     if config.kind == "auto" and config.combine is None:
         searches += [("likelihood", other) for other in table.combines if other != combine]
     return searches

@@ -84,5 +84,6 @@ def _status(key: str) -> int:
 
 
 if __name__ == "__main__":
-    sizes = (int(word) for word in sys.argv[1:5])
-    print(json.dumps(vars(_build(*sizes, cast(list[Combine], sys.argv[5:])))))
+    images, classes, members, seed = (int(word) for word in sys.argv[1:5])
+    combines = cast(list[Combine], sys.argv[5:])
+    print(json.dumps(vars(_build(images, classes, members, seed, combines))))

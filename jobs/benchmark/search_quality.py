@@ -162,9 +162,9 @@ def _one(
     search, test = (table.reweighted(part.astype(np.int64)) for part in (half, ~half))
     config = SearchConfig(k=k)
     kinds = [kind for kind in SEARCHES if kind != "auto"]
-    ensembles = {kind: fit(search, SearchConfig(kind=kind, k=k)) for kind in kinds}
+    ensembles = {kind: fit(search, config.model_copy(update={"kind": kind})) for kind in kinds}
     for kind in kinds:
-        of_logs = SearchConfig(kind=kind, k=k, combine="logs")
+        of_logs = config.model_copy(update={"kind": kind, "combine": "logs"})
         ensembles[f"{kind}{ON_LOGS}"] = fit(search, of_logs)
     ensembles["auto on probabilities"] = fit(search, SearchConfig(k=k, combine="probabilities"))
     ensembles["auto"] = fit(search, config)

@@ -79,7 +79,7 @@ def _assert_same(a, b):
             assert value.tobytes() == getattr(b, name).tobytes(), name
     assert (a.likely is None) == (b.likely is None)
     if a.likely is not None:
-        assert a.likely.logs.tobytes() == b.likely.logs.tobytes()
+        assert a.likely.steps.tobytes() == b.likely.steps.tobytes()
         assert a.likely.images.tobytes() == b.likely.images.tobytes()
 
 
@@ -160,7 +160,7 @@ def test_the_nll_of_logs_is_that_of_dense_probabilities(make_pool, kind, seed, s
     table, weights = _both(logs, labels).of("logs"), _weights(seed, shape[0])
     dense = metrics.pooled(logs, Weighting(weights, "logs", scale))
     found = measures.nll(table, weights, scale)
-    assert found == pytest.approx(metrics.nll(dense, labels), rel=1e-4, abs=1e-4)
+    assert found == pytest.approx(metrics.nll(dense, labels), rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -173,7 +173,7 @@ def test_the_nll_of_many_classes_is_near_that_of_dense_probabilities(dtype):
     weights = np.array([100_000, 37_000, 50_000])
     table = _both(logs, labels).of("logs")
     assert table.likely is not None
-    assert NUM_LIKELIEST < table.likely.logs.shape[2] < 30
+    assert NUM_LIKELIEST < table.likely.steps.shape[2] < 30
     assert table.likely.class_counts.sum() == 300
     dense = metrics.pooled(logs, Weighting(weights, "logs", 1.3))
     assert measures.nll(table, weights, 1.3) == pytest.approx(metrics.nll(dense, labels), abs=0.01)
@@ -226,7 +226,7 @@ def test_minus_infinity_counts_as_the_floor_and_nan_breaks_the_row():
     assert table.is_error(np.array([100_000, 1000]), 1).tolist() == [True, True]
     assert table.is_error(np.array([100_000, 0]), 1).tolist() == [True, False]
     assert measures.losses(table, np.array([0, 100_000])).tolist() == pytest.approx(
-        [-LOG_FLOOR, -LOG_FLOOR]
+        [-LOG_FLOOR, -LOG_FLOOR], abs=1e-3
     )
 
 
