@@ -116,9 +116,7 @@ def status(
         attempt = remote_jobs.find(client, name)
     lines = remote_jobs.logs(client, attempt)
     record = progress_record.last(lines)
-    if record is not None:
-        record = record.seen_now(attempt.is_over)
-    _show(attempt, record, as_json)
+    _show(attempt, record and record.seen_now(attempt.is_over), as_json)
     if record is None and lines and not as_json:
         echo(lines[-1])
 
@@ -215,8 +213,6 @@ def _print_line(line: str, as_json: bool) -> None:
 
 
 def _show(attempt: "Attempt | None", record: "ProgressRecord | None", as_json: bool) -> None:
-    from jobs.progress.record import SILENT_AFTER_S
-
     if as_json:
         document = _document(attempt) if attempt else {}
         document["progress"] = record.model_dump(mode="json") if record else None
@@ -226,9 +222,7 @@ def _show(attempt: "Attempt | None", record: "ProgressRecord | None", as_json: b
         echo(f"{attempt.run}: {_describe(attempt)}")
     if record is None:
         return
-    is_silent = record.state == "running" and record.age_s() > SILENT_AFTER_S
-    heard = f"; last heard of {record.age_s():.0f} s ago" if is_silent else ""
-    echo(f"{record.describe()}{heard}")
+    echo(f"{record.describe()}{record.describe_silence()}")
     for name, member in record.members.items():
         rate = f", {member.images} images at {member.images_per_s:.0f}/s" if member.images else ""
         again = f", {member.retries} retries" if member.retries else ""

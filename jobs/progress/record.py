@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, NonNegativeInt
 from ensemble.config import Config
 from ensemble.errors import DataError
 from ensemble.files import seal, unseal
-from ensemble.table.lease import is_running
+from ensemble.table.lease_holder import is_running
 from jobs.stored_runs.layout import RunFolder, not_a_run
 
 State = Literal["running", "finished", "stopped", "failed", "lost"]
@@ -110,6 +110,11 @@ class ProgressRecord(Config):
             return self
         hint = "`ensemble resume` goes on from what is finished"
         return self.model_copy(update={"state": "lost", "stages": (), "message": f"{why}; {hint}"})
+
+    def describe_silence(self) -> str:
+        """Tell when a run that goes on was last heard of; empty if that is not long ago."""
+        is_silent = self.state == "running" and self.age_s() > SILENT_AFTER_S
+        return f"; last heard of {self.age_s():.0f} s ago" if is_silent else ""
 
     def age_s(self) -> float:
         """Give the seconds since the record was written."""
