@@ -58,7 +58,8 @@ class SearchConfig(Config):
     cost: CostUnit = "seconds"
     """What members are charged where `costs` does not say: seconds an image, parameters,
     floating-point operations an image, peak GPU bytes, or depth, the weighted layers on the longest
-    path of the network, as the run measured them. A run charges them for `max_cost` only: two runs measure other seconds, and must find the same without it."""
+    path of the network, as the run measured them. A run charges them for `max_cost` only: two runs
+    measure other seconds, and must find the same without it."""
 
     costs: dict[str, Amount] = Field(default_factory=dict)
     """Cost of each member, by name, in a unit of your own that is the same for all."""
