@@ -1,9 +1,8 @@
 """Predictions that were computed outside this project, as columns of a table."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from typing import Literal
 
 import numpy as np
@@ -11,15 +10,9 @@ from jaxtyping import Bool, Float, Float32, Int, Shaped
 
 from ensemble.errors import DataError
 from ensemble.members.identity import fingerprint
-from ensemble.table.block import LogitBlock
-from ensemble.table.logit_table import LogitTable
 
 Form = Literal["logits", "probabilities"]
 
-# Version of what is made of a file's numbers; columns that were made otherwise are not taken for the same.
-_VERSION = 2
-_BLOCK_IMAGES = 1024
-_BLOCK_SCORES = 1 << 24
 # How far the probabilities of a row, rounded as files hold them, may sum from 1.
 _TOLERANCE = 0.01
 # The smallest normal number: the log-probability of a class without any probability stays finite.
@@ -213,65 +206,3 @@ def _spread(
     out = np.repeat(rest[:, None], num_classes + 1, axis=1)
     np.put_along_axis(out, np.where(is_known, classes, num_classes), scores, axis=1)
     return np.maximum(out[:, :num_classes], _LEAST)
-
-
-def add_to_table(
-    table: LogitTable,
-    predictions: ImportedPredictions,
-    image_ids: Sequence[str],
-    num_classes: int,
-    class_map: Sequence[int | None],
-    data_sha256: str,
-) -> ImportedMember:
-    """Commit the predictions of one member.
-
-    Raises:
-        DataError: The number of images is not the expected one, or an output has no class.
-    """
-    outputs = (
-        predictions.scores.shape[1]
-        if predictions.top is None
-        else int(predictions.top.max(initial=-1)) + 1
-    )
-    is_dense = predictions.top is None
-    if len(predictions.scores) != len(image_ids) or (
-        outputs != len(class_map) if is_dense else outputs > len(class_map)
-    ):
-        raise DataError(
-            f"{predictions.name} has {len(predictions.scores)} images and {outputs} outputs; expected "
-            f"{len(image_ids)} images and {len(class_map)} outputs. Give the labels of the same images, "
-            "and a --class-map where outputs are not the classes."
-        )
-    digest = sha256(np.ascontiguousarray(predictions.scores).tobytes())
-    digest.update(
-        b"" if predictions.top is None else np.ascontiguousarray(predictions.top).tobytes()
-    )
-    identity = {
-        "version": _VERSION,
-        "architecture": predictions.name,
-        "classes": list(range(num_classes)),
-        "predictions_sha256": digest.hexdigest(),
-        "form": predictions.form if is_dense else f"top-{predictions.scores.shape[1]}",
-        "class_map_sha256": fingerprint(list(class_map)),
-        "data_sha256": data_sha256,
-    }
-    member = ImportedMember(predictions.name, identity)
-    for rows in _blocks(len(image_ids), num_classes):
-        table.commit(
-            member,
-            LogitBlock(
-                column=member.column,
-                image_ids=np.array(image_ids[rows], np.str_),
-                log_probabilities=log_probabilities(predictions, rows, num_classes, class_map),
-                bad=(),
-                seconds=0.0,
-                forward_passes=0,
-            ),
-        )
-    return member
-
-
-def _blocks(images: int, classes: int) -> Iterator[slice]:
-    step = max(1, min(_BLOCK_IMAGES, _BLOCK_SCORES // classes))
-    for start in range(0, images, step):
-        yield slice(start, start + step)

@@ -13,9 +13,10 @@ from ensemble.images.split import split
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import read_if_there
-from ensemble.table.imported import ImportedPredictions, add_to_table
+from ensemble.table.imported import ImportedPredictions
 from ensemble.table.imports.class_files import ClassMap, read_class_map, read_classes
 from ensemble.table.imports.classes import resolve_classes
+from ensemble.table.imports.commit import add_to_table
 from ensemble.table.imports.contents import ImportedFile, ReadForm
 from ensemble.table.imports.join import join
 from ensemble.table.imports.label_files import read_labels
