@@ -135,6 +135,34 @@ def test_member_that_cannot_be_described_is_named(
         describe_pool(listed(tmp_path / "pool.yaml", member), [])
 
 
+def test_preflight_names_the_images_that_it_leaves_out(
+    pool: Path, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "a" / "torn.png").write_bytes((folder / "a" / "0.png").read_bytes()[:100])
+    (folder / "b" / "lost.png").symlink_to("../../gone.png")
+    (folder / ".DS_Store").touch()
+    Image.new("RGB", (30_000, 1)).save(folder / "b" / "strip.png")
+    text = pool.read_text().replace("size: 16,", "size: 16, resize: 256,", 1)
+    pool.write_text(text)
+    console = Console(file=StringIO(), width=200)
+    preflight(str(pool), str(folder), [f"runs={tmp_path}"], console, as_json=False)
+    aside, bad, strip, first, second = console.file.getvalue().splitlines()
+    assert aside == "left aside: 1 hidden files or leftovers of other systems, as '.DS_Store'"
+    assert bad.startswith(
+        "2 images cannot be decoded and are left out: b/lost.png: a link to '../../gone"
+    )
+    assert "; a/torn.png: OSError" in bad
+    assert strip.startswith(
+        "1 images cannot be decoded and are left out: b/strip.png: 30000 x 1 pixels"
+    )
+    assert "on 40 images (3 that cannot be decoded left out)" in first
+    assert "on 41 images (2 that cannot be decoded left out)" in second
+    console = Console(file=StringIO(), width=200)
+    preflight(str(pool), str(folder), [f"runs={tmp_path}"], console, as_json=True)
+    documents = json.loads(console.file.getvalue())
+    assert [len(document["bad_images"]) for document in documents] == [3, 2]
+
+
 def test_preflight_fetches_checkpoints_from_s3(
     pool: Path, folder: Path, tmp_path: Path, moto_port: int
 ) -> None:
