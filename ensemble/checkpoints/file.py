@@ -170,10 +170,10 @@ def check_finite(path: Path | str, network: nn.Module) -> None:
     if broken:
         name, tensor = next(iter(broken.items()))
         raise CheckpointError(
-            f"{path}: the weights hold NaN or infinity in {len(broken)} tensors, as in "
-            f"{int((~tensor.isfinite()).sum())} of {tensor.numel()} numbers of {name}. Expected finite weights: the "
-            "training diverged or the file was damaged. Give weights of an earlier epoch, or leave the "
-            "member out."
+            f"NaN or infinity in the weights {path}: in {len(broken)} tensors, as in "
+            f"{int((~tensor.isfinite()).sum())} of {tensor.numel()} numbers of {name}. Expected finite "
+            "weights: the training diverged or the file was damaged. Give weights of an earlier epoch, or "
+            "leave the member out."
         )
 
 

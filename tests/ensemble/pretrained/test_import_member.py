@@ -385,7 +385,9 @@ def test_factory_that_does_not_give_logits_is_not_squashed_twice(
 def test_weights_with_nan_are_refused_whatever_the_source(
     bring: Import, nets: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"NaN or infinity in 1 tensors, .* of 0\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"NaN or infinity in the weights .*: in 1 tensors, .* of 0\.weight"
+    ):
         bring(f"factory:{nets}:broken", trust_code=True, preprocessing=PREPROCESSING)
     for build, architecture in (
         (torchvision.models.resnet18, "torchvision/resnet18"),
@@ -402,7 +404,7 @@ def test_weights_with_nan_are_refused_whatever_the_source(
         first = next(iter(state))
         state[first].view(-1)[1] = torch.nan
         torch.save(state, tmp_path / "a.pth")
-        with pytest.raises(CheckpointError, match=r"a\.pth: the weights hold NaN or infinity"):
+        with pytest.raises(CheckpointError, match=r"NaN or infinity in the weights .*a\.pth: in 1"):
             bring(given(tmp_path / "a.pth", architecture), preprocessing=PREPROCESSING)
         state[first] = state[first].nan_to_num().mul(9).to(torch.int8)
         torch.save(state, tmp_path / "a.pth")
