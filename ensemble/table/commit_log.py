@@ -24,7 +24,7 @@ from ensemble.table.log_entry import (
 )
 
 FOLDER = "log"
-_NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
+ENTRY_NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
 
 
 class CommitLog:
@@ -85,8 +85,8 @@ class CommitLog:
         Raises:
             TableError: The folder or an entry cannot be read now.
         """
-        names = {name for name in self._store.keys(FOLDER) if _NAME.fullmatch(name)}
-        end = max(map(_number, names), default=-1) + 1
+        names = {name for name in self._store.keys(FOLDER) if ENTRY_NAME.fullmatch(name)}
+        end = max(map(entry_number, names), default=-1) + 1
         for number in count():
             entry: Entry | DamagedTableError | None
             try:
@@ -125,7 +125,7 @@ class CommitLog:
         """
         if 0 < self._lease < self._fence:
             how = f"lease {self._fence} has fenced the commit log, and this run's is {self._lease}"
-            raise _taken_over(self._store, how)
+            raise taken_over(self._store, how)
         while True:
             number = self._next
             with self._store.stage([encode(number, entry)]) as staged:
@@ -139,7 +139,7 @@ class CommitLog:
                 return
             other = self.load(number)
             if isinstance(other, Fence) and other.writer > self.writer:
-                raise _taken_over(
+                raise taken_over(
                     self._store,
                     f"entry {number} of the commit log, written on {other.host} at "
                     f"{other.committed_at}, shuts earlier writers out: {other.reason}",
@@ -200,65 +200,6 @@ class CommitLog:
             )
 
 
-def fence(store: Store, lease: int, reason: str) -> int | None:
-    """Create a fence after the last entry, which shuts out every writer of an earlier lease.
-
-    Args:
-        store: Store of the table.
-        lease: Number of the lease that begins; higher than that of any entry.
-        reason: Why earlier writers are shut out.
-
-    Returns:
-        Number of the fence; None if the log was lost: a fence would look like the log of an empty table.
-
-    Raises:
-        TableBusyError: A later lease has a fence or an entry there already.
-        TableError: The log cannot be read or written now.
-    """
-    first, _ = end_of_log(store)
-    if not first and len(shard_paths(store)) > 1:
-        return None
-    return begin(store, first, lease, reason)
-
-
-def begin(store: Store, first: int, lease: int, reason: str) -> int:
-    """Create a fence at the first number that is free, and give that number; see `fence`."""
-    log, entry = CommitLog(store), Fence(writer=lease, reason=reason)
-    for number in count(first):
-        if store.create(key(number), encode(number, entry)):
-            return number
-        try:
-            other = log.load(number)
-        except DamagedTableError:
-            # Whoever wrote it has stopped there: no writer goes on past an entry that it cannot read.
-            continue
-        if other.writer >= lease:
-            raise _taken_over(
-                store,
-                f"entry {number} of the commit log was written on {other.host} at {other.committed_at} "
-                "under a later lease",
-            )
-    raise AssertionError
-
-
-def end_of_log(store: Store) -> tuple[int, int]:
-    """Find the number after the last entry, and the highest writer of the last entry that can be read.
-
-    Raises:
-        TableError: The log cannot be read now.
-    """
-    names = filter(_NAME.fullmatch, store.keys(FOLDER))
-    end = max(map(_number, names), default=-1) + 1
-    while read_if_there(store, key(end)) is not None:
-        end += 1
-    for number in reversed(range(end)):
-        try:
-            return end, CommitLog(store).load(number).writer
-        except DamagedTableError:
-            continue
-    return end, 0
-
-
 def shard_paths(store: Store) -> tuple[str, ...]:
     """List the paths of all shard files, sorted; files of other programs are passed over."""
     return tuple(filter(re.compile(SHARD_PATH).fullmatch, store.keys(SHARDS)))
@@ -269,14 +210,16 @@ def key(number: int) -> str:
     return f"{FOLDER}/{number:08d}.json"
 
 
-def _taken_over(store: Store, how: str) -> TableBusyError:
+def taken_over(store: Store, how: str) -> TableBusyError:
+    """Word the error of a driver that lost its table."""
     return TableBusyError(
         f"this run lost the table {store.url}: {how}. What it committed before is kept; `ensemble "
         "resume` goes on from there once no other run is writing."
     )
 
 
-def _number(name: str) -> int:
+def entry_number(name: str) -> int:
+    """Give the number of an entry, by the name of its object."""
     return int(name.removeprefix(f"{FOLDER}/").removesuffix(".json"))
 
 

@@ -10,53 +10,33 @@ paused past its lease finds that fence where its next entry belongs, and stops.
 """
 
 import os
-import re
 import secrets
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
-from pathlib import Path
 
-from pydantic import NonNegativeFloat, ValidationError
-
-from ensemble.config import Config
 from ensemble.errors import TableBusyError, TableError
-from ensemble.storage.store import Store, read_if_there
-from ensemble.table import commit_log
+from ensemble.storage.store import Store
+from ensemble.table import fence
+from ensemble.table.lease_holder import (
+    LOOKS,
+    Holder,
+    State,
+    as_bytes,
+    identify_process,
+    latest_lease,
+    lease_key,
+    lease_keys,
+    now_s,
+    state_of,
+    watch,
+)
 
-FOLDER = "lease"
 DURATION_S = 60.0
-# A lease is renewed three times in its duration; who watches it looks this often, and that much longer.
-_RENEWALS, _LOOKS = 3, 12
-_ATTEMPTS = 3
-_NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
-
-
-class Holder(Config):
-    """The driver that holds a lease, as written in the lease's object."""
-
-    host: str
-    """Name of the driver's machine."""
-    pid: int
-    """Process id of the driver."""
-    process: str
-    """Identity of the process on its machine, because a process id is used again."""
-    token: str
-    """Random digits that tell this lease from every other."""
-    since: str
-    """Time at which the lease began, in UTC and ISO 8601."""
-    expires_at: NonNegativeFloat
-    """Time of the last renewal plus the duration, in seconds since 1970 by its owner's clock; 0 once given back.
-    It is compared with no other time: that it changes shows that the driver lives."""
-
-    def describe(self) -> str:
-        """Name the driver in words."""
-        return f"process {self.pid} on {self.host}, since {self.since}"
+_RENEWALS = 3  # in the duration of a lease
 
 
 class Lease:
@@ -67,7 +47,7 @@ class Lease:
         self.number = number
         self._holder = holder
         self._duration_s = duration_s
-        self._renewed_at = _now()
+        self._renewed_at = now_s()
         self._ended = threading.Event()
         self._lost = ""
         self._thread = threading.Thread(target=self._renew_until_ended, daemon=True)
@@ -105,7 +85,7 @@ class Lease:
             return
         # Of a lease that could not be renewed, the driver still runs: others would wait for its end.
         with suppress(TableError):
-            if _latest(self._store).number == self.number:
+            if latest_lease(self._store).number == self.number:
                 self._write(0.0)
 
     def _renew_until_ended(self) -> None:
@@ -113,12 +93,12 @@ class Lease:
             self._renew()
 
     def _is_overdue(self) -> bool:
-        return _now() > self._renewed_at + self._duration_s
+        return now_s() > self._renewed_at + self._duration_s
 
     def _renew(self) -> None:
-        began = _now()
+        began = now_s()
         try:
-            latest = _latest(self._store)
+            latest = latest_lease(self._store)
             if latest.number != self.number:
                 name = latest.holder.describe() if latest.holder else "a driver that has ended"
                 self._lost = f"{name} took it over"
@@ -132,7 +112,7 @@ class Lease:
 
     def _write(self, expires_at: float) -> None:
         self._holder = self._holder.model_copy(update={"expires_at": expires_at})
-        self._store.replace(_key(self.number), _bytes(self._holder))
+        self._store.replace(lease_key(self.number), as_bytes(self._holder))
 
 
 def _say_nothing(line: str) -> None:
@@ -170,23 +150,23 @@ def read_holder(store: Store) -> Holder | None:
 
     A driver of another machine is given though it may be gone: that shows only to who watches it.
     """
-    latest = _latest(store)
-    return None if _state(latest) is _State.GONE else latest.holder
+    latest = latest_lease(store)
+    return None if state_of(latest) is State.GONE else latest.holder
 
 
 def _acquire(store: Store, duration_s: float, say: Callable[[str], None]) -> Lease:
-    latest = _latest(store)
-    state = _state(latest)
-    if state is _State.UNKNOWN:
+    latest = latest_lease(store)
+    state = state_of(latest)
+    if state is State.UNKNOWN:
         name = latest.holder.describe() if latest.holder else "an unknown driver"
         say(
             f"the table {store.url} was last written by {name}; watching for up to "
-            f"{duration_s * (1 + 1 / _LOOKS):.0f} s whether it still does"
+            f"{duration_s * (1 + 1 / LOOKS):.0f} s whether it still does"
         )
-        latest, state = _watch(store, latest, duration_s)
-    if state is _State.ALIVE:
+        latest, state = watch(store, latest, duration_s)
+    if state is State.ALIVE:
         raise _busy(store, latest.holder)
-    _, highest = commit_log.end_of_log(store)
+    _, highest = fence.end_of_log(store)
     # Higher than every entry's, though the folder of the leases was removed.
     number = max(latest.number, highest) + 1
     holder = Holder(
@@ -198,14 +178,14 @@ def _acquire(store: Store, duration_s: float, say: Callable[[str], None]) -> Lea
         expires_at=time.time() + duration_s,
     )
     lease = Lease(store, number, holder, duration_s)
-    if not store.create(_key(number), _bytes(holder)):
-        raise _busy(store, _latest(store).holder)
-    for name in _names(store):
-        if name < _key(number):
+    if not store.create(lease_key(number), as_bytes(holder)):
+        raise _busy(store, latest_lease(store).holder)
+    for name in lease_keys(store):
+        if name < lease_key(number):
             store.remove(name)
     if not latest.was_given_back and (latest.number or highest):
         name = latest.holder.describe() if latest.holder else "an unknown driver"
-        commit_log.fence(store, number, f"the table was taken over from {name}")
+        fence.fence(store, number, f"the table was taken over from {name}")
     return lease
 
 
@@ -216,124 +196,3 @@ def _busy(store: Store, holder: Holder | None) -> TableBusyError:
         f"another run is writing the table {store.url}: {name}. Wait for it, {stop}, or give this run "
         "another name."
     )
-
-
-@dataclass(frozen=True)
-class _Latest:
-    """The lease that counts: its number, 0 if there is none; its object; its holder, unless that is damaged."""
-
-    number: int
-    content: bytes
-    holder: Holder | None
-
-    @property
-    def was_given_back(self) -> bool:
-        return self.holder is not None and not self.holder.expires_at
-
-
-def _latest(store: Store) -> _Latest:
-    for _ in range(_ATTEMPTS):
-        names = _names(store)
-        if not names:
-            return _Latest(0, b"", None)
-        content = read_if_there(store, names[-1])
-        # Whoever takes a table over removes the lease before: then there is a later one.
-        if content is not None:
-            return _Latest(_number(names[-1]), content, _holder(store, names[-1], content))
-    raise TableError(
-        f"cannot read the lease {store.url}/{names[-1]}: it is listed and cannot be found. Run again when "
-        "the store shows what it holds."
-    )
-
-
-def _holder(store: Store, name: str, content: bytes) -> Holder | None:
-    # Bytes from far away may have been damaged under way only.
-    for _ in range(_ATTEMPTS if store.is_remote else 1):
-        try:
-            return Holder.model_validate_json(content)
-        except ValidationError:
-            content = read_if_there(store, name) or b""
-    return None
-
-
-class _State(Enum):
-    ALIVE = "alive"
-    GONE = "gone"
-    UNKNOWN = "unknown"
-
-
-def _state(latest: _Latest) -> _State:
-    """Tell whether a driver still runs; unknown is that of one on another machine."""
-    if not latest.number or latest.was_given_back:
-        return _State.GONE
-    if latest.holder is None:
-        return _State.UNKNOWN
-    runs = is_running(latest.holder.pid, latest.holder.process)
-    if runs is None:
-        return _State.UNKNOWN
-    return _State.ALIVE if runs else _State.GONE
-
-
-def _watch(store: Store, first: _Latest, duration_s: float) -> tuple[_Latest, _State]:
-    """Look at a lease again and again, until it changes or has not changed for its whole duration."""
-    step = duration_s / _LOOKS
-    deadline = _now() + duration_s + step
-    while True:
-        # Before the look: a pause between the two must not pass for time that was watched.
-        is_last = _now() > deadline
-        latest = _latest(store)
-        if latest.content != first.content:
-            return latest, _State.GONE if latest.was_given_back else _State.ALIVE
-        if is_last:
-            return latest, _State.GONE
-        time.sleep(step)
-
-
-def _now() -> float:
-    """Seconds on a clock of this machine that nobody sets; while the machine sleeps, it goes on where it can."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
-
-
-def is_running(pid: int, process: str) -> bool | None:
-    """Tell whether a process of this machine still runs; none for one of another machine.
-
-    Args:
-        pid: Its process id.
-        process: What `identify_process` returned for it while it ran.
-    """
-    machine, _, _ = process.rpartition(" ")
-    this_machine, _, _ = identify_process(os.getpid()).rpartition(" ")
-    if not machine or machine != this_machine:
-        return None
-    return identify_process(pid) == process
-
-
-def identify_process(pid: int) -> str:
-    """Identify a process by the boot of its machine, its pid namespace and its start; empty if unknown."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-        # The name in parentheses may hold blanks; the start time is the 22nd field.
-        status, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    # A zombie has ended; it only waits for its parent to notice.
-    return "" if status == "Z" else f"{boot} {namespace} {fields[18]}"
-
-
-def _names(store: Store) -> list[str]:
-    return [name for name in store.keys(FOLDER) if _NAME.fullmatch(name)]
-
-
-def _key(number: int) -> str:
-    return f"{FOLDER}/{number:08d}.json"
-
-
-def _number(name: str) -> int:
-    return int(name.removeprefix(f"{FOLDER}/").removesuffix(".json"))
-
-
-def _bytes(holder: Holder) -> bytes:
-    return (holder.model_dump_json(indent=1) + "\n").encode()

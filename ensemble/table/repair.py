@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ensemble.errors import DamagedTableError, TableBusyError, TableError
 from ensemble.storage.store import Store, read_if_there
-from ensemble.table import commit_log, log_entry
+from ensemble.table import commit_log, fence, log_entry
 from ensemble.table.commit_log import FOLDER, CommitLog, shard_paths
 from ensemble.table.lease import Lease
 from ensemble.table.log_entry import Commit, Removal
@@ -90,9 +90,9 @@ def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
     if not faults:
         return ()
     _check(lease)
-    end, highest = commit_log.end_of_log(store)
+    end, highest = fence.end_of_log(store)
     # Of a lost log this fence is the first entry.
-    commit_log.begin(store, end, lease.number if lease else highest + 1, "`ensemble table repair`")
+    fence.begin(store, end, lease.number if lease else highest + 1, "`ensemble table repair`")
     log = CommitLog(store, lease.number if lease else 0)
     for fault in faults:
         if fault.path == commit_log.key(fault.entry):
@@ -181,18 +181,16 @@ def collect(store: Store, lease: Lease | None, young_s: float = YOUNG_S) -> Coll
     if not _waste(store):
         return Collection((), ())
     _check(lease)
-    end, highest = commit_log.end_of_log(store)
-    fence = commit_log.begin(
-        store, end, lease.number if lease else highest + 1, "`ensemble table gc`"
-    )
-    now = store.modified_at(commit_log.key(fence))
+    end, highest = fence.end_of_log(store)
+    number = fence.begin(store, end, lease.number if lease else highest + 1, "`ensemble table gc`")
+    now = store.modified_at(commit_log.key(number))
     removed, young = [], []
     for path in _waste(store):
         if now - _modified_at(store, path, now) < young_s:
             young.append(path)
             continue
         _check(lease)
-        _remove(store, path, fence)
+        _remove(store, path, number)
         removed.append(path)
     return Collection(tuple(removed), tuple(young))
 
@@ -211,14 +209,14 @@ def _modified_at(store: Store, path: str, now: float) -> float:
         return now
 
 
-def _remove(store: Store, path: str, fence: int) -> None:
+def _remove(store: Store, path: str, own_fence: int) -> None:
     """Remove a file, and put it back if this driver was taken over meanwhile.
 
     Whoever takes over creates a fence before it takes up a file, so it shows in the log by then.
     """
     content = read_if_there(store, path)
     store.remove(path)
-    if content is not None and read_if_there(store, commit_log.key(fence + 1)) is not None:
+    if content is not None and read_if_there(store, commit_log.key(own_fence + 1)) is not None:
         store.create(path, content)
         raise TableBusyError(
             f"another run took over the table {store.url} while unused files were removed. No file that "

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from ensemble.errors import ProjectError
 from ensemble.files import overwrite, write_atomic
-from ensemble.table.lease import identify_process
+from ensemble.table.lease_holder import identify_process
 from jobs.console import open_console
 from jobs.progress import interrupt
 from jobs.progress.record import (

@@ -10,7 +10,7 @@ import pytest
 from ensemble.errors import DamagedTableError, TableBusyError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log, log_entry
+from ensemble.table import commit_log, fence, log_entry
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import CommitLog
 from ensemble.table.lease import hold
@@ -192,7 +192,7 @@ def test_driver_of_an_earlier_lease_commits_nothing_after_a_fence(
     with hold(store) as lease:
         table = LogitTable(store, lease=lease)
         table.commit(member, make_block(member, IDS[:4]))
-        commit_log.fence(store, lease.number + 1, "it was tried")
+        fence.fence(store, lease.number + 1, "it was tried")
         with pytest.raises(
             TableBusyError,
             match=r"this run lost the table .*entry 1 of the commit log.*it was tried",
@@ -208,7 +208,7 @@ def test_entry_of_an_earlier_lease_after_a_fence_does_not_count(
 ) -> None:
     late = log_entry.decode(2, filled.read(commit_log.key(2)))
     filled.remove(commit_log.key(2))
-    assert commit_log.fence(filled, 7, "it was tried") == 2
+    assert fence.fence(filled, 7, "it was tried") == 2
     for number, writer in ((3, 6), (4, 7)):
         entry = late.model_copy(update={"writer": writer})
         filled.create(commit_log.key(number), log_entry.encode(number, entry))
@@ -223,7 +223,7 @@ def test_writer_without_a_lease_is_shut_out_by_a_later_one_and_goes_on_after_it(
     filled: LocalStore, member: Member, make_block: MakeBlock
 ) -> None:
     before = LogitTable(filled)
-    commit_log.fence(filled, 7, "it was tried")
+    fence.fence(filled, 7, "it was tried")
     with pytest.raises(TableBusyError, match="it was tried"):
         before.commit(member, make_block(member, ["new"]))
     LogitTable(filled).commit(member, make_block(member, ["new"]))
@@ -236,10 +236,10 @@ def test_fence_comes_after_what_an_earlier_driver_has_written_meanwhile(
     filled: LocalStore, member: Member, make_block: MakeBlock
 ) -> None:
     late = LateStore(filled.root, {commit_log.key(number) for number in (1, 2)})
-    assert commit_log.fence(late, 1, "it was tried") == 3
+    assert fence.fence(late, 1, "it was tried") == 3
     with pytest.raises(TableBusyError, match=r"this run lost the table .*entry 3 .*a later lease"):
-        commit_log.begin(filled, 0, 1, "it was tried again")
-    assert commit_log.begin(filled, 0, 2, "it was tried again") == 4
+        fence.begin(filled, 0, 1, "it was tried again")
+    assert fence.begin(filled, 0, 2, "it was tried again") == 4
 
 
 def test_lost_log_gets_no_fence_that_would_hide_the_loss(
@@ -247,7 +247,7 @@ def test_lost_log_gets_no_fence_that_would_hide_the_loss(
 ) -> None:
     for name in list(filled.keys("log")):
         filled.remove(name)
-    assert commit_log.fence(filled, 7, "it was tried") is None
+    assert fence.fence(filled, 7, "it was tried") is None
     assert list(filled.keys("log")) == []
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from ensemble.errors import TableBusyError
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log, log_entry
-from ensemble.table.lease import Holder, hold, read_holder
+from ensemble.table import commit_log, fence, log_entry
+from ensemble.table.lease import hold, read_holder
+from ensemble.table.lease_holder import Holder
 
 HOLDER = Holder(
     host="elsewhere",
@@ -233,7 +234,7 @@ def test_of_two_who_take_over_at_once_one_wins(
 
 def test_numbers_go_on_after_the_folder_of_the_leases_was_removed(store: LocalStore) -> None:
     with hold(store) as first:
-        commit_log.fence(store, first.number, "a test")
+        fence.fence(store, first.number, "a test")
     for key in list(store.keys("lease")):
         store.remove(key)
     with hold(store) as second:
@@ -249,10 +250,10 @@ def test_takeover_leaves_a_fence_and_a_lease_that_was_given_back_does_not(
         assert list(store.keys("log")) == []
     put(store, 5, expires_at=1000)
     with hold(store, duration_s=0.05) as lease:
-        (fence,) = (entry for _, entry in commit_log.CommitLog(store).scan())
-        assert isinstance(fence, log_entry.Fence)
-        assert fence.writer == lease.number == 6
-        assert "process 42 on elsewhere" in fence.reason
+        (entry,) = (each for _, each in commit_log.CommitLog(store).scan())
+        assert isinstance(entry, log_entry.Fence)
+        assert entry.writer == lease.number == 6
+        assert "process 42 on elsewhere" in entry.reason
 
 
 def test_lease_that_could_not_be_renewed_for_a_while_is_given_back_all_the_same(

@@ -12,7 +12,7 @@ import pytest
 from ensemble.errors import DamagedTableError, TableBusyError, TableError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log, log_entry
+from ensemble.table import commit_log, fence, log_entry
 from ensemble.table.block import LogitBlock
 from ensemble.table.export import export_table
 from ensemble.table.kind_difference import compare_kinds
@@ -249,7 +249,7 @@ def test_file_that_another_run_took_up_meanwhile_is_put_back(
     store.remove(last)
 
     def take_over() -> None:
-        commit_log.fence(store, 9, "the table was taken over")
+        fence.fence(store, 9, "the table was taken over")
         fill(store, members, make_block)
 
     with (

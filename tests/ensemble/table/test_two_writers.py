@@ -16,9 +16,9 @@ from ensemble.storage.s3_store import S3Store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import Staged, Store
 from ensemble.table import commit_log
-from ensemble.table import lease as leases
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import hold
+from ensemble.table.lease_holder import as_bytes, latest_lease, lease_key
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.repair import collect, find_faults, repair, unreferenced
 
@@ -185,14 +185,14 @@ class Pair:
 
     def pretend_elsewhere(self, hours: int) -> None:
         """Make the lease one of a driver on another machine, whose clock is that much ahead."""
-        latest = leases._latest(self.store)
+        latest = latest_lease(self.store)
         if latest.holder is not None and latest.holder.expires_at:
             changes = {
                 "process": "another-boot pid:[1] 7",
                 "expires_at": time.time() + hours * 3600,
             }
             holder = latest.holder.model_copy(update=changes)
-            self.store.replace(leases._key(latest.number), leases._bytes(holder))
+            self.store.replace(lease_key(latest.number), as_bytes(holder))
 
     def take_over(self, case: Case) -> None:
         try:

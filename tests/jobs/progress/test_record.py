@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from ensemble.table.lease import identify_process
+from ensemble.table.lease_holder import identify_process
 from jobs.progress.record import ProgressRecord, parse
 
 
