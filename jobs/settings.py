@@ -145,6 +145,8 @@ class RunConfig(Config):
             exclude["temperature"] = True
         document = self.model_dump(mode="json", exclude=exclude)
         document["images"] = in_first_form(document["images"])
+        if self.search.combine is None:  # likewise
+            del document["search"]["combine"]
         return fingerprint(document)
 
     @property
