@@ -74,7 +74,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray] | np.ndarray:
                 " Objects are pickled, which may run code; save text as np.array(names, dtype=str)."
             )
         reason = str(error) or type(error).__name__
-        raise DataError(f"cannot read predictions from {path}: {reason}.{hint}") from error
+        raise DataError(f"cannot read {path}: {reason}.{hint}") from error
 
 
 def _checked(array: np.ndarray, where: str) -> np.ndarray:
