@@ -5,6 +5,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -13,8 +15,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from .ensemble.storage.fault_proxy import FaultProxy
 
-# Its tests start Ray, or commands that do: several of them at once would be in each other's way.
-_ON_RAY = ("tests/cluster/", "tests/jobs/")
+# A file with it starts Ray, or commands that do: several of them at once would be in each other's way.
+_RAY_MARK = "mark.ray"
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("untimed", deadline=None)
@@ -28,7 +30,12 @@ class _Parts(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         path, _, _ = nodeid.partition("::")
-        return "ray" if path.startswith(_ON_RAY) else path
+        return "ray" if _starts_ray(self.config.rootpath / path) else path
+
+
+@cache
+def _starts_ray(path: Path) -> bool:
+    return _RAY_MARK in path.read_text()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Parts:

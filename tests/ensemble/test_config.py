@@ -56,7 +56,7 @@ def test_smallest_config_is_read_with_its_defaults(path: Path) -> None:
         (
             "images: {source: {kind: folder, pth: x}}",
             r"images\.source\.folder\.pth: no such setting\. Did you mean 'path'\? "
-            r"Known here: kind, max_pixels, path, storage\.",
+            r"Known here: kind, labels, max_pixels, path, storage, test\.",
         ),
         (
             "views: {kind: shifts_and_scales, scale: [0.9]}",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from ensemble.checkpoints import file as checkpoint
 from ensemble.checkpoints.header import read_metadata
+from ensemble.models import registry as models
 from ensemble.report.documents.run import Report
 from jobs.summary import summarise
 
@@ -157,7 +157,7 @@ def test_plan_without_weights_takes_the_confusion_and_says_so(copy: Path, comman
     ("classes", "head", "message"),
     [
         (3, "head", "has 3 classes, and the images have 10"),
-        (10, "nowhere", "has no tensor 'nowhere.weight'"),
+        (10, "nowhere", "has no last linear layer that can be fine-tuned"),
     ],
 )
 def test_a_base_of_other_classes_or_without_a_head_is_exit_code_2_before_anything_is_trained(
@@ -166,7 +166,7 @@ def test_a_base_of_other_classes_or_without_a_head_is_exit_code_2_before_anythin
     torch.manual_seed(0)
     path = tmp_path / "given.safetensors"
     checkpoint.save(
-        nn.Linear(4, classes),
+        models.build("resnet14_small", classes),
         path,
         {
             "architecture": "resnet14_small",
