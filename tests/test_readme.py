@@ -72,7 +72,7 @@ def test_the_table_of_commands_is_what_the_command_says() -> None:
 
 def test_the_config_of_ones_own_is_one_that_validates() -> None:
     (text,) = re.findall(
-        r"    # mine.yaml\n((?:    .*\n|\n)+?)\n    ensemble validate",
+        r"    # mine.yaml\n((?:    .*\n|\n)+?)\n    ensemble init",
         (ROOT / "README.md").read_text(),
     )
     config = yaml.safe_load(re.sub(r"^    ", "", text, flags=re.MULTILINE))
