@@ -78,16 +78,17 @@ def preflight(
     if not as_json:
         for line in (*probed.images.notes, *_bad_line(probed.bad)):
             console.print(line, soft_wrap=True, highlight=False, markup=False)
-    verdicts, bad_by_member = [], {}
+    verdicts, bad_by_member, lines = [], {}, list[str]()
     with working("doctor", f"examine {pool} on {images}", len(members), "members") as stage:
         for verdict, strips in _examine(members, probed, config):
             verdicts.append(verdict)
             bad_by_member[verdict.member] = (*probed.bad, *strips)
+            line = describe(verdict, config.alpha, len(bad_by_member[verdict.member]))
+            lines += [*_bad_line(strips), line]
             stage.advance()
-            if not as_json:
-                line = describe(verdict, config.alpha, len(bad_by_member[verdict.member]))
-                for text in (*_bad_line(strips), line):
-                    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    # After the progress, so that verdicts are the last that a log says.
+    for line in () if as_json else lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     if as_json:
         document = [
             asdict(verdict)
