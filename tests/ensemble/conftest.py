@@ -3,6 +3,8 @@ and pools that provoke ties, underflow and broken rows, with the brute force the
 """
 
 import gc
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -13,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+import ensemble.images.sources
+import ensemble.models
 from ensemble.checkpoints.load import load_member, load_network
 from ensemble.images.open import decode_shard
 from ensemble.images.settings import DigitsConfig, SplitConfig
@@ -37,6 +41,17 @@ MakeBlock = Callable[..., LogitBlock]
 CPU = torch.device("cpu")
 # As little as teaches the first member to tell both label clusters apart.
 TINY = RecipeConfig(epochs=3, augmentation=None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _modules_imported_by_name() -> None:
+    """Import now what the library imports by name when it is needed.
+
+    Python 3.11 can fail to parse a module while another thread, as that of a server, parses one too.
+    """
+    for package in (ensemble.models, ensemble.images.sources):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
 
 
 @pytest.fixture

@@ -51,7 +51,11 @@ def test_killed_driver_changes_no_byte(undisturbed: Killer) -> None:
     _kill(undisturbed, ["driver"])
 
 
-@pytest.mark.parametrize("victim", OF_RAY)
+# The loss of the GCS is in the default suite too, in tests/cluster/test_session.py.
+@pytest.mark.parametrize(
+    "victim",
+    [pytest.param(v, marks=[] if v == "raylet" else [pytest.mark.nightly]) for v in OF_RAY],
+)
 def test_a_run_that_has_lost_ray_ends_and_goes_on_to_the_same_bytes(
     undisturbed: Killer, victim: str
 ) -> None:

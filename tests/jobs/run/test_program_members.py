@@ -73,7 +73,7 @@ def test_sub_classifiers_are_made_of_the_best_member_that_can_be_fine_tuned(
     "words",
     [
         ["members.1={name: b, source: 'onnx:FILE', preprocessing: PRE}"],
-        ["subclassifiers.base=program"],
+        pytest.param(["subclassifiers.base=program"], marks=pytest.mark.nightly),
     ],
 )
 def test_a_config_without_a_member_that_can_be_fine_tuned_is_refused_before_anything_is_computed(
