@@ -23,6 +23,9 @@ from jobs.stored_runs.revision import FILE_NAME, PACKAGES, read_revision
 _RUNS = "ensemble.runs"
 _CONFIG = "run.json"
 
+# Python's cache of this machine, and the pictures that READMEs show.
+_NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.png")
+
 # Below the home folder of the head's user, where relative paths of a config then are. -P: modules
 # come from what was shipped, not from that folder. exec: signals reach Python, and so does its code.
 _START = "cd && exec python -P -m jobs"
@@ -137,8 +140,6 @@ def _shipment() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="ensemble-") as name:
         folder = Path(name)
         for package in PACKAGES:
-            shutil.copytree(
-                root / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
-            )
+            shutil.copytree(root / package, folder / package, ignore=_NOT_SHIPPED)
         write_atomic(folder / FILE_NAME, read_revision().model_dump_json() + "\n")
         yield folder
