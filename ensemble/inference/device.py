@@ -37,12 +37,37 @@ def device_kind(device: torch.device) -> str:
 
 @contextmanager
 def full_float32() -> Iterator[None]:
-    """Compute convolutions in float32 with all of its 24 bits on GPUs too.
+    """Compute convolutions and matrix products in float32 with all of its 24 bits on GPUs too.
 
-    By default cuDNN rounds their inputs to the 11 bits of TF32. A column of a float32 member may hold
-    rows of GPUs and of CPUs, so they must agree; a member that may round asks for it by its precision.
+    By default cuDNN rounds the inputs of convolutions to the 11 bits of TF32, and a caller may have
+    asked for that in matrix products. A column of a float32 member may hold rows of GPUs and of CPUs,
+    so they must agree; a member that may round asks for it by its precision.
     """
-    allows_tf32 = torch.backends.cudnn.allow_tf32
+    matmul = torch.get_float32_matmul_precision()
+    with _full_convolutions():
+        if matmul != "highest":
+            torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            if matmul != "highest":
+                torch.set_float32_matmul_precision(matmul)
+
+
+@contextmanager
+def _full_convolutions() -> Iterator[None]:
+    try:
+        allows_tf32 = torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        # The caller chose by the settings of torch 2.9, after which the older one cannot be read.
+        settings = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+        precision = settings.fp32_precision
+        settings.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            settings.fp32_precision = precision
+        return
     torch.backends.cudnn.allow_tf32 = False
     try:
         yield

@@ -8,7 +8,20 @@ from typing import Literal
 Kind = Literal["arithmetic", "copies", "other"]
 
 # Parts of the names of kernels that do a network's convolutions and matrix products; and of copies.
-_ARITHMETIC = ("conv", "gemm", "cudnn", "cutlass", "xmma", "winograd", "addmm", "::linear")
+# `nvjet` is cuBLAS's own for Hopper. Not `cudnn`: its batch normalisation is no arithmetic in this sense.
+_NVIDIA = (
+    "conv",
+    "gemm",
+    "cutlass",
+    "xmma",
+    "winograd",
+    "nvjet",
+    "scudnn",
+    "fprop",
+    "dgrad",
+    "wgrad",
+)
+_ARITHMETIC = (*_NVIDIA, "addmm", "::linear")
 _COPIES = ("memcpy", "memset", "copy", "converttensor", "nchwtonhwc", "nhwctonchw")
 
 

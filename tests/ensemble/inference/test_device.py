@@ -20,6 +20,32 @@ def test_float32_is_full_within_the_block_and_as_before_after_it(before: bool) -
         torch.backends.cudnn.allow_tf32 = original
 
 
+@pytest.mark.parametrize("before", ["highest", "high", "medium"])
+def test_matrix_products_are_full_within_the_block_and_as_before_after_it(before: str) -> None:
+    original = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(before)
+    try:
+        with full_float32():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == before
+    finally:
+        torch.set_float32_matmul_precision(original)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="needs torch 2.9")
+def test_a_choice_by_the_newer_settings_of_torch_is_no_mistake() -> None:
+    settings = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    original = settings.fp32_precision
+    settings.fp32_precision = "ieee" if original == "tf32" else "tf32"
+    try:
+        chosen = settings.fp32_precision
+        with full_float32():
+            assert settings.fp32_precision == "ieee"
+        assert settings.fp32_precision == chosen
+    finally:
+        settings.fp32_precision = original
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_convolutions_of_float32_agree_with_those_of_a_cpu() -> None:

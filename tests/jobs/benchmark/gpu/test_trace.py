@@ -41,6 +41,8 @@ def test_gaps_and_copies_are_told_from_arithmetic() -> None:
         (NAMES[1], "copies"),
         (NAMES[2], "other"),
         ("void cudnn::ops::nchwToNhwcKernel<float>", "copies"),
+        ("nvjet_tst_128x256_64x4_2x1_v_bz_coopA_NNT", "arithmetic"),
+        ("void cudnn::bn_fw_tr_1C11_kernel_NHWC<__half, float>", "other"),
         ("bfloat16_copy_kernel_cuda", "copies"),
         ("upsample_bilinear2d_aa_out_frame", "other"),
     ],
