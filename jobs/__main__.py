@@ -2,21 +2,21 @@
 
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectError
 from jobs import terminal
 from jobs.cli import pool, remote, run, search, subclassifiers, table
-from jobs.cli.app import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE
+from jobs.cli.app import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE, unify
 from jobs.cli.benchmark import benchmark
 from jobs.system_errors import translated
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
-    help="Turn a pool of trained image classifiers into one better predictor.",
 )
 
 VERBS: dict[str, dict[str, Callable[..., None]]] = {
@@ -49,6 +49,31 @@ for panel, verbs in VERBS.items():
         app.command(name, rich_help_panel=panel)(verb)
 for name, (group, panel) in GROUPS.items():
     app.add_typer(group, name=name, rich_help_panel=panel)
+unify(app)
+
+
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
+        # Here, because nothing else that is parsed needs pydantic.
+        from jobs.stored_runs.revision import describe_version
+
+        terminal.echo(describe_version())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and the commit of the code, and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Turn a pool of trained image classifiers into one better predictor."""
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from rich.console import (
 )
 from rich.segment import Segment
 
-from jobs.terminal import printable
+from jobs.terminal import is_quiet, printable
 
 # The width of the result tables where the output is not a terminal, and so has no width.
 LOG_WIDTH = 120
@@ -20,9 +20,9 @@ def open_console(stderr: bool = False) -> Console:
     """Open a console that shows control characters instead of obeying them, wide enough for tables in a log.
 
     Args:
-        stderr: Print on stderr.
+        stderr: Print on stderr, as progress beside a result is; nothing at all under `--quiet`.
     """
-    console = Console(stderr=stderr)
+    console = Console(stderr=stderr, quiet=stderr and is_quiet())
     if not console.is_terminal:
         console.width = LOG_WIDTH
     console.push_render_hook(_Hook())

@@ -3,8 +3,14 @@
 import logging
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import TextIOBase
 
 import typer
+
+# Whose log lines are ours; those of torch, Ray and others stay at warnings.
+_PACKAGES = ("ensemble", "cluster", "jobs")
 
 # A terminal obeys the control characters of ASCII and their twins from U+0080 on: a name that holds them
 # could rewrite the screen. The others change the order of what is read, or are no characters at all, as
@@ -32,6 +38,64 @@ def echo(text: str = "", err: bool = False) -> None:
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+class _LastOutput(TextIOBase):
+    """Holds back what is printed: the last output alone is passed on, at the end."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            self._last = text
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        sys.stdout.write(self._last.rstrip("\n") + "\n" if self._last else "")
+
+
+_is_quiet = False
+
+
+def is_quiet() -> bool:
+    """Whether only errors and the last line are to be printed."""
+    return _is_quiet
+
+
+@contextmanager
+def verbosity(quiet: bool, verbose: bool) -> Iterator[None]:
+    """Print less or more while a verb runs.
+
+    Args:
+        quiet: Print errors and the last line, or the document of `--json`; neither progress nor warnings.
+        verbose: Also print what the library logs, as each request that is tried again.
+    """
+    global _is_quiet
+    _set_level(logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING)
+    if not quiet:
+        yield
+        return
+    _is_quiet, last = True, _LastOutput()
+    try:
+        with redirect_stdout(last):
+            yield
+    except typer.Exit:
+        last.release()
+        raise
+    finally:
+        _is_quiet = False
+    last.release()
+
+
+def _set_level(level: int) -> None:
+    for name in _PACKAGES:
+        logging.getLogger(name).setLevel(level)
+    if level > logging.WARNING:
+        logging.getLogger().setLevel(level)
 
 
 def install() -> None:

@@ -1,12 +1,19 @@
 """What the verbs of the `ensemble` command share: exit codes, common arguments, and the console."""
 
+import inspect
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from ensemble.errors import ConfigError
+from jobs import terminal
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 5, 130
 
@@ -44,6 +51,67 @@ AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON document, for programs, instead of text.")
 ]
 
+AsReport = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print the report as one JSON document, for programs, and nothing else on stdout; "
+        "progress goes to stderr.",
+    ),
+]
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="Print only errors and the last line, or with --json the document."
+    ),
+]
+
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Also print what the library logs, such as each request that is tried again.",
+    ),
+]
+
+
+def unify(app: typer.Typer) -> None:
+    """Let every verb of an app, and of the apps in it, take `--quiet` and `--verbose`."""
+    for command in app.registered_commands:
+        if command.callback is not None:
+            command.callback = _with_verbosity(command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            unify(group.typer_instance)
+
+
+def _with_verbosity(verb: Callable[..., None]) -> Callable[..., None]:
+    @wraps(verb)
+    def call(*, quiet: bool, verbose: bool, **settings: Any) -> None:
+        if quiet and verbose:
+            raise ConfigError("--quiet and --verbose are opposites. Expected one of them.")
+        with terminal.verbosity(quiet, verbose):
+            verb(**settings)
+
+    common = (("quiet", Quiet), ("verbose", Verbose))
+    signature = inspect.signature(verb, eval_str=True)
+    call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            *signature.parameters.values(),
+            *(
+                inspect.Parameter(
+                    name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind
+                )
+                for name, kind in common
+            ),
+        ]
+    )
+    call.__annotations__ = {**get_type_hints(verb, include_extras=True), **dict(common)}
+    return call
+
 
 def split_config(words: list[str] | None) -> tuple[Path, list[str]]:
     """Divide the words of a command into the path of its config and the settings to change."""
@@ -53,8 +121,16 @@ def split_config(words: list[str] | None) -> tuple[Path, list[str]]:
     return DEFAULT_CONFIG, words
 
 
-def open_console() -> "Console":
-    """Open the console that results are printed on."""
+def open_console(stderr: bool = False) -> "Console":
+    """Open the console that results are printed on, or the one for progress beside a document on stdout."""
     from jobs import console
 
-    return console.open_console()
+    return console.open_console(stderr)
+
+
+def print_results(table: "Table", lines: Iterable[str], page: Path | str) -> None:
+    """Print a table of results, what to make of it, and where the report is."""
+    console = open_console()
+    console.print(table)
+    for line in (*lines, f"report: {page}"):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

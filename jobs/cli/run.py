@@ -10,31 +10,39 @@ from jobs.cli.app import (
     EXIT_INTERRUPTED,
     AllowPartial,
     AsJson,
+    AsReport,
     JsonLog,
     Words,
     open_console,
+    print_results,
     split_config,
 )
 from jobs.terminal import echo
 
 if TYPE_CHECKING:
+    from jobs.run.job import RunOptions
     from jobs.settings import RunConfig
     from jobs.stored_runs.layout import RunFolder
 
 
 def run(
-    words: Words = None, allow_partial: AllowPartial = False, json_log: JsonLog = False
+    words: Words = None,
+    allow_partial: AllowPartial = False,
+    json_log: JsonLog = False,
+    as_json: AsReport = False,
 ) -> None:
     """Do the main job: train or load the members, predict, search weights, fine-tune, judge, report.
 
     What an earlier attempt of the same run has computed is used again.
     """
+    from jobs.run.job import RunOptions
     from jobs.settings import load_run_config
     from jobs.stored_runs.layout import open_run_folder
 
     path, overrides = split_config(words)
     config = load_run_config(path, overrides)
-    _run(config, open_run_folder(config, path.stem), allow_partial, json_log)
+    folder = open_run_folder(config, path.stem)
+    _run(config, folder, RunOptions(allow_partial, json_log), as_json)
 
 
 def plan(
@@ -86,6 +94,7 @@ def resume(
     wait: remote.Wait = False,
     allow_partial: AllowPartial = False,
     json_log: JsonLog = False,
+    as_json: AsReport = False,
 ) -> None:
     """Go on with a run where it stopped, with the settings it was begun with."""
     if not remote.is_local(name, address):
@@ -94,12 +103,18 @@ def resume(
                 f"cannot apply {words[0]!r}: a submitted run goes on with the settings it was begun "
                 f"with. Expected `ensemble resume {name}` alone."
             )
+        if as_json:
+            raise ConfigError(
+                f"--json: the report of a submitted run lies on its cluster. Expected `ensemble resume "
+                f"{name} --wait`, and `ensemble status {name} --json` for its progress."
+            )
         remote.resume_submitted(name, address, insecure, wait, allow_partial)
         return
+    from jobs.run.job import RunOptions
     from jobs.stored_runs.open import continue_run
 
     config, folder = continue_run(name, words or [])
-    _run(config, folder, allow_partial, json_log)
+    _run(config, folder, RunOptions(allow_partial, json_log), as_json)
 
 
 def validate(words: Words = None) -> None:
@@ -129,21 +144,20 @@ def schema() -> None:
     echo(json.dumps(RunConfig.model_json_schema(), indent=2))
 
 
-def _run(config: "RunConfig", folder: "RunFolder", allow_partial: bool, json_log: bool) -> None:
+def _run(config: "RunConfig", folder: "RunFolder", options: "RunOptions", as_json: bool) -> None:
     from ensemble.report.pages.advice import run_advice
     from jobs.cli.tables import result_table
     from jobs.progress import interrupt
     from jobs.run.flow import run as run_job
-    from jobs.run.job import RunOptions
 
-    console = open_console()
     interrupt.install()
     try:
-        report = run_job(config, folder, console, RunOptions(allow_partial, json_log))
+        report = run_job(config, folder, open_console(stderr=as_json), options)
     except KeyboardInterrupt:
         echo("stopped; the same command continues where this one was", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    console.print(result_table(report))
-    for line in (*run_advice(report), *(f"note: {warning}" for warning in report.search.warnings)):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report: {folder.report_html}", soft_wrap=True, highlight=False)
+    if as_json:
+        echo(report.model_dump_json(indent=2))
+        return
+    notes = (f"note: {warning}" for warning in report.search.warnings)
+    print_results(result_table(report), (*run_advice(report), *notes), folder.report_html)

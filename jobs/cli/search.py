@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from ensemble.errors import ConfigError
-from jobs.cli.app import open_console
+from jobs.cli.app import AsReport, print_results
 from jobs.terminal import echo
 
 
@@ -24,6 +24,7 @@ def search(
             "cross_fit=true; and of storage, such as storage.endpoint=http://host:9000.",
         ),
     ] = None,
+    as_json: AsReport = False,
 ) -> None:
     """Search weights on the predictions of a finished run, in seconds: no model and no Ray is needed."""
     from ensemble.report.pages.advice import search_advice
@@ -33,11 +34,11 @@ def search(
 
     with working("search", f"search weights on {place}"):
         report, page = search_job(place, words or [])
-    console = open_console()
-    console.print(search_table(report))
-    for line in (*search_advice(report), *(f"note: {warning}" for warning in report.warnings)):
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"report: {page}", soft_wrap=True, highlight=False)
+    if as_json:
+        echo(report.model_dump_json(indent=2))
+        return
+    notes = (f"note: {warning}" for warning in report.warnings)
+    print_results(search_table(report), (*search_advice(report), *notes), page)
 
 
 def summary(

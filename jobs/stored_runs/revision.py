@@ -1,6 +1,7 @@
 """Which code a run is made with: what git says of the checkout, or what a submission shipped in its place."""
 
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -39,6 +40,16 @@ def read_revision() -> Revision:
     if commit is None:
         return Revision()
     return Revision(git_commit=commit, git_dirty=bool(_git("status", "--porcelain")))
+
+
+def describe_version() -> str:
+    """Name the version of the project and the commit that the code is of, in one line."""
+    revision = read_revision()
+    text = f"ensemble {version('ensemble-as-a-job')}"
+    if revision.git_commit:
+        text += f", commit {revision.git_commit[:12]}"
+        text += " with changes that are not committed" if revision.git_dirty else ""
+    return text
 
 
 def _git(*words: str) -> str | None:
