@@ -35,6 +35,8 @@ class Killer:
     )
     passes_before: int = 0
     collected: int = 0
+    # Longest time from a kill to the end of its run, by what was killed.
+    slowest_s: dict[str, float] = field(default_factory=dict)
 
     @property
     def store(self) -> LocalStore:
@@ -82,7 +84,7 @@ class Killer:
             if hosts:
                 os.kill(self.rng.choice(hosts), signal.SIGKILL)
                 self.kills["host"] += 1
-            output, errors = process.communicate(timeout=LIMIT_S)
+            output, errors = self._end("host", process, LIMIT_S)
             assert process.returncode == 0, errors
             assert passes_of(output) + self.passes_before == self.forward_passes()
 
@@ -90,13 +92,21 @@ class Killer:
         pids = [pid for pid in marked(mark) if Path(_command(pid).split("\0")[0]).name == victim]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        output, errors = process.communicate(timeout=LOSS_LIMIT_S)
+        output, errors = self._end(victim, process, LOSS_LIMIT_S)
         if process.returncode == 0:  # it was all but done
             return
         self.kills[victim] += 1
         assert process.returncode == 1, errors
         assert f"ClusterError: Ray on this machine has lost its {victim} process" in errors, errors
         assert "Traceback" not in output + errors, errors
+
+    def _end(self, victim: str, process: subprocess.Popen[str], limit_s: float) -> tuple[str, str]:
+        """Wait for a run to end, and note how long it takes: what it prints, and its errors."""
+        start = time.monotonic()
+        output, errors = process.communicate(timeout=limit_s)
+        seconds = time.monotonic() - start
+        self.slowest_s[victim] = max(seconds, self.slowest_s.get(victim, 0.0))
+        return output, errors
 
     def collect(self) -> None:
         """What `ensemble table gc` does; afterwards nothing is left over."""
