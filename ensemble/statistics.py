@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
 
@@ -124,6 +124,38 @@ def mean_sd(values: Sequence[float]) -> MeanSd:
         raise EmptySplitError("no value to average; pass at least one run.")
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return MeanSd(float(np.mean(values)), sd, len(values))
+
+
+def error_correlations(
+    wrong: Bool[np.ndarray, "image predictor"],
+) -> Float[np.ndarray, "predictor predictor"]:
+    """Correlate the errors of all pairs of predictors on the same images.
+
+    Args:
+        wrong: Whether each predictor errs on each image.
+
+    Returns:
+        Pearson's correlations; 0 beside a predictor that errs on no image, or on all.
+    """
+    centred = wrong - wrong.mean(axis=0)
+    spread = np.sqrt((centred**2).sum(axis=0))
+    product = np.outer(spread, spread)
+    return np.divide(centred.T @ centred, product, out=np.zeros_like(product), where=product > 0)
+
+
+def effective_number(correlations: Float[np.ndarray, "predictor predictor"]) -> float:
+    """Count the uncorrelated predictors whose mean would vary as much as that of the correlated ones.
+
+    The number is m / (1 + (m - 1) r) for m predictors and r, the mean correlation of their pairs: m
+    where r is 0 or less, and 1 where all pairs have a correlation of 1.
+
+    Source: Kish 1965 (design effect).
+    """
+    m = len(correlations)
+    if m < 2:
+        return float(m)
+    mean = (correlations.sum() - np.trace(correlations)) / (m * (m - 1))
+    return float(m / (1 + (m - 1) * max(0.0, mean)))
 
 
 def _discordant(

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from ensemble.errors import EmptySplitError
 from ensemble.evaluation import metrics
+from ensemble.evaluation.calibration import at_temperature
 from ensemble.evaluation.reading import Column, read_windows
 from ensemble.images.index import ImageIndex
 from ensemble.outranking.fixed_point import PROBABILITY_FLOOR, WEIGHT_UNITS
@@ -23,11 +24,13 @@ class Outcome:
         ranks: Number of classes that outrank the label; 0 is a hit.
         answers: Index of the class with the highest score.
         label_probabilities: Probability of the label.
+        answer_probabilities: Probability of the answer.
     """
 
     ranks: Int[np.ndarray, "image"]
     answers: Int[np.ndarray, "image"]
     label_probabilities: Float[np.ndarray, "image"]
+    answer_probabilities: Float[np.ndarray, "image"]
 
     @classmethod
     def of(
@@ -38,10 +41,12 @@ class Outcome:
     ) -> "Outcome":
         """Judge probabilities; `scores` rank the classes where their order is another one."""
         scores = probabilities if scores is None else scores
+        rows, answers = np.arange(len(labels)), scores.argmax(axis=1)
         return cls(
             ranks=metrics.ranks(scores, labels),
-            answers=scores.argmax(axis=1),
-            label_probabilities=probabilities[np.arange(len(labels)), labels],
+            answers=answers,
+            label_probabilities=probabilities[rows, labels],
+            answer_probabilities=probabilities[rows, answers],
         )
 
     @classmethod
@@ -102,10 +107,34 @@ def evaluate(
         member.name: Weighting(WEIGHT_UNITS * np.eye(len(members), dtype=np.int64)[i])
         for i, member in enumerate(members)
     }
-    parts: dict[str, list[Outcome]] = {name: [] for name in (*singles, *weightings)}
+    return evaluate_weightings(table, members, images, {**singles, **weightings})
+
+
+def evaluate_weightings(
+    table: LogitTable,
+    members: Sequence[Column],
+    images: ImageIndex,
+    weightings: Mapping[str, Weighting],
+    temperatures: Mapping[str, float] | None = None,
+) -> dict[str, Outcome]:
+    """Judge weightings alone on a split.
+
+    Args:
+        table: The logit table, with a row of every member for every image.
+        members: The pool.
+        images: Images of the split.
+        weightings: Weights of the members by the key of the weighting.
+        temperatures: Temperatures of the averages, by key; 1 where a weighting has none.
+
+    Raises:
+        EmptySplitError: There is no image.
+    """
+    temperatures = temperatures or {}
+    parts: dict[str, list[Outcome]] = {name: [] for name in weightings}
     for rows, labels in read_windows(table, members, images):
-        for name, weighting in (*singles.items(), *weightings.items()):
+        for name, weighting in weightings.items():
             scores = metrics.scores(rows, weighting)
             probabilities = metrics.to_probabilities(scores, len(rows), weighting)
+            probabilities = at_temperature(probabilities, temperatures.get(name, 1.0))
             parts[name].append(Outcome.of(probabilities, labels, scores))
     return {name: Outcome.join(outcomes) for name, outcomes in parts.items()}

@@ -12,6 +12,7 @@ from ensemble.outranking.table import OutrankingTable
 from ensemble.search.limits import Limits
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
+from ensemble.statistics import error_correlations
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,7 @@ def _correlations(table: OutrankingTable, k: int) -> Float[np.ndarray, "member o
     wrong: Bool[np.ndarray, "image member"] = table.ranks >= k
     if table.image_counts is not None:
         wrong = np.repeat(wrong, table.image_counts, axis=0)
-    centred = wrong - wrong.mean(axis=0)
-    spread = np.sqrt((centred**2).sum(axis=0))
-    product = np.outer(spread, spread)
-    return np.divide(centred.T @ centred, product, out=np.zeros_like(product), where=product > 0)
+    return error_correlations(wrong)
 
 
 def _why_in(gain: int, loss: int, is_first: bool) -> str:

@@ -74,17 +74,27 @@ def final_probabilities(
 
 @dataclass(frozen=True)
 class CalibrationOnTest:
-    """A temperature for an ensemble's answers, and the NLL that it gives on images it was not fitted on.
+    """A temperature for an ensemble's answers, and what it does on images it was not fitted on.
 
     Attributes:
         temperature: Temperature fitted on search images.
-        nll_before: NLL on the test split at a temperature of 1, nats.
-        nll_after: NLL on the test split at the temperature, nats.
+        before: Outcome on the test split at a temperature of 1.
+        after: Outcome on the test split at the temperature.
     """
 
     temperature: Temperature
-    nll_before: float
-    nll_after: float
+    before: Outcome
+    after: Outcome
+
+    @property
+    def nll_before(self) -> float:
+        """NLL on the test split at a temperature of 1, nats."""
+        return self.before.nll
+
+    @property
+    def nll_after(self) -> float:
+        """NLL on the test split at the temperature, nats."""
+        return self.after.nll
 
 
 def calibrate_answers(
@@ -123,7 +133,7 @@ def calibrate_answers(
     for part, labels in final_probabilities(table, members, test, *answering):
         before.append(Outcome.of(part, labels))
         after.append(Outcome.of(at_temperature(part, temperature.value), labels))
-    return CalibrationOnTest(temperature, Outcome.join(before).nll, Outcome.join(after).nll)
+    return CalibrationOnTest(temperature, Outcome.join(before), Outcome.join(after))
 
 
 def gather_evidence(
@@ -212,5 +222,5 @@ def within_cluster(
             )
         )
     if not parts:
-        return Outcome(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        return Outcome(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
     return Outcome.join(parts)

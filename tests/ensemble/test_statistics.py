@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
-from ensemble.statistics import mcnemar, mean_sd, paired_bootstrap
+from ensemble.statistics import (
+    effective_number,
+    error_correlations,
+    mcnemar,
+    mean_sd,
+    paired_bootstrap,
+)
 
 
 @pytest.fixture
@@ -103,3 +109,22 @@ def test_a_single_run_has_no_sd():
     assert str(mean_sd([2.5])) == "2.5 (single run)"
     with pytest.raises(EmptySplitError, match="no value"):
         mean_sd([])
+
+
+def test_errors_are_correlated_as_numpy_does_it() -> None:
+    wrong = np.random.default_rng(2).random((400, 5)) < 0.3
+    wrong[:, 1] = wrong[:, 0] ^ (np.arange(400) % 7 == 0)
+    assert np.allclose(error_correlations(wrong), np.corrcoef(wrong.T))
+
+
+def test_a_predictor_that_never_errs_is_correlated_with_none() -> None:
+    wrong = np.array([[True, False], [False, False], [True, False]])
+    assert error_correlations(wrong)[1].tolist() == [0, 0]
+
+
+def test_the_effective_number_lies_between_one_and_all() -> None:
+    assert effective_number(np.eye(6)) == 6
+    assert effective_number(np.ones((6, 6))) == pytest.approx(1)
+    assert effective_number(np.where(np.eye(6) == 1, 1.0, 0.2)) == pytest.approx(3)
+    assert effective_number(np.array([[1.0, -0.9], [-0.9, 1.0]])) == 2
+    assert effective_number(np.ones((1, 1))) == 1

@@ -16,7 +16,7 @@ def make_answers(labels: np.ndarray, error: float, seed: int, classes: int = 10)
 
 
 def outcome(answers: np.ndarray, labels: np.ndarray) -> Outcome:
-    return Outcome((answers != labels).astype(np.int64), answers, np.full(len(labels), 0.5))
+    return Outcome((answers != labels).astype(np.int64), answers, *2 * [np.full(len(labels), 0.5)])
 
 
 @pytest.fixture

@@ -202,15 +202,16 @@ def test_every_score_is_that_of_brute_force(world: World) -> None:
 def test_calibration_is_that_of_the_findings(world: World) -> None:
     assert world.report().calibration is None
     temperature = Temperature(0.5, 0.4, 0.3, True, 60)
-    found = CalibrationOnTest(temperature, 0.6, 0.5)
+    before, after = world.findings.test["ensemble"], world.findings.test["uniform_all"]
+    found = CalibrationOnTest(temperature, before, after)
     assert world.report(calibration=found).calibration == document.Calibration(
         temperature=0.5,
         is_kept=True,
         search_images=60,
         search_nll_before=0.4,
         search_nll_after=0.3,
-        test_nll_before=0.6,
-        test_nll_after=0.5,
+        test_nll_before=before.nll,
+        test_nll_after=after.nll,
     )
 
 

@@ -1,0 +1,61 @@
+"""Reliability: whether answers of which a predictor is sure by so much are right as often."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble.evaluation.outcome import Outcome
+
+NUM_BINS = 15
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The images whose answers have a probability above `low` and up to `high`.
+
+    Attributes:
+        low: Lower end of the bin; it belongs to the bin below.
+        high: Upper end of the bin.
+        images: Number of images.
+        confidence: Mean probability of their answers.
+        accuracy: Share of their answers that are right.
+    """
+
+    low: float
+    high: float
+    images: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(outcome: Outcome, num_bins: int = NUM_BINS) -> tuple[ReliabilityBin, ...]:
+    """Sort a predictor's answers by their probability into bins of equal width; empty bins are left out.
+
+    Images whose answer has no finite probability are in no bin.
+
+    Source: Guo et al. 2017, where 15 bins are used.
+    """
+    sound = np.isfinite(outcome.answer_probabilities)
+    probabilities, is_right = outcome.answer_probabilities[sound], ~outcome.is_wrong[sound]
+    numbers = np.clip(np.ceil(probabilities * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    bins = []
+    for number in np.unique(numbers).tolist():
+        inside = numbers == number
+        bins.append(
+            ReliabilityBin(
+                low=number / num_bins,
+                high=(number + 1) / num_bins,
+                images=int(inside.sum()),
+                confidence=float(min(1.0, probabilities[inside].mean())),
+                accuracy=float(is_right[inside].mean()),
+            )
+        )
+    return tuple(bins)
+
+
+def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
+    """Give the expected calibration error: mean distance of confidence and accuracy, weighted by images."""
+    images = sum(part.images for part in bins)
+    distance = sum(part.images * abs(part.confidence - part.accuracy) for part in bins)
+    return distance / images if images else 0.0
