@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from io import TextIOBase
+from io import StringIO
 
 import typer
 
@@ -40,22 +40,22 @@ class _Formatter(logging.Formatter):
         return printable(super().format(record))
 
 
-class _LastOutput(TextIOBase):
+class _LastOutput(StringIO):
     """Holds back what is printed: the last output alone is passed on, at the end."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._last = ""
 
     def write(self, text: str) -> int:
+        self.seek(0)
+        count = super().write(text)  # refuses bytes, as a stream of text must
         if text.strip():
             self._last = text
-        return len(text)
-
-    def writable(self) -> bool:
-        return True
+        return count
 
     def release(self) -> None:
-        sys.stdout.write(self._last.rstrip("\n") + "\n" if self._last else "")
+        sys.stdout.write(self._last)
 
 
 _is_quiet = False
