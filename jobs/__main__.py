@@ -8,7 +8,7 @@ import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectError
 from jobs import terminal
-from jobs.cli import pool, remote, run, search, subclassifiers, table
+from jobs.cli import pool, remote, run, schedule, search, subclassifiers, table, use
 from jobs.cli.app import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE, unify
 from jobs.cli.benchmark import benchmark
 from jobs.system_errors import translated
@@ -28,7 +28,9 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "schema": run.schema,
     },
     "Results": {"search": search.search, "summary": search.summary},
+    "Using the result": {"verify": use.verify},
     "Before a run": {"init": pool.init, "members": pool.members, "doctor": pool.doctor},
+    "Every night": {"schedule": schedule.schedule},
     "On a cluster": {
         "submit": remote.submit,
         "status": remote.status,

@@ -1,8 +1,6 @@
 """cluster.yaml, its GCP variant and the KubeRay manifests: Ray's own checks, and promises of ours. No cloud."""
 
 import copy
-import json
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -16,6 +14,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from cluster.devices import list_devices
 from cluster.settings import ClusterConfig, GpuConfig
 
+from ...kubernetes_schemas import FOLDER, WHY_NOT, validator_of
+
 ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LAUNCHERS = {"aws": ROOT / "cluster.yaml", "gcp": ROOT / "cluster" / "deploy" / "gcp.yaml"}
@@ -24,8 +24,6 @@ TOKEN = "/home/ray/.ray/auth_token"
 ROLE = "ens/role"
 MARKET = "ray.io/market-type"
 IMAGE = re.compile(r"rayproject/ray:(\d+\.\d+\.\d+)-py311-gpu")
-# A folder with the definitions ray.io_rayclusters.yaml and ray.io_rayjobs.yaml of a KubeRay release.
-DEFINITIONS = os.environ.get("ENSEMBLE_KUBERAY_CRDS")
 
 
 @pytest.fixture(params=LAUNCHERS)
@@ -218,32 +216,12 @@ def test_a_job_that_is_made_again_goes_on_in_the_same_folder() -> None:
     assert int(env["RAY_JOB_STOP_WAIT_TIME_S"]) >= 30
 
 
-@pytest.mark.skipif(
-    DEFINITIONS is None,
-    reason="KubeRay's definitions are in no registry; name a folder with ENSEMBLE_KUBERAY_CRDS",
-)
+@pytest.mark.skipif(FOLDER is None, reason=WHY_NOT)
 @pytest.mark.parametrize(
     ("name", "definition"), [("raycluster", "rayclusters"), ("rayjob", "rayjobs")]
 )
 def test_kuberay_accepts_it(name: str, definition: str) -> None:
-    path = Path(DEFINITIONS or "") / f"ray.io_{definition}.yaml"
-    versions = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)["spec"]["versions"]
-    schema = next(v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == "v1")
-    validator = jsonschema.Draft7Validator(_strict(json.loads(json.dumps(schema))))
+    validator = validator_of(f"ray.io_{definition}")
     assert [error.message for error in validator.iter_errors(_manifest(name))] == []
     misspelt = _manifest(name) | {"spec": {**_manifest(name)["spec"], "misspelt": 1}}
     assert not validator.is_valid(misspelt)
-
-
-def _strict(schema: Any) -> Any:
-    """A Kubernetes schema that refuses what it does not know, as the API server does when asked to."""
-    if isinstance(schema, list):
-        return [_strict(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    schema = {key: _strict(value) for key, value in schema.items()}
-    if schema.get("x-kubernetes-int-or-string"):
-        schema.pop("type", None)
-    if schema.get("type") == "object" and "properties" in schema:
-        schema.setdefault("additionalProperties", False)
-    return schema
