@@ -5,6 +5,8 @@ from typing import Protocol, runtime_checkable
 
 from ensemble.errors import DamagedTableError
 
+_REMOTE_ATTEMPTS = 3
+
 
 @runtime_checkable
 class Staged(Protocol):
@@ -109,6 +111,11 @@ class Store(Protocol):
 
     def leftovers(self) -> tuple[str, ...]:
         """List the keys of objects that crashes left half written."""
+
+
+def read_attempts(store: Store) -> range:
+    """Count how often bytes are read that turn out not to be those expected: the way here may have damaged them."""
+    return range(_REMOTE_ATTEMPTS if store.is_remote else 1)
 
 
 def read_if_there(store: Store, key: str) -> bytes | None:

@@ -11,7 +11,7 @@ from itertools import count
 from pydantic import ValidationError
 
 from ensemble.errors import DamagedTableError, TableBusyError
-from ensemble.storage.store import Store, read_if_there
+from ensemble.storage.store import Store, read_attempts, read_if_there
 from ensemble.table.log_entry import (
     SHARD_PATH,
     SHARDS,
@@ -167,8 +167,7 @@ class CommitLog:
         return entry
 
     def _load_if_there(self, number: int) -> Entry | None:
-        # Bytes from far away may have been damaged under way only.
-        for attempts_left in reversed(range(3 if self._store.is_remote else 1)):
+        for attempts_left in reversed(read_attempts(self._store)):
             data = read_if_there(self._store, key(number))
             if data is None:
                 return None

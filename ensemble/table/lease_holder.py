@@ -11,12 +11,12 @@ from pydantic import NonNegativeFloat, ValidationError
 
 from ensemble.config import Config
 from ensemble.errors import TableError
-from ensemble.storage.store import Store, read_if_there
+from ensemble.storage.store import Store, read_attempts, read_if_there
 
 FOLDER = "lease"
 # Who watches a lease looks this often in its duration, and that much longer.
 LOOKS = 12
-_ATTEMPTS = 3
+_LISTINGS = 3
 _NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
 
 
@@ -68,7 +68,7 @@ def latest_lease(store: Store) -> Latest:
     Raises:
         TableError: The leases cannot be read now.
     """
-    for _ in range(_ATTEMPTS):
+    for _ in range(_LISTINGS):
         names = lease_keys(store)
         if not names:
             return Latest(0, b"", None)
@@ -83,8 +83,7 @@ def latest_lease(store: Store) -> Latest:
 
 
 def _holder(store: Store, name: str, content: bytes) -> Holder | None:
-    # Bytes from far away may have been damaged under way only.
-    for _ in range(_ATTEMPTS if store.is_remote else 1):
+    for _ in read_attempts(store):
         try:
             return Holder.model_validate_json(content)
         except ValidationError:

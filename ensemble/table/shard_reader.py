@@ -6,12 +6,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from ensemble.errors import DamagedTableError
-from ensemble.storage.store import Store
+from ensemble.storage.store import Store, read_attempts
 from ensemble.table import shard_file
 from ensemble.table.log_entry import PIECE_BYTES, Commit
 
 MAX_SHARDS_HELD = 16
-_REMOTE_ATTEMPTS = 3
 
 
 class ShardReader:
@@ -56,7 +55,7 @@ class ShardReader:
 
     def _load_pieces(self, commit: Commit, pieces: slice) -> bytes:
         begin, end = pieces.start * PIECE_BYTES, pieces.stop * PIECE_BYTES
-        for _ in _attempts(self._store):
+        for _ in read_attempts(self._store):
             data = self._store.read_range(commit.path, begin, min(end, commit.size_bytes))
             if shard_file.piece_digests([data]) == commit.pieces[pieces]:
                 return data
@@ -99,18 +98,13 @@ def read_bytes(store: Store, commit: Commit) -> memoryview:
     Raises:
         DamagedTableError: They are not the bytes that were committed.
     """
-    for _ in _attempts(store):
+    for _ in read_attempts(store):
         data = store.read_large(commit.path)
         pieces = shard_file.piece_digests([data])
         if pieces == commit.pieces and shard_file.root_digest(pieces) == commit.sha256:
             return data
     reason = f"its sha256 is not the committed {commit.sha256[:16]}…"
     raise _damaged(f"{store.url}/{commit.path}", commit, reason)
-
-
-def _attempts(store: Store) -> range:
-    # Bytes from far away may have been damaged under way only.
-    return range(_REMOTE_ATTEMPTS if store.is_remote else 1)
 
 
 def _damaged(name: str, commit: Commit, reason: str) -> DamagedTableError:
