@@ -1,4 +1,4 @@
-"""The verbs of `ensemble table`: show, diff, repair, gc, export, import."""
+"""The verbs of `ensemble table`: show, diff, repair, gc and export; import has a file of its own."""
 
 import dataclasses
 import json
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ensemble.errors import UnknownNameError
 from jobs.cli.app import EXIT_FAILED, AsJson
+from jobs.cli.import_table import import_table
 from jobs.terminal import echo
 
 if TYPE_CHECKING:
     from ensemble.storage.settings import StorageConfig
     from ensemble.storage.store import Store
-    from ensemble.table.imports.contents import ReadForm
     from ensemble.table.lease import Lease
+    from ensemble.table.overview import ColumnSummary
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,56 +65,11 @@ def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
         }
         echo(json.dumps(document, indent=2))
         return
-    head = (
-        "member",
-        "column",
-        "shards",
-        "rows",
-        "bad",
-        "MB",
-        "dtype",
-        "s",
-        "device",
-        "host",
-        "committed",
-    )
-    lines = [head]
-    lines += [
-        (
-            c.member,
-            c.column,
-            f"{c.shards}",
-            f"{c.rows}",
-            f"{c.bad}",
-            f"{c.size_bytes / 1e6:.2f}",
-            c.dtype,
-            f"{c.seconds:.1f}",
-            " + ".join(c.rows_by_device_kind),
-            " ".join(c.hosts),
-            c.last,
-        )
-        for c in columns
-    ]
-    _print_table(lines)
+    _print_table([_HEAD, *map(_cells, columns)])
     size_mb = sum(column.size_bytes for column in columns) / 1e6
     echo(f"{store.url}: {len(columns)} columns, {size_mb:.2f} MB")
-    for column in columns:
-        if column.is_mixed:
-            rows = [f"{n} rows by {kind}" for kind, n in column.rows_by_device_kind.items()]
-            echo(f"{column.member} mixes kinds of device: {', '.join(rows)}")
-    if any(column.is_mixed for column in columns):
-        echo(
-            "Kinds round differently. `ensemble table diff` says how far they differ on the same rows, "
-            "given a table of the same members that another kind computed."
-        )
-    for path in orphans:
-        echo(f"no log entry names {path}")
-    if orphans:
-        echo(
-            "A crash leaves such a file before its entry; so does the loss of the log's last entries. "
-            "A run computes what they held again, finds the same bytes in place, and names them; "
-            "`ensemble table gc` removes them."
-        )
+    for line in (*_describe_mixed(columns), *_describe_orphans(orphans)):
+        echo(line)
     if holder:
         echo(f"being written by {holder.describe()}")
 
@@ -229,103 +184,7 @@ def export(
     echo(f"{done.rows} rows written to {done.path}{done.note}")
 
 
-@app.command("import")
-def import_(
-    place: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="The folder to make for the predictions, or s3://bucket/prefix/RUN."
-        ),
-    ],
-    words: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILES... [storage.key=value]...",
-            help="Files with predictions: .npy with those of one member (its name is the file's), "
-            ".npz, .csv or .parquet. NAME=FILE names the member, FILE.npz:ARRAY takes one array.",
-        ),
-    ],
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The label of each image, as a number or name: .npy, .npz, .json, or .csv or .parquet "
-            "with the columns image_id and label. Files of predictions may hold labels themselves.",
-        ),
-    ] = None,
-    form: Annotated[
-        str,
-        typer.Option(
-            help="What the predictions are: probabilities or logits, or auto, where rows from 0 to 1 "
-            "that sum to 1 are probabilities and all others logits."
-        ),
-    ] = "probabilities",
-    class_map: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A JSON list with the class of each output of the predictions, null for none.",
-        ),
-    ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="A JSON list of class names, or a text with a name a line; as the columns are called, "
-            "or numbers, if not set.",
-        ),
-    ] = None,
-    first_label: Annotated[
-        int | None,
-        typer.Option(
-            metavar="NUMBER",
-            help="The number of the first class where labels are numbers; 0, unless the columns have "
-            "other numbers.",
-        ),
-    ] = None,
-    search: Annotated[
-        float,
-        typer.Option(
-            help="The share of the images that weights are fitted on; the others judge the weights."
-        ),
-    ] = 0.5,
-    seed: Annotated[
-        int, typer.Option(help="The seed with which images are drawn for that share.")
-    ] = 0,
-    dtype: Annotated[
-        str, typer.Option(help="The precision to store predictions in: float32 or float16.")
-    ] = "float32",
-) -> None:
-    """Make a run's folder of predictions computed elsewhere, for `ensemble search RUN` to work on.
-
-    Rows are joined by image id where files have ids, and outputs by name where their columns have names.
-    Every line printed is kept in import.json.
-    """
-    from jobs.import_table.job import ImportSettings, import_table
-    from jobs.progress.live import working
-    from jobs.stored_runs.open import split_words, storage_config
-
-    known: dict[str, ReadForm] = {
-        "logits": "logits",
-        "probabilities": "probabilities",
-        "auto": "auto",
-    }
-    if form not in known:
-        raise UnknownNameError.of("form", form, known)
-    storage, files = split_words(words)
-    settings = ImportSettings(
-        files, labels, known[form], class_map, classes, search, seed, dtype, first_label
-    )
-    with working("table import", f"import {len(files)} files into {place}"):
-        done = import_table(place, settings, storage_config(storage))
-    for line in done.lines:
-        echo(line)
-    for note in done.notes:
-        echo(f"note: {note}")
-    echo(
-        f"{len(done.config.members)} members, {len(done.index)} images, {len(done.index.classes)} classes "
-        f"imported into {place}; `ensemble search {place}` finds weights"
-    )
+app.command("import")(import_table)
 
 
 def _open(place: str, words: list[str] | None) -> "tuple[Store, StorageConfig]":
@@ -343,7 +202,63 @@ def _writable(place: str, words: list[str] | None) -> "Iterator[tuple[Store, Lea
         yield store, lease
 
 
-def _print_table(lines: Sequence[tuple[str, ...]]) -> None:
+_HEAD = [
+    "member",
+    "column",
+    "shards",
+    "rows",
+    "bad",
+    "MB",
+    "dtype",
+    "s",
+    "device",
+    "host",
+    "committed",
+]
+
+
+def _cells(column: "ColumnSummary") -> list[str]:
+    return [
+        column.member,
+        column.column,
+        f"{column.shards}",
+        f"{column.rows}",
+        f"{column.bad}",
+        f"{column.size_bytes / 1e6:.2f}",
+        column.dtype,
+        f"{column.seconds:.1f}",
+        " + ".join(column.rows_by_device_kind),
+        " ".join(column.hosts),
+        column.last,
+    ]
+
+
+def _describe_mixed(columns: "Sequence[ColumnSummary]") -> "Iterator[str]":
+    """Name the columns that several kinds of device computed."""
+    mixed = [column for column in columns if column.is_mixed]
+    for column in mixed:
+        rows = [f"{n} rows by {kind}" for kind, n in column.rows_by_device_kind.items()]
+        yield f"{column.member} mixes kinds of device: {', '.join(rows)}"
+    if mixed:
+        yield (
+            "Kinds round differently. `ensemble table diff` says how far they differ on the same rows, "
+            "given a table of the same members that another kind computed."
+        )
+
+
+def _describe_orphans(paths: Sequence[str]) -> "Iterator[str]":
+    """Name the files that no entry of the log names, and say where they come from."""
+    for path in paths:
+        yield f"no log entry names {path}"
+    if paths:
+        yield (
+            "A crash leaves such a file before its entry; so does the loss of the log's last entries. "
+            "A run computes what they held again, finds the same bytes in place, and names them; "
+            "`ensemble table gc` removes them."
+        )
+
+
+def _print_table(lines: Sequence[Sequence[str]]) -> None:
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
