@@ -1,20 +1,23 @@
 """The predictor: an artifact with its networks loaded, which answers images."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ensemble.artifact.golden import compare, read_golden
+from ensemble.artifact.lost_member import find_lost_member
 from ensemble.artifact.read import Artifact, fetch, load_unchanged, read
 from ensemble.config import S3_SCHEME
 from ensemble.errors import DecodeError
 from ensemble.evaluation import metrics
 from ensemble.evaluation.calibration import apply_temperature, at_temperature
-from ensemble.images.inputs import Pixels, to_pixels
+from ensemble.images.inputs import to_pixels
 from ensemble.images.shard import ImageShard
 from ensemble.members.member import Member
 from ensemble.storage.fetch import FetchedFolder
@@ -26,6 +29,7 @@ from ensemble.subclassifiers.route import (
     is_routed_to,
     rank_scores,
 )
+from ensemble.views.policies import weigh_views
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,28 @@ class Prediction:
         return Explanation(self.labels[image], votes, bool(self.routed[image]))
 
 
+@dataclass(frozen=True)
+class Replay:
+    """What came of predicting the golden inputs of an artifact again.
+
+    Attributes:
+        images: Number of golden inputs; 0 where the artifact has none, as before version 4.
+        largest_difference: Largest difference of a probability to the expected one.
+        problems: A sentence for each image that is answered otherwise than expected.
+    """
+
+    images: int
+    largest_difference: float
+    problems: tuple[str, ...]
+
+
 def load(
     folder: Path | str,
     storage: S3Config | None = None,
     *,
     trust_code: bool = False,
     without: str | None = None,
+    missing: Literal["fail", "reweight"] = "fail",
     device: str = "cpu",
     equal_bits: bool = False,
 ) -> "Predictor":
@@ -101,6 +121,8 @@ def load(
         trust_code: Accept members that run code of their own: factories and .pt2 programs.
         without: Name of a member whose file is lost. The file is not read, and the others get the
             weights that were fitted for this loss.
+        missing: What to do where the file of one member is lost or damaged: fail, or reweight the
+            others as `without` does, with a warning; `Predictor.lost` then names the member.
         device: Device that predicts, as torch names it: `cpu`, `cuda`, `cuda:1`.
         equal_bits: Give an image the same bits whatever images are predicted with it, and those of
             the run's table. A call then costs whole batches of 64 images.
@@ -116,13 +138,29 @@ def load(
         place = Path(folder).expanduser()
 
         def load_here() -> Predictor:
-            artifact = read(place, trust_code=trust_code, without=without)
-            return Predictor(artifact, None, device, equal_bits)
+            lost = _lost(place, without, missing)
+            artifact = read(place, trust_code=trust_code, without=lost or without)
+            return Predictor(artifact, None, device, equal_bits, lost)
 
         return load_unchanged(place, load_here)
-    local = fetch(str(folder), storage or S3Config(), without)
-    artifact = read(local.path, trust_code=trust_code, without=without)
-    return Predictor(artifact, local, device, equal_bits)
+    local = fetch(str(folder), storage or S3Config(), without, may_lack=missing == "reweight")
+    lost = _lost(local.path, without, missing)
+    artifact = read(local.path, trust_code=trust_code, without=lost or without)
+    return Predictor(artifact, local, device, equal_bits, lost)
+
+
+def _lost(folder: Path, without: str | None, missing: Literal["fail", "reweight"]) -> str | None:
+    """Find the member whose file is lost, where others are to take its weight; say so."""
+    if missing == "fail" or without is not None:
+        return None
+    lost = find_lost_member(folder)
+    if lost is not None:
+        warnings.warn(
+            f"{lost.reason} The others answer with the weights that were fitted for the loss of "
+            f"{lost.name!r}. Copy the artifact again to have all members.",
+            stacklevel=4,
+        )
+    return None if lost is None else lost.name
 
 
 class Predictor:
@@ -133,6 +171,7 @@ class Predictor:
         local: Copy of an artifact on S3; it stays on disk as long as the predictor.
         device: Device that predicts, as torch names it.
         equal_bits: Give an image the same bits whatever images are predicted with it.
+        lost: Name of the member that is left out because its file is lost; None if all are there.
 
     Raises:
         ConfigError: There is no such device.
@@ -144,6 +183,7 @@ class Predictor:
         local: FetchedFolder | None = None,
         device: str = "cpu",
         equal_bits: bool = False,
+        lost: str | None = None,
     ) -> None:
         # Here, because torch takes seconds to import.
         from ensemble.checkpoints.load import load_network
@@ -154,10 +194,11 @@ class Predictor:
         self._local = local
         self._device = open_device(device)
         self._equal_bits = equal_bits
-        routing = artifact.routing
-        members = (*artifact.members, *(routing.subclassifiers.values() if routing else ()))
+        self._lost = lost
         # By weights: where views are kept, several members are one network.
-        distinct = {(member.weights_sha256, member.precision): member for member in members}
+        distinct = {
+            (member.weights_sha256, member.precision): member for member in _networks_of(artifact)
+        }
         self._networks = {
             key: PreparedNetwork(load_network(member).to(self._device), member.precision).eval()
             for key, member in distinct.items()
@@ -173,6 +214,16 @@ class Predictor:
         """Members with a weight."""
         return self._artifact.members
 
+    @property
+    def lost(self) -> str | None:
+        """Name of the member that is left out because its file is lost; None if all are there."""
+        return self._lost
+
+    @property
+    def artifact(self) -> Artifact:
+        """The ensemble: members, weights and routing."""
+        return self._artifact
+
     def predict(self, images: Any) -> Prediction:
         """Predict one image or several; their sizes may differ.
 
@@ -184,8 +235,31 @@ class Predictor:
             DecodeError: A file or bytes cannot be decoded, or an image is too thin to be resized.
             ShapeError: A value is not an image.
         """
-        artifact, pixels = self._artifact, to_pixels(images)
-        logs = self._log_probabilities(artifact.members, pixels)
+        pixels = to_pixels(images)
+        shard = ImageShard.pack([str(i) for i in range(len(pixels))], pixels)
+        kept, prediction = self.predict_shard(shard)
+        for bad in kept.bad:
+            raise DecodeError(f"image {bad.image_id} cannot be predicted: {bad.reason}.")
+        return prediction
+
+    def predict_shard(self, shard: ImageShard) -> tuple[ImageShard, Prediction]:
+        """Predict the images of a shard.
+
+        Args:
+            shard: Decoded images.
+
+        Returns:
+            The shard, in which images that are too thin to be resized are among the bad ones; and the
+            prediction of its other images, in their order.
+        """
+        # Here, because torch takes seconds to import.
+        from ensemble.inference.resized import without_strips
+
+        artifact = self._artifact
+        for member in _networks_of(artifact):
+            views = [view for view, _ in weigh_views(member.views, member.preprocessing.size)]
+            shard = without_strips(shard, member.preprocessing, views)
+        logs = self._log_probabilities(artifact.members, shard)
         base = metrics.pooled(logs, artifact.weighting)
         by_member = {
             member.name: np.exp(rows.astype(np.float64))
@@ -193,13 +267,27 @@ class Predictor:
         }
         probabilities, answers, routed = base, base.argmax(axis=1), np.zeros(len(base), bool)
         if artifact.routing is not None:
-            probabilities, answers, routed = self._route(base, pixels, artifact.routing)
-        return Prediction(
+            probabilities, answers, routed = self._route(base, shard, artifact.routing)
+        return shard, Prediction(
             at_temperature(probabilities, artifact.temperature),
             answers,
             routed,
             artifact.classes,
             by_member,
+        )
+
+    def replay(self) -> Replay:
+        """Predict the golden inputs of the artifact again, and compare the answers.
+
+        Raises:
+            CheckpointError: The golden inputs are damaged.
+        """
+        golden = read_golden(self._artifact.folder)
+        if golden is None:
+            return Replay(0, 0.0, ())
+        prediction = self.predict(golden.images)
+        return Replay(
+            len(golden.images), *compare(golden, prediction.probabilities, prediction.answers)
         )
 
     def without(self, name: str) -> "Predictor":
@@ -218,20 +306,21 @@ class Predictor:
     def _route(
         self,
         base: Float[np.ndarray, "image class"],
-        images: Sequence[Pixels],
+        shard: ImageShard,
         fitted: FittedRouting,
     ) -> tuple[
         Float[np.ndarray, "image class"], Int[np.ndarray, "image"], Bool[np.ndarray, "image"]
     ]:
         """Return probabilities, answers, and which images a sub-classifier answered."""
-        routing, subs = fitted.routing, {}
+        routing, subs, pixels = fitted.routing, {}, list(shard.images())
         routed, routed_to = is_routed(base, routing), is_routed_to(base, routing)
         for number, member in fitted.subclassifiers.items():
             # Only the images that are routed to it; the answer does not depend on the other rows.
             rows = np.flatnonzero(routed_to[:, number])
             subs[number] = np.zeros((len(base), len(member.classes)))
             if len(rows):
-                (logs,) = self._log_probabilities([member], [images[i] for i in rows.tolist()])
+                part = ImageShard.pack(shard.image_ids[rows].tolist(), [pixels[i] for i in rows])
+                (logs,) = self._log_probabilities([member], part)
                 subs[number][rows] = np.exp(logs.astype(np.float64))
         answers = rank_scores(base, subs, routing, routed).argmax(axis=1)
         return answer(base, subs, routing, routed), answers, routed
@@ -239,22 +328,25 @@ class Predictor:
     def _log_probabilities(
         self,
         members: Sequence[Member],
-        images: Sequence[Pixels],
+        shard: ImageShard,
     ) -> list[Float[np.ndarray, "image class"]]:
         """Predict with several members; images are resized once for all of them."""
         from ensemble.inference.predict import predict
         from ensemble.inference.resized import ResizedShard
 
-        shard = ImageShard.pack([str(i) for i in range(len(images))], list(images))
         resized = ResizedShard(shard, self._device)
         networks = [self._networks[member.weights_sha256, member.precision] for member in members]
         blocks = [
             predict(network, member, shard, self._device, resized, pads_batches=self._equal_bits)
             for network, member in zip(networks, members, strict=True)
         ]
-        for bad in (bad for block in blocks for bad in block.bad):
-            raise DecodeError(f"image {bad.image_id} cannot be predicted: {bad.reason}.")
         return [
             apply_temperature(block.log_probabilities, member.temperature)
             for block, member in zip(blocks, members, strict=True)
         ]
+
+
+def _networks_of(artifact: Artifact) -> tuple[Member, ...]:
+    """List the members, and the sub-classifiers behind them."""
+    routing = artifact.routing
+    return (*artifact.members, *(routing.subclassifiers.values() if routing else ()))

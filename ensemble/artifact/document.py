@@ -30,6 +30,10 @@ class MemberEntry(Config):
     """Precision of the member's weights and activations; float32 where version 1 leaves it out."""
     temperature: PositiveFinite = 1.0
     """Temperature of the member's probabilities in the average."""
+    source: str = ""
+    """Origin of the weights, as timm:resnet50.a1_in1k; empty where it is not known."""
+    licence: str = ""
+    """Licence of the weights; empty where it is not known."""
 
 
 class SubclassifierEntry(Config):
@@ -67,8 +71,9 @@ class FallbackEntry(Config):
 class ArtifactDocument(Config):
     """Everything that `ensemble.json` says."""
 
-    schema_version: Literal[1, 2, 3] = 3
-    """Version 2 says the precision of each member, version 3 what the weights are of."""
+    schema_version: Literal[1, 2, 3, 4] = 4
+    """Version 2 says the precision of each member, version 3 what the weights are of, version 4 where
+    members come from and with which versions of libraries they were run."""
     classes: tuple[str, ...]
     data_sha256: str
     search: str
@@ -81,6 +86,10 @@ class ArtifactDocument(Config):
     fallbacks: tuple[FallbackEntry, ...] = ()
     temperature: PositiveFinite = 1.0
     """Temperature of the ensemble's probabilities; the order of classes does not depend on it."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of the libraries that a forward pass depends on, by name; empty before version 4."""
+    golden: NonNegativeInt = 0
+    """Number of golden inputs in the folder `golden`."""
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -18,8 +18,11 @@ from ensemble.artifact.document import (
     document_without,
     fallback_for,
 )
+from ensemble.artifact.golden import files_of
+from ensemble.artifact.sums import FILE_NAME as SUMS
+from ensemble.artifact.sums import read_sums
 from ensemble.checkpoints.load import load_member
-from ensemble.errors import CheckpointError
+from ensemble.errors import CheckpointError, DamagedTableError
 from ensemble.files import unseal
 from ensemble.members.member import Member, in_precision
 from ensemble.outranking.weighting import Weighting
@@ -43,6 +46,7 @@ class Artifact:
         routing: Gate and sub-classifiers; None where no image is routed.
         fallbacks: Weights for the loss of a member, by its name.
         temperature: Temperature of the ensemble's probabilities.
+        folder: The folder that it was read from.
     """
 
     classes: tuple[str, ...]
@@ -51,6 +55,7 @@ class Artifact:
     routing: FittedRouting | None
     fallbacks: Mapping[str, FallbackEntry]
     temperature: float
+    folder: Path
 
     def without(self, name: str) -> "Artifact":
         """Leave a member out, and give the others the weights that were fitted for its loss.
@@ -101,7 +106,9 @@ def read(folder: Path, *, trust_code: bool = False, without: str | None = None) 
     if document.routing is not None:
         routing = _read_routing(folder, document, document.routing, weighting, trust_code)
     fallbacks = {fallback.missing: fallback for fallback in document.fallbacks}
-    return Artifact(document.classes, members, weighting, routing, fallbacks, document.temperature)
+    return Artifact(
+        document.classes, members, weighting, routing, fallbacks, document.temperature, folder
+    )
 
 
 def load_unchanged(folder: Path, load: Callable[[], Loaded]) -> Loaded:
@@ -130,13 +137,16 @@ def _document_in(folder: Path) -> bytes | None:
         return None  # whoever loads it says what is wrong
 
 
-def fetch(place: str, storage: S3Config, without: str | None = None) -> FetchedFolder:
+def fetch(
+    place: str, storage: S3Config, without: str | None = None, *, may_lack: bool = False
+) -> FetchedFolder:
     """Copy an artifact from S3 to a temporary folder, which lives as long as what is returned.
 
     Args:
         place: The artifact, as s3://bucket/prefix.
         storage: How S3 is reached.
         without: Name of a member whose file is lost and not copied.
+        may_lack: Leave out files that are not there.
 
     Raises:
         UnknownNameError: No member has the name `without`.
@@ -145,9 +155,38 @@ def fetch(place: str, storage: S3Config, without: str | None = None) -> FetchedF
     """
     folder = FetchedFolder(place, storage)
     folder.fetch(FILE_NAME)
-    for file in read_document(folder.path, without).files:
-        folder.fetch(file)
+    document = read_document(folder.path, without)
+    for file in (*document.files, *files_of(document.golden)):
+        if may_lack:
+            _fetch_if_there(folder, file)
+        else:
+            folder.fetch(file)
     return folder
+
+
+def fetch_whole(place: str, storage: S3Config) -> FetchedFolder:
+    """Copy every file that an artifact on S3 lists to a temporary folder, as `fetch` does.
+
+    Raises:
+        CheckpointError: The prefix is not that of an artifact, or its list of files cannot be read.
+        ConfigError: The store is missing, or refuses access.
+    """
+    folder = FetchedFolder(place, storage)
+    folder.fetch(FILE_NAME)
+    _fetch_if_there(folder, SUMS)
+    document = read_document(folder.path)
+    listed = read_sums(folder.path) or (*document.files, *files_of(document.golden))
+    for file in (file for file in listed if file != FILE_NAME):
+        _fetch_if_there(folder, file)  # what is not there is named by `check_sums`
+    return folder
+
+
+def _fetch_if_there(folder: FetchedFolder, file: str) -> None:
+    try:
+        folder.fetch(file)
+    except CheckpointError as error:
+        if not isinstance(error.__cause__, DamagedTableError):
+            raise
 
 
 def read_document(folder: Path, without: str | None = None) -> ArtifactDocument:
@@ -226,10 +265,7 @@ def _load(
     data_sha256: str,
     trust_code: bool,
 ) -> Member:
-    path = folder / entry.file
-    # A name with a zero byte is that of no file, and the system refuses to look.
-    if "\0" in entry.file or not path.resolve().is_relative_to(folder.resolve()):
-        raise CheckpointError(f"{folder / FILE_NAME} names {entry.file!r}, outside its folder.")
+    path = path_of(folder, entry.file)
     member = load_member(name, path, entry.views, data_sha256, trust_code=trust_code)
     if member.weights_sha256 != entry.sha256:
         raise CheckpointError(
@@ -242,3 +278,16 @@ def _load(
             f"{list(classes)}. Copy the artifact again."
         )
     return in_precision(member, entry.precision)
+
+
+def path_of(folder: Path, file: str) -> Path:
+    """Give the path of a file that a document names.
+
+    Raises:
+        CheckpointError: The name leads out of the folder.
+    """
+    path = folder / file
+    # A name with a zero byte is that of no file, and the system refuses to look.
+    if "\0" in file or not path.resolve().is_relative_to(folder.resolve()):
+        raise CheckpointError(f"{folder / FILE_NAME} names {file!r}, outside its folder.")
+    return path

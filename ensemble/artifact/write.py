@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ensemble.artifact import card, requirements
+from ensemble.artifact.about import About, Origin
 from ensemble.artifact.document import (
     FILE_NAME,
     ArtifactDocument,
@@ -15,12 +17,17 @@ from ensemble.artifact.document import (
     RoutingEntry,
     SubclassifierEntry,
 )
+from ensemble.artifact.golden import write_golden
+from ensemble.artifact.sums import write_sums
 from ensemble.files import publish_folder, seal
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import to_units
 from ensemble.outranking.weighting import Weighting
 from ensemble.search.fallbacks import Fallback
 from ensemble.subclassifiers.route import FittedRouting
+
+COSTS = "costs.json"
+"""File with what each member costs an image, by the member's name, then unit."""
 
 _DIGEST_CHARS = 12
 
@@ -34,6 +41,7 @@ def save(
     routing: FittedRouting | None = None,
     fallbacks: Sequence[Fallback] = (),
     temperature: float = 1.0,
+    about: About | None = None,
 ) -> None:
     """Write the artifact; members without a weight are left out.
 
@@ -46,10 +54,12 @@ def save(
         routing: The gate and its sub-classifiers; left out if the gate never opens.
         fallbacks: Weights for the loss of a member, over others that have a weight.
         temperature: Temperature of the ensemble's probabilities (`calibration`).
+        about: What the artifact tells of itself beside its weights.
 
     Raises:
         OSError: A checkpoint cannot be read, or the disk is full.
     """
+    about = about or About()
     building = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(building, ignore_errors=True)
     for part in ("members", "subclassifiers"):
@@ -63,6 +73,8 @@ def save(
             views=member.views,
             precision=member.precision,
             temperature=member.temperature,
+            source=about.origins.get(member.pool_name, Origin("", "")).source,
+            licence=about.origins.get(member.pool_name, Origin("", "")).licence,
         )
         for member, weight in zip(members, weighting.units, strict=True)
         if weight
@@ -78,10 +90,29 @@ def save(
         routing=_save_routing(building, routing) if routing and is_open else None,
         fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
         temperature=temperature,
+        versions=requirements.versions_of(members),
+        golden=0 if about.golden is None else len(about.golden.images),
     )
     text = json.dumps(seal(document.model_dump(mode="json")), indent=2) + "\n"
     (building / FILE_NAME).write_text(text, encoding="utf-8")
+    _write_about(building, document, about)
+    write_sums(building)
     publish_folder(building, folder)
+
+
+def _write_about(folder: Path, document: ArtifactDocument, about: About) -> None:
+    names = [entry.name for entry in document.members]
+    costs = {name: dict(about.costs[name]) for name in names if name in about.costs}
+    if costs:
+        text = json.dumps(
+            {"schema_version": 1, "machine": about.machine, "members": costs}, indent=2
+        )
+        (folder / COSTS).write_text(text + "\n", encoding="utf-8")
+    if about.golden is not None:
+        write_golden(folder, about.golden)
+    requirements_text = requirements.render(document.versions)
+    (folder / requirements.FILE_NAME).write_text(requirements_text, encoding="utf-8")
+    (folder / card.FILE_NAME).write_text(card.render_card(document, about), encoding="utf-8")
 
 
 def _copy(member: Member, folder: Path, stem: str) -> str:

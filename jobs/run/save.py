@@ -5,8 +5,10 @@ import socket
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from ensemble.artifact.from_table import golden_from_table
 from ensemble.artifact.write import save as save_artifact
 from ensemble.files import write_atomic
+from ensemble.images.settings import describe_source
 from ensemble.members.member import Member
 from ensemble.report.build.findings import Findings
 from ensemble.report.build.run import build
@@ -14,6 +16,7 @@ from ensemble.report.documents import provenance
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
 from ensemble.table.overview import summarise
+from jobs.about import about_run
 from jobs.run.job import Job
 from jobs.settings import RunConfig
 from jobs.stored_runs.publish import publish_results
@@ -27,8 +30,11 @@ _OTHER = ("ray", "pyarrow")
 def save(job: Job, findings: Findings) -> document.Report:
     """Write artifact and report into the run's folder, and publish them where that is set."""
     with job.progress.stage("report"):
-        _save_artifact(job, findings)
-        report = _write_report(job, findings)
+        report = _build_report(job, findings)
+        _save_artifact(job, findings, report)
+        # After the artifact: a run with a report is a run that is finished.
+        write_atomic(job.folder.report_json, report.model_dump_json(indent=2) + "\n")
+        write_atomic(job.folder.report_html, render(report))
     if job.store is not None:
         with job.progress.stage("publish"):
             publish_results(job.store, job.folder)
@@ -37,24 +43,33 @@ def save(job: Job, findings: Findings) -> document.Report:
     return report
 
 
-def _save_artifact(job: Job, findings: Findings) -> None:
+def _save_artifact(job: Job, findings: Findings, report: document.Report) -> None:
     subclassified = findings.subclassifiers if findings.is_routing else None
+    answer, members = findings.answer.ensemble, findings.members
+    weighting = answer.weighting if subclassified is None else subclassified.weighting
+    routing = subclassified.fitted() if subclassified else None
+    temperature = findings.calibration.temperature.value if findings.calibration else 1.0
+    test, costs = findings.splits.test, {m.name: findings.costs.get(m.column, {}) for m in members}
+    golden = golden_from_table(
+        job.table, members, weighting, routing, temperature, test, job.source.decode
+    )
     save_artifact(
         job.folder.artifact,
-        findings.members,
-        findings.answer.ensemble.weighting if subclassified is None else subclassified.weighting,
-        findings.splits.test.classes,
-        findings.answer.ensemble.kind,
-        subclassified.fitted() if subclassified else None,
+        members,
+        weighting,
+        test.classes,
+        answer.kind,
+        routing,
         findings.fallbacks,
-        findings.calibration.temperature.value if findings.calibration else 1.0,
+        temperature,
+        about_run(job.config, report, costs, golden),
     )
 
 
-def _write_report(job: Job, findings: Findings) -> document.Report:
-    settings, folder = job.config.report, job.folder
-    report = build(
-        folder.path.name,
+def _build_report(job: Job, findings: Findings) -> document.Report:
+    settings = job.config.report
+    return build(
+        job.folder.path.name,
         _identity(job.config, job.data_sha256),
         (settings.top_k, settings.resamples, settings.max_examples),
         findings,
@@ -62,9 +77,6 @@ def _write_report(job: Job, findings: Findings) -> document.Report:
         job.source.decode,
         _execution(job, findings.members),
     )
-    write_atomic(folder.report_json, report.model_dump_json(indent=2) + "\n")
-    write_atomic(folder.report_html, render(report))
-    return report
 
 
 def _identity(config: RunConfig, data_sha256: str) -> provenance.Identity:
@@ -84,6 +96,7 @@ def _execution(job: Job, members: Sequence[Member]) -> provenance.Execution:
     return provenance.Execution(
         started_at=job.clock.started_at,
         host=socket.gethostname(),
+        images=describe_source(job.config.image_source),
         hosts=job.pool.num_hosts,
         seconds_total=job.clock.seconds,
         stages=tuple(
