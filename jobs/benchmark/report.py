@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from ensemble.config import Config, check, read_settings
+from ensemble.config import Config, load_words
 from ensemble.errors import ConfigError
 from ensemble.files import write_atomic
 
@@ -124,7 +124,7 @@ def read_config(
         ConfigError: A word is not of the form key=value, or sets an unknown key or a wrong value.
     """
     start = kind.full_size if is_full else {}
-    return check(kind, read_settings(words, start), "the command")
+    return load_words(kind, words, start)
 
 
 def step_printer(console: Console) -> Begin:

@@ -22,7 +22,7 @@ class SearchBenchmarkConfig(BenchmarkConfig):
     k: Annotated[int, Field(ge=1, le=10)] = 5
     """An image counts as wrong if its label is not among this many best classes."""
     seed: NonNegativeInt = 0
-    """Seed of the synthetic pool, and of the halves of the real predictions."""
+    """Seed of the synthetic pool, of the weights that are compared with brute force, and of the bootstrap."""
     repeats: PositiveInt = 3
     """Rounds; what is compared is timed in turn in each round, and medians are reported."""
     threads: PositiveInt = 2
@@ -37,10 +37,5 @@ class SearchBenchmarkConfig(BenchmarkConfig):
     """Random weightings whose errors are compared with brute force, image by image."""
     memory: bool = True
     """Measure the peak memory of a build, in a process of its own."""
-    predictions: Path | None = None
-    """An .npz of real top-k predictions (`models`, `classes`, `probabilities`, `labels`) that the searches
-    are judged on; left out if not set."""
-    halves: PositiveInt = 20
-    """Random halves of the real predictions: the searches are fitted on one half, judged on the other."""
     out: Path = Path("search-benchmark.json")
     """JSON file that the bars and figures are written to."""

@@ -42,6 +42,23 @@ def benchmark_search(
     _run(benchmark_job, words, full)
 
 
+@benchmark.command("pools")
+def benchmark_pools(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...",
+            help="Settings, such as 'runs=[runs/a, runs/b]' or predictions=lists.npz, and k=5.",
+        ),
+    ] = None,
+    full: Full = False,
+) -> None:
+    """Fit every search on means of probabilities and of logarithms, and judge it on other images."""
+    from jobs.benchmark.pools import benchmark_pools as benchmark_job
+
+    _run(benchmark_job, words, full)
+
+
 @benchmark.command("schedule")
 def benchmark_schedule(
     words: Annotated[

@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ensemble.config import check, read_settings
+from ensemble.config import load_words
 from ensemble.errors import ConfigError, ProjectError
 from jobs.benchmark.gpu.recorder import Entry, Recorder
 from jobs.benchmark.gpu.settings import SECONDS_OF_PART, GpuBenchmarkConfig, PartName
@@ -45,7 +45,7 @@ def benchmark_gpu(
         ConfigError: A setting is unknown or has a wrong value, or the file cannot be written.
     """
     start = GpuBenchmarkConfig.smoke_size if is_smoke else {}
-    config = check(GpuBenchmarkConfig, read_settings(words, start), "the command")
+    config = load_words(GpuBenchmarkConfig, words, start)
     _check_device(config)
     return finish(measure(config, step_printer(console)), config.out, console)
 
