@@ -7,7 +7,7 @@ from ensemble.errors import CheckpointError, ConfigError, ProjectError
 from ensemble.images.open import open_source
 from ensemble.images.split import Splits, split
 from ensemble.members.settings import MemberConfig
-from ensemble.members.source_settings import ImportedSource, RecipeSource
+from ensemble.members.source_settings import ImportedSource, MemberSource, RecipeSource
 from ensemble.subclassifiers.label_clusters import check_num_clusters
 from ensemble.views.policies import weigh_views
 from jobs.settings import RunConfig
@@ -88,6 +88,8 @@ def validate(config: RunConfig) -> tuple[str, ...]:
         splits = split(open_source(source).index(), config.images.split, config.seed)
     check_settings(config, splits)
     faults, heads, notes = _examine_members(config, splits)
+    start_faults, start_notes = _examine_starts(config)
+    faults, notes = [*faults, *start_faults], (*notes, *start_notes)
     if not faults:
         check_bases(config, heads)
     if faults:
@@ -122,8 +124,39 @@ def _examine_members(
     return faults, heads, tuple(notes)
 
 
+def _examine_starts(config: RunConfig) -> tuple[list[str], tuple[str, ...]]:
+    """Look at published weights that trainings start from, as far as they are here."""
+    faults, notes = list[str](), list[str]()
+    for member in config.members:
+        source = member.source
+        if not isinstance(source, RecipeSource) or source.start is None:
+            continue
+        start = source.start
+        if isinstance(start, MemberSource):
+            continue
+        from ensemble.pretrained.import_member import examine_start
+
+        try:
+            known = examine_start(member.name, start, member.preprocessing, config.weights)
+            if known.preprocessing is not None:
+                weigh_views(member.views or config.views, known.preprocessing.size)
+            if not known.is_present(config.weights):
+                notes.append(
+                    f"the weights that {member.name!r} starts from are not here: the run fetches them"
+                )
+            if source.take is None and source.architecture not in (None, known.architecture):
+                faults.append(
+                    f"the member {member.name!r} is {source.architecture}, and its start is "
+                    f"{known.architecture}. Leave architecture out, or set take: {{first: 4}} for the layers "
+                    "that both have."
+                )
+        except ProjectError as error:
+            faults.append(f"the member {member.name!r} cannot start from these weights: {error}")
+    return faults, tuple(notes)
+
+
 def _input_size(config: RunConfig, member: MemberConfig) -> int | None:
     """Side of a member's input in pixels, where its recipe says it before any file is opened."""
-    if not isinstance(member.source, RecipeSource):
+    if not isinstance(member.source, RecipeSource) or member.source.start is not None:
         return None
     return config.recipes[member.source.recipe].input_size

@@ -1,7 +1,7 @@
 """Pools of members: those that come with the project, and those in a user's YAML file. Imports no torch."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from ensemble.members.source_settings import CheckpointSource
 from ensemble.storage.fetch import fetch
 from ensemble.storage.settings import S3Config
 from ensemble.views.settings import Views
+
+SomeSource = TypeVar("SomeSource", bound=Config)
 
 _SHIPPED = Path(__file__).parent / "configs" / "pools"
 
@@ -52,11 +54,25 @@ def fetched(member: MemberConfig, storage: S3Config, cache: Path) -> MemberConfi
         CheckpointError: The object is missing, or its copy cannot be written.
         ConfigError: The bucket is missing, or refuses access.
     """
-    source = member.source
+    return member.model_copy(update={"source": fetched_source(member.source, storage, cache)})
+
+
+def fetched_source(source: SomeSource, storage: S3Config, cache: Path) -> SomeSource:
+    """Fetch the file of a source from S3, and point the source to the copy on this machine.
+
+    Args:
+        source: The source; one without a checkpoint at s3:// stays as it is.
+        storage: How S3 is reached.
+        cache: The folder that runs share; copies are kept in it.
+
+    Raises:
+        CheckpointError: The object is missing, or its copy cannot be written.
+        ConfigError: The bucket is missing, or refuses access.
+    """
     if not isinstance(source, CheckpointSource):
-        return member
+        return source
     path = fetch(source.path, storage, cache / "fetched")
-    return member.model_copy(update={"source": source.model_copy(update={"path": str(path)})})
+    return source.model_copy(update={"path": str(path)})
 
 
 def _path(name: str) -> Path:

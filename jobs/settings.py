@@ -13,7 +13,7 @@ from ensemble.images.settings import SourceConfig, SplitConfig, in_first_form, w
 from ensemble.members.identity import fingerprint
 from ensemble.members.member import VIEW_MARK
 from ensemble.members.settings import MemberConfig, Precision
-from ensemble.members.source_settings import RecipeSource, WeightsConfig
+from ensemble.members.source_settings import MemberSource, RecipeSource, WeightsConfig
 from ensemble.search.settings import SearchConfig
 from ensemble.storage.settings import StorageConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
@@ -60,7 +60,8 @@ class RunConfig(Config):
     schema_version: Literal[1] = 1
     """Version of the format of a run's config."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] | None = None
-    """Name of the run's folder; made from the config's file name and content if not set."""
+    """Name of the run's folder, of letters, digits, dots, dashes and underscores, 64 at most; made from the
+    config's file name and content if not set."""
     seed: NonNegativeInt = 0
     """Seed of the split and of every training."""
     runs: Path = Path("runs")
@@ -125,8 +126,38 @@ class RunConfig(Config):
         for recipe in recipes:
             if recipe not in self.recipes:
                 raise ValueError(str(UnknownNameError.of("recipe", recipe, self.recipes)))
+        self._check_starts()
         self._check_search_names(names)
         return self
+
+    def _check_starts(self) -> None:
+        """Refuse a start from a member that is not there, or that itself waits for this one."""
+        starts = dict[str, str]()
+        for member in self.members:
+            if not isinstance(member.source, RecipeSource):
+                continue
+            start = member.source.start
+            if start is None and self.recipes[member.source.recipe].head_only:
+                raise ValueError(
+                    f"recipes.{member.source.recipe}.head_only is true, and {member.name!r} starts from fresh "
+                    "weights, whose head alone can learn nothing. Set start in its source, as timm:NAME.TAG."
+                )
+            if isinstance(start, MemberSource):
+                starts[member.name] = start.name
+        names = [member.name for member in self.members]
+        for name, base in starts.items():
+            if base not in names:
+                raise ValueError(
+                    str(UnknownNameError.of(f"member to start {name!r} from", base, names))
+                )
+            seen = [name]
+            while seen[-1] in starts:
+                seen.append(starts[seen[-1]])
+                if seen[-1] in seen[:-1]:
+                    raise ValueError(
+                        f"members: {', which starts from '.join(seen)}; one of them must start from other "
+                        "weights."
+                    )
 
     def _check_search_names(self, names: Sequence[str]) -> None:
         """Refuse now what the search would refuse after everything is predicted."""
@@ -145,6 +176,10 @@ class RunConfig(Config):
             exclude["temperature"] = True
         document = self.model_dump(mode="json", exclude=exclude)
         document["images"] = in_first_form(document["images"])
+        document["recipes"] = {name: recipe.identity() for name, recipe in self.recipes.items()}
+        for member, settings in zip(document["members"], self.members, strict=True):
+            if isinstance(settings.source, RecipeSource):
+                member["source"] = settings.source.identity()
         if self.search.combine is None:  # likewise
             del document["search"]["combine"]
         return fingerprint(document)

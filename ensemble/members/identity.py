@@ -1,8 +1,12 @@
 """Identities by content: the SHA-256 of a value, and the library versions that belong into it."""
 
 import json
+from collections.abc import Collection
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ensemble.config import Config
 
 # Libraries beside torch's, by the kinds of architecture that can run on them.
 _OTHERS = {"timm": ("timm", "factory"), "onnxruntime": ("onnx", "factory")}
@@ -39,3 +43,15 @@ def fingerprint(value: object) -> str:
     """Compute the SHA-256 of a value's canonical JSON, in 64 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return sha256(text.encode()).hexdigest()
+
+
+def dump_for_identity(config: Config, later: Collection[str]) -> dict[str, Any]:
+    """Dump settings for a fingerprint, so that a new setting at its default changes none.
+
+    Args:
+        config: The settings.
+        later: Names of settings that came after fingerprints were first taken.
+    """
+    defaults = {name: type(config).model_fields[name].get_default() for name in later}
+    silent = {name for name, default in defaults.items() if getattr(config, name) == default}
+    return config.model_dump(mode="json", exclude=silent)

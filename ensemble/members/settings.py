@@ -58,6 +58,13 @@ class PreprocessingConfig(Config):
         return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
 
+def put_onto(preprocessing: Preprocessing, settings: PreprocessingConfig) -> Preprocessing:
+    """Put what the config sets of a preprocessing onto that which comes with the weights."""
+    # Null is a setting of resize: it means to stretch. So what is set counts, and not what is not null.
+    update = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return preprocessing.model_copy(update=update)
+
+
 class Reference(Config):
     """A member's published errors, which the preflight compares its own with."""
 
@@ -80,7 +87,7 @@ class MemberConfig(Config):
     """One classifier of the pool."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-    """Name of the member in reports and tables."""
+    """Name of the member in reports and tables, of letters, digits, dots, dashes and underscores."""
     source: Source
     """Where the weights come from: a mapping with `kind`, or one line, as `torchvision:resnet50@IMAGENET1K_V2`."""
     views: Views | None = None

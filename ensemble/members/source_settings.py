@@ -1,12 +1,14 @@
 """Where a member's weights come from, as settings, and the one-line form of each kind of source. No torch."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, model_validator
 
 from ensemble.config import AbsolutePath, Config, Place
 from ensemble.errors import UnknownNameError
+from ensemble.members.identity import dump_for_identity
 from ensemble.models import registry as models
 
 
@@ -22,18 +24,6 @@ Architecture = Annotated[str, AfterValidator(_known_architecture)]
 
 # Eight digits are enough to tell a wrong file, and as many as torchvision's file names have.
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
-
-
-class RecipeSource(Config):
-    """Weights that this project trains on the train split, kept by content."""
-
-    kind: Literal["recipe"] = "recipe"
-    architecture: Architecture
-    """Name of one of the architectures of `ensemble.models`, as resnet20_cifar, or as torchvision/resnet50."""
-    recipe: str = "default"
-    """Name of one of the config's `recipes`."""
-    seed: NonNegativeInt = 0
-    """Seed of the fresh weights, the order of the images and the augmentation."""
 
 
 class CheckpointSource(Config):
@@ -118,17 +108,34 @@ class ImportedSource(Config):
     kind: Literal["imported"] = "imported"
 
 
-AnySource = (
-    RecipeSource
-    | CheckpointSource
-    | TorchvisionSource
-    | TimmSource
-    | HubSource
-    | FactorySource
-    | Pt2Source
-    | OnnxSource
-    | ImportedSource
-)
+class MemberSource(Config):
+    """Weights of another member of the pool, as it is trained or loaded: `member:NAME`."""
+
+    kind: Literal["member"] = "member"
+    name: str
+    """Name of the member."""
+
+
+class TakeConfig(Config):
+    """Layers that are taken from weights of another architecture; the others are fresh.
+
+    Layers with weights (convolutions, linear layers) are counted in the order in which the network has them, and a
+    layer is taken with the normalisation that follows it.
+    """
+
+    first: NonNegativeInt = 0
+    """Number of layers from the input on."""
+    last: NonNegativeInt = 0
+    """Number of layers up to the head, with the head counted; the head itself is taken only where it fits."""
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> "TakeConfig":
+        if not self.first and not self.last:
+            raise ValueError(
+                "first and last are both 0, so nothing is taken; set one, as first: 4."
+            )
+        return self
+
 
 _LINES = {
     "torchvision": (re.compile(r"(?P<name>[^@]+)(@(?P<weights>.+))?"), "torchvision:NAME@WEIGHTS"),
@@ -142,26 +149,93 @@ _LINES = {
     "onnx": (re.compile(r"(?P<path>.+)"), "onnx:PATH"),
     "checkpoint": (re.compile(r"(?P<path>.+)"), "checkpoint:PATH"),
 }
+_START_LINES = {kind: _LINES[kind] for kind in ("torchvision", "timm", "hf-hub", "checkpoint")} | {
+    "member": (re.compile(r"(?P<name>.+)"), "member:NAME")
+}
 
 
-def _read_line(value: Any) -> Any:
+def _read_line(value: Any, lines: Mapping[str, tuple[re.Pattern[str], str]]) -> Any:
     """Return the mapping that a line stands for; a value that is no text is returned as it is."""
     if not isinstance(value, str):
         return value
     kind, _, rest = value.partition(":")
-    pattern, _ = _LINES.get(kind, (None, ""))
+    pattern, _ = lines.get(kind, (None, ""))
     match = pattern.fullmatch(rest) if pattern else None
     if match is None:
-        forms = ", ".join(form for _, form in _LINES.values())
+        forms = ", ".join(form for _, form in lines.values())
         raise ValueError(f"cannot read the source {value!r}; expected one of {forms}.")
     return {"kind": kind, **{key: part for key, part in match.groupdict().items() if part}}
 
+
+AnyStart = CheckpointSource | TorchvisionSource | TimmSource | HubSource | MemberSource
+
+# An AnyStart by its `kind`, or a line.
+Start = Annotated[
+    AnyStart,
+    Field(discriminator="kind"),
+    BeforeValidator(
+        lambda value: _read_line(value, _START_LINES), json_schema_input_type=AnyStart | str
+    ),
+]
+
+
+class RecipeSource(Config):
+    """Weights that this project trains on the train split, kept by content."""
+
+    kind: Literal["recipe"] = "recipe"
+    architecture: Architecture | None = None
+    """Name of one of the architectures of `ensemble.models`, as resnet20_cifar, or as torchvision/resnet50; that of
+    `start` if not set."""
+    recipe: str = "default"
+    """Name of one of the config's `recipes`."""
+    seed: NonNegativeInt = 0
+    """Seed of the fresh weights, the order of the images and the augmentation."""
+    start: Start | None = None
+    """Weights that the training starts from, as `torchvision:resnet50@IMAGENET1K_V2`, `timm:NAME.TAG`,
+    `hf-hub:ORG/NAME`, `checkpoint:PATH` or `member:NAME` of the same pool; fresh ones if not set. Images are
+    preprocessed as these weights want it, unless the member's `preprocessing` says otherwise. The head is a new one
+    where the data has another number of classes."""
+    take: TakeConfig | None = None
+    """Layers that are taken from `start`, which may then be of another architecture; all of them if not set."""
+    new_head: bool = False
+    """Train a new head also where `start` has as many outputs as the data has classes."""
+
+    @model_validator(mode="after")
+    def _has_architecture(self) -> "RecipeSource":
+        if self.start is None and self.architecture is None:
+            raise ValueError("set architecture, as resnet20_cifar, or start, as timm:NAME.TAG.")
+        if self.start is None and (self.take or self.new_head):
+            raise ValueError("take and new_head say what is taken from start; set start too.")
+        if self.take and self.architecture is None:
+            raise ValueError(
+                "take is for a network other than that of start; set architecture too."
+            )
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return what of the source decides results; a source without `start` has the identity of older ones."""
+        return dump_for_identity(self, ("start", "take", "new_head"))
+
+
+AnySource = (
+    RecipeSource
+    | CheckpointSource
+    | TorchvisionSource
+    | TimmSource
+    | HubSource
+    | FactorySource
+    | Pt2Source
+    | OnnxSource
+    | ImportedSource
+)
 
 # An AnySource by its `kind`, or a line.
 Source = Annotated[
     AnySource,
     Field(discriminator="kind"),
-    BeforeValidator(_read_line, json_schema_input_type=AnySource | str),
+    BeforeValidator(
+        lambda value: _read_line(value, _LINES), json_schema_input_type=AnySource | str
+    ),
 ]
 
 

@@ -1,6 +1,7 @@
 """What is known of a member without its weights: architecture, preprocessing, and the file to fetch."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -11,10 +12,12 @@ from ensemble.config import S3_SCHEME
 from ensemble.errors import CheckpointError, ConfigError
 from ensemble.members.settings import MemberConfig, Preprocessing, PreprocessingConfig
 from ensemble.members.source_settings import (
+    AnyStart,
     CheckpointSource,
     FactorySource,
     HubSource,
     ImportedSource,
+    MemberSource,
     OnnxSource,
     Pt2Source,
     RecipeSource,
@@ -45,8 +48,10 @@ def describe(config: MemberConfig, weights: WeightsConfig) -> Description:
                 )
             check_trust(f"the source of {config.name!r}", source.architecture, weights.trust_code)
             return Description(source.architecture, file=path, sha256=source.sha256)
-        case RecipeSource(architecture=architecture):
+        case RecipeSource(start=None, architecture=str(architecture)):
             return Description(architecture)
+        case RecipeSource() as source:
+            return _describe_trained(config, source, weights)
         case TorchvisionSource() as source:
             from ensemble.pretrained import torchvision_weights
 
@@ -73,6 +78,47 @@ def describe(config: MemberConfig, weights: WeightsConfig) -> Description:
             raise CheckpointError(
                 f"the predictions of {config.name!r} were imported: there is no network."
             )
+
+
+def describe_start(
+    name: str, source: AnyStart, preprocessing: PreprocessingConfig | None, weights: WeightsConfig
+) -> Description:
+    """Tell what is known of weights that a training starts from, with the preprocessing of the trained member.
+
+    Args:
+        name: Name of the member that is trained, for messages.
+        source: Where the weights come from; not another member of the pool.
+        preprocessing: What differs from the preprocessing that comes with the weights.
+        weights: Where published files are looked for, and what is trusted.
+
+    Raises:
+        UnknownNameError: The library of the source does not know its name.
+        CheckpointError: The source cannot be described, or is not trusted.
+        ConfigError: A figure of the preprocessing is missing.
+    """
+    member = MemberConfig.model_construct(name=name, source=source, preprocessing=preprocessing)
+    description = describe(member, weights)
+    return replace(description, preprocessing=merge_preprocessing(member, description))
+
+
+def _describe_trained(
+    config: MemberConfig, source: RecipeSource, weights: WeightsConfig
+) -> Description:
+    """Describe a member that is trained from other weights: what comes with these, but their head."""
+    if source.start is None or isinstance(source.start, MemberSource):
+        if source.architecture is None:
+            raise CheckpointError(
+                f"the member {config.name!r} starts from another one of its pool, which says what it is; "
+                "set architecture to describe it alone."
+            )
+        return Description(source.architecture)
+    start = describe_start(config.name, source.start, config.preprocessing, weights)
+    return replace(
+        start,
+        architecture=source.architecture or start.architecture,
+        num_outputs=None,
+        reference=None,
+    )
 
 
 def known_preprocessing(config: MemberConfig, description: Description) -> Preprocessing | None:

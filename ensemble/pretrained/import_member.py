@@ -22,12 +22,12 @@ from ensemble.checkpoints.state_dict import digest_state, put, read_state, selec
 from ensemble.errors import CheckpointError
 from ensemble.files import sha256_of
 from ensemble.members.identity import fingerprint, library_versions
-from ensemble.members.settings import MemberConfig
-from ensemble.members.source_settings import CheckpointSource, WeightsConfig
+from ensemble.members.settings import MemberConfig, PreprocessingConfig
+from ensemble.members.source_settings import AnyStart, CheckpointSource, WeightsConfig
 from ensemble.models import registry as models
 from ensemble.models.heads import find_head, restrict_head
 from ensemble.models.libraries import at_size, call_factory
-from ensemble.pretrained.describe_member import describe, merge_preprocessing
+from ensemble.pretrained.describe_member import describe, describe_start, merge_preprocessing
 from ensemble.pretrained.description import Description
 from ensemble.pretrained.label_map import output_rows
 
@@ -39,7 +39,7 @@ _NO_WIDTH = 997
 
 def import_member(
     config: MemberConfig,
-    classes: Sequence[str],
+    classes: Sequence[str] | None,
     weights: WeightsConfig,
     folder: Path,
     say: Callable[[str], None] = lambda _: None,
@@ -48,7 +48,8 @@ def import_member(
 
     Args:
         config: The member; its source is anything but a recipe.
-        classes: Names of the data's classes; output i of the checkpoint stands for class i.
+        classes: Names of the data's classes; output i of the checkpoint stands for class i. None keeps
+            all outputs, as a training of other classes starts from.
         weights: Where published weights are looked for, and what is trusted.
         folder: Folder in which checkpoints are kept.
         say: Takes a line where a kept checkpoint is damaged and made again.
@@ -71,7 +72,7 @@ def import_member(
     identity = {
         "version": _VERSION,
         "architecture": description.architecture,
-        "classes": list(classes),
+        "classes": None if classes is None else list(classes),
         "preprocessing": preprocessing.model_dump(mode="json"),
         "label_map": _content(config.label_map),
         "libraries": library_versions(description.architecture),
@@ -91,6 +92,32 @@ def import_member(
         )
     checkpoint.save_weights(imported, path, metadata)
     return path
+
+
+def import_start(
+    name: str,
+    source: AnyStart,
+    preprocessing: PreprocessingConfig | None,
+    weights: WeightsConfig,
+    folder: Path,
+    say: Callable[[str], None] = lambda _: None,
+) -> Path:
+    """Make the checkpoint of weights that a training starts from, with all outputs that they have.
+
+    Args:
+        name: Name of the member that is trained, for messages.
+        source: Where the weights come from.
+        preprocessing: What differs from the preprocessing that comes with the weights.
+        weights: Where published weights are looked for, and what is trusted.
+        folder: Folder in which checkpoints are kept.
+        say: Takes a line where a kept checkpoint is damaged and made again.
+
+    Raises:
+        ConfigError: The preprocessing lacks a figure.
+        CheckpointError: The weights cannot be fetched or read.
+    """
+    member = MemberConfig.model_construct(name=name, source=source, preprocessing=preprocessing)
+    return import_member(member, None, weights, folder, say)
 
 
 def examine_member(
@@ -122,15 +149,34 @@ def examine_member(
     return metadata.get("head", "")
 
 
+def examine_start(
+    name: str, source: AnyStart, preprocessing: PreprocessingConfig | None, weights: WeightsConfig
+) -> Description:
+    """Check all that `import_start` does where the weights are on this machine, and keep nothing.
+
+    The arguments are those of `import_start`.
+
+    Raises:
+        ConfigError: The preprocessing lacks a figure.
+        CheckpointError: The weights cannot be read, or are of another network.
+    """
+    description = describe_start(name, source, preprocessing, weights)
+    is_elsewhere = isinstance(description.file, str) or not description.is_present(weights)
+    if isinstance(description.file, Path) or not is_elsewhere:
+        member = MemberConfig.model_construct(name=name, source=source, preprocessing=preprocessing)
+        _read(member, description, description.fetch(weights), None)
+    return description
+
+
 def _read(
-    config: MemberConfig, description: Description, file: Path | None, classes: Sequence[str]
+    config: MemberConfig,
+    description: Description,
+    file: Path | None,
+    classes: Sequence[str] | None,
 ) -> tuple[checkpoint.Weights, dict[str, str]]:
     preprocessing = merge_preprocessing(config, description)
     is_own = isinstance(config.source, CheckpointSource) and config.source.architecture is None
-    metadata = {
-        "classes": json.dumps(list(range(len(classes)))),
-        "preprocessing": preprocessing.model_dump_json(),
-    }
+    metadata = {"preprocessing": preprocessing.model_dump_json()}
     if (
         is_own
         and file is not None
@@ -146,7 +192,8 @@ def _read(
         if not is_own:  # else it gives logits already
             program.scores = scores
         metadata |= _notes([NOTES[program.scores]] if program.scores in NOTES else [])
-        rows = output_rows(config.name, config.label_map, num_outputs, classes)
+        rows = _rows(config, num_outputs, classes)
+        metadata["classes"] = json.dumps(list(range(len(rows))))
         if rows != tuple(range(num_outputs)):
             outputs = program.outputs or range(num_outputs)
             program.outputs = tuple(outputs[row] for row in rows)
@@ -161,15 +208,22 @@ def _read(
             metadata["scores"] = scores
             notes.append(NOTES[scores])
     metadata |= _notes(notes)
-    rows = output_rows(config.name, config.label_map, num_outputs, classes)
+    rows = _rows(config, num_outputs, classes)
     if rows != tuple(range(num_outputs)):
         network = restrict_head(network, rows)
     metadata |= {
         "architecture": description.architecture,
-        "head": _head(network, len(classes)),
+        "classes": json.dumps(list(range(len(rows)))),
+        "head": _head(network, len(rows)),
         "parameters": str(sum(parameter.numel() for parameter in network.parameters())),
     }
     return network.state_dict(), metadata
+
+
+def _rows(config: MemberConfig, num_outputs: int, classes: Sequence[str] | None) -> tuple[int, ...]:
+    if classes is None:
+        return tuple(range(num_outputs))
+    return output_rows(config.name, config.label_map, num_outputs, classes)
 
 
 def _open_program(kind: str, file: Path, is_own: bool) -> programs.Program:

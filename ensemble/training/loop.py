@@ -6,7 +6,7 @@ Within an epoch the host never waits for the device, so that a GPU always has it
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -14,13 +14,22 @@ from torch import nn
 from torch.nn import functional
 
 from ensemble.errors import DataError
+from ensemble.models.heads import find_head
 from ensemble.training.augmentation import augment
-from ensemble.training.recipe import AdamWConfig, RecipeConfig, SgdConfig
+from ensemble.training.recipe import RecipeConfig, SgdConfig
 from ensemble.training.schedules import rate_factor
 from ensemble.training.step_results import StepResults
-from ensemble.training.training_images import Pixels, TrainingImages, device_bytes_for_images
+from ensemble.training.training_images import (
+    Batches,
+    Pixels,
+    TrainingImages,
+    device_bytes_for_images,
+)
 
 Triple = tuple[float, float, float]
+
+# Blocks of layers that a layer decay tells apart, as many as a common vision transformer has.
+DEPTH_BLOCKS = 12
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,30 @@ def train(
     label_range = int(labels.min()), int(labels.max())
     device = next(network.parameters()).device
     data = TrainingImages(images, labels, device, device_bytes_for_images(device))
+    return fit(network, data, label_range, recipe, mean, std, seed, on_epoch, checkpoint)
+
+
+def fit(
+    network: nn.Module,
+    data: Batches,
+    label_range: tuple[int, int],
+    recipe: RecipeConfig,
+    mean: Triple,
+    std: Triple,
+    seed: int,
+    on_epoch: Callable[[EpochLog], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> TrainingLog:
+    """Train a network in place on batches of any origin, and leave it in eval mode.
+
+    The arguments are those of `train`, but for `data`, which draws the batches, and `label_range`, the
+    smallest and the largest label in it.
+
+    Raises:
+        DataError: A label has no logit.
+        DivergedError: The loss of a batch is not finite.
+    """
+    device = next(network.parameters()).device
     offset, factor = (torch.tensor(value, device=device).view(3, 1, 1) for value in (mean, std))
     generator = torch.Generator().manual_seed(seed)
 
@@ -141,12 +174,14 @@ def train(
 
     # In this layout convolutions are a quarter faster on a CPU, and more on a GPU.
     network.train().to(memory_format=torch.channels_last)
-    optimizer = _build_optimizer(network, recipe.optimizer)
+    optimizer = _build_optimizer(network, recipe)
+    head = find_head(network) if recipe.freeze_epochs else ""
     training = Training(network, optimizer, generator, label_range)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         goes_on = checkpoint is None or checkpoint.begin(training)
         while goes_on and len(training.log) < recipe.epochs:
+            _freeze(training, head, len(training.log) < recipe.freeze_epochs)
             training.log.append(_run_epoch(training, data, prepare, recipe))
             if on_epoch is not None:
                 on_epoch(training.log[-1])
@@ -159,7 +194,7 @@ def train(
 
 def _run_epoch(
     training: Training,
-    data: TrainingImages,
+    data: Batches,
     prepare: Callable[[torch.Tensor], torch.Tensor],
     recipe: RecipeConfig,
 ) -> EpochLog:
@@ -169,7 +204,7 @@ def _run_epoch(
         progress = epoch + (step + 0.5) / num_steps
         rate = recipe.optimizer.lr * rate_factor(recipe.schedule, progress, recipe.epochs)
         for group in training.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
         loss_nats, num_correct = _backward(training, prepare(images), labels, recipe)
         training.optimizer.step()
         results.add(loss_nats, num_correct, len(images), rate)
@@ -217,8 +252,26 @@ def _backward_in_parts(
     return loss_nats, num_correct
 
 
-def _build_optimizer(network: nn.Module, config: SgdConfig | AdamWConfig) -> torch.optim.Optimizer:
-    parameters = [p for p in network.parameters() if p.requires_grad]
+def _freeze(training: Training, head: str, is_frozen: bool) -> None:
+    """Freeze or thaw all but the head; frozen parts keep their statistics and drop nothing out."""
+    training.network.train()
+    if not head:
+        return
+    training.network.requires_grad_(not is_frozen)
+    if is_frozen:
+        training.network.eval()
+        layer = training.network.get_submodule(head)
+        layer.train().requires_grad_(True)
+        for parameter in training.network.parameters():
+            # The optimiser leaves alone what has no gradient: not even its decay moves a frozen weight.
+            parameter.grad = parameter.grad if parameter.requires_grad else None
+
+
+def _build_optimizer(network: nn.Module, recipe: RecipeConfig) -> torch.optim.Optimizer:
+    config = recipe.optimizer
+    parameters: list[Any] = [p for p in network.parameters() if p.requires_grad]
+    if recipe.layer_decay != 1:
+        parameters = _group_by_depth(network, recipe.layer_decay)
     if isinstance(config, SgdConfig):
         return torch.optim.SGD(
             parameters,
@@ -233,6 +286,23 @@ def _build_optimizer(network: nn.Module, config: SgdConfig | AdamWConfig) -> tor
         betas=(config.beta1, config.beta2),
         weight_decay=config.weight_decay,
     )
+
+
+def _group_by_depth(network: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
+    """Group parameters by depth, each group with the factor of its learning rate.
+
+    timm's grouping needs a network of timm's; this one goes by the order of the parameters.
+    """
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    groups = []
+    for block in range(DEPTH_BLOCKS):
+        part = slice(
+            block * len(parameters) // DEPTH_BLOCKS, (block + 1) * len(parameters) // DEPTH_BLOCKS
+        )
+        if parameters[part]:
+            scale = layer_decay ** (DEPTH_BLOCKS - 1 - block)
+            groups.append({"params": parameters[part], "lr_scale": scale})
+    return groups
 
 
 def _check_images(images: torch.Tensor, labels: torch.Tensor) -> None:

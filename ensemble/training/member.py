@@ -12,18 +12,16 @@ from torch import nn
 from torch.nn import functional
 
 from ensemble.checkpoints import file as checkpoint
-from ensemble.checkpoints.header import read_metadata
-from ensemble.checkpoints.load import load_network
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import ImageShard
 from ensemble.inference.resized import without_strips
 from ensemble.inference.transforms import normalise_, to_input
 from ensemble.members.settings import Preprocessing
-from ensemble.models import registry as models
-from ensemble.models.heads import find_head, restrict_head
+from ensemble.models.heads import find_head
 from ensemble.training.epoch_checkpoint import EpochCheckpoint
 from ensemble.training.loop import train
+from ensemble.training.start import build_start, scores_of_start
 from ensemble.training.task import TrainTask
 from ensemble.training.training_images import Pixels, to_float
 
@@ -44,13 +42,13 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
     """
     if task.checkpoint.exists():
         return task.checkpoint  # trained by another process meanwhile
-    if task.base is not None:
-        shards = [without_strips(shard, task.base.preprocessing) for shard in shards]
+    if task.preprocessing is not None:
+        shards = [without_strips(shard, task.preprocessing) for shard in shards]
     images, labels = _select(task, task.images, shards)
     if not len(images):
         raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
-    preprocessing = task.base.preprocessing if task.base else _measure(to_float(images))
-    network = _start(task).to(device)
+    preprocessing = task.preprocessing or _measure(to_float(images))
+    network = build_start(task).to(device)
     epoch_checkpoint = EpochCheckpoint(task.progress)
     if task.stopping is not None:
         others = _select(task, task.stopping.images, shards)
@@ -106,7 +104,7 @@ def _select(
 
 def _resize(task: TrainTask, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Pixels:
     """Resize images to the input of the task's network; they stay uint8 where all have its size already."""
-    to = task.base and task.base.preprocessing
+    to = task.preprocessing
     size, resize = (to.size, to.resize) if to else (task.recipe.input_size, None)
     has_size = all(image.shape[:2] == (size, size) for image in images)
     if images and has_size and resize in (None, size):
@@ -147,16 +145,9 @@ def _measure(images: Float[torch.Tensor, "image 3 size size"]) -> Preprocessing:
     return Preprocessing(size=images.shape[-1], mean=tuple(rounded_mean), std=tuple(rounded_std))
 
 
-def _start(task: TrainTask) -> nn.Module:
-    if task.base is None:
-        return models.build(task.architecture, len(task.classes), task.seed)
-    outputs = [task.base.classes.index(label) for label in task.classes]
-    return restrict_head(load_network(task.base), outputs)
-
-
 def _metadata(task: TrainTask, network: nn.Module, preprocessing: Preprocessing) -> dict[str, str]:
-    # The network of a base whose outputs are no logits has the same outputs when it is fine-tuned.
-    scores = checkpoint.scores_of(read_metadata(task.base.checkpoint)) if task.base else "logits"
+    # A network whose outputs are no logits has the same outputs when it is fine-tuned.
+    scores = scores_of_start(task)
     return ({} if scores == "logits" else {"scores": scores}) | {
         "architecture": task.architecture,
         "classes": json.dumps(task.classes),

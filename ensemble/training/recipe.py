@@ -1,11 +1,12 @@
 """How a network is trained, as settings. No torch."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from ensemble.config import Config
+from ensemble.members.identity import dump_for_identity
 
 Rate = Annotated[float, Field(gt=0, le=10)]
 Decay = Annotated[float, Field(ge=0, le=1)]
@@ -103,11 +104,16 @@ class AugmentationConfig(Config):
     """Probability that an image is mirrored; 0 where left and right differ, as in digits."""
 
 
+# Settings that came after the first recipes, which keep their identity without them.
+_LATER = ("head_only", "freeze_epochs", "layer_decay")
+
+
 class RecipeConfig(Config):
     """How one network is trained."""
 
     input_size: Annotated[int, Field(ge=4, le=1024)] = 16
-    """Side of the square input, in pixels; images are resized to it."""
+    """Side of the square input, in pixels; images are resized to it. A member with `start` has the size of these
+    weights, or that of its `preprocessing`, instead."""
     epochs: NonNegativeInt = 14
     """Number of passes over the training images; 0 leaves the initial weights as they are."""
     batch_size: Annotated[int, Field(ge=2)] = 16
@@ -123,6 +129,33 @@ class RecipeConfig(Config):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of convolutions and matrix products while training; weights stay float32. A step in bfloat16 takes
     about half the time on processors that have instructions for it."""
+
+    head_only: bool = False
+    """Train the head alone: what the rest of the network makes of each image is computed once and kept, so that a
+    head is trained in seconds. For members with `start`; images are not augmented."""
+    freeze_epochs: NonNegativeInt = 0
+    """Number of epochs at the beginning in which only the head is trained, so that a fresh one does not spoil the
+    weights of `start`."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor of the learning rate from each twelfth of the layers to the one before it, as 0.75: the nearer a layer
+    is to the input, the less it is changed."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the trained weights; later settings count only where they are used."""
+        return dump_for_identity(self, _LATER)
+
+    @model_validator(mode="after")
+    def _freezes_within_epochs(self) -> "RecipeConfig":
+        if self.freeze_epochs > self.epochs:
+            raise ValueError(
+                f"freeze_epochs={self.freeze_epochs} is more than epochs={self.epochs}; lower it, or set "
+                "head_only=true to train no other layer."
+            )
+        if self.head_only and (self.freeze_epochs or self.layer_decay != 1):
+            raise ValueError(
+                "head_only=true trains no layer but the head; leave out freeze_epochs and layer_decay."
+            )
+        return self
 
     @model_validator(mode="after")
     def _schedule_fits_epochs(self) -> "RecipeConfig":

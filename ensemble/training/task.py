@@ -9,6 +9,8 @@ from ensemble.checkpoints.header import checkpoint_name
 from ensemble.images.index import ImageIndex
 from ensemble.members.identity import fingerprint, library_versions
 from ensemble.members.member import Member
+from ensemble.members.settings import Preprocessing
+from ensemble.members.source_settings import TakeConfig
 from ensemble.training.recipe import RecipeConfig
 
 # Code that decides weights, below the library's folder: a change here trains anew, a change
@@ -37,8 +39,34 @@ class Stopping:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Weights that the training of a member starts from.
+
+    Attributes:
+        weights: The weights, with the classes that they were trained for, and the preprocessing that the
+            trained member has too.
+        take: Layers that are taken; all of them if None.
+        new_head: Whether the head is fresh even where that of the weights fits.
+    """
+
+    weights: Member
+    take: TakeConfig | None = None
+    new_head: bool = False
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """Everything of the start that decides the trained weights."""
+        return {
+            "weights_sha256": self.weights.weights_sha256,
+            "preprocessing": self.weights.preprocessing.model_dump(mode="json"),
+            "take": self.take.model_dump(mode="json") if self.take else None,
+            "new_head": self.new_head,
+        }
+
+
+@dataclass(frozen=True)
 class TrainTask:
-    """A member to train from fresh weights, or a sub-classifier from its base's.
+    """A member to train from fresh or other weights, or a sub-classifier from its base's.
 
     Attributes:
         name: Name of the task in logs; not part of its identity.
@@ -50,6 +78,7 @@ class TrainTask:
         folder: Folder of all checkpoints, each named by its key.
         base: Member whose weights the training starts from; fresh weights if None.
         stopping: When to end the training early; never if None.
+        start: Weights that a member starts from, for other classes as well; fresh ones if None.
     """
 
     name: str
@@ -61,14 +90,17 @@ class TrainTask:
     folder: Path
     base: Member | None = None
     stopping: Stopping | None = None
+    start: Start | None = None
 
     @cached_property
     def key(self) -> str:
         """Identity of the weights: recipe, data, and the version of the code."""
+        start = {"start": self.start.identity} if self.start else {}
         return fingerprint(
-            {
+            start
+            | {
                 "architecture": self.architecture,
-                "recipe": self.recipe.model_dump(mode="json"),
+                "recipe": self.recipe.identity(),
                 "seed": self.seed,
                 "images": self.images.sha256,
                 "classes": list(self.classes),
@@ -80,6 +112,13 @@ class TrainTask:
                 "libraries": library_versions(self.architecture),
             }
         )
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """Preprocessing that comes with the weights of the base or the start; None with fresh ones."""
+        if self.base is not None:
+            return self.base.preprocessing
+        return self.start.weights.preprocessing if self.start else None
 
     @property
     def checkpoint(self) -> Path:

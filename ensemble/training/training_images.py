@@ -1,6 +1,7 @@
 """The images that a network is trained on: where they lie, and how a batch of them gets to the device."""
 
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -12,6 +13,17 @@ _MEMORY_PART = 0.25
 
 Pixels = UInt8[torch.Tensor, "image 3 height width"] | Float[torch.Tensor, "image 3 height width"]
 Batch = tuple[Float[torch.Tensor, "batch 3 height width"], Int64[torch.Tensor, " batch"]]
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """Images with their labels, drawn batch after batch in a new order each epoch."""
+
+    def num_steps(self, batch_size: int) -> int:
+        """Return the number of batches in an epoch."""
+
+    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Draw an order of all images, and yield batch after batch on the device, with pixels in [0, 1]."""
 
 
 class TrainingImages:

@@ -100,7 +100,11 @@ def _known_cost(
 ) -> MemberCost | None:
     views = member.views or config.views
     precision = member.precision or config.precision
-    if isinstance(member.source, RecipeSource):
+    if (
+        isinstance(member.source, RecipeSource)
+        and member.source.architecture
+        and not (member.source.start)
+    ):
         size = config.recipes[member.source.recipe].input_size
         architecture, parameters = member.source.architecture, None
     elif isinstance(member.source, CheckpointSource) and _is_own_file(member.source):

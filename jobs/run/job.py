@@ -15,7 +15,9 @@ from ensemble.members.member import Member
 from ensemble.search.settings import CostUnit, SearchConfig
 from ensemble.storage.store import Store
 from ensemble.table.logit_table import LogitTable
+from ensemble.training.task import Start
 from jobs.progress.live import Progress
+from jobs.search_settings import complete, needs_costs
 from jobs.settings import RunConfig
 from jobs.stored_runs.columns import measured_costs
 from jobs.stored_runs.layout import RunFolder, cache_in
@@ -79,6 +81,7 @@ class Job:
         splits: All images, also those that turn out not to be readable.
         table: Open for writing; no other run writes it meanwhile.
         imported: Checkpoints of the members that are not trained here, by name.
+        starts: Published weights that trainings start from, by the name of the trained member.
         pool: Ray's hosts.
         progress: What a person watches.
         store: Where the run is published; None if it stays on this machine.
@@ -94,6 +97,7 @@ class Job:
     splits: Splits
     table: LogitTable
     imported: dict[str, Path]
+    starts: dict[str, Start]
     pool: Pool
     progress: Progress
     store: Store | None = None
@@ -133,19 +137,14 @@ def search_config(
 ) -> SearchConfig:
     """Complete the search's settings with what a run knows of its members where they are silent.
 
-    Families are architectures. Costs are what the table's commits measured; they are taken for a
-    cost bound only, because they also break ties, and two runs that must find the same weights
-    measure other seconds.
+    Families are architectures. Costs are what the table's commits measured.
 
     Raises:
         ConfigError: A bound is set on a cost that was not measured.
     """
-    known = dict[str, dict[str, str] | dict[str, float]]()
-    if not config.families:
-        known["families"] = {member.name: member.architecture for member in members}
-    if not config.costs and config.max_cost is not None:
-        known["costs"] = _measured_costs(members, table, config.cost, depths)
-    return config.model_copy(update=known)
+    families = {member.name: member.architecture for member in members}
+    costs = _measured_costs(members, table, config.cost, depths) if needs_costs(config) else {}
+    return complete(config, families, costs)
 
 
 def measured_cost_of(

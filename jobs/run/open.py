@@ -17,7 +17,7 @@ from jobs.plan.estimate import cost_cache, draft
 from jobs.plan.text import plan_line
 from jobs.progress.live import Progress
 from jobs.run.job import Clock, Job, RunOptions
-from jobs.run.train import check_classes, import_pool
+from jobs.run.train import check_classes, import_pool, import_starts
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import RunFolder
 from jobs.stored_runs.publish import publish_config, published
@@ -53,6 +53,7 @@ def open_job(
             disk = describe_table(config, table.root, *size)
             progress.say(f"{disk}; {describe_memory(config)}")
         imported = import_pool(config, index.classes, progress)
+        starts = import_starts(config, len(index.classes), progress)
         with progress.stage("start Ray"):
             costs = cost_cache(config)
             pool = stack.enter_context(open_pool(config.cluster, config.image_source, costs))
@@ -70,6 +71,7 @@ def open_job(
             splits=splits,
             table=table,
             imported=imported,
+            starts=starts,
             pool=pool,
             progress=progress,
             store=store,

@@ -1,6 +1,6 @@
 """The pool: weights brought from elsewhere, and networks trained side by side where none are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +10,11 @@ from ensemble.errors import CheckpointError, ConfigError, MemberFailedError
 from ensemble.images.shard import ShardSpec, plan_shards
 from ensemble.images.split import Splits
 from ensemble.members.member import Member, in_precision, split_views
-from ensemble.members.settings import MemberConfig
-from ensemble.members.source_settings import RecipeSource
-from ensemble.training.task import TrainTask
+from ensemble.members.settings import MemberConfig, put_onto
+from ensemble.members.source_settings import MemberSource, RecipeSource
+from ensemble.training.task import Start, TrainTask
 from ensemble.views.policies import weigh_views
-from jobs.pools import fetched
+from jobs.pools import fetched, fetched_source
 from jobs.progress.live import Progress
 from jobs.run.job import Job
 from jobs.settings import RunConfig
@@ -52,17 +52,64 @@ def import_pool(config: RunConfig, classes: Sequence[str], progress: Progress) -
     return paths
 
 
+def import_starts(config: RunConfig, num_classes: int, progress: Progress) -> dict[str, Start]:
+    """Bring published weights that trainings start from into checkpoints, by the name of the trained member.
+
+    Raises:
+        ConfigError: The weights of a start cannot be had, or do not fit the network that is trained.
+    """
+    sources = {
+        member: member.source.start
+        for member in config.members
+        if isinstance(member.source, RecipeSource)
+        and member.source.start is not None
+        and not isinstance(member.source.start, MemberSource)
+    }
+    if not sources:
+        return {}
+    from ensemble.pretrained.import_member import import_start
+
+    cache, starts = cache_in(config.runs), dict[str, Start]()
+    with progress.stage("load weights to start from", len(sources), "members") as stage:
+        for member, source in sources.items():
+            try:
+                here = fetched_source(source, config.storage, cache)
+                path = import_start(
+                    member.name, here, member.preprocessing, config.weights, cache, progress.say
+                )
+                starts[member.name] = _start(config, member, path, num_classes)
+            except CheckpointError as error:
+                raise ConfigError(
+                    f"the member {member.name!r} cannot start from these weights: {error}"
+                ) from error
+            stage.advance()
+    return starts
+
+
+def _start(config: RunConfig, member: MemberConfig, path: Path, num_classes: int) -> Start:
+    """Read what weights are, and try whether the network that is trained can start from them."""
+    # Here, because a run that trains all its members from fresh weights need not pay for torch in the driver.
+    from ensemble.training.start import try_start
+
+    source, views = member.source, member.views or config.views
+    assert isinstance(source, RecipeSource)
+    weights = load_member(member.name, path, views, "", trust_code=config.weights.trust_code)
+    if member.preprocessing is not None:
+        weights = replace(
+            weights, preprocessing=put_onto(weights.preprocessing, member.preprocessing)
+        )
+    weigh_views(views, weights.preprocessing.size)
+    start = Start(weights, source.take, source.new_head)
+    try_start(member.name, source.architecture or weights.architecture, num_classes, start)
+    return start
+
+
 def load_or_train(job: Job) -> tuple[Member, ...]:
     """Train the members whose weights are not there yet, side by side, and load all of them.
 
     Where views are kept, a member of the config is one member for each of them.
     """
-    tasks = {
-        member.name: _task(job, member)
-        for member in job.config.members
-        if isinstance(member.source, RecipeSource)
-    }
-    train_tasks(job, "train", job.splits, list(tasks.values()))
+    tasks = _train_pool(job)
     members: list[Member] = []
     for config in job.config.members:
         is_trained = config.name in tasks
@@ -79,18 +126,48 @@ def load_or_train(job: Job) -> tuple[Member, ...]:
     return tuple(members)
 
 
-def _task(job: Job, member: MemberConfig) -> TrainTask:
+def _train_pool(job: Job) -> dict[str, TrainTask]:
+    """Train the members of the config; one that starts from another member follows that one."""
+    tasks = dict[str, TrainTask]()
+    waiting = {m.name: m for m in job.config.members if isinstance(m.source, RecipeSource)}
+    while True:
+        ready = {
+            name: _task(job, member, tasks)
+            for name, member in waiting.items()
+            if _base_name(member) not in waiting
+        }
+        train_tasks(job, "train further" if tasks else "train", job.splits, list(ready.values()))
+        tasks |= ready
+        waiting = {name: member for name, member in waiting.items() if name not in ready}
+        if not waiting:
+            return tasks
+
+
+def _base_name(member: MemberConfig) -> str | None:
+    """Return the name of the member of the pool that a training starts from; None if there is none."""
+    start = getattr(member.source, "start", None)
+    return start.name if isinstance(start, MemberSource) else None
+
+
+def _task(job: Job, member: MemberConfig, tasks: Mapping[str, TrainTask]) -> TrainTask:
     source = member.source
     if not isinstance(source, RecipeSource):
         raise TypeError(f"{member.name} is not trained here.")
+    start = job.starts.get(member.name)
+    if (name := _base_name(member)) is not None:
+        path = tasks[name].checkpoint if name in tasks else job.imported[name]
+        start = _start(job.config, member, path, len(job.splits.train.classes))
+    architecture = source.architecture or (start.weights.architecture if start else None)
+    assert architecture is not None  # the settings refuse a source without either
     return TrainTask(
         name=member.name,
-        architecture=source.architecture,
+        architecture=architecture,
         recipe=job.config.recipes[source.recipe],
         seed=job.seed_of("member", source.seed),
         images=job.splits.train,
         classes=tuple(range(len(job.splits.train.classes))),
         folder=job.cache,
+        start=start,
     )
 
 

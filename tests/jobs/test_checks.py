@@ -56,6 +56,14 @@ def test_a_config_that_runs_is_valid_and_nothing_is_written(
         (["images.split.train=5000"], r"asks for 5000 train"),
         (["search.k=10"], r"search\.k is 10, and there are 10 classes"),
         (["report.top_k=10"], r"report\.top_k is 10"),
+        (
+            ["members.0.source={kind: recipe, start: 'checkpoint:/no/such.pth'}"],
+            r"the member 'alexnet' cannot start from these weights: /no/such\.pth",
+        ),
+        (
+            ["members.0.source={kind: recipe, architecture: vgg11_small, start: torchvision:vgg11}"],
+            r"is vgg11_small, and its start is torchvision/vgg11\. Leave architecture out",
+        ),
         (["subclassifiers.num_clusters=[10]"], r"num_clusters has 10"),
         ([_member("/no/such.pth")], r"the member 'alexnet' cannot be loaded: /no/such\.pth"),
         ([_member("/no/such.pth", "precision: float32")], r"preprocessing of 'alexnet' lacks size"),
