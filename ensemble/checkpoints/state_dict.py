@@ -22,18 +22,13 @@ from ensemble.errors import CheckpointError
 from ensemble.files import sha256_of
 
 # Where training scripts put the weights; averaged ones first, because they are what was published.
-_WRAPPERS = (
-    "state_dict_ema",
-    "model_ema",
-    "ema_state_dict",
-    "state_dict",
-    "model_state_dict",
-    "model",
-    "net",
-    "network",
-)
+_AVERAGED = re.compile(r"(?:^|_)(?:ema|swa|averaged)(?:_|$)")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network")
 # What wrappers of a network put before or between the names of its parts.
 _PREFIXES = ("module.", "model.", "net.", "network.")
+# What DataParallel puts before the names of a part that it was put around, as VGG's features in PyTorch's
+# own ImageNet script, or before some of the names.
+_PARALLEL = re.compile(r"(?:^|(?<=\.))module\.")
 _INFIX = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # Weights of a loss that a training script kept as a part of its network.
 _LOSS = re.compile(r"(?:^|\.)(?:criterion|loss|loss_fn|loss_func|loss_function)\.")
@@ -41,6 +36,8 @@ _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _COUNT = ".num_batches_tracked"
 # torchvision's DenseNets were trained when a module's name could hold a dot.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
+# How many mappings scripts put around the weights, at most.
+_MOST_WRAPPERS = 4
 # A header of safetensors begins with its length in eight bytes, and then a JSON object.
 _LENGTH_BYTES, _LARGEST_INDEX_BYTES = 8, 1 << 26
 # How the archive and the older file of torch.save begin.
@@ -114,19 +111,20 @@ def select_network(state: Weights, expected: Collection[str]) -> tuple[Weights, 
     needed = {name for name in expected if not name.endswith(_COUNT)}
     losses = {name for name in state if _LOSS.search(name) and name not in needed}
     state = {name: tensor for name, tensor in state.items() if name not in losses}
-    if not needed or needed <= state.keys():
-        return state, tuple(sorted(losses))
-    last = max(needed)
-    prefixes = [name.removesuffix(last) for name in state if name.endswith(f".{last}")]
-    fitting = [p for p in prefixes if all(f"{p}{name}" in state for name in needed)]
-    if len(fitting) > 1:
-        raise CheckpointError(
-            f"the weights hold {len(fitting)} networks that fit, below {', '.join(sorted(fitting))}. "
-            "Expected one; save the state_dict of the one that is meant."
-        )
-    if fitting:
-        below, others = _below(state, fitting[0])
-        return below, tuple(sorted({*losses, *others}))
+    for names in (state, _without_parallel(state)):
+        if not needed or needed <= names.keys():
+            return names, tuple(sorted(losses))
+        last = max(needed)
+        prefixes = [name.removesuffix(last) for name in names if name.endswith(f".{last}")]
+        fitting = [p for p in prefixes if all(f"{p}{name}" in names for name in needed)]
+        if len(fitting) > 1:
+            raise CheckpointError(
+                f"the weights hold {len(fitting)} networks that fit, below {', '.join(sorted(fitting))}. "
+                "Expected one; save the state_dict of the one that is meant."
+            )
+        if fitting:
+            below, others = _below(names, fitting[0])
+            return below, tuple(sorted({*losses, *others}))
     while (prefix := next((p for p in _PREFIXES if _is_common(p, state)), None)) is not None:
         state, _ = _below(state, prefix)
     return state, tuple(sorted(losses))
@@ -154,6 +152,13 @@ def put(network: nn.Module, state: Mapping[str, torch.Tensor], path: Path, what:
 def _below(state: Weights, prefix: str) -> tuple[Weights, tuple[str, ...]]:
     below = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
     return below, tuple(sorted(name for name in state if not name.startswith(prefix)))
+
+
+def _without_parallel(state: Weights) -> Weights:
+    names = {name: _PARALLEL.sub("", name) for name in state}
+    if len(set(names.values())) < len(names):
+        return state  # two networks, or two parts, become one: nothing says which is meant
+    return {names[name]: tensor for name, tensor in state.items()}
 
 
 def _is_common(prefix: str, state: Weights) -> bool:
@@ -187,6 +192,7 @@ def _read_safetensors(path: Path) -> Weights:
 
 
 def _read_pickle(path: Path) -> Any:
+    _refuse_other_archive(path)
     try:
         # timm's and torchvision's training scripts save their arguments. A Namespace only holds data.
         with path.open("rb") as file, torch.serialization.safe_globals([argparse.Namespace]):
@@ -201,6 +207,28 @@ def _read_pickle(path: Path) -> Any:
         ) from error
     except _LOAD_ERRORS as error:
         raise _unreadable(path, error) from error
+
+
+def _refuse_other_archive(path: Path) -> None:
+    """Refuse a ZIP archive that torch.save did not write; torch's own words would not say what it is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.rpartition("/")[2] for name in archive.namelist()]
+    except (*_LOAD_ERRORS, NotImplementedError):
+        return  # no archive, or a damaged one, of which torch says what is wrong
+    what = None
+    if "constants.pkl" in names:
+        what = (
+            "is a program of TorchScript. Give the state_dict of the network, or export it to ONNX"
+        )
+    elif names and all(name.endswith(".npy") for name in names):
+        what = (
+            "is an archive of NumPy arrays. Give a state_dict that torch.save or safetensors wrote"
+        )
+    elif "data.pkl" not in names:
+        what = f"is a ZIP archive of {len(names)} other files. Unpack it, and give the file inside"
+    if what is not None:
+        raise CheckpointError(f"{path}: cannot be read as weights: it {what}.")
 
 
 def _unsafe(path: Path, error: pickle.UnpicklingError) -> str:
@@ -282,7 +310,9 @@ def _check_tensor(path: Path, name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # torch goes on to advise what runs the code in the file.
+    reason = reason.partition(" In PyTorch 2.6")[0].rstrip(".")
     return CheckpointError(
         f"{path}: cannot be read as weights ({reason}). Expected a .safetensors file, or a .pth or .pt "
         "file that torch.save wrote of a state_dict."
@@ -290,20 +320,24 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _unwrap(path: Path, content: Any) -> Weights:
-    while isinstance(content, Mapping):
-        inner = next((k for k in _WRAPPERS if isinstance(content.get(k), Mapping)), None)
-        if inner is None:
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(content, Mapping):
             break
-        content = content[inner]
-    if isinstance(content, Mapping):
-        states = [key for key, value in content.items() if _is_state(value)]
-        if len(states) > 1:
+        holding = [key for key, value in content.items() if _holds_state(key, value)]
+        averaged = [key for key in holding if _AVERAGED.search(str(key).lower())]
+        known = averaged or [key for key in _WRAPPERS if key in holding][:1]
+        states = [key for key in holding if _is_state(content[key])] or holding
+        if not states:  # one that holds more than tensors, which the message names
+            states = [key for key in _WRAPPERS if isinstance(content.get(key), Mapping)][:1]
+        if len(known or states) > 1:
             raise CheckpointError(
-                f"{path} holds {len(states)} sets of tensors by name: {', '.join(map(str, states[:5]))}. "
+                f"{path} holds {len(known or states)} sets of tensors by name: "
+                f"{', '.join(map(str, (known or states)[:5]))}. "
                 f"Expected one, or one under {', '.join(_WRAPPERS)}; save the one that is meant."
             )
-        if states:
-            content = content[states[0]]
+        if not states:
+            break
+        content = content[(known or states)[0]]
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(
             f"{path} holds {type(content).__name__}, and no tensors by name. Expected a state_dict, or "
@@ -316,6 +350,15 @@ def _unwrap(path: Path, content: Any) -> Weights:
             f"or one under {', '.join(_WRAPPERS)}."
         )
     return {str(name): value for name, value in content.items()}
+
+
+def _holds_state(key: object, value: object, depth: int = _MOST_WRAPPERS) -> bool:
+    """Tell whether weights lie in a value, or in a mapping within it; what an optimizer keeps is none."""
+    if not isinstance(value, Mapping) or not isinstance(key, str) or "optim" in key.lower():
+        return False
+    return _is_state(value) or (
+        depth > 1 and any(_holds_state(name, inner, depth - 1) for name, inner in value.items())
+    )
 
 
 def _is_state(value: object) -> bool:

@@ -55,9 +55,9 @@ class Description:
                 "anything else copy it here."
             )
         if self.file is not None and not self.file.is_file():
+            reason = "it is no file" if self.file.exists() else "there is no such file"
             raise CheckpointError(
-                f"{self.file}: cannot be read (there is no such file). Correct the path of the member's "
-                "source."
+                f"{self.file}: cannot be read ({reason}). Correct the path of the member's source."
             )
         if self.file is not None and self.sha256:
             check_sha256(self.file, self.sha256)

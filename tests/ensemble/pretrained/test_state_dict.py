@@ -8,6 +8,7 @@ import random
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -53,7 +54,35 @@ WRAPPED = {
         "model": state(2),
         "model_ema": {"n_averaged": torch.tensor(9), **prefixed("module.", state())},
     },
+    **{
+        f"averaged under {name}": {"model": state(2), "state_dict": state(2), name: content}
+        for name, content in (
+            ("ema", state()),
+            ("model_ema_state_dict", state()),
+            ("swa_model", {"n_averaged": torch.tensor(9), **prefixed("module.", state())}),
+            ("ema_model", {"decay": 0.9, "module": state()}),
+        )
+    },
+    "with an average that has no weights": {"model": state(), "model_ema": {"decay": 0.9}},
     "twice wrapped": {"model": {"state_dict": state()}},
+    "twice wrapped by a name of its own": {"checkpoint": {"model": prefixed("module.", state())}},
+    "beside an optimizer's tensors": {
+        "kept": {"weights": state()},
+        "optimizer": {"state": {"a.weight": {"exp_avg": torch.zeros(2, 2)}}},
+        "optim_state": {0: {"exp_avg": torch.zeros(2, 2)}},
+    },
+    "of DataParallel around a part": {
+        "a.module.weight": state()["a.weight"],
+        "a.bias": state()["a.bias"],
+    },
+    "of DataParallel around a part, in Lightning": {
+        "model.a.module.weight": state()["a.weight"],
+        "model.a.bias": state()["a.bias"],
+    },
+    "with a mixture of prefixes": {
+        "module.a.weight": state()["a.weight"],
+        "_orig_mod.a.bias": state()["a.bias"],
+    },
     "of torch.compile around DataParallel": prefixed("_orig_mod.module.", state()),
     "of Lightning": {"state_dict": prefixed("model.", state()), "hyper_parameters": {"lr": 0.1}},
     "of Lightning around torch.compile": {"state_dict": prefixed("model._orig_mod.", state())},
@@ -179,6 +208,34 @@ def test_what_is_no_weights_is_told_by_its_first_bytes(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=match):
         read_state(tmp_path / name)
+
+
+def test_another_archive_is_told_by_what_is_in_it(tmp_path: Path, path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("program/data.pkl", b"")
+        archive.writestr("program/constants.pkl", b"")
+    with pytest.raises(CheckpointError, match=r"it is a program of TorchScript.*state_dict"):
+        read_state(path)
+    np.savez(tmp_path / "a.npz", weight=np.ones(2))
+    with pytest.raises(CheckpointError, match="an archive of NumPy arrays"):
+        read_state(tmp_path / "a.npz")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(path, "weights.pth")
+    with pytest.raises(CheckpointError, match="ZIP archive of 1 other files"):
+        read_state(tmp_path / "a.zip")
+
+
+def test_reason_is_never_an_advice_to_run_the_code_in_a_file(path: Path) -> None:
+    path.write_bytes(b"\0" * 600)
+    with pytest.raises(CheckpointError) as caught:
+        read_state(path)
+    assert "2.6" not in str(caught.value)
+
+
+def test_two_averages_are_refused_by_name(path: Path) -> None:
+    torch.save({"model": state(), "ema": state(2), "swa_model": state(3)}, path)
+    with pytest.raises(CheckpointError, match="2 sets of tensors by name: ema, swa_model"):
+        read_state(path)
 
 
 def test_integers_are_no_weights(path: Path) -> None:
