@@ -68,32 +68,32 @@ def _member(file: str, index: ImageIndex, taken: Sequence[str]) -> dict[str, Any
     if _PUBLISHED.match(file):
         return {"name": _free_name(file.partition(":")[2], taken), "source": file}
     path = Path(file).expanduser()
-    found = recognise(path)
-    _check_usable(found, len(index.classes))
+    weights = recognise(path)
+    _check_usable(weights, len(index.classes))
     name = _free_name(path.stem, taken)
     place = str(path.absolute())
-    if found.kind == "own":
+    if weights.kind == "own":
         return {"name": name, "source": {"kind": "checkpoint", "path": place}}
-    source = {"kind": found.kind, "path": place}
-    if found.architecture is not None:
-        source["architecture"] = found.architecture
-    preprocessing = found.preprocessing.model_dump(mode="json")
+    source = {"kind": weights.kind, "path": place}
+    if weights.architecture is not None:
+        source["architecture"] = weights.architecture
+    preprocessing = weights.preprocessing.model_dump(mode="json")
     return {"name": name, "source": source, "preprocessing": preprocessing}
 
 
-def _check_usable(found: RecognisedFile, num_classes: int) -> None:
-    if found.kind == "checkpoint" and found.architecture is None:
+def _check_usable(weights: RecognisedFile, num_classes: int) -> None:
+    if weights.kind == "checkpoint" and weights.architecture is None:
         raise CheckpointError(
             "its tensors fit no network of torchvision, timm or this project. Add it by hand with "
             "`architecture`, or as factory:package.module:function."
         )
-    if found.num_outputs is None:
+    if weights.num_outputs is None:
         raise CheckpointError(
             "its input size could not be found. Add it by hand with preprocessing.size."
         )
-    if found.num_outputs != num_classes:
+    if weights.num_outputs != num_classes:
         raise CheckpointError(
-            f"it has {found.num_outputs} outputs, and the images have {num_classes} classes. Add it by "
+            f"it has {weights.num_outputs} outputs, and the images have {num_classes} classes. Add it by "
             "hand with `label_map: FILE`, a text file with the class of each output on a line."
         )
 

@@ -58,8 +58,8 @@ def search(place: Path | str, words: Sequence[str]) -> tuple[document.SearchRepo
     storage, words = split_words(words)
     run, sound = _without_broken(open_finished_run(place, storage))
     config = search_settings(words, run.config.search, run.costs, run.families)
-    asked = settings_without(config.search, sound.left_out)
-    config = config.model_copy(update={"search": asked})
+    search = settings_without(config.search, sound.left_out)
+    config = config.model_copy(update={"search": search})
     _check_k(config, run)
     report = build(
         RunIdentity(

@@ -45,7 +45,7 @@ def search_settings(
         ConfigError: A setting is wrong, or the run did not measure the cost that is asked for.
     """
     settings = read_settings(_full_name(word) for word in words)
-    asked = settings.get("search", {})
+    typed = settings.get("search", {})
     known: dict[str, Any] = {
         "kind": "auto",
         "k": of_run.k,
@@ -53,8 +53,8 @@ def search_settings(
         "cost": of_run.cost,
         "families": dict(families),
     }
-    if isinstance(asked, dict):  # anything else `check` refuses
-        settings["search"] = known | asked
+    if isinstance(typed, dict):  # anything else `check` refuses
+        settings["search"] = known | typed
     config = check(SearchJobConfig, settings, "the command")
     if config.search.costs:
         return config
@@ -62,7 +62,7 @@ def search_settings(
     if unit in costs:
         search = config.search.model_copy(update={"costs": dict(costs[unit])})
         return config.model_copy(update={"search": search})
-    if "cost" in asked or config.search.max_cost is not None:
+    if "cost" in typed or config.search.max_cost is not None:
         raise ConfigError(_unmeasured(unit, costs))
     return config
 
@@ -82,13 +82,34 @@ def settings_of_run(
     Raises:
         ConfigError: A bound is set on a cost that the run did not measure for every member.
     """
+    if needs_costs(search) and search.cost not in costs:
+        raise ConfigError(_unmeasured(search.cost, costs))
+    return complete(search, families, costs.get(search.cost, {}))
+
+
+def needs_costs(search: SearchConfig) -> bool:
+    """Tell whether the settings of a run's search bound a cost and give none."""
+    return not search.costs and search.max_cost is not None
+
+
+def complete(
+    search: SearchConfig, families: Mapping[str, str], costs: Mapping[str, float]
+) -> SearchConfig:
+    """Put what a run knows of its members into the settings of its search, where they are silent.
+
+    Costs are taken for a cost bound only, because they also break ties, and two runs that must find the
+    same weights measure other seconds.
+
+    Args:
+        search: The settings as the run's config has them.
+        families: Architecture of each member.
+        costs: What the run measured of each member, in the unit of the bound.
+    """
     known: dict[str, Any] = {}
     if not search.families:
         known["families"] = dict(families)
-    if not search.costs and search.max_cost is not None:
-        if search.cost not in costs:
-            raise ConfigError(_unmeasured(search.cost, costs))
-        known["costs"] = dict(costs[search.cost])
+    if needs_costs(search):
+        known["costs"] = dict(costs)
     return search.model_copy(update=known)
 
 

@@ -160,8 +160,10 @@ def contested_pairs(
     if broken.any():
         label_logs[broken] = -np.inf
         logs[broken[:, image]] = -np.inf  # as much as the label has: it adds nothing to a sum,
-    found = _Candidates(labels, label_logs, broken, candidates - image * num_classes, image, logs)
-    return tuple(_block(found, point, num_classes) for point in points)
+    candidate_pairs = _Candidates(
+        labels, label_logs, broken, candidates - image * num_classes, image, logs
+    )
+    return tuple(_block(candidate_pairs, point, num_classes) for point in points)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,20 +178,20 @@ class _Candidates:
     logs: Float[np.ndarray, "member pair"]
 
 
-def _block(found: _Candidates, point: FixedPoint, num_classes: int) -> ContestedBlock:
+def _block(candidate_pairs: _Candidates, point: FixedPoint, num_classes: int) -> ContestedBlock:
     """Keep the pairs that are contested in one fixed point."""
-    image, classes, broken = found.images, found.classes, found.broken
-    label_scores = point.quantise(found.label_logs)
-    num_pairs = np.bincount(image, minlength=len(found.labels))
-    differences = point.quantise(found.logs).astype(np.int32)
+    image, classes, broken = candidate_pairs.images, candidate_pairs.classes, candidate_pairs.broken
+    label_scores = point.quantise(candidate_pairs.label_logs)
+    num_pairs = np.bincount(image, minlength=len(candidate_pairs.labels))
+    differences = point.quantise(candidate_pairs.logs).astype(np.int32)
     differences -= np.repeat(label_scores.astype(np.int32), num_pairs, axis=1)
     # A broken row makes no pair contested.
     contests = np.where(broken[:, image], -1, differences) if broken.any() else differences
     kept = np.flatnonzero(contests.max(axis=0) >= 0)
     if len(kept) < len(image):  # hardly ever: the threshold is just below the label
         differences, image, classes = differences[:, kept], image[kept], classes[kept]
-        num_pairs = np.bincount(image, minlength=len(found.labels))
-    bars = np.where(classes < found.labels[image], np.int32(-1), np.int32(0))
+        num_pairs = np.bincount(image, minlength=len(candidate_pairs.labels))
+    bars = np.where(classes < candidate_pairs.labels[image], np.int32(-1), np.int32(0))
     ranks = _ranks(differences, bars, num_pairs)
     ranks[broken] = num_classes
     return ContestedBlock(

@@ -186,8 +186,8 @@ class S3Store:
                 raise OSError(f"{_NOT_A_STORE}: no time of the object")
             return reply
 
-        found: dict[str, Any] = self._requests.make("find", key, ask)
-        return found
+        head: dict[str, Any] = self._requests.make("find", key, ask)
+        return head
 
     def _find_in_listing(self, key: str) -> Listed:
         bucket, name = self._bucket_and_name(key)

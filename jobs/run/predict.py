@@ -154,7 +154,7 @@ def _drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[Splits, tuple
     Returns:
         The images that are left, and those left out.
     """
-    unpredicted = left_out_images(job.pool.quarantined, job.options.allow_partial)
+    unpredicted = list_unpredicted(job.pool.quarantined, job.options.allow_partial)
     damaged = {bad.image_id: bad for bad in job.splits.bad}
     damaged |= {bad.image_id: bad for bad in job.table.bad_images(m.column for m in members)}
     for member in members:
@@ -173,10 +173,10 @@ def _drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[Splits, tuple
     return job.splits.without(excluded), tuple(excluded[i] for i in sorted(excluded))
 
 
-def left_out_images(
+def list_unpredicted(
     blocks: Sequence[QuarantinedBlock], allow_partial: bool
 ) -> tuple[BadImage, ...]:
-    """The images that some member has no prediction of.
+    """List the images that some member has no prediction of.
 
     Raises:
         PartialError: There are some, and that is not allowed.

@@ -78,8 +78,8 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
         job.progress.say(f"warning: {note}")
     notes = (*predictions.notes, *suspects)
     depths = count_depths(members)
-    asked = settings_without(job.config.search, predictions.left_out)
-    settings = search_config(asked, members, job.table, depths)
+    settings = settings_without(job.config.search, predictions.left_out)
+    settings = search_config(settings, members, job.table, depths)
     search = start_search(predictions.outranking, settings)
 
     def fitted() -> Fitted:
@@ -112,8 +112,8 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
         clusterings = find_label_clusters(config, similarity)
     tuned = fine_tune(job, config, base, splits, stopping, clusterings)
     fill_table(job, "predict with sub-classifiers", tuned.members, splits)
-    found = fitted()
-    answer = found.answer.ensemble
+    search_fit = fitted()
+    answer = search_fit.answer.ensemble
     weighting = answer.weighting if config.base is None else _only(members, base)
     with job.progress.stage("route"):
         tried = tuple(
@@ -127,11 +127,11 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
             job.table,
             members,
             choosing,
-            {"answer": answer.weighting, "recommended": found.recommended.ensemble.weighting},
+            {"answer": answer.weighting, "recommended": search_fit.recommended.ensemble.weighting},
         )
     subclassified = Subclassified(
         member=base,
-        first=found.answer.label if config.base is None else base.name,
+        first=search_fit.answer.label if config.base is None else base.name,
         weighting=weighting,
         similarity=similarity.matrix,
         stopping=stopping if config.patience else stopping.take(np.arange(0)),
@@ -141,7 +141,7 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
         recommended_wrong=outcomes["recommended"].is_error(answer.k),
         control=tuned.control,
     )
-    return replace(found, subclassifiers=subclassified, notes=(*found.notes, *over_cost))
+    return replace(search_fit, subclassifiers=subclassified, notes=(*search_fit.notes, *over_cost))
 
 
 def _why_no_subclassifiers(predictions: Predictions, settings: SearchConfig) -> str:

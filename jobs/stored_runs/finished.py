@@ -89,11 +89,11 @@ def open_finished_run(place: Path | str, words: Sequence[str] = ()) -> FinishedR
         raise ConfigError(f"the run {str(place)!r} has no table yet. Run it first: `ensemble run`.")
     columns = find_columns(run, table, index)
     splits = _without_bad(table, columns, splits)
-    wanted = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
+    image_ids = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
     for column in columns:
-        if missing := table.missing(column.key, wanted):
+        if missing := table.missing(column.key, image_ids):
             raise ConfigError(
-                f"the run {str(place)!r} is not finished: {len(missing)} of {len(wanted)} images have "
+                f"the run {str(place)!r} is not finished: {len(missing)} of {len(image_ids)} images have "
                 f"no prediction of {column.member!r}. The same `ensemble run` goes on with it."
             )
     return FinishedRun(run.name, run.files, config, splits, index.sha256, table, columns)

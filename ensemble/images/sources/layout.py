@@ -140,8 +140,8 @@ def _find_parts(
     others = [top for top in tops if top not in named and top in flat | deep]
     is_laid_out = len(set(parts.values())) > 1 or (parts and not others)
     if is_laid_out:
-        found = _join(f"{listing.place}/{top}" for top in sorted(parts))
-        notes.append(f"{found}: parts of the data set, with a folder for each class")
+        folders = _join(f"{listing.place}/{top}" for top in sorted(parts))
+        notes.append(f"{folders}: parts of the data set, with a folder for each class")
         return parts
     if len(set(named.values())) > 1 and not others:
         raise ConfigError(
@@ -163,11 +163,13 @@ def _by_table(
         keys_by_stem.setdefault(str(PurePosixPath(key).with_suffix("")), []).append(key)
     images = []
     for row in table.rows:
-        found = _find(row.file, listing.place, file_by_key, keys_by_stem)
-        if found is None:
+        image_key = _find(row.file, listing.place, file_by_key, keys_by_stem)
+        if image_key is None:
             bad.append(BadImage(row.file, f"{table.place} names it, and it is not there"))
         else:
-            images.append(_Labelled(file_by_key[found], row.label, PART_BY_NAME.get(row.split, "")))
+            images.append(
+                _Labelled(file_by_key[image_key], row.label, PART_BY_NAME.get(row.split, ""))
+            )
     (twice, count), *_ = [*Counter(image.file.key for image in images).most_common(1), ("", 0)]
     if count > 1:
         raise DataError(

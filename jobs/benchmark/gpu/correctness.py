@@ -134,8 +134,8 @@ def _compare_families(config: GpuBenchmarkConfig, device: torch.device, record: 
         network = make_network(architecture, size, _CPU)
         expected = predict(PreparedNetwork(network), member, shard, _CPU).log_probabilities
         prepared = PreparedNetwork(network.to(device))
-        found = predict(prepared, member, shard, device).log_probabilities
-        agreements[architecture] = compare(expected, found)
+        rows = predict(prepared, member, shard, device).log_probabilities
+        agreements[architecture] = compare(expected, rows)
     _judge("float32 of every family, device against CPU", agreements, record)
 
 
@@ -149,8 +149,8 @@ def _compare_policies(config: GpuBenchmarkConfig, device: torch.device, record: 
             continue
         member = make_member(_POLICY_NETWORK, size, views)
         expected = predict(on_cpu, member, shard, _CPU).log_probabilities
-        found = predict(moved, member, shard, device).log_probabilities
-        agreements[views.kind] = compare(expected, found)
+        rows = predict(moved, member, shard, device).log_probabilities
+        agreements[views.kind] = compare(expected, rows)
     _judge("float32 under every view policy, device against CPU", agreements, record)
 
 
@@ -181,8 +181,8 @@ def _compare_layouts(config: GpuBenchmarkConfig, device: torch.device, record: R
             ):
                 continue
             same = predict(plain, member, shard, device).log_probabilities
-            found = predict(prepared, member, shard, device).log_probabilities
-            agreements[layout + where] = compare(same, found)
+            rows = predict(prepared, member, shard, device).log_probabilities
+            agreements[layout + where] = compare(same, rows)
     _judge(f"float32 of {architecture} in every layout, against the plain one", agreements, record)
 
 
