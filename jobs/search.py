@@ -12,16 +12,24 @@ import numpy as np
 from ensemble.errors import ConfigError
 from ensemble.evaluation.broken import SoundMembers, count_broken, leave_out_broken
 from ensemble.evaluation.calibration import Temperature, calibrate
+from ensemble.evaluation.outcome import Outcome
 from ensemble.evaluation.reading import ColumnAtTemperature
 from ensemble.evaluation.suspects import describe_suspects
 from ensemble.images.index import ImageIndex
+from ensemble.images.settings import describe_source
 from ensemble.members.identity import fingerprint
 from ensemble.members.source_settings import ImportedSource
 from ensemble.outranking.table import OutrankingTable
-from ensemble.report.build.search import RunIdentity, SearchFindings, build
+from ensemble.report.build.search import CALIBRATED, RunIdentity, SearchFindings, build
 from ensemble.report.documents import search as document
 from ensemble.report.pages.search import render
-from ensemble.search.comparison import JudgedPredictor, judge, judge_cross_fitted, predictors
+from ensemble.search.comparison import (
+    JudgedPredictor,
+    Predictor,
+    judge,
+    judge_cross_fitted,
+    predictors,
+)
 from ensemble.search.crossfit import stratified_folds
 from ensemble.search.fallbacks import find_fallbacks, settings_without
 from ensemble.search.fit import fit
@@ -33,6 +41,7 @@ from jobs.search_settings import SearchJobConfig, search_settings
 from jobs.stored_runs.finished import (
     FinishedRun,
     average_logs,
+    evaluate_averages,
     evaluate_members,
     fit_temperatures,
     open_finished_run,
@@ -41,12 +50,15 @@ from jobs.stored_runs.finished import (
 from jobs.stored_runs.open import split_words
 
 
-def search(place: Path | str, words: Sequence[str]) -> tuple[document.SearchReport, str]:
+def search(
+    place: Path | str, words: Sequence[str], saves: bool = False
+) -> tuple[document.SearchReport, str]:
     """Search weights on a finished run, and write a report into its folder.
 
     Args:
         place: The run's folder, or s3://bucket/prefix.
         words: Settings of the form key=value; those of storage say how S3 is reached.
+        saves: Write an artifact of the weights, too, into the folder `ensemble` beside the page.
 
     Returns:
         The report, and where the page made from it is.
@@ -61,6 +73,7 @@ def search(place: Path | str, words: Sequence[str]) -> tuple[document.SearchRepo
     search = settings_without(config.search, sound.left_out)
     config = config.model_copy(update={"search": search})
     _check_k(config, run)
+    findings = _find(run, config, sound.notes)
     report = build(
         RunIdentity(
             run.name,
@@ -71,15 +84,21 @@ def search(place: Path | str, words: Sequence[str]) -> tuple[document.SearchRepo
         ),
         config.model_dump(mode="json"),
         config.search,
-        _find(run, config, sound.notes),
+        findings,
         document.Execution(
             seconds=time.perf_counter() - began,
+            images=describe_source(run.config.image_source),
             versions={"python": platform.python_version(), "numpy": version("numpy")},
         ),
     )
     settings = fingerprint(config.model_dump(mode="json"))[:8]
     folder = f"search/{config.search.kind}-k{report.k}-{settings}"
     text = report.model_dump_json(indent=2) + "\n"
+    if saves:
+        # Here, because a search that saves nothing needs no weights.
+        from jobs.save_search import save_search
+
+        save_search(run, _images(run, config), config.search, findings, report, folder)
     run.files.replace(f"{folder}/search-report.html", render(report).encode())
     run.files.replace(f"{folder}/search-report.json", text.encode())
     return report, f"{run.files.url}/{folder}/search-report.html"
@@ -95,32 +114,34 @@ def _check_k(config: SearchJobConfig, run: FinishedRun) -> None:
 
 
 def _find(run: FinishedRun, config: SearchJobConfig, notes: tuple[str, ...]) -> SearchFindings:
-    images, search = run.splits.search, config.search
-    if config.cross_fit:
-        images = _joined(images, run.splits.test)
+    images, search = _images(run, config), config.search
     temperatures = _temperatures(run, images, config)
     table = read_outranking(run, images, temperatures, search.combines)
     ensemble = fit(table, search)
+    recommendation = recommend(table, search, ensemble)
+    logs = average_logs(run, images, temperatures, ensemble.weighting)
+    average, on_test = calibrate(logs, images.labels, search.seed), {}
     if config.cross_fit:
         judged, rows = table, _cross_fitted(run, images, table, config)
     else:
+        compared = predictors(table, search, ensemble)
         judged = read_outranking(run, run.splits.test, temperatures, search.combines)
-        rows = judge(judged, predictors(table, search, ensemble), config.resamples)
-    logs = average_logs(run, images, temperatures, ensemble.weighting)
+        rows = judge(judged, compared, config.resamples)
+        on_test = _on_test(run, temperatures, compared, recommendation.key, average)
     return SearchFindings(
         table=table,
         judged=judged,
         ensemble=ensemble,
         predictors=rows,
         temperatures=temperatures,
-        average=calibrate(logs, images.labels, search.seed),
+        average=average,
         stability=_stability(table, ensemble, config),
         frontier=cost_frontier(table, search, [ensemble], resamples=config.resamples)
         if search.costs
         else (),
         fallbacks=find_fallbacks(table, ensemble, search),
         cost_unit=_cost_unit(run, config),
-        recommendation=recommend(table, search, ensemble),
+        recommendation=recommendation,
         notes=(
             *notes,
             *describe_suspects(
@@ -128,7 +149,25 @@ def _find(run: FinishedRun, config: SearchJobConfig, notes: tuple[str, ...]) -> 
             ),
         ),
         costs=run.costs,
+        test=images if config.cross_fit else run.splits.test,
+        on_test=on_test,
     )
+
+
+def _on_test(
+    run: FinishedRun,
+    temperatures: dict[str, Temperature],
+    compared: Sequence[Predictor],
+    recommended: str,
+    average: Temperature,
+) -> dict[str, Outcome]:
+    """Judge the best member, what is recommended and the ensemble image by image on the test split."""
+    by_key = {str(row.key): row.ensemble.weighting for row in compared}
+    weightings = {key: by_key[key] for key in dict.fromkeys(("best", recommended, "ensemble"))}
+    at = {}
+    if average.is_kept:
+        weightings[CALIBRATED], at = by_key["ensemble"], {CALIBRATED: average.value}
+    return evaluate_averages(run, run.splits.test, temperatures, weightings, at)
 
 
 def _without_broken(run: FinishedRun) -> tuple[FinishedRun, SoundMembers]:
@@ -168,6 +207,12 @@ def _temperatures(
     run: FinishedRun, images: ImageIndex, config: SearchJobConfig
 ) -> dict[str, Temperature]:
     return fit_temperatures(run, images, config.search.seed) if config.temperature else {}
+
+
+def _images(run: FinishedRun, config: SearchJobConfig) -> ImageIndex:
+    """Give the images that weights are fitted on."""
+    images = run.splits.search
+    return _joined(images, run.splits.test) if config.cross_fit else images
 
 
 def _joined(first: ImageIndex, second: ImageIndex) -> ImageIndex:

@@ -1,5 +1,6 @@
 """Settings of image sources and splits. No NumPy: a wrong setting is reported at once."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
@@ -104,6 +105,25 @@ SourceConfig = Annotated[
     DigitsConfig | FolderConfig | ParquetConfig | CifarConfig | ListedConfig,
     Field(discriminator="kind"),
 ]
+
+
+def describe_source(source: SourceConfig) -> str:
+    """Name a source of images in words: its kind, and where it lies."""
+    match source:
+        case DigitsConfig():
+            return "handwritten digits of scikit-learn"
+        case FolderConfig(test=str(test)):
+            return f"folders {source.path} and, for the test split, {test}"
+        case FolderConfig():
+            return f"folder {source.path}"
+        case ParquetConfig():
+            paths = (source.path,) if isinstance(source.path, Path) else source.path
+            return f"Parquet {', '.join(map(str, paths))}"
+        case CifarConfig():
+            return f"{source.kind.upper().replace('CIFAR', 'CIFAR-')} in {source.path}"
+        case ListedConfig():
+            return f"imported list {source.path}"
+    raise TypeError(f"{source!r} is no source of images.")
 
 
 def with_storage(source: SourceConfig, storage: S3Config) -> SourceConfig:

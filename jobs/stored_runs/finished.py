@@ -11,7 +11,7 @@ from jaxtyping import Float
 from ensemble.errors import ConfigError, DamagedTableError, TableError
 from ensemble.evaluation.calibration import Temperature, calibrate
 from ensemble.evaluation.metrics import pooled
-from ensemble.evaluation.outcome import Outcome, evaluate
+from ensemble.evaluation.outcome import Outcome, evaluate, evaluate_weightings
 from ensemble.evaluation.reading import (
     ColumnAtTemperature,
     build_outranking,
@@ -132,6 +132,26 @@ def evaluate_members(
 ) -> dict[str, Outcome]:
     """Judge every member on some images, by name."""
     return evaluate(run.table, _at(run, temperatures), images, {})
+
+
+def evaluate_averages(
+    run: FinishedRun,
+    images: ImageIndex,
+    temperatures: Mapping[str, Temperature],
+    weightings: Mapping[str, Weighting],
+    average_temperatures: Mapping[str, float],
+) -> dict[str, Outcome]:
+    """Judge averages of the members on some images, by key.
+
+    Args:
+        run: The run.
+        images: Images of it.
+        temperatures: Temperatures of members, by name; 1 where a member has none.
+        weightings: Weights of the members by the key of the average.
+        average_temperatures: Temperatures of averages, by key; 1 where an average has none.
+    """
+    columns = _at(run, temperatures)
+    return evaluate_weightings(run.table, columns, images, weightings, average_temperatures)
 
 
 def average_logs(

@@ -32,6 +32,12 @@ def seconds_per_image(findings: Findings) -> dict[str, float]:
     return {key: value for key, value in seconds.items() if value is not None}
 
 
+def seconds_by_member(findings: Findings) -> dict[str, float]:
+    """Give the seconds that an image took each member, by name; no entry where they were not measured."""
+    seconds = {m.name: cost_or_none(findings, m, "seconds") for m in findings.members}
+    return {name: value for name, value in seconds.items() if value is not None}
+
+
 def build_search_costs(
     members_by_key: Mapping[str, tuple[str, Collection[str]]],
     costs: Mapping[str, Mapping[str, float]],

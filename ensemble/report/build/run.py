@@ -9,18 +9,26 @@ from ensemble.members.member import Member
 from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.weighting import Weighting
-from ensemble.report.build.costs import build_costs, cost_or_none, seconds_per_image
+from ensemble.report.build.costs import (
+    build_costs,
+    cost_or_none,
+    seconds_by_member,
+    seconds_per_image,
+)
+from ensemble.report.build.diagnostics import agreement, errors_by_class, reliability_at
 from ensemble.report.build.difference import difference
 from ensemble.report.build.examples import Change, PredictorOnTest, list_examples
 from ensemble.report.build.findings import Findings, frontier_key
 from ensemble.report.build.subclassifiers import build_subclassifiers
+from ensemble.report.build.views import networks_by_views, seen_image
 from ensemble.report.build.weights import (
+    fallback_lines,
     frontier_lines,
     member_lines,
     recommended,
     stability_summary,
 )
-from ensemble.report.documents import provenance
+from ensemble.report.documents import diagnostics, provenance
 from ensemble.report.documents import run as document
 from ensemble.report.documents import weights as weights_document
 from ensemble.report.documents.subclassifiers import Subclassifiers
@@ -74,10 +82,24 @@ def build(
         recommendation=recommended(findings.recommendation, findings.recommended_key),
         results=_results(findings, top_k, resamples),
         costs=build_costs(findings),
+        fallbacks=fallback_lines(findings.fallbacks),
         calibration=_calibration(findings.calibration),
+        reliability=_reliability(findings),
+        errors_by_class=_errors_by_class(findings),
+        agreement=agreement(
+            {member.name: findings.test[member.name].is_error(k) for member in findings.members},
+            findings.ensemble.selected,
+        ),
+        networks_by_views=networks_by_views(findings, 1 if k > 1 else top_k, resamples),
+        seen_image=seen_image(findings, decode) if max_examples else None,
         subclassifiers=_subclassifiers(findings, table, decode, (k, top_k, resamples)),
         examples=_examples(findings, table, decode, max_examples),
-        execution=execution.model_copy(update={"seconds_per_image": seconds_per_image(findings)}),
+        execution=execution.model_copy(
+            update={
+                "seconds_per_image": seconds_per_image(findings),
+                "seconds_by_member": seconds_by_member(findings),
+            }
+        ),
     )
 
 
@@ -150,6 +172,7 @@ def _search(findings: Findings) -> weights_document.Search:
     return weights_document.Search(
         kind=ensemble.kind,
         combine=ensemble.combine,
+        scale=ensemble.scale,
         k=ensemble.k,
         num_images=ensemble.num_images,
         steps=tuple(
@@ -218,6 +241,33 @@ def _calibration(calibration: CalibrationOnTest | None) -> document.Calibration 
         test_nll_before=calibration.nll_before,
         test_nll_after=calibration.nll_after,
     )
+
+
+def _reliability(findings: Findings) -> diagnostics.ReliabilityAtTemperature | None:
+    """Judge how reliable the answers of the artifact are; None where no temperature could be fitted."""
+    calibration = findings.calibration
+    if calibration is None:
+        return None
+    subclassified = findings.subclassifiers
+    label = findings.answer.label
+    if findings.is_routing and subclassified is not None:
+        label = f"{subclassified.first} + sub-classifiers"
+    temperature = calibration.temperature
+    after = calibration.after if temperature.is_kept else None
+    return reliability_at(label, calibration.before, temperature.value, after)
+
+
+def _errors_by_class(findings: Findings) -> diagnostics.ErrorsByClass:
+    test, routed = findings.splits.test, findings.routed
+    best = (findings.best.name, findings.test[findings.best.name])
+    key, recommended = findings.recommended_key, best
+    if key == "ensemble_subclassifiers" and findings.subclassifiers and routed:
+        label = f"{findings.subclassifiers.first} + sub-classifiers"
+        recommended = (label, routed.chosen.outcome)
+    elif key != "best":
+        row = next(row for row in findings.predictors if row.key == key)
+        recommended = (row.label, findings.test[key])
+    return errors_by_class(test.labels, len(test.classes), best, recommended, findings.ensemble.k)
 
 
 def _subclassifiers(

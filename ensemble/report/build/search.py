@@ -5,15 +5,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ensemble.evaluation.calibration import Temperature
+from ensemble.evaluation.outcome import Outcome
+from ensemble.images.index import ImageIndex
 from ensemble.outranking.table import OutrankingTable
 from ensemble.report.build.costs import build_search_costs
+from ensemble.report.build.diagnostics import agreement, errors_by_class, reliability_at
 from ensemble.report.build.difference import describe_difference
 from ensemble.report.build.weights import (
+    fallback_lines,
     frontier_lines,
     member_lines,
     recommended,
     stability_summary,
 )
+from ensemble.report.documents import diagnostics
 from ensemble.report.documents import search as document
 from ensemble.report.documents.weights import Cost
 from ensemble.search.comparison import JudgedPredictor, warnings
@@ -64,6 +69,10 @@ class SearchFindings:
         recommendation: Which predictor is recommended, and why.
         notes: What a reader should know first, in sentences.
         costs: What the run measured, by unit, then member.
+        test: Images that the results are judged on.
+        on_test: Outcomes on these images: by key of the best member, of what is recommended and of the
+            ensemble, and by `CALIBRATED` of the ensemble at the average's temperature; empty where the
+            results are cross-fitted.
     """
 
     table: OutrankingTable
@@ -79,6 +88,12 @@ class SearchFindings:
     recommendation: Recommendation
     notes: tuple[str, ...] = ()
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    test: ImageIndex | None = None
+    on_test: Mapping[str, Outcome] = field(default_factory=dict)
+
+
+CALIBRATED = "ensemble, calibrated"
+"""Key of the ensemble's outcome at the temperature of the average."""
 
 
 def build(
@@ -106,6 +121,7 @@ def build(
         is_imported=run.is_imported,
         search=ensemble.search,
         combine=ensemble.combine,
+        scale=ensemble.scale,
         k=ensemble.k,
         classes=table.num_classes,
         search_images=table.num_images,
@@ -134,10 +150,43 @@ def build(
                 for p in findings.frontier
             ],
         ),
-        fallbacks=tuple(_fallback(fallback) for fallback in findings.fallbacks),
+        fallbacks=fallback_lines(findings.fallbacks),
         costs=_costs(findings, search),
         average_temperature=_average_temperature(findings.average),
+        reliability=_reliability(findings),
+        class_names=() if findings.test is None else findings.test.classes,
+        errors_by_class=_errors_by_class(findings),
+        agreement=agreement(
+            dict(zip(table.member_names, (findings.judged.ranks >= ensemble.k).T, strict=True)),
+            ensemble.selected,
+        ),
         execution=execution,
+    )
+
+
+def _reliability(findings: SearchFindings) -> diagnostics.ReliabilityAtTemperature | None:
+    if not findings.on_test:
+        return None
+    return reliability_at(
+        "weighted ensemble",
+        findings.on_test["ensemble"],
+        findings.average.value,
+        findings.on_test.get(CALIBRATED),
+    )
+
+
+def _errors_by_class(findings: SearchFindings) -> diagnostics.ErrorsByClass | None:
+    test, outcomes = findings.test, findings.on_test
+    if test is None or not outcomes:
+        return None
+    labels = {row.key: row.label for row in findings.predictors}
+    key = findings.recommendation.key
+    return errors_by_class(
+        test.labels,
+        len(test.classes),
+        (labels["best"], outcomes["best"]),
+        (labels[key], outcomes[key]),
+        findings.ensemble.k,
     )
 
 
@@ -164,15 +213,6 @@ def _predictor(predictor: JudgedPredictor) -> document.Predictor:
         nll=predictor.nll,
         against_best=describe_difference(against_best) if against_best else None,
         against_uniform=describe_difference(against_uniform) if against_uniform else None,
-    )
-
-
-def _fallback(fallback: Fallback) -> document.Fallback:
-    return document.Fallback(
-        missing=fallback.member,
-        weights=fallback.weights,
-        search_errors=fallback.errors,
-        search_errors_unchanged=fallback.errors_unchanged,
     )
 
 

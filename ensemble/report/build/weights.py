@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from ensemble.report.documents.weights import Fallback as FallbackLine
 from ensemble.report.documents.weights import (
     FrontierLine,
     HeldOutLine,
@@ -10,6 +11,7 @@ from ensemble.report.documents.weights import (
 )
 from ensemble.report.documents.weights import Recommendation as RecommendationLine
 from ensemble.search.explain import MemberReason
+from ensemble.search.fallbacks import Fallback
 from ensemble.search.frontier import FrontierPoint, cheapest_tied
 from ensemble.search.recommend import Recommendation
 from ensemble.search.result import Ensemble
@@ -115,6 +117,20 @@ def frontier_lines(
             is_cheapest_tied=point is cheapest_tied(frontier),
         )
         for point, wrong in zip(frontier, errors, strict=True)
+    )
+
+
+def fallback_lines(fallbacks: Sequence[Fallback]) -> tuple[FallbackLine, ...]:
+    """Put the weights for the loss of a member into a report."""
+    return tuple(
+        FallbackLine(
+            missing=fallback.member,
+            weights=fallback.weights,
+            search_errors=fallback.errors,
+            search_errors_unchanged=fallback.errors_unchanged,
+            scale=fallback.scale,
+        )
+        for fallback in fallbacks
     )
 
 

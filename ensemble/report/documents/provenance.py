@@ -74,6 +74,8 @@ class Execution(Config):
 
     started_at: AwareDatetime
     host: str
+    images: str = ""
+    """Where the images lie: kind and path."""
     hosts: Count
     """Number of host actors; 0 where the run was in one process."""
     seconds_total: Finite
@@ -91,6 +93,8 @@ class Execution(Config):
     """Members whose predictions more than one kind of device computed."""
     seconds_per_image: dict[str, Finite] = Field(default_factory=dict)
     """Seconds of an image under all views, one network after the other, by the key of the report's costs."""
+    seconds_by_member: dict[str, Finite] = Field(default_factory=dict)
+    """Seconds of an image under all views of each member, by name; without those that were not measured."""
     retries: Retries
     versions: dict[str, str]
     """Versions that cannot change a figure: Python, scheduler and platform."""

@@ -12,6 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from ensemble.config import Config
+from ensemble.report.documents.diagnostics import (
+    Agreement,
+    ErrorsByClass,
+    NetworkByViews,
+    ReliabilityAtTemperature,
+    SeenImage,
+)
 from ensemble.report.documents.provenance import Data, Execution, Identity
 from ensemble.report.documents.subclassifiers import Subclassifiers
 from ensemble.report.documents.weights import (
@@ -19,6 +26,7 @@ from ensemble.report.documents.weights import (
     Cost,
     Count,
     Difference,
+    Fallback,
     Finite,
     Fraction,
     Recommendation,
@@ -196,7 +204,19 @@ class Report(Config):
     results: tuple[Result, ...]
     costs: tuple[Cost, ...] = ()
     """Cost of the best member, of the selected members, of all, and of what is recommended."""
+    fallbacks: tuple[Fallback, ...] = ()
+    """Weights for the loss of each member of the artifact; empty where sub-classifiers have another base."""
     calibration: Calibration | None = None
+    reliability: ReliabilityAtTemperature | None = None
+    """Reliability of what the artifact answers; None in reports of earlier versions."""
+    errors_by_class: ErrorsByClass | None = None
+    """Errors by class, and confusions; None in reports of earlier versions."""
+    agreement: Agreement | None = None
+    """How alike the members' errors are; None in reports of earlier versions, and for a single member."""
+    networks_by_views: tuple[NetworkByViews, ...] = ()
+    """Networks that are members under several policies of views."""
+    seen_image: SeenImage | None = None
+    """What a member with several views sees of an image; None where there is none, or where examples are off."""
     subclassifiers: Subclassifiers | None = None
     examples: tuple[Example, ...] = ()
     execution: Execution
@@ -272,6 +292,12 @@ class Report(Config):
                     f"example {example.image_id!r}: {sorted(lengths)} probabilities and class "
                     f"index {highest}; there are {num_classes} classes."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_errors_by_class(self) -> "Report":
+        if self.errors_by_class is not None:
+            self.errors_by_class.check_classes(len(self.data.classes))
         return self
 
     @model_validator(mode="after")

@@ -9,9 +9,15 @@ from typing import Any, Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from ensemble.config import Config
+from ensemble.report.documents.diagnostics import (
+    Agreement,
+    ErrorsByClass,
+    ReliabilityAtTemperature,
+)
 from ensemble.report.documents.weights import (
     Cost,
     Difference,
+    Fallback,
     Finite,
     Fraction,
     FrontierLine,
@@ -46,19 +52,6 @@ class Predictor(Config):
     """Difference to the plain average of all members; None for that average itself."""
 
 
-class Fallback(Config):
-    """Weights of the other members for the loss of one."""
-
-    missing: str
-    """Name of the member that is lost."""
-    weights: dict[str, Finite]
-    """Weights above 0 by the name of the member."""
-    search_errors: NonNegativeInt
-    """Errors on the search images with these weights."""
-    search_errors_unchanged: NonNegativeInt
-    """Errors on the search images with the other members' weights left as they are."""
-
-
 class AverageTemperature(Config):
     """A temperature for the weighted average of the members."""
 
@@ -77,6 +70,8 @@ class Execution(Config):
 
     seconds: Finite
     """Wall time of the search."""
+    images: str = ""
+    """Where the images lie: kind and path."""
     versions: dict[str, str]
     """Versions of Python and of libraries."""
 
@@ -99,6 +94,8 @@ class SearchReport(Config):
     """Search that fitted the weights."""
     combine: Literal["probabilities", "logs"] = "probabilities"
     """What is averaged with the weights: probabilities, or their logarithms before a softmax."""
+    scale: Finite = 1.0
+    """What a mean of logarithms is multiplied by before the softmax; 1 for probabilities."""
     k: PositiveInt
     """k of the top-k errors that the search lowers and the report counts."""
     classes: PositiveInt
@@ -129,6 +126,14 @@ class SearchReport(Config):
     """Cost of the best member, of the selected members and of all."""
     average_temperature: AverageTemperature
     """Temperature for the weighted average."""
+    reliability: ReliabilityAtTemperature | None = None
+    """Reliability of the weighted ensemble on the test images; None where the results are cross-fitted."""
+    class_names: tuple[str, ...] = ()
+    """Name of each class, by class index; empty in reports of earlier versions."""
+    errors_by_class: ErrorsByClass | None = None
+    """Errors by class, and confusions; None where the results are cross-fitted."""
+    agreement: Agreement | None = None
+    """How alike the members' errors are; None for a single member."""
     execution: Execution
     """Time and versions."""
 

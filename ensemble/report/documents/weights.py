@@ -83,6 +83,21 @@ class FrontierLine(Config):
     """Whether this is the cheapest of the ensembles that are tied with the best."""
 
 
+class Fallback(Config):
+    """Weights of the other members for the loss of one."""
+
+    missing: str
+    """Name of the member that is lost."""
+    weights: dict[str, Finite]
+    """Weights above 0 by the name of the member."""
+    search_errors: NonNegativeInt
+    """Errors on the search images with these weights."""
+    search_errors_unchanged: NonNegativeInt
+    """Errors on the search images with the other members' weights left as they are."""
+    scale: Finite = 1.0
+    """What a mean of logarithms with these weights is multiplied by; 1 for probabilities."""
+
+
 class SearchStep(Config):
     """One member tried by the search, in the order of trial."""
 
@@ -102,6 +117,8 @@ class Search(Config):
     kind: str
     combine: Literal["probabilities", "logs"] = "probabilities"
     """What is averaged with the weights: probabilities, or their logarithms before a softmax."""
+    scale: Finite = 1.0
+    """What a mean of logarithms is multiplied by before the softmax; 1 for probabilities."""
     k: PositiveInt
     """The search minimised the top-k error of this k."""
     num_images: PositiveInt
