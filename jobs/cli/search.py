@@ -24,6 +24,14 @@ def search(
             "cross_fit=true; and of storage, such as storage.endpoint=http://host:9000.",
         ),
     ] = None,
+    save: Annotated[
+        bool,
+        typer.Option(
+            "--save",
+            help="Also write an artifact of the weights, for `ensemble verify`, `predict` and `export`, into "
+            "the folder `ensemble` beside the report.",
+        ),
+    ] = False,
     as_json: AsReport = False,
 ) -> None:
     """Search weights on the predictions of a finished run, in seconds: no model and no Ray is needed."""
@@ -33,12 +41,13 @@ def search(
     from jobs.search import search as search_job
 
     with working("search", f"search weights on {place}"):
-        report, page = search_job(place, words or [])
+        report, page = search_job(place, words or [], save)
     if as_json:
         echo(report.model_dump_json(indent=2))
         return
     notes = (f"note: {warning}" for warning in report.warnings)
-    print_results(search_table(report), (*search_advice(report), *notes), page)
+    saved = (f"artifact: {page.rpartition('/')[0]}/ensemble",) if save else ()
+    print_results(search_table(report), (*search_advice(report), *notes, *saved), page)
 
 
 def summary(

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ensemble.artifact.document import FILE_NAME as DOCUMENT
+from ensemble.artifact.sums import FILE_NAME as SUMS
 from ensemble.storage.open import open_store
 from ensemble.storage.store import Store, read_if_there
 from jobs.settings import RunConfig
@@ -13,9 +15,6 @@ from jobs.stored_runs.layout import (
     format_config,
     published_place,
 )
-
-_DOCUMENT = "ensemble.json"
-_ENSEMBLE = f"{ARTIFACT}/{_DOCUMENT}"
 
 
 def published(config: RunConfig, folder: RunFolder) -> Store | None:
@@ -40,28 +39,40 @@ def publish_config(store: Store, config: RunConfig) -> None:
 
 
 def publish_results(store: Store, folder: RunFolder) -> None:
-    """Upload the artifact, the page and the report; the report last, when all else is there.
-
-    A reader finds the old artifact or the new one: files are named by their content, so that those of
-    both lie side by side until `ensemble.json`, which names them, is replaced by one PUT. Then the
-    others are removed. Files that are there already are not uploaded again.
-    """
-    document = (folder.artifact / _DOCUMENT).read_bytes()
-    if read_if_there(store, _ENSEMBLE) != document:
-        there = set(store.keys(ARTIFACT))
-        files = {
-            _key(path, folder): path
-            for path in sorted(folder.artifact.rglob("*"))
-            if path.is_file() and path.name != _DOCUMENT
-        }
-        for key, path in files.items():
-            if key not in there or store.read(key) != path.read_bytes():
-                store.replace(key, path.read_bytes())
-        store.replace(_ENSEMBLE, document)
-        for key in sorted(there - files.keys() - {_ENSEMBLE}):
-            store.remove(key)
+    """Upload the artifact, the page and the report; the report last, when all else is there."""
+    publish_artifact(store, ARTIFACT, folder.artifact)
     for path in (folder.report_html, folder.report_json):
         store.replace(_key(path, folder), path.read_bytes())
+
+
+def publish_artifact(store: Store, key: str, artifact: Path) -> None:
+    """Upload an artifact.
+
+    A reader finds the old artifact or the new one: weights are named by their content, so that those of
+    both lie side by side until `ensemble.json`, which names them, is replaced by one PUT. Then the
+    others are removed. Files that are there already are not uploaded again.
+
+    Args:
+        store: Where it is published.
+        key: Its folder in the store.
+        artifact: Its folder on this machine.
+    """
+    files = {
+        f"{key}/{path.relative_to(artifact).as_posix()}": path
+        for path in sorted(artifact.rglob("*"))
+        if path.is_file()
+    }
+    document, names = f"{key}/{DOCUMENT}", {f"{key}/{DOCUMENT}", f"{key}/{SUMS}"}
+    if all(read_if_there(store, name) == files[name].read_bytes() for name in names & files.keys()):
+        return
+    there = set(store.keys(key))
+    content = files.pop(document).read_bytes()
+    for name, path in files.items():
+        if name not in there or store.read(name) != path.read_bytes():
+            store.replace(name, path.read_bytes())
+    store.replace(document, content)
+    for name in sorted(there - files.keys() - {document}):
+        store.remove(name)
 
 
 def _key(path: Path, folder: RunFolder) -> str:
