@@ -18,7 +18,7 @@ from ensemble.outranking.contested import (
 )
 from ensemble.outranking.fixed_point import FixedPoint
 from ensemble.outranking.growing import GrowingRows
-from ensemble.outranking.likely_classes import LikelyClasses, likely_classes
+from ensemble.outranking.likely_classes import LikelyClasses, LikelyReader
 from ensemble.outranking.pairs import bounds
 from ensemble.outranking.table import OutrankingTable
 
@@ -117,8 +117,11 @@ class OutrankingBuilder:
             for first in starts:
                 part = slice(first, first + num_images)
                 block = [column[part] for column in columns]
-                blocks[first] = contested_pairs(block, labels[part], self._points, workspace)
-                likely[first] = self._likely_classes(block, labels[part], first, blocks[first])
+                reader = self._likely_reader(labels[part], first)
+                blocks[first] = contested_pairs(
+                    block, labels[part], self._points, workspace, reader.read
+                )
+                likely[first] = reader.finish(blocks[first][0].broken, self._num_images + first)
             self._workspaces.append(workspace)
 
         with ThreadPoolExecutor(max(1, self._threads - 1)) as pool:
@@ -133,21 +136,14 @@ class OutrankingBuilder:
         self._labels.append(labels)
         self._num_images += len(labels)
 
-    def _likely_classes(
-        self,
-        columns: Sequence[Float[np.ndarray, "image class"]],
-        labels: Int[np.ndarray, " image"],
-        first: int,
-        blocks: Sequence[ContestedBlock],
-    ) -> LikelyClasses:
-        """Keep the likely classes of a block's images: of all, or of those that the sample has."""
-        first += self._num_images
+    def _likely_reader(self, labels: Int[np.ndarray, " image"], first: int) -> LikelyReader:
+        """Keep the likely classes of all images of a block, or of those that the sample has."""
         rows = np.arange(len(labels))
         if len(self._points) == 1:
-            index = rows + first
+            index = rows + first + self._num_images
             rows = rows[(index < _FIRST_SAMPLED) | (index % _EVERY_SAMPLED == 0)]
         num_classes = self._all_classes or self._num_classes
-        return likely_classes(columns, labels, blocks[0].broken, rows, first, num_classes)
+        return LikelyReader(len(self._member_names), labels, rows, self._num_classes, num_classes)
 
     def finish(self) -> OutrankingTable:
         """Put the windows together; nothing can be added then.

@@ -7,7 +7,7 @@ score can be below. NaN is never below, so it is a candidate too, and needs no p
 own. Where means of probabilities and of logarithms are both wanted, one reading serves both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,9 @@ from jaxtyping import Bool, Float, Float16, Int, Int32, Shaped, UInt16
 
 from ensemble.errors import ShapeError, TableError
 from ensemble.outranking.fixed_point import LOG_TOLERANCE, FixedPoint
+
+Read = Callable[[Float[np.ndarray, "member image class"], int], None]
+"""Reads some images' rows of all members, and the index of the first of these images."""
 
 Columns = Float[np.ndarray, "member image class"] | Sequence[Float[np.ndarray, "image class"]]
 
@@ -126,6 +129,7 @@ def contested_pairs(
     labels: Int[np.ndarray, " image"],
     points: Sequence[FixedPoint],
     workspace: Workspace,
+    read: Read | None = None,
 ) -> tuple[ContestedBlock, ...]:
     """Find the pairs that a non-negative weighting could place at or above the label.
 
@@ -134,6 +138,7 @@ def contested_pairs(
         labels: Class index of each image.
         points: The fixed points that scores are wanted in.
         workspace: Made for columns of these types; overwritten.
+        read: Reads every row, too, while it is in cache, and keeps none.
 
     Returns:
         A block for each fixed point.
@@ -149,7 +154,7 @@ def contested_pairs(
     lowest = np.minimum.reduce([point.lowest_logs(point.quantise(label_logs)) for point in points])
     # Where the label is broken this member decides nothing: finite scores may be put aside.
     lowest[broken] = np.inf
-    candidates, logs = _candidates(log_probabilities, labels, lowest, workspace)
+    candidates, logs = _candidates(log_probabilities, labels, lowest, workspace, read)
     bounds = np.searchsorted(candidates, np.arange(num_images + 1) * num_classes)
     num_pairs = np.diff(bounds)
     image = np.repeat(np.arange(num_images), num_pairs)
@@ -222,6 +227,7 @@ def _candidates(
     labels: Int[np.ndarray, " image"],
     thresholds: Float[np.ndarray, "member image"],
     workspace: Workspace,
+    read: Read | None,
 ) -> tuple[Int[np.ndarray, " pair"], Float[np.ndarray, "member pair"]]:
     """List the pairs, but the labels' own, not below the threshold in every member.
 
@@ -251,6 +257,8 @@ def _candidates(
             candidates = np.flatnonzero(np.logical_not(below_in_all, out=below_in_all))
             logs.append(rows.reshape(len(blocks), -1).take(candidates, axis=1))
             indices.append(candidates + first * num_classes)
+            if read:
+                read(of_members, first)
     return np.concatenate(indices), np.concatenate(logs, axis=1)
 
 

@@ -21,7 +21,6 @@ NUM_LIKELIEST = 16
 
 _STEPS_PER_NAT = 3072  # the floor is at 63,880 of 65,535
 _FIRST_PART, _KEPT_OF_PART = 8, 2
-_BLOCK_VALUES = 1 << 16  # of one member: 65 images of 1000 classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,54 +62,72 @@ class LikelyClasses:
         return self.steps[:, rows] * (-1 / _STEPS_PER_NAT)
 
 
-def likely_classes(
-    log_probabilities: Sequence[Float[np.ndarray, "image class"]],
-    labels: Int[np.ndarray, " image"],
-    broken: Bool[np.ndarray, "member image"],
-    rows: Int[np.ndarray, " row"],
-    first: int,
-    num_classes: int,
-) -> LikelyClasses:
-    """Keep the likely classes of some images.
+class LikelyReader:
+    """Keeps the likely classes of some images, a few at a time, while their rows are in cache.
 
     Args:
-        log_probabilities: One array for each member.
-        labels: Class index of each image.
-        broken: Rows with NaN or +inf.
-        rows: The images of these arrays that are kept.
-        first: Index of the first image of these arrays among all.
-        num_classes: Classes that there are, where the arrays hold only those that can matter. What a row
-            lacks to 1 is spread evenly over those that are not there: one more slot stands for them.
+        num_members: Members.
+        labels: Class index of each image that will be read.
+        images: Those of them that are kept, ascending.
+        num_shown: Classes of the rows.
+        num_classes: Classes that there are, where rows hold only those that can matter. What a row lacks
+            to 1 is spread evenly over those that are not there: one more slot stands for them.
     """
-    shown = log_probabilities[0].shape[1]
-    ranks, counts = _kept_ranks(shown - 1)
-    num_hidden = num_classes - shown
-    class_counts = np.array([1, *counts, *([num_hidden] if num_hidden else [])], dtype=np.float64)
-    steps = np.empty((len(log_probabilities), len(rows), len(class_counts)), dtype=np.uint16)
-    few = max(1, _BLOCK_VALUES // shown)
-    for start in range(0, len(rows), few):
-        part = rows[start : start + few]
-        blocks = [_rows(column, part) for column in log_probabilities]
-        places = _ranked(blocks, labels[part], ranks)
-        places += np.arange(len(part))[:, None] * shown
-        for member, block in enumerate(blocks):
-            out = steps[member, start : start + few]
-            out[:, : 1 + len(ranks)] = _to_steps(block.reshape(-1).take(places))
-            is_broken = broken[member, part]
-            if num_hidden:
-                sound = np.where(is_broken[:, None], -np.inf, block)
-                left = 1 - np.exp(sound, dtype=np.float64).sum(axis=1)
-                out[:, -1] = _to_steps(np.log(np.maximum(left / num_hidden, PROBABILITY_FLOOR)))
-            if is_broken.any():
-                out[is_broken] = 0
-    return LikelyClasses((rows + first).astype(np.int32), steps, class_counts)
+
+    def __init__(
+        self,
+        num_members: int,
+        labels: Int[np.ndarray, " image"],
+        images: Int[np.ndarray, " row"],
+        num_shown: int,
+        num_classes: int,
+    ) -> None:
+        self._labels, self._images = labels, images
+        self._ranks, counts = _kept_ranks(num_shown - 1)
+        self._num_hidden = num_classes - num_shown
+        hidden = [self._num_hidden] if self._num_hidden else []
+        self._class_counts = np.array([1, *counts, *hidden], dtype=np.float64)
+        shape = (num_members, len(images), len(self._class_counts))
+        self._steps = np.empty(shape, dtype=np.uint16)
+
+    def read(self, rows: Float[np.ndarray, "member image class"], first: int) -> None:
+        """Read the images from `first` on."""
+        begin, end = np.searchsorted(self._images, [first, first + rows.shape[1]])
+        images = self._images[begin:end]
+        if not len(images):
+            return
+        if len(images) < rows.shape[1]:
+            rows = rows[:, images - first]
+        num_members, num_images, num_shown = rows.shape
+        places = _ranked(rows, self._labels[images], self._ranks)
+        places += np.arange(num_images)[:, None] * num_shown
+        out = self._steps[:, begin:end]
+        out[:, :, : places.shape[1]] = _to_steps(rows.reshape(num_members, -1).take(places, axis=1))
+        if self._num_hidden:
+            with np.errstate(over="ignore"):  # of what is no probability; it is broken
+                left = 1 - np.exp(rows, dtype=np.float64).sum(axis=2)
+            out[:, :, -1] = _to_steps(np.log(np.fmax(left / self._num_hidden, PROBABILITY_FLOOR)))
+
+    def finish(self, broken: Bool[np.ndarray, "member image"], first: int) -> LikelyClasses:
+        """Give them once all images were read.
+
+        Args:
+            broken: Rows with NaN or +inf.
+            first: Index of the first image that was read among all.
+        """
+        if broken.any():
+            self._steps[broken[:, self._images]] = 0
+        return LikelyClasses(
+            (self._images + first).astype(np.int32), self._steps, self._class_counts
+        )
 
 
 def _to_steps(logs: Float[np.ndarray, "*axes"]) -> UInt16[np.ndarray, "*axes"]:
-    steps = np.clip(logs.astype(np.float64), LOG_FLOOR, 0.0)
+    # NaN becomes the floor: its row is set to 0 in the end.
+    steps = np.fmax(logs, LOG_FLOOR, dtype=np.float64)
+    np.fmin(steps, 0.0, out=steps)
     steps *= -_STEPS_PER_NAT
-    # A broken row is set to 0 behind this.
-    return np.nan_to_num(np.rint(steps, out=steps), copy=False).astype(np.uint16)
+    return np.rint(steps, out=steps).astype(np.uint16)
 
 
 def _kept_ranks(num_others: int) -> tuple[list[int], list[float]]:
@@ -127,16 +144,8 @@ def _kept_ranks(num_others: int) -> tuple[list[int], list[float]]:
     return ranks, counts
 
 
-def _rows(
-    column: Float[np.ndarray, "image class"], rows: Int[np.ndarray, " row"]
-) -> Float[np.ndarray, "row class"]:
-    """Take some rows; without a copy where they follow each other."""
-    follows = rows[-1] - rows[0] == len(rows) - 1
-    return column[rows[0] : rows[-1] + 1] if follows else column[rows]
-
-
 def _ranked(
-    blocks: Sequence[Float[np.ndarray, "image class"]],
+    rows: Float[np.ndarray, "member image class"],
     labels: Int[np.ndarray, " image"],
     ranks: Sequence[int],
 ) -> Int[np.ndarray, "image slot"]:
@@ -145,15 +154,10 @@ def _ranked(
     The bits of a log-probability grow as it falls, and a class behind them makes each of them another
     integer: integers are sorted several times faster than places are.
     """
-    if all(block.dtype == np.float16 for block in blocks):
-        lowest = blocks[0].view(np.uint16)
-        for block in blocks[1:]:
-            lowest = np.minimum(lowest, block.view(np.uint16))
-        keys = lowest.astype(np.int64)
+    if rows.dtype == np.float16:
+        keys = np.minimum.reduce(rows.view(np.uint16), axis=0).astype(np.int64)
     else:
-        highest = blocks[0].astype(np.float32)
-        for block in blocks[1:]:
-            np.maximum(highest, block.astype(np.float32, copy=False), out=highest)
+        highest = np.maximum.reduce(rows, axis=0).astype(np.float32, copy=False)
         keys = np.negative(highest, out=highest).view(np.int32).astype(np.int64)
     num_classes = keys.shape[1]
     bits = int(num_classes).bit_length()
