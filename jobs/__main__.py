@@ -8,7 +8,7 @@ import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectError
 from jobs import terminal
-from jobs.cli import pool, remote, run, schedule, search, subclassifiers, table, use
+from jobs.cli import nightly, pool, remote, run, schedule, search, subclassifiers, table, use
 from jobs.cli.app import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE, unify
 from jobs.cli.benchmark import benchmark
 from jobs.system_errors import translated
@@ -41,6 +41,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
 }
 
 GROUPS = {
+    "nightly": (nightly.app, "Every night"),
     "table": (table.app, "Results"),
     "subclassifiers": (subclassifiers.app, "Results"),
     "benchmark": (benchmark, "Measurements"),

@@ -28,7 +28,7 @@ _NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "*.png")
 
 # Below the home folder of the head's user, where relative paths of a config then are. -P: modules
 # come from what was shipped, not from that folder. exec: signals reach Python, and so does its code.
-_START = "cd && exec python -P -m jobs"
+START = "cd && exec python -P -m jobs"
 
 
 def submit(client: Any, config: RunConfig, stem: str, allow_partial: bool = False) -> Attempt:
@@ -47,13 +47,13 @@ def submit(client: Any, config: RunConfig, stem: str, allow_partial: bool = Fals
     name = run_name(config, stem)
     number = _next_number(client, name)
     named = config.model_copy(update={"name": name})
-    with _shipment() as folder:
+    with shipment() as folder:
         write_atomic(folder / _CONFIG, named.model_dump_json(indent=2) + "\n")
         remote_jobs.submit(
             client,
             name,
             number,
-            f'config="$PWD/{_CONFIG}"; {_START} run "$config"{_options(allow_partial)}',
+            f'config="$PWD/{_CONFIG}"; {START} run "$config"{_options(allow_partial)}',
             folder,
             {_RUNS: str(config.runs)},
         )
@@ -74,9 +74,9 @@ def resume(client: Any, name: str, allow_partial: bool = False) -> Attempt:
             f"stop it with `ensemble stop {name}`."
         )
     runs = before.metadata[_RUNS]
-    with _shipment() as folder:
+    with shipment() as folder:
         run = shlex.quote(f"{runs}/{name}")
-        entrypoint = f"{_START} resume {run}{_options(allow_partial)}"
+        entrypoint = f"{START} resume {run}{_options(allow_partial)}"
         remote_jobs.submit(client, name, before.number + 1, entrypoint, folder, before.metadata)
     return remote_jobs.find(client, name)
 
@@ -134,7 +134,7 @@ def _next_number(client: Any, name: str) -> int:
 
 
 @contextmanager
-def _shipment() -> Iterator[Path]:
+def shipment() -> Iterator[Path]:
     """A folder with this project's packages and their revision: all that travels, but the config."""
     root = Path(__file__).parent.parent
     with tempfile.TemporaryDirectory(prefix="ensemble-") as name:

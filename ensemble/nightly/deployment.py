@@ -22,9 +22,6 @@ WEIGHTS = "weights"
 """Name of what is no network: weights, temperatures, and the gate to sub-classifiers."""
 
 _WINDOW_IMAGES = 1024
-# What of a document changes no answer, or is in the identities of the columns.
-_NO_WEIGHTS = {"data_sha256": True, "search": True, "fallbacks": True, "schema_version": True}
-_NO_FILES = {"file": True, "sha256": True, "views": True, "precision": True}
 
 
 @dataclass(frozen=True)
@@ -43,13 +40,19 @@ class Deployment:
     @property
     def weights_identity(self) -> str:
         """Identity of everything that is no network."""
-        files = {"__all__": _NO_FILES}
-        exclude = {
-            **_NO_WEIGHTS,
-            "members": files,
-            "routing": {"subclassifiers": files},
-        }
-        return fingerprint(self.document.model_dump(mode="json", exclude=exclude))
+        document, routing = self.document, self.document.routing
+        gate = routing and routing.model_dump(mode="json", exclude={"subclassifiers"})
+        return fingerprint(
+            {
+                "members": [[m.name, m.weight_units, m.temperature] for m in document.members],
+                "classes": document.classes,
+                "mean": [document.combine, document.scale, document.temperature],
+                "gate": gate,
+                "subclassifiers": [sub.classes for sub in routing.subclassifiers]
+                if routing
+                else [],
+            }
+        )
 
     @property
     def identity(self) -> str:

@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -64,7 +65,8 @@ class Outcomes:
     def encode(self) -> bytes:
         """Encode the outcomes as the bytes of a file."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **self._arrays())
+        arrays: dict[str, Any] = self._arrays()
+        np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
 
     @classmethod

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-EXIT_FAILED, EXIT_USAGE, EXIT_PARTIAL, EXIT_INTERRUPTED = 1, 2, 5, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_REGRESSION, EXIT_NOT_COMPARABLE = 1, 2, 3, 4
+EXIT_PARTIAL, EXIT_INTERRUPTED = 5, 130
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -64,7 +64,7 @@ def submit(
     echo(f"submitted {attempt.run} to {address}; its folder there: {job.folder_of(attempt)}")
     if paths := job.needed_paths(config):
         echo(f"not shipped, the cluster's machines must have: {', '.join(paths)}")
-    _go_on(client, attempt, wait)
+    go_on(client, attempt, wait)
 
 
 def resume_submitted(
@@ -79,7 +79,7 @@ def resume_submitted(
         client = connect(address, insecure)
         attempt = job.resume(client, name, allow_partial)
     echo(f"goes on with {attempt.run} on {address}, attempt {attempt.number}")
-    _go_on(client, attempt, wait)
+    go_on(client, attempt, wait)
 
 
 def status(
@@ -179,7 +179,8 @@ def is_local(name: str, address: str | None) -> bool:
     return address is None or "/" in name or name in (".", "..")
 
 
-def _go_on(client: Any, attempt: "Attempt", is_waiting: bool) -> None:
+def go_on(client: Any, attempt: "Attempt", is_waiting: bool) -> None:
+    """Say how to follow a submitted job; or follow it, and end with its exit code."""
     if not is_waiting:
         echo(f"follow it with: ensemble logs {attempt.run} -f")
         return

@@ -1,0 +1,436 @@
+"""One night: every row judged, compared, explained, and written down as one record."""
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from types import FrameType
+
+import numpy as np
+
+from ensemble.errors import ClusterError, ConfigError, DataError, ProjectError
+from ensemble.images.index import ImageIndex
+from ensemble.images.split import stratified_sample
+from ensemble.nightly.blame import blame, changed_images, changes_by_class
+from ensemble.nightly.deployment import WEIGHTS, Deployment, evaluate
+from ensemble.nightly.outcomes import Outcomes
+from ensemble.nightly.stream import EDetector
+from ensemble.nightly.verdict import nightly_level, top_k
+from ensemble.report.build.examples import png
+from ensemble.report.documents.nightly import (
+    BlameLine,
+    ChangedImage,
+    ClassLine,
+    Comparison,
+    Explanation,
+    Figure,
+    Night,
+    RowResult,
+    StreamState,
+)
+from ensemble.storage.open import open_store
+from ensemble.storage.store import Store
+from ensemble.table.logit_table import LogitTable
+from ensemble.table.overview import differences as identity_differences
+from jobs.nightly.baselines import Baseline, baselines, vault_openings
+from jobs.nightly.canary import try_canary
+from jobs.nightly.candidate import (
+    Candidate,
+    Say,
+    Workers,
+    conditions,
+    read_groups,
+    watch_and_vault,
+)
+from jobs.nightly.history import (
+    History,
+    append,
+    read_history,
+    read_outcomes,
+    write_outcomes,
+)
+from jobs.nightly.suite import RowConfig, SuiteConfig
+from jobs.nightly.verdicts import SECONDS, Pending, compare, compare_times, decide, figures_of
+from jobs.stored_runs.tables import hold_if_shared
+
+TABLE = "table"
+_NUM_CLASSES = 10
+_NUM_CHANGES = 8
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A row that is judged, and not yet decided."""
+
+    result: RowResult
+    pending: list[Pending]
+    candidate: Candidate | None = None
+    watch: ImageIndex | None = None
+    outcomes: Outcomes | None = None
+    baselines: tuple[Baseline, ...] = ()
+
+
+def night(
+    suite: SuiteConfig, on: date, workers: Workers, say: Say, *, is_smoke: bool = False
+) -> tuple[int, Night]:
+    """Do a night, and write its record; a night that was killed goes on with what it had predicted.
+
+    Args:
+        suite: Checked settings.
+        on: Date that the night is of.
+        workers: Whoever finds and predicts.
+        say: Prints a line.
+        is_smoke: Judge a few images only; the record counts for no baseline and no alert.
+
+    Returns:
+        The number of the record, and the record.
+
+    Raises:
+        ConfigError: The date has a night already.
+        TableBusyError: Another night is under way.
+        ProjectError: Nothing of the suite can be read or written.
+    """
+    began = time.perf_counter()
+    store = open_store(suite.folder, suite.storage)
+    table_store = open_store(f"{suite.folder}/{TABLE}", suite.storage)
+    with hold_if_shared(table_store, suite.storage, say) as lease:
+        history = read_history(store)
+        if not is_smoke:
+            refuse_second_night(history, on)
+        table = LogitTable(table_store, suite.table.dtype, lease)
+        level = nightly_level(
+            suite.false_alarms_per_year, suite.nights_per_year, vault_openings(history)
+        )
+        drafts = []
+        for row in suite.rows:
+            say(f"{row.name}: judging")
+            context = _Context(suite, store, table, history, workers, say, is_smoke, level)
+            drafts.append(_try_row(context, row))
+        results = _decide(suite, table, drafts, level)
+        record = Night(
+            suite=suite.name or "suite",
+            date=on,
+            is_smoke=is_smoke,
+            level=level,
+            num_compared=sum(len(draft.pending) for draft in drafts),
+            rows=tuple(results),
+            host=socket.gethostname(),
+            seconds=time.perf_counter() - began,
+        )
+        return append(store, record, history.records[-1].number if history.records else 0), record
+
+
+def refuse_second_night(history: History, on: date) -> None:
+    """Refuse a date that has a night already.
+
+    Raises:
+        ConfigError: The date has a night.
+    """
+    for number, record in history.nights():
+        if record.date == on:
+            raise ConfigError(
+                f"the night of {on} is there already: record {number}. One record a date is kept; give another "
+                "--date, or look at the pages."
+            )
+
+
+@dataclass(frozen=True)
+class _Context:
+    suite: SuiteConfig
+    store: Store
+    table: LogitTable
+    history: History
+    workers: Workers
+    say: Say
+    is_smoke: bool
+    level: float
+
+
+def _try_row(context: _Context, row: RowConfig) -> _Draft:
+    """Judge a row; one that fails makes the night partial, and leaves the other rows alone."""
+    try:
+        with _time_limit(row):
+            return _judge_row(context, row)
+    except ProjectError as error:
+        context.say(f"{row.name}: {type(error).__name__}: {error}")
+        failed = RowResult(name=row.name, owner=row.owner, error=f"{type(error).__name__}: {error}")
+        return _Draft(failed, [])
+
+
+def _judge_row(context: _Context, row: RowConfig) -> _Draft:
+    began = time.perf_counter()
+    candidate = context.workers.candidate(row, context.say)
+    watch, _ = watch_and_vault(row, candidate.images)
+    if context.is_smoke:
+        watch = stratified_sample(watch, row.smoke.images, row.seed)
+    table = context.table
+    passes = context.workers.fill(table, row, candidate, watch.image_ids.tolist())
+    watch, notes = without_bad(table, candidate, watch)
+    outcomes = evaluate(table, candidate.deployment, watch)
+    canary = try_canary(
+        context.workers,
+        table,
+        row,
+        candidate,
+        watch,
+        context.suite.canary_images,
+        context.level,
+    )
+    figures = figures_of(outcomes, row.gates)
+    if any(gate.metric == SECONDS for gate in row.gates):
+        figures = (*figures, Figure(metric=SECONDS, value=canary.seconds_per_image))
+    result = RowResult(
+        name=row.name,
+        owner=row.owner,
+        document=candidate.deployment.document,
+        parts=candidate.parts,
+        conditions=conditions(row, candidate, watch, table),
+        identity=candidate.deployment.identity,
+        outcomes=write_outcomes(context.store, outcomes),
+        n=len(watch),
+        figures=figures,
+        canary=canary,
+        forward_passes=passes,
+        seconds=time.perf_counter() - began,
+        notes=(*candidate.notes, *notes),
+    )
+    if context.is_smoke:
+        return _Draft(result, [], candidate, watch, outcomes)
+    if row.stream is not None:
+        state = _stream(context, row, watch, outcomes, result)
+        return _Draft(result.model_copy(update={"stream": state}), [], candidate, watch, outcomes)
+    known = baselines(context.history, row.name)
+    before = {
+        b.row.outcomes: read_outcomes(context.store, b.row.outcomes)
+        for b in known
+        if b.row.outcomes and b.row.outcomes != result.outcomes
+    }
+    decided, pending = compare(row, result, outcomes, before, known, read_groups(row, watch))
+    decided += compare_times(row, result, context.history, known)
+    result = result.model_copy(update={"comparisons": tuple(decided)})
+    return _Draft(result, pending, candidate, watch, outcomes, known)
+
+
+def without_bad(
+    table: LogitTable, candidate: Candidate, images: ImageIndex
+) -> tuple[ImageIndex, tuple[str, ...]]:
+    """Leave out the images that cannot be decoded, and say which."""
+    bad = {image.image_id for image in table.bad_images(candidate.deployment.columns.values())}
+    bad &= set(images.image_ids.tolist())
+    if not bad:
+        return images, ()
+    kept = images.take(np.flatnonzero([i not in bad for i in images.image_ids.tolist()]))
+    named = ", ".join(sorted(bad)[:5])
+    return kept, (f"{len(bad)} images cannot be decoded and are left out: {named}",)
+
+
+def _stream(
+    context: _Context, row: RowConfig, watch: ImageIndex, outcomes: Outcomes, result: RowResult
+) -> StreamState:
+    """Add tonight's fresh images to the evidence of the e-detector.
+
+    Raises:
+        DataError: The images were judged on an earlier night.
+    """
+    assert row.stream is not None
+    assert result.conditions is not None
+    state, accepted = EDetector(row.stream.average_run_length), 0
+    for number, accept in context.history.accepts():
+        accepted = number if row.name in accept.rows else accepted
+    reference = context.workers.reference(row, context.say)
+    for number, earlier in context.history.nights():
+        there = earlier.row(row.name)
+        if there is None or there.stream is None or there.conditions is None:
+            continue
+        if there.conditions.images == result.conditions.images:
+            raise DataError(
+                f"the images of the stream {row.name!r} are those of the night of {earlier.date} (record "
+                f"{number}). A stream needs images that no night has seen: name the new ones, or remove "
+                "`stream` to compare on a fixed set."
+            )
+        if number > accepted and there.stream.reference == reference.deployment.identity:
+            state = EDetector(
+                row.stream.average_run_length,
+                there.stream.evidence,
+                there.stream.images,
+                there.stream.alarmed_at,
+            )
+    context.workers.fill(context.table, row, reference, watch.image_ids.tolist())
+    theirs = evaluate(context.table, reference.deployment, watch).is_error(1)
+    ours = outcomes.is_error(1)
+    state = state.update(np.where(ours, 1, -1)[ours != theirs].tolist())
+    return StreamState(
+        reference=reference.deployment.identity,
+        average_run_length=state.average_run_length,
+        evidence=state.evidence,
+        images=state.images,
+        alarmed_at=state.alarmed_at,
+    )
+
+
+def _decide(
+    suite: SuiteConfig,
+    table: LogitTable,
+    drafts: Sequence[_Draft],
+    level: float,
+) -> list[RowResult]:
+    """Decide the comparisons of all rows together, then explain those whose figures changed."""
+    pending = [entry for draft in drafts for entry in draft.pending]
+    comparisons = decide(pending, level)
+    results, start = [], 0
+    for row, draft in zip(suite.rows, drafts, strict=True):
+        stop = start + len(draft.pending)
+        own = [*draft.result.comparisons, *comparisons[start:stop]]
+        start = stop
+        result = draft.result.model_copy(update={"comparisons": tuple(own)})
+        explanation = _explain(suite, row, table, draft, own)
+        results.append(result.model_copy(update={"explanation": explanation}))
+    return results
+
+
+def _explain(
+    suite: SuiteConfig,
+    row: RowConfig,
+    table: LogitTable,
+    draft: _Draft,
+    comparisons: Sequence[Comparison],
+) -> Explanation | None:
+    """Explain a change against the baseline that shows it most, from the table alone."""
+    changed = [c for c in comparisons if c.verdict in ("regressed", "improved", "drift")]
+    changed = [c for c in changed if c.metric != SECONDS]
+    if not changed or draft.candidate is None or draft.watch is None or draft.outcomes is None:
+        return None
+    chosen = min(changed, key=lambda c: (c.verdict != "regressed", not c.is_gate))
+    baseline = next(b for b in draft.baselines if b.number == chosen.baseline_record)
+    before = deployment_in(baseline.row)
+    if before is None:
+        return None
+    after = draft.candidate.deployment
+    lacking = {
+        part
+        for part, column in before.columns.items()
+        if table.missing(column, draft.watch.image_ids.tolist())
+    }
+    if lacking:
+        return Explanation(
+            metric=chosen.metric,
+            blame=(
+                BlameLine(
+                    part=", ".join(sorted(lacking)),
+                    recovered=0.0,
+                    share=0.0,
+                    changes=("the table no longer holds the baseline's predictions",),
+                ),
+            ),
+        )
+    k = top_k(chosen.metric) or 1
+    then = evaluate(table, before, draft.watch)
+    classes = draft.watch.classes
+    lines = changes_by_class(then, draft.outcomes, draft.watch.labels, k)
+    return Explanation(
+        metric=chosen.metric,
+        blame=tuple(
+            BlameLine(
+                part=share.part,
+                recovered=share.recovered,
+                share=share.share,
+                changes=_changes(baseline.row, draft.result, share.part),
+            )
+            for share in blame(table, before, after, draft.watch, chosen.metric)
+        ),
+        classes=tuple(
+            ClassLine(
+                name=classes[line.label],
+                images=line.images,
+                newly_wrong=line.newly_wrong,
+                newly_right=line.newly_right,
+            )
+            for line in lines[:_NUM_CLASSES]
+        ),
+        images=tuple(
+            _changed_image(draft.candidate, draft.watch, then, draft.outcomes, index, k)
+            for index in changed_images(then, draft.outcomes, k, suite.max_examples)
+        ),
+    )
+
+
+def deployment_in(row: RowResult) -> Deployment | None:
+    """Give the deployment that a record's row was judged with; None where the row failed."""
+    if row.document is None:
+        return None
+    return Deployment(row.document, {name: part.column for name, part in row.parts.items()})
+
+
+def _changed_image(
+    candidate: Candidate,
+    watch: ImageIndex,
+    before: Outcomes,
+    after: Outcomes,
+    index: int,
+    k: int,
+) -> ChangedImage:
+    image_id, names = str(watch.image_ids[index]), watch.classes
+    return ChangedImage(
+        image_id=image_id,
+        label=names[int(watch.labels[index])],
+        before=names[int(before.answers[index])],
+        after=names[int(after.answers[index])],
+        is_wrong=bool(after.is_error(k)[index]),
+        png_base64=png(candidate.decode(image_id)) if candidate.decode else None,
+    )
+
+
+def _changes(before: RowResult, after: RowResult, part: str) -> tuple[str, ...]:
+    """Say what differs in a part: keys of its identity, or members and their weights."""
+    if part != WEIGHTS:
+        lines = identity_differences(before.parts[part].identity, after.parts[part].identity)
+        return tuple(lines[:_NUM_CHANGES])
+    assert before.document is not None
+    assert after.document is not None
+    old, new = (
+        {m.name: m.weight_units for m in document.members}
+        for document in (before.document, after.document)
+    )
+    total_old, total_new = sum(old.values()), sum(new.values())
+    lines = [
+        f"weight of {name}: {old.get(name, 0) / total_old:.3f} -> {new.get(name, 0) / total_new:.3f}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, 0) / total_old != new.get(name, 0) / total_new
+    ]
+    for key in ("combine", "scale", "temperature"):
+        was, is_now = getattr(before.document, key), getattr(after.document, key)
+        if was != is_now:
+            lines.append(f"{key}: {was} -> {is_now}")
+    if bool(before.document.routing) != bool(after.document.routing):
+        lines.append("sub-classifiers came or went")
+    return tuple(lines[:_NUM_CHANGES])
+
+
+@contextmanager
+def _time_limit(row: RowConfig) -> Iterator[None]:
+    """Give a row up after its time; only the main thread can be interrupted.
+
+    Raises:
+        ClusterError: The time is over.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise ClusterError(
+            f"the row {row.name!r} took more than {row.timeout_minutes:g} minutes and was given up for tonight. "
+            "What it predicted is kept; raise `timeout_minutes`, or see what keeps it."
+        )
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, row.timeout_minutes * 60)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
