@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from ensemble.views.settings import Crop, Square, View, Whole
 
+# The run-time check of annotations holds that an int is no float.
+Number = int | float
+
 
 @dataclass(frozen=True)
 class Region:
@@ -84,6 +87,6 @@ def _visible(size: int, shift: float, scale: float) -> tuple[float, float]:
 
 
 def _fractions(
-    left: float, top: float, width: float, height: float, scaled: tuple[int, int]
+    left: Number, top: Number, width: Number, height: Number, scaled: tuple[int, int]
 ) -> Region:
     return Region(left / scaled[1], top / scaled[0], width / scaled[1], height / scaled[0])
