@@ -3,17 +3,17 @@
 A stage keeps its settings beside its code; `jobs.settings` puts them together. Imports no torch.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, cast
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from ensemble.errors import ConfigError, UnknownNameError
+from ensemble.config_errors import explain, explain_yaml, models_of
+from ensemble.errors import ConfigError
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_CONFIG_DEPTH = 32
@@ -122,7 +122,57 @@ def load(
         ConfigError: The file cannot be read, or a setting is wrong; the message lists every one.
     """
     name = name or str(path)
-    return check(kind, read_settings(overrides, _read(path, name)), name)
+    changed = f"{name} with {' '.join(overrides)}" if overrides else name
+    return check(kind, read_settings(full_words(kind, overrides), _read(path, name)), changed)
+
+
+def load_words(
+    kind: type[AnyConfig],
+    words: Sequence[str],
+    onto: Mapping[str, Any] | None = None,
+    *,
+    group: str = "",
+) -> AnyConfig:
+    """Make the settings of a verb from its words alone.
+
+    Args:
+        kind: The settings to make.
+        words: Words for `full_words` and `read_settings`.
+        onto: Settings that the words are put on top of.
+        group: The group that these settings are in the config of a run; words may begin with it.
+
+    Raises:
+        ConfigError: A word cannot be read, or a setting is wrong; the message lists every one.
+    """
+    words = [word.removeprefix(f"{group}.") if group else word for word in words]
+    return check(kind, read_settings(full_words(kind, words), onto), "the command")
+
+
+def full_words(kind: type[Config], words: Iterable[str]) -> list[str]:
+    """Put the name of its group before a setting that is typed without it: `k=3` is `search.k=3`.
+
+    Args:
+        kind: The settings that the words change.
+        words: Words of the form key=value; those whose key is in no group stay as they are.
+
+    Raises:
+        ConfigError: Several groups have the setting, so that it is not known which is meant.
+    """
+    groups = {
+        name: {key for model in models_of(field.annotation) for key in model.model_fields}
+        for name, field in kind.model_fields.items()
+    }
+    full = []
+    for word in words:
+        key = word.partition("=")[0].partition(".")[0]
+        homes = [] if key in groups else [name for name, keys in groups.items() if key in keys]
+        if len(homes) > 1:
+            several = " and ".join(f"{home}.{key}" for home in homes)
+            raise ConfigError(
+                f"the setting {word!r} may be one of several: {several}. Write its name in full."
+            )
+        full.append(f"{homes[0]}.{word}" if homes else word)
+    return full
 
 
 def read_settings(words: Iterable[str], onto: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -151,7 +201,7 @@ def check(kind: type[AnyConfig], settings: Mapping[str, Any], name: str) -> AnyC
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        problems = "\n".join(f"  {_explain(kind, problem)}" for problem in error.errors())
+        problems = "\n".join(f"  {problem}" for problem in explain(kind, error))
         raise ConfigError(f"{name} is not a valid config:\n{problems}") from error
 
 
@@ -183,12 +233,21 @@ def parse_settings(text: bytes | str, name: str) -> dict[str, Any]:
         settings = yaml.load(text, Loader=_Loader)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from error
-    # The last two are what PyYAML raises on explicit tags that do not fit, as in `!!timestamp x`.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
+    except yaml.YAMLError as error:
+        has_lines = len(text.splitlines()) > 1
+        raise ConfigError(f"{name} is not YAML: {explain_yaml(error, has_lines)}.") from error
+    # What PyYAML raises on explicit tags that do not fit, as in `!!timestamp x`.
+    except (ValueError, LookupError, AttributeError) as error:
         raise ConfigError(f"{name} is not YAML: {error}") from error
     if not isinstance(settings, dict):
-        raise ConfigError(f"{name} holds {type(settings).__name__}; expected `key: value` lines.")
+        raise ConfigError(f"{name} {_content(settings)}; expected `key: value` lines.")
     return settings
+
+
+def _content(settings: object) -> str:
+    if settings is None:
+        return "is empty"
+    return "holds a list" if isinstance(settings, list) else f"holds only {settings!r}"
 
 
 def _put(settings: dict[str, Any], word: str) -> None:
@@ -231,50 +290,3 @@ def _index(here: list[Any], key: str, word: str) -> int:
             f"(0 to {len(here) - 1})."
         )
     return int(key)
-
-
-def _explain(kind: type[Config], problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "the whole"
-    message, value = problem["msg"], problem["input"]
-    if problem["type"] == "extra_forbidden":
-        names = sorted(_field_names(kind, problem["loc"][:-1]))
-        near = difflib.get_close_matches(str(problem["loc"][-1]), names, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"{where}: no such setting.{hint} Known here: {', '.join(names)}."
-    if problem["type"] == "union_tag_invalid":
-        known = problem["ctx"]["expected_tags"].replace("'", "").split(", ")
-        return f"{where}: {UnknownNameError.of('kind', problem['ctx']['tag'], known)}"
-    if problem["type"] == "literal_error" and isinstance(value, str):
-        known = problem["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-        return f"{where}: {UnknownNameError.of('choice', value, known)}"
-    if problem["type"] == "missing":
-        return f"{where}: this setting is needed and not there."
-    if problem["type"] == "value_error":
-        return f"{where}: {message.removeprefix('Value error, ')}"
-    shown = repr(value) if len(repr(value)) <= 80 else f"{repr(value)[:77]}..."
-    return f"{where}: {message} (found {shown})"
-
-
-def _field_names(kind: type[Config], loc: Iterable[Any]) -> set[str]:
-    """Names of the settings that may stand at a place; unions contribute all their kinds."""
-    here: list[type[Config]] = [kind]
-    for part in loc:
-        tagged = [model for model in here if part == _tag(model)]
-        fields = [
-            model.model_fields[part].annotation for model in here if part in model.model_fields
-        ]
-        # A list's index stands in the place too, but is no field: it changes nothing.
-        here = tagged or [model for field in fields for model in _models_in(field)] or here
-    return {name for model in here for name in model.model_fields}
-
-
-def _tag(model: type[Config]) -> object:
-    field = model.model_fields.get("kind")
-    return get_args(field.annotation)[0] if field and get_args(field.annotation) else None
-
-
-def _models_in(annotation: Any) -> Iterator[type[Config]]:
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)

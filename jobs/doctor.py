@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ensemble.config import check, read_settings
+from ensemble.config import load_words
 from ensemble.storage.open import open_store
 from ensemble.storage.probe import probe
 from ensemble.storage.settings import StorageConfig
@@ -29,8 +29,7 @@ def examine(place: str, words: Sequence[str]) -> dict[str, Any]:
         ConfigError: A setting is wrong.
         TableError: The store cannot be reached, or refuses.
     """
-    words = [word.removeprefix("storage.") for word in words]
-    config = check(StorageConfig, read_settings(words), "the command")
+    config = load_words(StorageConfig, words, group="storage")
     began = time.perf_counter()
     findings = probe(open_store(place, config))
     is_fit = all(finding.is_kept for finding in findings if finding.is_needed)

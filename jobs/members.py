@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from ensemble.config import Config, check, read_settings
+from ensemble.config import Config, load_words
 from ensemble.members.source_settings import WeightsConfig
 from jobs.pools import load_pool
 
@@ -34,7 +34,7 @@ def describe_pool(pool: str, words: Sequence[str]) -> list["Card"]:
         ConfigError: A setting is wrong.
         CheckpointError: The source of a member cannot be described.
     """
-    config = check(MembersConfig, read_settings(words), "the command")
+    config = load_words(MembersConfig, words)
     members = load_pool(pool)
     from ensemble.pretrained.card import card  # torch, after parsing
 

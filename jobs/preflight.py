@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 from rich.console import Console
 
-from ensemble.config import Config, check, parse_settings, read_settings
+from ensemble.config import Config, check, load_words, parse_settings
 from ensemble.errors import ConfigError, DataError
 from ensemble.evaluation.preflight import ALPHA, Verdict, judge, probe
 from ensemble.images.index import ImageIndex
@@ -71,7 +71,7 @@ def preflight(
         ConfigError: A setting is wrong, or a member does not fit the images.
         CheckpointError: The weights of a member are missing, or cannot be loaded.
     """
-    config = check(PreflightConfig, read_settings(words), "the command")
+    config = load_words(PreflightConfig, words)
     members, source = load_pool(pool), with_storage(read_images(images), config.storage)
     _check_is_there(members)
     probed = _decode_sample(source, config)

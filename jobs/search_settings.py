@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat
 
-from ensemble.config import Config, check, read_settings
+from ensemble.config import Config, check, full_words, read_settings
 from ensemble.errors import ConfigError
 from ensemble.search.settings import SearchConfig
 
@@ -44,7 +44,7 @@ def search_settings(
     Raises:
         ConfigError: A setting is wrong, or the run did not measure the cost that is asked for.
     """
-    settings = read_settings(_full_name(word) for word in words)
+    settings = read_settings(full_words(SearchJobConfig, words))
     typed = settings.get("search", {})
     known: dict[str, Any] = {
         "kind": "auto",
@@ -118,9 +118,3 @@ def _unmeasured(unit: str, costs: Mapping[str, Mapping[str, float]]) -> str:
         f"cost={unit}: this run did not measure it for every member. Measured: "
         f"{', '.join(costs) or 'nothing'}. Set cost to one of these, or give search.costs."
     )
-
-
-def _full_name(word: str) -> str:
-    """Put `search.` before a key that is one of the search's own."""
-    first = word.partition("=")[0].partition(".")[0]
-    return f"search.{word}" if first in SearchConfig.model_fields else word

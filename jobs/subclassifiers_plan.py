@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from ensemble.checkpoints.header import checkpoint_name
 from ensemble.checkpoints.load import load_member
-from ensemble.config import S3_SCHEME, check, read_settings
+from ensemble.config import S3_SCHEME, load_words
 from ensemble.errors import UnknownNameError
 from ensemble.files import sha256_of
 from ensemble.members.member import VIEW_MARK, Member
@@ -155,7 +155,7 @@ def examine(folder: Path, words: Sequence[str]) -> dict[str, Any]:
     run = open_finished_run(folder)
     of_run = run.config.subclassifiers
     settings = of_run.model_dump(mode="json") if of_run else {}
-    config = check(SubclassifiersConfig, read_settings(words, settings), "the command")
+    config = load_words(SubclassifiersConfig, words, settings, group="subclassifiers")
     names = [column.member for column in run.columns]
     if config.base is not None and config.base not in names:
         raise UnknownNameError.of("member", config.base, names)

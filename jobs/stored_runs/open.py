@@ -10,7 +10,7 @@ from ensemble.config import S3_SCHEME, check, read_settings
 from ensemble.errors import ConfigError
 from ensemble.storage.local_store import LocalStore
 from ensemble.storage.open import open_store
-from ensemble.storage.settings import StorageConfig
+from ensemble.storage.settings import S3Config, StorageConfig
 from ensemble.storage.store import Store, read_if_there
 from jobs.settings import SHARED_FOLDER, RunConfig
 from jobs.stored_runs.layout import CONFIG, RunFolder, not_a_run, parse_run_config, take_folder
@@ -39,9 +39,19 @@ class StoredRun:
 
 
 def split_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Divide words into those of the form storage.key=value, and all others."""
-    storage = [word for word in words if word.startswith(_PREFIX)]
-    return storage, [word for word in words if not word.startswith(_PREFIX)]
+    """Divide words into settings of storage, written in full, and all others.
+
+    Words such as endpoint=http://host:9000 are settings of storage, too.
+    """
+    full = [f"{_PREFIX}{word}" if _is_short(word) else word for word in words]
+    storage = [word for word in full if word.startswith(_PREFIX)]
+    return storage, [word for word in full if not word.startswith(_PREFIX)]
+
+
+def _is_short(word: str) -> bool:
+    """Whether a word sets how a store is reached, and leaves out that it is a setting of storage."""
+    key, equals, _ = word.partition("=")
+    return bool(equals) and key in S3Config.model_fields
 
 
 def open_run(place: str | Path, words: Sequence[str] = ()) -> StoredRun:
@@ -141,11 +151,11 @@ def _named(place: str) -> str:
 
 
 def _storage(words: Sequence[str]) -> dict[str, Any]:
-    wrong = [word for word in words if not word.startswith(_PREFIX)]
+    storage, wrong = split_words(words)
     if wrong:
         raise ConfigError(
             f"cannot read {wrong[0]!r}; expected settings of storage, as "
             "storage.endpoint=http://host:9000."
         )
-    settings: dict[str, Any] = read_settings(words).get("storage", {})
+    settings: dict[str, Any] = read_settings(storage).get("storage", {})
     return settings

@@ -55,17 +55,17 @@ def test_smallest_config_is_read_with_its_defaults(path: Path) -> None:
         ("report: {topk: 3}", r"report\.topk: no such setting\. Did you mean 'top_k'\?"),
         (
             "images: {source: {kind: folder, pth: x}}",
-            r"images\.source\.folder\.pth: no such setting\. Did you mean 'path'\? "
+            r"images\.source\.pth: no such setting\. Did you mean 'path'\? "
             r"Known here: kind, labels, max_pixels, path, storage, test\.",
         ),
         (
             "views: {kind: shifts_and_scales, scale: [0.9]}",
-            r"views\.shifts_and_scales\.scale: no such setting\. Did you mean 'scales'\? "
+            r"views\.scale: no such setting\. Did you mean 'scales'\? "
             r"Known here: average, keep_views, kind, scales, shift\.",
         ),
         (
             "members: [{name: a, source: {kind: recipe, architecture: vgg11_small, sed: 1}}]",
-            r"members\.0\.source\.recipe\.sed: no such setting\. Did you mean 'seed'\?",
+            r"members\.0\.source\.sed: no such setting\. Did you mean 'seed'\?",
         ),
         (
             "members: [{nane: a, source: {kind: checkpoint, path: x}}]",
@@ -73,7 +73,7 @@ def test_smallest_config_is_read_with_its_defaults(path: Path) -> None:
         ),
         (
             "recipes: {default: {optimizer: {kind: sgd, learning_rate: 1}}}",
-            r"recipes\.default\.optimizer\.sgd\.learning_rate: no such setting\.",
+            r"recipes\.default\.optimizer\.learning_rate: no such setting\.",
         ),
         (
             "recipes: {default: {augmentation: {max_shft: 0}}}",
@@ -113,7 +113,7 @@ def test_unknown_key_is_named_with_the_nearest_known_one(
         ("images: {source: {path: x}}", r"images\.source: "),
         (
             "members: [{name: a, source: {kind: recipe, architecture: vgg61_small}}]",
-            r"members\.0\.source\.recipe\.architecture: no architecture 'vgg61_small'\. "
+            r"members\.0\.source\.architecture: no architecture 'vgg61_small'\. "
             r"Did you mean 'vgg11_small'\? Known: alexnet, alexnet_small,",
         ),
         (
@@ -132,11 +132,11 @@ def test_unknown_kind_is_named_with_the_nearest_known_one(
 @pytest.mark.parametrize(
     ("wrong", "match"),
     [
-        ("seed: many", r"seed: Input should be a valid integer.* \(found 'many'\)"),
-        ("members: []", r"members: .*at least 1 item"),
-        ("members: 5", r"members: .*\(found 5\)"),
+        ("seed: many", r"seed: expected a whole number, not 'many'\."),
+        ("members: []", r"members: expected at least 1 of them, not \[\]"),
+        ("members: 5", r"members: expected a list, as \[a, b\], not 5\."),
         ("images: {}", r"images\.source: this setting is needed and not there\."),
-        ("seed: " + "x" * 100, r"found 'x{76}\.\.\.\)"),
+        ("seed: " + "x" * 100, r"not 'x{76}\.\.\.\."),
         ("1: 2", "run.yaml is not a valid config"),
     ],
 )
@@ -159,14 +159,14 @@ def test_every_wrong_setting_is_named_at_once(path: Path) -> None:
         ("a: 1\nb: 2\na: 3\n", r"line 3: the key 'a' stands twice; keep one of them"),
         ("a: {b: 1, c: 2, b: 3}\n", r"line 1: the key 'b' stands twice"),
         ("a: &x [1]\nb: *x\n", r"line 2: the YAML alias \*x is not accepted; write the value out"),
-        ("", "holds NoneType; expected `key: value` lines"),
-        ("# nothing\n", "holds NoneType"),
-        ("- a\n- b\n", "holds list; expected `key: value` lines"),
-        ("seed", "holds str; expected"),
+        ("", "is empty; expected `key: value` lines"),
+        ("# nothing\n", "is empty"),
+        ("- a\n- b\n", "holds a list; expected `key: value` lines"),
+        ("seed", "holds only 'seed'; expected"),
         ("a: [1\n", "is not YAML"),
         ("a: 1\n---\nb: 2\n", "is not YAML"),
-        ("a: !!python/object:os.system {}\n", r"is not YAML: could not determine a constructor"),
-        ("a: !!python/object/apply:os.system [ls]\n", r"is not YAML: could not determine"),
+        ("a: !!python/object:os.system {}\n", r"is not YAML: a tag that begins with ! is not"),
+        ("a: !!python/object/apply:os.system [ls]\n", r"is not YAML: a tag that begins with !"),
         ("a: !!timestamp x\n", "is not YAML"),
         ("a: !!int ''\n", "is not YAML"),
         ("a: !!bool x\n", "is not YAML"),
@@ -320,7 +320,7 @@ def test_words_leave_the_settings_below_them_as_they_are() -> None:
 
 def test_text_that_is_no_mapping_is_refused_by_its_name() -> None:
     assert parse_settings("{kind: folder, max_pixels: 1e3}", "--images")["max_pixels"] == 1000.0
-    with pytest.raises(ConfigError, match="--images holds list; expected `key: value` lines"):
+    with pytest.raises(ConfigError, match="--images holds a list; expected `key: value` lines"):
         parse_settings("[a]", "--images")
 
 
