@@ -5,7 +5,9 @@ import ctypes
 import errno
 import json
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +15,11 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import BinaryIO
 
+ABANDONED_S = 86_400.0
+"""Seconds after which a partial file that nobody wrote to is taken for that of a writer that was killed."""
+
 _SEAL = "sha256"
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\.partial")
 # Of Linux: paths are relative to the working folder, and two names are exchanged.
 _HERE, _RENAME_EXCHANGE = -100, 2
 
@@ -55,6 +61,30 @@ def partial_file(folder: Path) -> Iterator[BinaryIO]:
             yield file
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> tuple[Path, ...]:
+    """Remove the partial files that killed writers left anywhere below a folder.
+
+    The last change of one is `ABANDONED_S` ago, which is longer than a writer that lives pauses.
+
+    Returns:
+        The files that were removed, sorted; none where there is no folder.
+
+    Raises:
+        OSError: A file cannot be removed.
+    """
+    latest = time.time() - ABANDONED_S
+    removed = []
+    for here, _, names in os.walk(folder):
+        for path in (Path(here, name) for name in names if _PARTIAL.fullmatch(name)):
+            try:
+                if path.stat().st_mtime < latest:
+                    path.unlink()
+                    removed.append(path)
+            except FileNotFoundError:  # its writer published it, or another run removed it
+                continue
+    return tuple(sorted(removed))
 
 
 def publish(file: BinaryIO, path: Path) -> None:

@@ -9,6 +9,7 @@ from cluster.pool.pool import open_pool
 from cluster.prometheus import RunMetrics
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import ConfigError
+from ensemble.files import remove_abandoned
 from ensemble.images.open import open_source
 from ensemble.images.split import split
 from ensemble.subclassifiers.embeddings import why_no_base
@@ -19,7 +20,7 @@ from jobs.progress.live import Progress
 from jobs.run.job import Clock, Job, RunOptions
 from jobs.run.train import check_classes, import_pool, import_starts
 from jobs.settings import RunConfig
-from jobs.stored_runs.layout import RunFolder
+from jobs.stored_runs.layout import RunFolder, cache_in
 from jobs.stored_runs.publish import publish_config, published
 from jobs.stored_runs.tables import describe_memory, describe_table, writable_table
 
@@ -45,6 +46,8 @@ def open_job(
                 progress.say(note)
             check_settings(config, splits)
             table = stack.enter_context(writable_table(config, folder, progress.say))
+            for path in remove_abandoned(cache_in(config.runs)):
+                progress.say(f"removed {path}, which a run that was killed had begun to write")
             store = published(config, folder)
             if store is not None:
                 publish_config(store, config)

@@ -16,6 +16,7 @@ from ensemble.files import (
     publish,
     publish_folder,
     read_text,
+    remove_abandoned,
     seal,
     sha256_of,
     unseal,
@@ -81,6 +82,20 @@ def test_a_killed_writer_leaves_the_old_content(tmp_path: Path) -> None:
     writer.join()
     assert writer.exitcode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
+
+
+def test_only_partial_files_that_nobody_writes_any_more_are_removed(tmp_path: Path) -> None:
+    abandoned = [tmp_path / f".{'0' * 32}.partial", tmp_path / "figures" / f".{'a' * 32}.partial"]
+    others = [tmp_path / "weights.safetensors", tmp_path / ".mine.partial"]
+    (tmp_path / "figures").mkdir()
+    for path in (*abandoned, *others):
+        path.write_bytes(b"content")
+        os.utime(path, (0, 0))
+    with partial_file(tmp_path) as file:
+        assert remove_abandoned(tmp_path) == tuple(sorted(abandoned))
+        publish(file, tmp_path / "published")
+    assert all(path.exists() for path in (*others, tmp_path / "published"))
+    assert remove_abandoned(tmp_path) == remove_abandoned(tmp_path / "nowhere") == ()
 
 
 def test_a_folder_takes_the_place_of_an_older_one_as_a_whole(tmp_path: Path) -> None:
