@@ -177,7 +177,7 @@ class OutrankingBuilder:
             classes=whole.classes,
             differences=whole.differences,
             num_certain=np.zeros(len(labels), dtype=np.int32),
-            true_probabilities=_label_probabilities(point, whole),
+            true_probabilities=label_probabilities(point, whole),
             broken=np.ascontiguousarray(whole.broken.T),
             ranks=np.ascontiguousarray(whole.ranks.T),
             combine=point.combine,
@@ -232,9 +232,10 @@ class _GrowingLikely:
         return LikelyClasses(images, self._steps.finish(), self._class_counts)
 
 
-def _label_probabilities(
+def label_probabilities(
     point: FixedPoint, whole: ContestedBlock
 ) -> Float[np.ndarray, "image member"]:
+    """Give the probability of the label by each member, from its fixed-point score; 0 where broken."""
     probabilities = point.probabilities(np.ascontiguousarray(whole.label_scores.T))
     probabilities[whole.broken.T] = 0
     return probabilities
