@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.errors import ConfigError, TableError
+from ensemble.errors import ConfigError
 from ensemble.evaluation import metrics
 from ensemble.outranking import measures
 from ensemble.outranking.boxed import box_table
 from ensemble.outranking.builder import OutrankingBuilder, from_columns
-from ensemble.outranking.extend import add_member, append_images
+from ensemble.outranking.extend import append_images
 from ensemble.outranking.fixed_point import (
     LOG_FLOOR,
     LOG_TOLERANCE,
@@ -251,8 +251,6 @@ def test_a_mean_that_the_table_was_not_built_for_is_refused(make_pool):
     assert alone.of("probabilities") is alone
     with pytest.raises(ConfigError, match=r"not of logs. Build it with combines"):
         alone.of("logs")
-    with pytest.raises(TableError, match="a member can join one of probabilities alone"):
-        add_member(_both(logs, labels), "c", logs[0], lambda images: [])
 
 
 def test_a_temperature_is_told_from_a_table_of_probabilities():
