@@ -20,12 +20,15 @@ from cluster.pool.ray_errors import translate
 from cluster.pool.shards import Shards
 from cluster.scheduling.failures import LIMITS, Cause, Decision, Failure, backoff_s, decide
 from cluster.scheduling.placement import Device
+from cluster.scheduling.predict_task import PredictTask
 from cluster.scheduling.work_queue import CALLS_IN_FLIGHT, Call, WorkQueue
 from cluster.settings import ClusterConfig
 from ensemble.errors import MemberFailedError
 from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ShardSpec
+from ensemble.images.unlabelled.settings import UnlabelledConfig
 from ensemble.members.member import Member
+from ensemble.training.task import TrainTask
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +38,12 @@ class QuarantinedBlock:
     """A block that killed its worker in every attempt, and is missing from the table.
 
     Attributes:
-        member: The member whose prediction it would have been.
+        member: The member whose prediction it would have been, or the part that an ensemble lacks.
         shard: The images of the block.
         reason: What ended the last attempt, as a sentence.
     """
 
-    member: Member
+    member: Member | PredictTask
     shard: ShardSpec
     reason: str
 
@@ -59,7 +62,7 @@ class Dispatcher:
     def __init__(
         self,
         config: ClusterConfig,
-        source: SourceConfig,
+        source: SourceConfig | UnlabelledConfig,
         devices: Sequence[Device],
         is_cluster: bool,
         host: type[Host],
@@ -234,7 +237,9 @@ class Dispatcher:
         )
 
     def _quarantine(self, call: Call, reason: str) -> None:
-        self.quarantined.append(QuarantinedBlock(call.member, call.shards[0], reason))
+        if isinstance(call.about, TrainTask):
+            raise TypeError(f"{call} is no prediction.")
+        self.quarantined.append(QuarantinedBlock(call.about, call.shards[0], reason))
         self.shards.settle(call, is_done=False)
 
     def _replace(self, handle: HostHandle, without: Call | None = None) -> None:

@@ -8,15 +8,18 @@ import ray
 from ray import exceptions as ray_exceptions
 
 from cluster.scheduling.work_queue import Call, ShardWindow
-from ensemble.images.open import RemoteSource, decode_shard, open_source
+from ensemble.images.open import RemoteSource, decode_shard, open_decoder
 from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ImageShard, ShardSpec
+from ensemble.images.unlabelled.settings import UnlabelledConfig
 
 
 # Ray would decode again in silence; the dispatcher does it itself, counts it and logs it.
 @ray.remote(num_cpus=1, max_retries=0, num_returns=2)  # type: ignore[untyped-decorator]
-def _decode(config: SourceConfig, spec: ShardSpec) -> tuple[tuple[int, int], ImageShard]:
-    source = open_source(config)
+def _decode(
+    config: SourceConfig | UnlabelledConfig, spec: ShardSpec
+) -> tuple[tuple[int, int], ImageShard]:
+    source = open_decoder(config)
     before = source.retries if isinstance(source, RemoteSource) else 0
     shard = decode_shard(source, spec)
     retries = source.retries - before if isinstance(source, RemoteSource) else 0
@@ -40,7 +43,7 @@ class Shards:
         window_mb: Size of the decoded shards to keep, in MB; shards in use are kept beyond it.
     """
 
-    def __init__(self, source: SourceConfig, window_mb: int) -> None:
+    def __init__(self, source: SourceConfig | UnlabelledConfig, window_mb: int) -> None:
         self._source = source
         self._window = ShardWindow(window_mb)
         self._refs: dict[ShardSpec, _ShardRefs] = {}

@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 from cluster.scheduling.failures import Cause
 from cluster.scheduling.placement import HostPlan
+from cluster.scheduling.predict_task import PredictTask
 from ensemble.images.shard import ShardSpec
 from ensemble.members.member import Member
 from ensemble.training.task import TrainTask
 
-Verb = Literal["train", "measure", "predict"]
+Verb = Literal["train", "measure", "predict", "answer"]
 
 # One block computes while the next one's shard travels; a training waits for the first free worker.
-CALLS_IN_FLIGHT: dict[Verb, int] = {"train": 1, "measure": 1, "predict": 2}
+CALLS_IN_FLIGHT: dict[Verb, int] = {"train": 1, "measure": 1, "predict": 2, "answer": 2}
 _MB = 1 << 20
 
 
@@ -27,7 +28,7 @@ class Call:
 
     Attributes:
         verb: Name of the method of `Host`.
-        about: The training, or the member that predicts.
+        about: The training, the member that predicts, or the part that an ensemble answers.
         shards: Shards whose images it needs.
         order: Place in the work: all members of a shard before the next shard.
         failures: How often it ended without a value, by cause.
@@ -37,7 +38,7 @@ class Call:
     """
 
     verb: Verb
-    about: TrainTask | Member
+    about: TrainTask | Member | PredictTask
     shards: tuple[ShardSpec, ...]
     order: int = 0
     failures: Counter[Cause] = field(default_factory=Counter)
@@ -55,7 +56,7 @@ class Call:
         """The member that predicts.
 
         Raises:
-            TypeError: The call is a training.
+            TypeError: The call is a training, or a part that an ensemble answers.
         """
         if not isinstance(self.about, Member):
             raise TypeError(f"{self} is not about a member.")
@@ -64,7 +65,9 @@ class Call:
     @property
     def arguments(self) -> tuple[Any, ...]:
         """Arguments of the method that stand before the shards."""
-        return (self.about,) if self.verb == "train" else (self.about, self.batch_images)
+        if self.verb in ("train", "answer"):
+            return (self.about,)
+        return (self.about, self.batch_images)
 
     def __str__(self) -> str:
         return f"{self.verb} of {self.about.name!r}{self._where()}"

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -209,6 +210,30 @@ def read_document(folder: Path, without: str | None = None) -> ArtifactDocument:
             f"{path} is not an ensemble: {error}. Copy the artifact again, or run again."
         ) from error
     return document if without is None else document_without(document, without)
+
+
+def document_sha256(content: bytes) -> str:
+    """Identify an artifact by the bytes of its `ensemble.json`."""
+    return sha256(content).hexdigest()
+
+
+def check_document(folder: Path, expected: str) -> None:
+    """Refuse an artifact that is not the one that somebody else has read.
+
+    Args:
+        folder: The folder of the artifact.
+        expected: What `document_sha256` gave of the other one.
+
+    Raises:
+        CheckpointError: It is another artifact, or cannot be read.
+    """
+    content = _document_in(folder)
+    if content is None or document_sha256(content) != expected:
+        raise CheckpointError(
+            f"{folder / FILE_NAME} is not the one that the work began with (sha256 {expected[:16]}…): it was "
+            "replaced, or another machine has another one. Put the first one back, or begin anew with another "
+            "--out."
+        )
 
 
 def _parse(text: bytes) -> dict[str, object]:

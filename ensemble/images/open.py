@@ -10,14 +10,12 @@ from ensemble.errors import DecodeError
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import BadImage, ImageShard, ShardSpec
+from ensemble.images.unlabelled.settings import UnlabelledConfig
 
 
 @runtime_checkable
-class Source(Protocol):
-    """Labelled images that can be listed, and decoded one by one."""
-
-    def index(self) -> ImageIndex:
-        """List the labelled images, without decoding any."""
+class Decoder(Protocol):
+    """Images that can be decoded one by one."""
 
     def decode(self, image_id: str) -> np.ndarray:
         """Decode one image to RGB, uint8 `[height, width, 3]`.
@@ -28,8 +26,16 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class RemoteSource(Source, Protocol):
-    """A source whose images are read over a network."""
+class Source(Decoder, Protocol):
+    """Labelled images that can be listed, and decoded one by one."""
+
+    def index(self) -> ImageIndex:
+        """List the labelled images, without decoding any."""
+
+
+@runtime_checkable
+class RemoteSource(Decoder, Protocol):
+    """Images that are read over a network."""
 
     @property
     def retries(self) -> int:
@@ -55,7 +61,17 @@ def open_source(config: SourceConfig) -> Source:
     return source
 
 
-def decode_shard(source: Source, spec: ShardSpec) -> ImageShard:
+def open_decoder(config: SourceConfig | UnlabelledConfig) -> Decoder:
+    """Open labelled or unlabelled images to decode them by their ids."""
+    if not isinstance(config, UnlabelledConfig):
+        return open_source(config)
+    # Here, because a run has labelled images.
+    from ensemble.images.unlabelled.open import open_unlabelled
+
+    return open_unlabelled(config)
+
+
+def decode_shard(source: Decoder, spec: ShardSpec) -> ImageShard:
     """Decode each image of a shard; one that cannot be decoded is recorded with the reason."""
     image_ids, images, bad = [], [], []
     if isinstance(source, RemoteSource):

@@ -243,6 +243,20 @@ class S3Store:
         """List the names of objects anywhere below a folder, sorted."""
         yield from [entry.key for entry in self.listed(folder)]
 
+    def keys_after(self, last: str | None) -> Iterator[str]:
+        """List the names of all objects that come after one in the store's own order, a page at a time.
+
+        Args:
+            last: Name below the store's prefix; all names if None.
+        """
+        prefix = self._bucket_and_name("")[1]
+        options = {} if last is None else {"StartAfter": f"{prefix}{last}"}
+        for page in self._pages("", **options):
+            for entry in page.get("Contents", []):
+                key = str(entry["Key"]).removeprefix(prefix)
+                if key and not key.endswith("/"):
+                    yield key
+
     def folders(self, folder: str) -> tuple[str, ...]:
         """List the names of folders directly below a folder, sorted; one request for a thousand."""
         folders = (

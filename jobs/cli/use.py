@@ -1,6 +1,7 @@
-"""The verbs that use an artifact: verify."""
+"""The verbs that use an artifact: verify, predict."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -59,6 +60,79 @@ def verify(
         echo(_summary(artifact.place, result.files, result.golden, result.largest_difference))
     if not result.is_sound:
         raise typer.Exit(EXIT_FAILED)
+
+
+def predict(
+    place: Artifact,
+    images: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGES",
+            help="A folder of images, a text file that lists them, a .parquet or .tar file or a folder of these, or "
+            "s3://bucket/prefix.",
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the answers, or s3://bucket/prefix; new, or to go on with.",
+        ),
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[a.b=value]...",
+            help="Settings, such as top_k=10, probabilities=true, images.id=name, cluster.hosts=2, "
+            "cluster.shard_images=1000, price_per_hour=2.5 or storage.endpoint=http://host:9000.",
+        ),
+    ] = None,
+    submission: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the top_k labels of each image on a line of this file, in the order of the listing, as "
+            "submission servers take them.",
+        ),
+    ] = None,
+    allow_partial: Annotated[
+        bool,
+        typer.Option(
+            "--allow-partial",
+            help="Give images whose shard kills its worker every time rows with an error. Without this option "
+            "such a prediction ends with exit code 5.",
+        ),
+    ] = False,
+    trust_code: TrustCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer unlabelled images in any number, on the devices that a run uses; the same command goes on after a stop."""
+    from jobs.cli.app import open_console
+    from jobs.predict import predict as predict_job
+    from jobs.predict import read_words, write_submission
+    from jobs.progress.live import Progress
+
+    config = read_words(images, words or [])
+    with Progress(open_console(stderr=as_json), "predict", []) as progress:
+        summary = predict_job(
+            place, out, config, progress, trust_code=trust_code, allow_partial=allow_partial
+        )
+    if submission is not None:
+        with submission.open("w", encoding="utf-8") as file:
+            write_submission(out, config.storage, file.write)
+    if as_json:
+        echo(json.dumps({"out": out, **summary.document()}, indent=2))
+        return
+    echo(
+        f"{out}: {summary.images:,} images in {summary.parts:,} parts, {summary.computed:,} of them answered now, "
+        f"{summary.bad:,} with an error"
+    )
+    devices = ", ".join(f"{count} x {kind}" for kind, count in summary.devices.items())
+    cost = "" if summary.cost is None else f", cost {summary.cost:.2f}"
+    echo(
+        f"{summary.seconds:.1f} s, {summary.images_per_s:.1f} images/s on {devices}: {summary.device_hours:.3f} "
+        f"device-hours{cost}"
+    )
 
 
 def _summary(place: str, files: int, golden: int, difference: float | None) -> str:

@@ -1,0 +1,1 @@
+"""Unlabelled images in any number: listed lazily and in a fixed order, decoded one by one."""
