@@ -9,6 +9,7 @@ from ensemble.images.split import Splits, split
 from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import ImportedSource, MemberSource, RecipeSource
 from ensemble.subclassifiers.label_clusters import check_num_clusters
+from ensemble.training.recipe import RandomCropConfig
 from ensemble.views.policies import weigh_views
 from jobs.settings import RunConfig
 
@@ -140,6 +141,7 @@ def _examine_starts(config: RunConfig) -> tuple[list[str], tuple[str, ...]]:
             known = examine_start(member.name, start, member.preprocessing, config.weights)
             if known.preprocessing is not None:
                 weigh_views(member.views or config.views, known.preprocessing.size)
+                check_crop(config, member, known.preprocessing.size)
             if not known.is_present(config.weights):
                 notes.append(
                     f"the weights that {member.name!r} starts from are not here: the run fetches them"
@@ -153,6 +155,24 @@ def _examine_starts(config: RunConfig) -> tuple[list[str], tuple[str, ...]]:
         except ProjectError as error:
             faults.append(f"the member {member.name!r} cannot start from these weights: {error}")
     return faults, tuple(notes)
+
+
+def check_crop(config: RunConfig, member: MemberConfig, size: int) -> None:
+    """Refuse a member whose recipe cuts its images out of too small a short side.
+
+    Raises:
+        ConfigError: The smallest short side is less than the side of the input, in pixels.
+    """
+    if not isinstance(member.source, RecipeSource):
+        return
+    crop = config.recipes[member.source.recipe].crop
+    if isinstance(crop, RandomCropConfig):
+        try:
+            crop.check_size(size)
+        except ValueError as error:
+            raise ConfigError(
+                f"recipes.{member.source.recipe} of {member.name!r}: {error}"
+            ) from error
 
 
 def _input_size(config: RunConfig, member: MemberConfig) -> int | None:

@@ -19,6 +19,7 @@ from ensemble.storage.settings import StorageConfig
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.settings import TableConfig
 from ensemble.training.recipe import RecipeConfig
+from ensemble.training.settings import TrainingConfig
 from ensemble.views.settings import CenterView, Views
 from jobs.pools import load_pool
 
@@ -26,7 +27,7 @@ from jobs.pools import load_pool
 SHARED_FOLDER = "cache"
 
 # Settings that change how a run computes, and none of its results.
-EXECUTION_ONLY = {"name", "runs", "cluster", "storage", "weights"}
+EXECUTION_ONLY = {"name", "runs", "cluster", "storage", "weights", "training"}
 # Settings of the images' source that say how an image is reached, and not which one it is.
 ACCESS_ONLY = {"storage", "download"}
 
@@ -80,6 +81,8 @@ class RunConfig(Config):
     """The members of the pool, written out."""
     weights: WeightsConfig = WeightsConfig()
     """Where published weights are looked for, and what is trusted; changes no result."""
+    training: TrainingConfig = TrainingConfig()
+    """What trainings may take of a machine; changes no result."""
     search: SearchConfig = SearchConfig()
     """Which search finds the weights, and what it lowers."""
     temperature: bool = False

@@ -102,7 +102,7 @@ class Pool:
 
         Args:
             tasks: Trainings, the longest first, so that no worker ends long after the others.
-            shards: Shards that together hold the images of every task.
+            shards: Shards that together hold the images of every task that does not read its own.
             on_start: Receives the name of each task that a worker takes.
 
         Raises:
@@ -111,7 +111,10 @@ class Pool:
         if not tasks:
             return
         self._dispatcher.host_group.place(whole_devices(self.devices))
-        calls = [Call("train", task, tuple(shards), order) for order, task in enumerate(tasks)]
+        calls = [
+            Call("train", task, () if task.reads_images else tuple(shards), order)
+            for order, task in enumerate(tasks)
+        ]
         for call, _ in self._dispatcher.run(calls, on_start):
             assert isinstance(call.about, TrainTask)
             yield call.about

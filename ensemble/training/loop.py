@@ -23,6 +23,7 @@ from ensemble.training.training_images import (
     Batches,
     Pixels,
     TrainingImages,
+    check_images,
     device_bytes_for_images,
 )
 
@@ -134,7 +135,7 @@ def train(
             (`step_results.CHECK_STEPS`), on a GPU 32 steps late, and at the end of an epoch; the
             step that is named is the one that diverged.
     """
-    _check_images(images, labels)
+    check_images(images, labels)
     label_range = int(labels.min()), int(labels.max())
     device = next(network.parameters()).device
     data = TrainingImages(images, labels, device, device_bytes_for_images(device))
@@ -303,23 +304,6 @@ def _group_by_depth(network: nn.Module, layer_decay: float) -> list[dict[str, An
             scale = layer_decay ** (DEPTH_BLOCKS - 1 - block)
             groups.append({"params": parameters[part], "lr_scale": scale})
     return groups
-
-
-def _check_images(images: torch.Tensor, labels: torch.Tensor) -> None:
-    if len(images) != len(labels) or len(images) < 2:
-        raise DataError(
-            f"{len(images)} images and {len(labels)} labels to train on; "
-            "give as many of one as of the other, and at least 2."
-        )
-    if not images.is_floating_point():
-        return
-    low, high = images.min().item(), images.max().item()
-    # Written so that NaN fails too.
-    if not (low >= 0 and high <= 1):
-        raise DataError(
-            f"training pixels run from {low} to {high}; they must be in [0, 1], "
-            "not normalised: divide uint8 pixels by 255."
-        )
 
 
 def _check_labels(label_range: tuple[int, int], num_classes: int) -> None:

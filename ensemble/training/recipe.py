@@ -104,8 +104,66 @@ class AugmentationConfig(Config):
     """Probability that an image is mirrored; 0 where left and right differ, as in digits."""
 
 
+class RandomCropConfig(Config):
+    """A square of the input's size at a random place of the image, resized to a short side."""
+
+    kind: Literal["random_crop"] = "random_crop"
+    """Name of the crop."""
+    short_side: PositiveInt | tuple[PositiveInt, PositiveInt] = 256
+    """Short side that images are resized to before, in pixels; or two, between which it is drawn anew each time
+    (scale jittering)."""
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "RandomCropConfig":
+        low, high = self.short_sides
+        if low > high:
+            raise ValueError(f"short_side [{low}, {high}] must ascend; exchange them.")
+        return self
+
+    def check_size(self, size: int) -> None:
+        """Refuse a short side that has no room for the input.
+
+        Raises:
+            ValueError: The smallest short side is less than the side of the input.
+        """
+        if self.short_sides[0] < size:
+            raise ValueError(
+                f"crop.short_side {self.short_sides[0]} is less than the input's {size} pixels, which cannot be "
+                f"cut out of it; set {size} or more."
+            )
+
+    @property
+    def short_sides(self) -> tuple[int, int]:
+        """Smallest and largest short side, in pixels."""
+        return self.short_side if isinstance(self.short_side, tuple) else (self.short_side,) * 2
+
+
+class RandomResizedCropConfig(Config):
+    """A random part of the image, of random area and aspect ratio, resized to the input's square."""
+
+    kind: Literal["random_resized_crop"] = "random_resized_crop"
+    """Name of the crop."""
+    min_area: Annotated[float, Field(gt=0, le=1)] = 0.08
+    """Smallest area of the part, as a fraction of the image's."""
+    max_area: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Largest area of the part, as a fraction of the image's."""
+    max_ratio: Annotated[float, Field(ge=1, le=10)] = 4 / 3
+    """Largest ratio of the part's sides, either way."""
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "RandomResizedCropConfig":
+        if self.min_area > self.max_area:
+            raise ValueError(
+                f"min_area={self.min_area} is above max_area={self.max_area}; exchange them."
+            )
+        return self
+
+
+Crop = Annotated[RandomCropConfig | RandomResizedCropConfig, Field(discriminator="kind")]
+
+
 # Settings that came after the first recipes, which keep their identity without them.
-_LATER = ("head_only", "freeze_epochs", "layer_decay")
+_LATER = ("crop", "head_only", "freeze_epochs", "layer_decay")
 
 
 class RecipeConfig(Config):
@@ -124,6 +182,9 @@ class RecipeConfig(Config):
     """Schedule of the learning rate over the epochs."""
     augmentation: AugmentationConfig | None = AugmentationConfig()
     """Random changes of the training images; null trains on them as they are."""
+    crop: Crop | None = None
+    """Part of a photograph that is trained on, drawn anew in each epoch and before `augmentation`; the part that is
+    predicted if not set: the centre, or the whole image stretched to the square."""
     label_smoothing: Fraction = 0.0
     """Share of the target probability that is spread evenly over all classes."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -155,6 +216,12 @@ class RecipeConfig(Config):
             raise ValueError(
                 "head_only=true trains no layer but the head; leave out freeze_epochs and layer_decay."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_room_for_input(self) -> "RecipeConfig":
+        if isinstance(self.crop, RandomCropConfig):
+            self.crop.check_size(self.input_size)
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ensemble.checkpoints.header import checkpoint_name
 from ensemble.images.index import ImageIndex
+from ensemble.images.settings import SourceConfig
 from ensemble.members.identity import fingerprint, library_versions
 from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
@@ -36,6 +37,19 @@ class Stopping:
 
     images: ImageIndex
     patience: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a training reads its photographs itself; changes no weights.
+
+    Attributes:
+        source: Where the images come from.
+        disk_mb: Disk that decoded photographs may take below the task's folder, in MB.
+    """
+
+    source: SourceConfig
+    disk_mb: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,7 @@ class TrainTask:
         base: Member whose weights the training starts from; fresh weights if None.
         stopping: When to end the training early; never if None.
         start: Weights that a member starts from, for other classes as well; fresh ones if None.
+        reading: How photographs are read; they are taken from shards if None. Not part of the identity.
     """
 
     name: str
@@ -91,6 +106,7 @@ class TrainTask:
     base: Member | None = None
     stopping: Stopping | None = None
     start: Start | None = None
+    reading: Reading | None = None
 
     @cached_property
     def key(self) -> str:
@@ -112,6 +128,20 @@ class TrainTask:
                 "libraries": library_versions(self.architecture),
             }
         )
+
+    @property
+    def has_photographs(self) -> bool:
+        """Whether images are read one by one as they are needed, and cut anew each time.
+
+        Small images without a crop, as digits, are resized once and stay in memory.
+        """
+        is_cut = self.base is not None and self.base.preprocessing.resize is not None
+        return self.start is not None or self.recipe.crop is not None or is_cut
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether the training reads its images itself, and needs no shards."""
+        return self.has_photographs and self.reading is not None
 
     @property
     def preprocessing(self) -> Preprocessing | None:

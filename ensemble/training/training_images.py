@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int64, UInt8
 
+from ensemble.errors import DataError
 from ensemble.inference.staging import Staging, to_device
 
 # Part of a GPU's free memory that images may take; the rest is for the network and its batches.
@@ -22,8 +23,16 @@ class Batches(Protocol):
     def num_steps(self, batch_size: int) -> int:
         """Return the number of batches in an epoch."""
 
-    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Draw an order of all images, and yield batch after batch on the device, with pixels in [0, 1]."""
+    def batches(
+        self, batch_size: int, generator: torch.Generator, first_step: int = 0
+    ) -> Iterator[Batch]:
+        """Draw an order of all images, and yield batch after batch on the device, with pixels in [0, 1].
+
+        Args:
+            batch_size: Number of images in each batch but the last.
+            generator: A generator on the CPU. What is drawn of an epoch here is drawn before its first batch.
+            first_step: Number of batches that are left out at the beginning.
+        """
 
 
 class TrainingImages:
@@ -56,18 +65,21 @@ class TrainingImages:
         """Return the number of batches in an epoch; a last batch of one image, without a variance, is left out."""
         return len(self._images) // batch_size + (len(self._images) % batch_size > 1)
 
-    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, generator: torch.Generator, first_step: int = 0
+    ) -> Iterator[Batch]:
         """Draw an order of all images, and yield batch after batch on the device, with pixels in [0, 1].
 
         Args:
             batch_size: Number of images in each batch but the last.
             generator: A generator on the CPU, so that the order is the same on a GPU.
+            first_step: Number of batches that are left out at the beginning.
         """
         order = torch.randperm(len(self._images), generator=generator)
         order_there = to_device(order, self._device)
         labels = self._labels[order_there]
         rows = order_there if self._is_resident else order
-        for step in range(self.num_steps(batch_size)):
+        for step in range(first_step, self.num_steps(batch_size)):
             part = slice(step * batch_size, (step + 1) * batch_size)
             yield to_float(self._take(rows[part])), labels[part]
 
@@ -86,6 +98,29 @@ class TrainingImages:
 def to_float(images: Pixels) -> Float[torch.Tensor, "image 3 height width"]:
     """Return pixels in [0, 1]; images that are floats already are returned themselves."""
     return images if images.is_floating_point() else images.to(torch.float32).div_(255)
+
+
+def check_images(images: torch.Tensor, labels: torch.Tensor) -> None:
+    """Refuse images that cannot be trained on.
+
+    Raises:
+        DataError: There are fewer than 2 images, or another number of labels, or a pixel lies outside
+            [0, 1].
+    """
+    if len(images) != len(labels) or len(images) < 2:
+        raise DataError(
+            f"{len(images)} images and {len(labels)} labels to train on; "
+            "give as many of one as of the other, and at least 2."
+        )
+    if not images.is_floating_point():
+        return
+    low, high = images.min().item(), images.max().item()
+    # Written so that NaN fails too.
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            f"training pixels run from {low} to {high}; they must be in [0, 1], "
+            "not normalised: divide uint8 pixels by 255."
+        )
 
 
 def device_bytes_for_images(device: torch.device) -> float:

@@ -15,7 +15,7 @@ from ensemble.members.member import Member
 from ensemble.search.settings import CostUnit, SearchConfig
 from ensemble.storage.store import Store
 from ensemble.table.logit_table import LogitTable
-from ensemble.training.task import Start
+from ensemble.training.task import Reading, Start
 from jobs.progress.live import Progress
 from jobs.search_settings import complete, needs_costs
 from jobs.settings import RunConfig
@@ -108,6 +108,11 @@ class Job:
     def cache(self) -> Path:
         """Where weights are kept."""
         return cache_in(self.config.runs)
+
+    @property
+    def reading(self) -> Reading:
+        """How trainings read photographs themselves."""
+        return Reading(self.config.image_source, self.config.training.disk_mb)
 
     @property
     def trust_code(self) -> bool:

@@ -131,7 +131,7 @@ def fine_tune(
     recipe = job.config.recipes[config.recipe] if config.recipe else PAPER_FINE_TUNING
 
     def task(classes: tuple[int, ...]) -> TrainTask:
-        return TrainTask.of_subclassifier(
+        made = TrainTask.of_subclassifier(
             base,
             splits.train,
             classes,
@@ -140,6 +140,7 @@ def fine_tune(
             job.cache,
             Stopping(stopping, config.patience) if config.patience else None,
         )
+        return replace(made, reading=job.reading)
 
     tasks = {classes: task(classes) for clusters in clusterings for classes in clusters}
     all_classes = tuple(range(len(base.classes)))

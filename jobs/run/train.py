@@ -14,6 +14,7 @@ from ensemble.members.settings import MemberConfig, put_onto
 from ensemble.members.source_settings import MemberSource, RecipeSource
 from ensemble.training.task import Start, TrainTask
 from ensemble.views.policies import weigh_views
+from jobs.checks import check_crop
 from jobs.pools import fetched, fetched_source
 from jobs.progress.live import Progress
 from jobs.run.job import Job
@@ -99,6 +100,7 @@ def _start(config: RunConfig, member: MemberConfig, path: Path, num_classes: int
             weights, preprocessing=put_onto(weights.preprocessing, member.preprocessing)
         )
     weigh_views(views, weights.preprocessing.size)
+    check_crop(config, member, weights.preprocessing.size)
     start = Start(weights, source.take, source.new_head)
     try_start(member.name, source.architecture or weights.architecture, num_classes, start)
     return start
@@ -168,6 +170,7 @@ def _task(job: Job, member: MemberConfig, tasks: Mapping[str, TrainTask]) -> Tra
         classes=tuple(range(len(job.splits.train.classes))),
         folder=job.cache,
         start=start,
+        reading=job.reading,
     )
 
 
@@ -237,10 +240,11 @@ def _drop_damaged(job: Job, task: TrainTask) -> None:
 
 
 def _shards_of(job: Job, splits: Splits, tasks: Sequence[TrainTask]) -> list[ShardSpec]:
-    """Shards with the images that tasks train on or are stopped by, cut as for other stages.
+    """Cut shards with the images that tasks train on or are stopped by, as for other stages.
 
     So that no image is decoded twice: a shard is known by its ids.
     """
+    tasks = [task for task in tasks if not task.reads_images]
     needed = {str(image_id) for task in tasks for image_id in task.images.image_ids}
     for stopping in (task.stopping for task in tasks if task.stopping):
         needed |= {str(image_id) for image_id in stopping.images.image_ids}

@@ -1,0 +1,271 @@
+"""The images of a training task: pixels in memory where they are small, photographs read as they are needed."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import nn
+from torch.nn import functional
+
+from ensemble.errors import EmptySplitError
+from ensemble.images.index import ImageIndex
+from ensemble.images.open import decode_shard, open_source
+from ensemble.images.shard import BadImage, ImageShard, ShardSpec
+from ensemble.inference.resized import without_strips
+from ensemble.inference.transforms import normalise_, to_input
+from ensemble.members.settings import Preprocessing
+from ensemble.training.photograph_batches import PhotographBatches
+from ensemble.training.photographs import KeptForm, Photographs
+from ensemble.training.recipe import RandomCropConfig
+from ensemble.training.task import TrainTask
+from ensemble.training.training_images import (
+    Batch,
+    Batches,
+    Pixels,
+    TrainingImages,
+    check_images,
+    device_bytes_for_images,
+    to_float,
+)
+
+_SMALLEST_STD = 1e-3
+_JUDGE_BATCH_IMAGES = 256
+_MEASURED_IMAGES = 1024
+# Channels of photographs are normalised by ImageNet's statistics until they are measured.
+_UNMEASURED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+
+# Judges a network: number of errors, and mean loss in nats.
+Judge = Callable[[nn.Module], tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a task trains on.
+
+    Attributes:
+        batches: Draws the batches of an epoch.
+        in_turn: Yields all images once, in order, as they are predicted.
+        label_range: Smallest and largest output that a label stands for.
+        preprocessing: How the trained member will see an image.
+        bad: Images that could not be decoded.
+        judge: Judges a network on the stopping images; None where there are none.
+        num_judged: Number of stopping images.
+    """
+
+    batches: Batches
+    in_turn: Callable[[], Iterator[Batch]]
+    label_range: tuple[int, int]
+    preprocessing: Preprocessing
+    bad: tuple[BadImage, ...]
+    judge: Judge | None
+    num_judged: int
+
+
+def open_data(task: TrainTask, shards: Sequence[ImageShard], device: torch.device) -> TrainingData:
+    """Open the images of a task and those that it is stopped by.
+
+    Args:
+        task: The task.
+        shards: Decoded images, among them all of the task's; not needed where the task reads its images
+            itself.
+        device: Device to train on.
+
+    Raises:
+        EmptySplitError: None of the task's images could be decoded.
+    """
+    if task.has_photographs:
+        return _open_photographs(task, shards, device)
+    if task.preprocessing is not None:
+        shards = [without_strips(shard, task.preprocessing) for shard in shards]
+    images, labels = _select(task, task.images, shards)
+    if not len(images):
+        raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
+    check_images(images, labels)
+    preprocessing = task.preprocessing or _measure(to_float(images))
+    others = _select(task, task.stopping.images, shards) if task.stopping else None
+    judge = None
+    if others is not None and len(others[0]):
+        stopping = others
+        judge = _judge_on(lambda: _in_turn(*stopping, device), preprocessing, device)
+    task_ids = set(task.images.image_ids.tolist())
+    return TrainingData(
+        TrainingImages(images, labels, device, device_bytes_for_images(device)),
+        lambda: _in_turn(images, labels, device),
+        (int(labels.min()), int(labels.max())),
+        preprocessing,
+        tuple(bad for shard in shards for bad in shard.bad if bad.image_id in task_ids),
+        judge,
+        len(others[0]) if others is not None else 0,
+    )
+
+
+def _open_photographs(
+    task: TrainTask, shards: Sequence[ImageShard], device: torch.device
+) -> TrainingData:
+    preprocessing = task.preprocessing or _of_fresh(task)
+    train = _batches(task, task.images, preprocessing, shards, device)
+    if task.preprocessing is None:
+        preprocessing = _measure_batches(train, preprocessing)
+        train = train.with_preprocessing(preprocessing)
+    judge, num_judged = None, 0
+    if task.stopping is not None:
+        others = _batches(task, task.stopping.images, preprocessing, shards, device)
+        judge = _judge_on(lambda: others.in_turn(_JUDGE_BATCH_IMAGES), preprocessing, device)
+        num_judged = len(others)
+    return TrainingData(
+        train,
+        lambda: train.in_turn(_JUDGE_BATCH_IMAGES),
+        train.label_range,
+        preprocessing,
+        train.bad,
+        judge,
+        num_judged,
+    )
+
+
+def _batches(
+    task: TrainTask,
+    index: ImageIndex,
+    preprocessing: Preprocessing,
+    shards: Sequence[ImageShard],
+    device: torch.device,
+) -> PhotographBatches:
+    crop, reading = task.recipe.crop, task.reading
+    largest = crop.short_sides[1] if isinstance(crop, RandomCropConfig) else 0
+    form = KeptForm(
+        max(preprocessing.resize or preprocessing.size, largest),
+        is_stretched=preprocessing.resize is None and crop is None,
+        interpolation=preprocessing.interpolation,
+    )
+    if reading is None:
+        decode, folder = _decoder_of_shards(index, shards), None
+    else:
+        source = open_source(reading.source)
+
+        def decode(image_ids: tuple[str, ...]) -> ImageShard:
+            return decode_shard(source, ShardSpec(image_ids))
+
+        folder = task.folder / "photographs"
+    photographs = Photographs(
+        index,
+        form,
+        preprocessing,
+        decode,
+        folder,
+        reading.disk_mb if reading else 0,
+        torch.get_num_threads(),
+    )
+    label_by_id = dict(zip(index.image_ids.tolist(), index.labels.tolist(), strict=True))
+    output_by_label = {label: output for output, label in enumerate(task.classes)}
+    labels = [output_by_label[label_by_id[image_id]] for image_id in photographs.image_ids]
+    return PhotographBatches(
+        photographs, torch.tensor(labels, dtype=torch.int64), preprocessing, crop, device
+    )
+
+
+def _decoder_of_shards(
+    index: ImageIndex, shards: Sequence[ImageShard]
+) -> Callable[[tuple[str, ...]], ImageShard]:
+    """Take images out of shards in place of decoding them."""
+    needed = set(index.image_ids.tolist())
+    images = {
+        str(image_id): image
+        for shard in shards
+        for image_id, image in zip(shard.image_ids, shard.images(), strict=True)
+        if image_id in needed
+    }
+    bad = {one.image_id: one for shard in shards for one in shard.bad}
+
+    def decode(image_ids: tuple[str, ...]) -> ImageShard:
+        here = [image_id for image_id in image_ids if image_id in images]
+        return ImageShard.pack(
+            here,
+            [images[image_id] for image_id in here],
+            [bad[image_id] for image_id in image_ids if image_id in bad],
+        )
+
+    return decode
+
+
+def _of_fresh(task: TrainTask) -> Preprocessing:
+    """Choose how a network without weights to start from will see photographs: cut as it is trained."""
+    crop, size = task.recipe.crop, task.recipe.input_size
+    # Source: Krizhevsky et al. 2012, §2: 224 pixels out of a short side of 256.
+    resize = crop.short_sides[0] if isinstance(crop, RandomCropConfig) else round(size * 256 / 224)
+    mean, std = _UNMEASURED
+    return Preprocessing(size=size, resize=resize, mean=mean, std=std)
+
+
+def _measure_batches(batches: PhotographBatches, preprocessing: Preprocessing) -> Preprocessing:
+    images = torch.cat([images.cpu() for images, _ in batches.sample(_MEASURED_IMAGES)])
+    measured = _measure(images)
+    return preprocessing.model_copy(update={"mean": measured.mean, "std": measured.std})
+
+
+def _select(
+    task: TrainTask, index: ImageIndex, shards: Sequence[ImageShard]
+) -> tuple[Pixels, Int64[torch.Tensor, " image"]]:
+    label_by_id = dict(zip(index.image_ids.tolist(), index.labels.tolist(), strict=True))
+    output_by_label = {label: output for output, label in enumerate(task.classes)}
+    pixels_by_id = {
+        str(image_id): pixels
+        for shard in shards
+        for image_id, pixels in zip(shard.image_ids, shard.images(), strict=True)
+        if image_id in label_by_id
+    }
+    # In the order of ids, so that neither the size nor the order of shards changes the weights.
+    image_ids = sorted(pixels_by_id)
+    images = _resize(task, [pixels_by_id[image_id] for image_id in image_ids])
+    labels = [output_by_label[label_by_id[image_id]] for image_id in image_ids]
+    return images, torch.tensor(labels, dtype=torch.int64)
+
+
+def _resize(task: TrainTask, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Pixels:
+    """Resize images to the input of the task's network; they stay uint8 where all have its size already."""
+    to = task.preprocessing
+    size, resize = (to.size, to.resize) if to else (task.recipe.input_size, None)
+    has_size = all(image.shape[:2] == (size, size) for image in images)
+    if images and has_size and resize in (None, size):
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    shard = ImageShard.pack([str(row) for row in range(len(images))], images)
+    return to_input([shard], size, resize, to.interpolation if to else "bilinear")
+
+
+def _in_turn(
+    images: Pixels, labels: Int64[torch.Tensor, " image"], device: torch.device
+) -> Iterator[Batch]:
+    for batch, targets in zip(
+        torch.split(images, _JUDGE_BATCH_IMAGES),
+        torch.split(labels, _JUDGE_BATCH_IMAGES),
+        strict=True,
+    ):
+        yield to_float(batch.to(device, copy=True)), targets.to(device)
+
+
+def _judge_on(
+    in_turn: Callable[[], Iterator[Batch]], preprocessing: Preprocessing, device: torch.device
+) -> Judge:
+    def judge(network: nn.Module) -> tuple[int, float]:
+        network.eval()
+        # Added up on the device, so that a GPU is waited for once and not at every batch.
+        errors = torch.zeros((), dtype=torch.int64, device=device)
+        loss = torch.zeros((), dtype=torch.float64, device=device)
+        num_images = 0
+        with torch.inference_mode():
+            for images, targets in in_turn():
+                logits = network(normalise_(images, preprocessing))
+                errors += (logits.argmax(dim=1) != targets).sum()
+                loss += functional.cross_entropy(logits, targets, reduction="sum")
+                num_images += len(images)
+        return int(errors), float(loss) / num_images
+
+    return judge
+
+
+def _measure(images: Float[torch.Tensor, "image 3 size size"]) -> Preprocessing:
+    mean = images.mean(dim=(0, 2, 3)).tolist()
+    std = images.std(dim=(0, 2, 3)).clamp_min(_SMALLEST_STD).tolist()
+    rounded_mean, rounded_std = ([round(value, 4) for value in part] for part in (mean, std))
+    return Preprocessing(size=images.shape[-1], mean=tuple(rounded_mean), std=tuple(rounded_std))

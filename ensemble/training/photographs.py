@@ -1,0 +1,268 @@
+"""Photographs to train on: decoded once, resized to their short side, and kept on disk as uint8 within a bound.
+
+Images are read one by one in any order, so that an epoch shuffles all of them and the memory that is
+needed does not grow with their number.
+"""
+
+import json
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import torch
+from jaxtyping import Int64, UInt8
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from ensemble.errors import EmptySplitError
+from ensemble.files import make_folder, partial_file, publish
+from ensemble.images.decode import unreadable
+from ensemble.images.index import ImageIndex
+from ensemble.images.shard import BadImage, ImageShard
+from ensemble.inference.resized import without_strips
+from ensemble.members.identity import fingerprint, library_versions
+from ensemble.members.settings import Interpolation, Preprocessing
+
+# Images in one file: about 70 MB of photographs at a short side of 256.
+PACK_IMAGES = 256
+# Part of the key of what is kept: raise it when the same images are to be kept in another way.
+_VERSION = 1
+_LENGTH_BYTES, _MB = 8, 1 << 20
+
+Image = UInt8[np.ndarray, "_ _ 3"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class KeptForm:
+    """How photographs are kept.
+
+    Attributes:
+        short_side: Largest short side that is kept, in pixels; smaller images stay as they are.
+        is_stretched: Whether images are stretched to a square of that side.
+        interpolation: Interpolation that they are resized with, antialiased.
+    """
+
+    short_side: int
+    is_stretched: bool
+    interpolation: Interpolation
+
+    def resize(self, image: Image) -> Image:
+        """Resize an image that is larger than what is kept."""
+        if min(image.shape[:2]) <= self.short_side:
+            return image
+        side = self.short_side
+        resized: torch.Tensor = transforms.resize(
+            torch.from_numpy(image.transpose(2, 0, 1).copy()),
+            [side, side] if self.is_stretched else [side],
+            InterpolationMode(self.interpolation),
+            antialias=True,
+        )
+        return np.ascontiguousarray(resized.numpy().transpose(1, 2, 0))
+
+
+@dataclass(frozen=True)
+class _Pack:
+    """Some images in one file, or in memory where none was written.
+
+    Attributes:
+        image_ids: Ids of the images that could be decoded.
+        sides: Height and width of each image as it is kept.
+        checksums: CRC-32 of the pixels of each image.
+        bad: Images that could not be decoded.
+        path: File that holds the pixels; None if there is none.
+        start: Place of the first pixel in the file.
+    """
+
+    image_ids: tuple[str, ...]
+    sides: Int64[np.ndarray, "image 2"]
+    checksums: tuple[int, ...]
+    bad: tuple[BadImage, ...]
+    path: Path | None = None
+    start: int = 0
+
+    def read(self, row: int) -> Image | None:
+        """Read an image from the file; None if the file is gone or damaged there."""
+        if self.path is None:
+            return None
+        sizes = self.sides.prod(axis=1) * 3
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                data = os.pread(file.fileno(), int(sizes[row]), self.start + int(sizes[:row].sum()))
+        except OSError:
+            return None
+        if zlib.crc32(data) != self.checksums[row]:
+            return None
+        height, width = self.sides[row].tolist()
+        return np.frombuffer(data, np.uint8).reshape(height, width, 3)
+
+
+class Photographs:
+    """The photographs of a training, by row.
+
+    Args:
+        index: Images and labels.
+        form: How images are kept.
+        preprocessing: How images will be resized; strips that it would blow up count as bad.
+        decode: Decodes images by their ids.
+        folder: Folder of the files that hold them; images stay undecoded until they are read if None.
+        disk_mb: Disk that all files in the folder may take, in MB.
+        threads: Threads that decode.
+
+    Raises:
+        EmptySplitError: None of the images could be decoded.
+    """
+
+    def __init__(
+        self,
+        index: ImageIndex,
+        form: KeptForm,
+        preprocessing: Preprocessing,
+        decode: Callable[[tuple[str, ...]], ImageShard],
+        folder: Path | None = None,
+        disk_mb: int = 0,
+        threads: int = 1,
+    ) -> None:
+        self._form, self._preprocessing, self._decode = form, preprocessing, decode
+        self._source, self._folder = index.source, folder
+        self._free_bytes = disk_mb * _MB - _size_of(folder) if folder else 0
+        # In the order of ids, so that the order in which images are listed changes no weights.
+        image_ids = sorted(str(image_id) for image_id in index.image_ids)
+        packs = [
+            tuple(image_ids[start : start + PACK_IMAGES])
+            for start in range(0, len(image_ids), PACK_IMAGES)
+        ]
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            self._packs = list(in_order(pool, self._make_pack, packs, ahead=max(1, threads)))
+        self._places = [
+            (number, row)
+            for number, pack in enumerate(self._packs)
+            for row in range(len(pack.image_ids))
+        ]
+        if not self._places:
+            raise EmptySplitError("none of the images to train on could be decoded.")
+        self.image_ids = tuple(self._packs[n].image_ids[row] for n, row in self._places)
+        self.sides = torch.from_numpy(np.concatenate([pack.sides for pack in self._packs]))
+        self.bad = tuple(bad for pack in self._packs for bad in pack.bad)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, row: int) -> Image:
+        """Read an image as it is kept; one that no file holds is decoded again."""
+        number, place = self._places[row]
+        pack = self._packs[number]
+        if (image := pack.read(place)) is not None:
+            return image
+        shard = self._decode((pack.image_ids[place],))
+        for image in shard.images():
+            return self._form.resize(image)
+        raise unreadable(pack.image_ids[place], "; ".join(bad.reason for bad in shard.bad))
+
+    def _make_pack(self, image_ids: tuple[str, ...]) -> _Pack:
+        path = self._path(image_ids)
+        if path is not None and (pack := _open_pack(path)) is not None:
+            return pack
+        shard = without_strips(self._decode(image_ids), self._preprocessing)
+        images = [self._form.resize(image) for image in shard.images()]
+        pack = _Pack(
+            tuple(str(image_id) for image_id in shard.image_ids),
+            np.array([image.shape[:2] for image in images], np.int64).reshape(-1, 2),
+            tuple(zlib.crc32(image.data) for image in images),
+            shard.bad,
+        )
+        size = sum(image.nbytes for image in images)
+        if path is None or size > self._free_bytes:
+            return pack
+        self._free_bytes -= size
+        _write_pack(path, pack, images)
+        return _open_pack(path) or pack
+
+    def _path(self, image_ids: Sequence[str]) -> Path | None:
+        if self._folder is None:
+            return None
+        key = fingerprint(
+            {
+                "version": _VERSION,
+                "source": self._source,
+                "image_ids": list(image_ids),
+                "short_side": self._form.short_side,
+                "is_stretched": self._form.is_stretched,
+                "interpolation": self._form.interpolation,
+                "preprocessing": self._preprocessing.resize,
+                "libraries": library_versions(""),
+            }
+        )
+        return self._folder / f"{key[:24]}.photographs"
+
+
+def in_order(
+    pool: ThreadPoolExecutor,
+    make: Callable[[Item], Result],
+    items: Iterable[Item],
+    ahead: int,
+) -> Iterator[Result]:
+    """Yield results in the order of the items, while at most `ahead` later ones are under way."""
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _write_pack(path: Path, pack: _Pack, images: Sequence[Image]) -> None:
+    pixels = [image.reshape(-1) for image in images]
+    about = {
+        "image_ids": pack.image_ids,
+        "sides": pack.sides.tolist(),
+        "checksums": pack.checksums,
+        "bad": [(bad.image_id, bad.reason) for bad in pack.bad],
+    }
+    content = safetensors.numpy.save(
+        {"pixels": np.concatenate(pixels) if pixels else np.empty(0, np.uint8)},
+        {"photographs": json.dumps(about)},
+    )
+    make_folder(path.parent)
+    with partial_file(path.parent) as file:
+        file.write(content)
+        publish(file, path)
+
+
+def _open_pack(path: Path) -> _Pack | None:
+    """Read the description of a pack; None if there is no whole file."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        with safetensors.safe_open(path, framework="numpy") as tensors:
+            about = json.loads(tensors.metadata()["photographs"])
+    except (FileNotFoundError, safetensors.SafetensorError):
+        return None
+    return _Pack(
+        tuple(about["image_ids"]),
+        np.array(about["sides"], np.int64).reshape(-1, 2),
+        tuple(about["checksums"]),
+        tuple(BadImage(*pair) for pair in about["bad"]),
+        path,
+        _LENGTH_BYTES + length,
+    )
+
+
+def _size_of(folder: Path) -> int:
+    if not folder.is_dir():
+        return 0
+    return sum(entry.stat().st_size for entry in os.scandir(folder) if entry.is_file())
