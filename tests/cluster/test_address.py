@@ -1,33 +1,16 @@
 """Whether a head answers at an address, before Ray is asked."""
 
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from cluster.address import check_head, is_named, ray_address
 from ensemble.errors import ClusterError, ConfigError
 
+from .servers import answering
+
 SETTINGS_FRAME = b"\0\0\x12\4\0\0\0\0\0" + b"\0" * 18
-
-
-@contextmanager
-def _server(answer: bytes) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(99)
-                connection.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-        thread.join()
 
 
 def _unused_port() -> int:
@@ -36,7 +19,7 @@ def _unused_port() -> int:
 
 
 def test_a_head_is_accepted() -> None:
-    with _server(SETTINGS_FRAME) as address:
+    with answering(SETTINGS_FRAME) as address:
         check_head(address, "RAY_ADDRESS")
 
 
@@ -55,7 +38,7 @@ def test_the_option_is_named_where_the_address_comes_from_it() -> None:
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b""])
 def test_what_is_no_head_is_told(answer: bytes) -> None:
     with (
-        _server(answer) as address,
+        answering(answer) as address,
         pytest.raises(ClusterError, match=r"is not the head of a Ray cluster.*10\.0\.0\.1:6379"),
     ):
         check_head(address, "RAY_ADDRESS")

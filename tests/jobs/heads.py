@@ -26,7 +26,7 @@ from cluster.submission.head import ask
 from cluster.submission.token import Token
 from ensemble.errors import ClusterError
 
-from .killing import marked
+from .killing import kill_marked
 
 LIMIT_S = 90
 
@@ -172,13 +172,5 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    deadline = time.monotonic() + 20
-    while pids := list(marked(mark)):
-        assert time.monotonic() < deadline
-        for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.05)
+    kill_marked(mark)
     shutil.rmtree(mark, ignore_errors=True)

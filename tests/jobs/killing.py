@@ -151,17 +151,22 @@ class _run:
         return self._process, self._mark
 
     def __exit__(self, *_: object) -> None:
-        deadline = time.monotonic() + 20
-        while pids := list(marked(self._mark)):
-            assert time.monotonic() < deadline
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            time.sleep(0.05)
+        kill_marked(self._mark)
         self._process.communicate(timeout=20)
         shutil.rmtree(self._mark, ignore_errors=True)
+
+
+def kill_marked(mark: str) -> None:
+    """SIGKILL all processes that carry a mark, until there is none."""
+    deadline = time.monotonic() + 20
+    while pids := list(marked(mark)):
+        assert time.monotonic() < deadline
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.05)
 
 
 def marked(mark: str) -> Iterator[int]:

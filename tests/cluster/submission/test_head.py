@@ -14,6 +14,8 @@ from cluster.settings import ClusterConfig
 from cluster.submission.head import check_address, connect, examine
 from ensemble.errors import ClusterError, ConfigError
 
+from ..servers import answering
+
 NODES = [
     {"state": "ALIVE", "resources_total": {"CPU": 8.0}, "labels": {}},
     {"state": "DEAD", "resources_total": {"GPU": 8.0}, "labels": {}},
@@ -169,23 +171,6 @@ def test_a_plan_without_the_token_is_told_what_to_set() -> None:
         find_devices(ClusterConfig(device="cuda"), address)
 
 
-@contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """Serve one answer of raw bytes, whatever is asked."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(999)
-                connection.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        thread.join()
-
-
 @pytest.mark.parametrize(
     "answer",
     [
@@ -203,9 +188,9 @@ def answering(answer: bytes) -> Iterator[str]:
 def test_another_servers_port_is_told_as_no_head(answer: bytes) -> None:
     with (
         answering(answer) as address,
-        pytest.raises(ClusterError, match=rf"{address} is not the dashboard of a Ray head"),
+        pytest.raises(ClusterError, match=rf"http://{address} is not the dashboard of a Ray head"),
     ):
-        examine(address)
+        examine(f"http://{address}")
 
 
 def test_a_tunnel_on_this_machine_is_not_asked_for_through_a_proxy(
