@@ -6,9 +6,8 @@ import gc
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 
 import jaxtyping
 import numpy as np
@@ -25,7 +24,6 @@ from ensemble.images.sources.digits import open_source
 from ensemble.images.split import Splits, split
 from ensemble.inference.predict import predict
 from ensemble.members.member import Member
-from ensemble.members.settings import Preprocessing
 from ensemble.storage.s3_store import S3Store
 from ensemble.storage.settings import StorageConfig
 from ensemble.table.block import LogitBlock
@@ -34,6 +32,8 @@ from ensemble.training.member import train_member
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
 from ensemble.views.settings import CenterView, ShiftsAndScales, Views
+
+from .. import members
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
@@ -64,24 +64,8 @@ def shapes_unchecked() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def make_member() -> MakeMember:
-    """A member by name; equal names are equal members. There are no weights behind it."""
-
-    def make(name: str = "a", num_classes: int = 3, **changes: object) -> Member:
-        member = Member(
-            name=name,
-            architecture="alexnet_small",
-            classes=tuple(range(num_classes)),
-            checkpoint=Path("nowhere.safetensors"),
-            weights_sha256=sha256(name.encode()).hexdigest(),
-            head="head",
-            parameters=1,
-            preprocessing=Preprocessing(size=16, mean=(0.3, 0.4, 0.5), std=(0.2, 0.3, 0.4)),
-            views=CenterView(),
-            data_sha256="d" * 64,
-        )
-        return replace(member, **changes)
-
-    return make
+    """A member by its name, without weights."""
+    return members.make_member
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,10 @@ from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import plan_shards
 from ensemble.inference.costs import CostCache, MemberCost
 from ensemble.members.member import Member
-from ensemble.members.settings import Preprocessing
 from ensemble.storage.local_store import LocalStore
 from ensemble.table.logit_table import LogitTable
-from ensemble.views.settings import CenterView
+
+from ...members import make_member
 
 pytestmark = [pytest.mark.ray, pytest.mark.nightly]
 
@@ -43,18 +43,7 @@ Table = dict[str, bytes]
 
 
 def _member(number: int, rounds: int = 100) -> Member:
-    return Member(
-        name=f"m{number}",
-        architecture="synthetic",
-        classes=tuple(range(10)),
-        checkpoint=Path("none"),
-        weights_sha256=f"{number:064x}",
-        head="none",
-        parameters=rounds,
-        preprocessing=Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1)),
-        views=CenterView(),
-        data_sha256="digits",
-    )
+    return make_member(f"m{number}", 10, parameters=rounds)
 
 
 MEMBERS = tuple(_member(number) for number in range(13))

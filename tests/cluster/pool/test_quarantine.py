@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from ray import cloudpickle
@@ -18,9 +17,9 @@ from ensemble.images.settings import DigitsConfig
 from ensemble.images.shard import ImageShard, plan_shards
 from ensemble.inference.costs import CostCache, MemberCost
 from ensemble.members.member import Member
-from ensemble.members.settings import Preprocessing
 from ensemble.table.block import LogitBlock
-from ensemble.views.settings import CenterView
+
+from ...members import make_member
 
 pytestmark = pytest.mark.ray
 
@@ -41,22 +40,7 @@ class Fragile(SyntheticHost):
         return super().predict(member, largest_batch, shard)
 
 
-def _member(name: str) -> Member:
-    return Member(
-        name=name,
-        architecture="synthetic",
-        classes=tuple(range(10)),
-        checkpoint=Path("none"),
-        weights_sha256=name,
-        head="none",
-        parameters=1,
-        preprocessing=Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1)),
-        views=CenterView(),
-        data_sha256="digits",
-    )
-
-
-SOUND, FRAGILE, HOPELESS = (_member(name) for name in ("sound", "fragile", "hopeless"))
+SOUND, FRAGILE, HOPELESS = (make_member(name, 10) for name in ("sound", "fragile", "hopeless"))
 
 
 @pytest.fixture(scope="module")

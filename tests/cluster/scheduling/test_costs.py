@@ -4,22 +4,10 @@ from pathlib import Path
 from cluster.scheduling.costs import Costs
 from cluster.settings import ClusterConfig
 from ensemble.inference.costs import CostCache, MemberCost
-from ensemble.members.member import Member
-from ensemble.members.settings import Preprocessing
-from ensemble.views.settings import CenterView
 
-MEMBER = Member(
-    name="wide",
-    architecture="none",
-    classes=(0, 1),
-    checkpoint=Path("none"),
-    weights_sha256="none",
-    head="none",
-    parameters=1,
-    preprocessing=Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1)),
-    views=CenterView(),
-    data_sha256="none",
-)
+from ...members import make_member
+
+MEMBER = make_member("wide")
 FIGURE = MemberCost(images_per_s=100, memory_mb=5000)
 
 

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -8,29 +7,13 @@ from cluster.scheduling.placement import Device, Plan, Work
 from cluster.scheduling.simulate import simulate
 from cluster.scheduling.work_queue import Call
 from ensemble.images.shard import plan_shards
-from ensemble.members.member import Member
-from ensemble.members.settings import Preprocessing
-from ensemble.views.settings import CenterView
+
+from ...members import make_member
 
 # What 13 members cost an image, in ms: a pool from small to large, as pools are.
 COSTS_MS = (0.4, 0.6, 0.9, 1.1, 1.5, 1.8, 2.0, 2.6, 3.5, 4.1, 5.0, 7.5, 11.0)
 SHARDS = plan_shards([str(number) for number in range(12_800)], 128)
 SHARD_BYTES = 128 * 224 * 224 * 3
-
-
-def _member(name: str) -> Member:
-    return Member(
-        name=name,
-        architecture="none",
-        classes=(0, 1),
-        checkpoint=Path("none"),
-        weights_sha256=name,
-        head="none",
-        parameters=1,
-        preprocessing=Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1)),
-        views=CenterView(),
-        data_sha256="none",
-    )
 
 
 def _simulate(devices: list[Device], memory_mb: float = 1000.0) -> tuple[Plan, float, float]:
@@ -42,7 +25,7 @@ def _simulate(devices: list[Device], memory_mb: float = 1000.0) -> tuple[Plan, f
         Work(name, {kind: len(SHARDS) * s for kind, s in by_kind.items()}, memory_mb, len(SHARDS))
         for name, by_kind in block_s.items()
     ]
-    members = {name: _member(name) for name in block_s}
+    members = {name: make_member(name) for name in block_s}
     pairs = [(member, spec) for spec in SHARDS for member in members.values()]
     calls = [Call("predict", m, (spec,), order) for order, (m, spec) in enumerate(pairs)]
     plan = make_plan(works, devices)

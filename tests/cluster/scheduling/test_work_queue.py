@@ -1,35 +1,17 @@
-from pathlib import Path
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.scheduling.placement import HostPlan
 from cluster.scheduling.work_queue import Call, ShardWindow, WorkQueue
 from ensemble.images.shard import ShardSpec
-from ensemble.members.member import Member
-from ensemble.members.settings import Preprocessing
-from ensemble.views.settings import CenterView
+
+from ...members import make_member
 
 _MB = 1 << 20
 SPECS = tuple(ShardSpec((str(number),)) for number in range(6))
 
 
-def _member(name: str) -> Member:
-    return Member(
-        name=name,
-        architecture="none",
-        classes=(0, 1),
-        checkpoint=Path("none"),
-        weights_sha256=name,
-        head="none",
-        parameters=1,
-        preprocessing=Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1)),
-        views=CenterView(),
-        data_sha256="none",
-    )
-
-
-A, B = _member("a"), _member("b")
+A, B = make_member("a"), make_member("b")
 
 
 def _calls() -> list[Call]:
