@@ -15,6 +15,8 @@ Form = Literal["logits", "probabilities"]
 
 # How far the probabilities of a row, rounded as files hold them, may sum from 1.
 _TOLERANCE = 0.01
+# What probabilities were multiplied by.
+_SCALES = {100: "percent", 255: "bytes, 255 for 1"}
 # The smallest normal number: the log-probability of a class without any probability stays finite.
 _LEAST = float(np.finfo(np.float32).tiny)
 
@@ -96,8 +98,9 @@ class ImportedPredictions:
         hint = "If they are logits, say --form logits."
         if self.top is not None or len(total) != len(self.scores):
             return hint
-        if self.scores.min() >= 0 and np.abs(total / 100 - 1).max() <= _TOLERANCE:
-            return "They are percent; divide them by 100."
+        for whole, what in _SCALES.items():
+            if self.scores.min() >= 0 and np.abs(total / whole - 1).max() <= _TOLERANCE:
+                return f"They are {what}; divide them by {whole}."
         if is_distribution(self.scores.T).all():
             return "Every column sums to 1: the array is [class, image]. Save it transposed."
         # A stray column is the one that exceeds 1 somewhere, or the first or last of a row.

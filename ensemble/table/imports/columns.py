@@ -60,10 +60,12 @@ class Column:
     Attributes:
         name: Name in the header; its number, counted from 0, where the file has none.
         values: Text, or numbers; two-dimensional where each row holds a list.
+        is_named: Whether the file has a name for it.
     """
 
     name: str
     values: Shaped[np.ndarray, "..."]
+    is_named: bool = True
 
     @property
     def key(self) -> str:

@@ -213,7 +213,7 @@ def _images(sources: Sequence[_Source], labelled: Sequence[str], notes: list[str
         if lacking:
             raise DataError(
                 f"{source.name} has no prediction of {len(lacking)} of {len(images)} images, as "
-                f"{lacking[0]!r:.80}. Leave them out of the labels, or give the predictions."
+                f"{lacking[0]!r:.80}. {_how_to_fill(source, sources, images)}"
             )
     if left := len(labelled) - len(images):
         example = next(i for i in labelled if i not in anywhere)
@@ -228,6 +228,18 @@ def _images(sources: Sequence[_Source], labelled: Sequence[str], notes: list[str
                 f"{unlabelled[0]!r:.80}"
             )
     return images
+
+
+def _how_to_fill(source: _Source, sources: Sequence[_Source], images: Sequence[str]) -> str:
+    ids = source.row_by_id
+    lists = [("the labels", images), *((other.name, list(other.row_by_id)) for other in sources)]
+    for name, others in lists:
+        if ids.keys().isdisjoint(others):
+            return (
+                f"Its ids are such as {next(iter(ids))!r:.80}, and those of {name} such as "
+                f"{others[0]!r:.80}: none is the same. Make the ids the same."
+            )
+    return "Leave them out of the labels, or give the predictions."
 
 
 def _take(

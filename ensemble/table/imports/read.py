@@ -21,6 +21,8 @@ from ensemble.table.imports.labels import Labels, parse_labels
 from ensemble.table.imports.npz import read_archive
 from ensemble.table.imports.tables import read_columns
 
+_NUM_DESCRIBED = 4
+
 SUFFIXES = (".npy", ".npz", ".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
@@ -77,7 +79,7 @@ def _from_columns(
         )
         used = [tops[i] for i in places] + [scores[i] for i in places]
     else:
-        member, used = _dense_columns(path, parts, form, ids)
+        member, used = _dense_columns(path, columns, parts, form, ids)
     unused = [c for c in parts.scores if c not in used]
     ignored = (*parts.ignored, *(f"the column {column.name!r:.80}" for column in unused))
     return ImportedFile(path, (member,), labels, None, ignored)
@@ -102,7 +104,11 @@ def _top_columns(
 
 
 def _dense_columns(
-    path: Path, parts: Parts, form: ReadForm, ids: Shaped[np.ndarray, "image"] | None
+    path: Path,
+    columns: Sequence[Column],
+    parts: Parts,
+    form: ReadForm,
+    ids: Shaped[np.ndarray, "image"] | None,
 ) -> tuple[ImportedPredictions, list[Column]]:
     lists = [column for column in parts.scores if column.is_list]
     if lists:
@@ -112,13 +118,24 @@ def _dense_columns(
         scores = scores_in(lists[0].values, f"{path}: {lists[0].name!r:.80}")
         return dense(path.stem, scores, form, ids), lists
     if not parts.scores:
-        raise DataError(f"{path} has no column of scores; expected one for each class.")
+        raise DataError(
+            f"{path} has no column of scores, but {_describe(columns)}; expected a column for each class, "
+            "with a number in each row."
+        )
     used = _of_one_kind(parts.scores)
     scores = scores_in(
         np.array([_numbers(path, column) for column in used]).T, f"the scores of {path}"
     )
-    outputs = tuple(column.name.strip() for column in used)
+    is_named = all(column.is_named for column in used)
+    outputs = tuple(column.name.strip() for column in used) if is_named else None
     return dense(path.stem, scores, form, ids, outputs), list(used)
+
+
+def _describe(columns: Sequence[Column]) -> str:
+    """Name the first columns, with the first cell of each."""
+    cells = [f"{c.name!r:.80} with {str(c.values[0])!r:.80}" for c in columns[:_NUM_DESCRIBED]]
+    more = len(columns) - _NUM_DESCRIBED
+    return ", ".join(cells) + (f" and {more} more" if more > 0 else "")
 
 
 def _of_one_kind(columns: Sequence[Column]) -> Sequence[Column]:

@@ -56,12 +56,13 @@ def _read_csv(path: Path) -> list[Column]:
                 f"{path}: row {number} has {len(cells)} cells and the first row {width}; expected as "
                 "many in each row."
             )
-    header = lines[0][:width] if _is_header(lines[0][:width]) else list(map(str, range(width)))
-    rows = lines[1:] if header == lines[0][:width] else lines
+    is_named = _is_header(lines[0][:width])
+    header = lines[0][:width] if is_named else list(map(str, range(width)))
+    rows = lines[1:] if is_named else lines
     if not rows:
         raise DataError(f"{path} has a header and no rows; expected a row for each image.")
     return [
-        Column(name, np.array(values, np.str_))
+        Column(name, np.array(values, np.str_), is_named)
         for name, values in zip(header, list(zip(*rows, strict=False))[:width], strict=True)
     ]
 

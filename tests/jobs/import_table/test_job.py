@@ -142,6 +142,8 @@ def test_search_works_on_an_imported_table_and_run_says_that_it_cannot(
 
 WRONG = {
     "sums over 1": (np.full((IMAGES, CLASSES), 0.5), "are not probabilities. If they are logits"),
+    "percent": (np.full((IMAGES, CLASSES), 25.0), "They are percent; divide them by 100"),
+    "bytes": (np.full((IMAGES, CLASSES), 64), "They are bytes, 255 for 1; divide them by 255"),
     "sums under 1": (np.full((IMAGES, CLASSES), 0.1), "sum to 0.4 only; expected 1"),
     "no numbers": (np.full((IMAGES, CLASSES), np.nan), "some scores are not finite"),
     "another number of images": (
@@ -160,6 +162,15 @@ def test_predictions_that_cannot_be_right_are_refused(
         import_table(tmp_path / "run", ImportSettings(files, saved(tmp_path / "l.npy", labels)))
 
 
+def test_columns_without_a_header_have_no_names(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("a,0.25,0.75\nb,0.5,0.5\n")
+    (member,) = read_file(tmp_path / "m.csv").members
+    assert member.outputs is None
+    assert member.image_ids is not None
+    assert member.image_ids.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(member.scores, [[0.25, 0.75], [0.5, 0.5]])
+
+
 def test_logits_of_the_best_classes_only_are_refused() -> None:
     with pytest.raises(DataError, match="m: logits of the best classes alone do not say"):
         ImportedPredictions("m", np.ones((1, 2)), "logits", np.array([[0, 1]]))
@@ -176,6 +187,12 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path, labels: np.n
     np.savez(tmp_path / "flat.npz", x=np.ones(3))
     with pytest.raises(DataError, match=r"flat\.npz holds no array of \[image, class\]"):
         read_file(tmp_path / "flat.npz", "logits")
+    (tmp_path / "text.csv").write_text('image_id,probs\na,"[0.5, 0.5]"\nb,"[0.9, 0.1]"\n')
+    with pytest.raises(
+        DataError,
+        match=r"no column of scores, but 'image_id' with 'a', 'probs' with '\[0\.5, 0\.5\]'",
+    ):
+        read_file(tmp_path / "text.csv")
     dense = [saved(tmp_path / "m.npy", np.full((IMAGES, CLASSES), 0.25))]
     with pytest.raises(ConfigError, match="there are no labels in the files; expected --labels"):
         import_table(tmp_path / "run", ImportSettings(dense))

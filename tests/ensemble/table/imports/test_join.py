@@ -125,3 +125,17 @@ def test_ids_that_a_terminal_would_obey_are_refused(bad: str) -> None:
     part = Labels("l", np.array([0, 1]), np.array([bad, "i1"]))
     with pytest.raises(DataError, match="is empty or holds a control character"):
         joined([member(["i1", "i2"])], [part])
+
+
+def test_files_whose_ids_are_written_in_another_way_are_named() -> None:
+    far = [f"/data/{i}" for i in IDS]
+    elsewhere = ImportedPredictions("b", scores_of(IDS), "probabilities", None, np.array(far), None)
+    of_b = Labels("b.npz: 'labels'", np.array(list(TRUTH.values())), np.array(far))
+    with pytest.raises(
+        DataError,
+        match=r"a has no prediction of 9 of 18 images, as '/data/i0'\. Its ids are such as 'i0', and those "
+        r"of b such as '/data/i0': none is the same\. Make the ids the same\.",
+    ):
+        joined([member(IDS, "a"), elsewhere], [labels(IDS), of_b])
+    with pytest.raises(DataError, match=r"and those of the labels such as 'i0': none is the same"):
+        joined([member(IDS, "a"), elsewhere], [labels(IDS)])
