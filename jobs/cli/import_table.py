@@ -100,11 +100,13 @@ def import_table(
     """
     from jobs.import_table import job
     from jobs.progress.live import working
-    from jobs.stored_runs.open import split_words, storage_config
+    from jobs.stored_runs.open import storage_config
 
     if form not in _FORMS:
         raise UnknownNameError.of("form", form, _FORMS)
-    storage, files = split_words(words)
+    # NAME=FILE names a member, so only a word that begins with storage. is a setting.
+    storage = [word for word in words if word.startswith("storage.")]
+    files = [word for word in words if word not in storage]
     settings = job.ImportSettings(
         files, labels, _FORMS[form], class_map, classes, search, seed, dtype, first_label
     )
