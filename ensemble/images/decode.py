@@ -7,7 +7,8 @@ Every picture comes out as 8-bit RGB:
 - Integers of 32 bits within 0 to 65,535 are taken as 16 bits.
 - A picture of integers none of which is over 255 is taken as it is: 8 bits were saved as more.
 - Floating-point numbers of 0 to 1 are multiplied by 255.
-- Anything else, and a picture whose values differ but would all become one shade, cannot be decoded.
+- Anything else cannot be decoded; nor can a picture whose values differ but would all become one shade, or
+  one of 16 bits that would be all but black or white, as values of 12 bits are in a file that does not say so.
 
 The orientation that EXIF notes is not applied, as in torchvision's ImageFolder and timm.
 """
@@ -40,6 +41,11 @@ _EIGHT_BITS = frozenset({".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".webp"})
 # No image file is larger: `max_pixels` uncompressed, with four channels of 16 bits, and its header.
 _BYTES_PER_PIXEL, _HEADER_BYTES = 8, 1 << 20
 
+_SIXTEEN_BITS = 65535.0
+
+# Shades up to which a picture is all but black, and from which on it is all but white.
+_BLACK, _WHITE = 31, 224
+
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
@@ -53,7 +59,7 @@ def decoder(names: Iterable[str] | None = None) -> str:
     suffixes = None if names is None else {PurePath(name).suffix.lower() for name in names}
     if suffixes is not None and suffixes <= _EIGHT_BITS:
         return f"pillow-{PIL.__version__}"
-    return f"pillow-{PIL.__version__} depth-1"
+    return f"pillow-{PIL.__version__} depth-2"
 
 
 def max_file_bytes(max_pixels: int) -> int:
@@ -130,6 +136,8 @@ def unreadable(place: str, reason: str) -> DataError:
 
 
 def _load(file: BytesIO, max_pixels: int) -> Image.Image:
+    if not file.getbuffer().nbytes:
+        raise DecodeError("the file is empty")
     try:
         image = Image.open(file, formats=_FORMATS)
     except PIL.UnidentifiedImageError as error:
@@ -150,10 +158,16 @@ def _scale(image: Image.Image) -> UInt8[np.ndarray, "height width"]:
     low, high = values.min(), values.max()
     limit = _limit(image, float(low), float(high))
     shades: np.ndarray = np.rint(values * (255 / limit)).astype(np.uint8)
-    if high > low and int(shades.max()) - int(shades.min()) < 2:
+    darkest, lightest = int(shades.min()), int(shades.max())
+    would = None
+    if high > low and lightest - darkest < 2:
+        would = "all be one shade of 8 bits"
+    elif high > low and limit == _SIXTEEN_BITS and (lightest <= _BLACK or darkest >= _WHITE):
+        would = f"be the shades {darkest} to {lightest} of 255"
+    if would is not None:
         raise DecodeError(
-            f"its values of {low:g} to {high:g}, of {limit:g}, would all be one shade of 8 bits; save it "
-            "with 8 bits, or over its full range"
+            f"its values of {low:g} to {high:g}, of {limit:g}, would {would}; save it with 8 bits, or over "
+            "its full range"
         )
     return 255 - shades if _tag(image, _PHOTOMETRIC) == _WHITE_IS_ZERO else shades
 
@@ -173,7 +187,7 @@ def _limit(image: Image.Image, low: float, high: float) -> float:
         limit = float((1 << bits[0]) - 1)
         expected = f"0 to {limit:g}"
     else:
-        limit, expected = 65535.0, "0 to 65535"
+        limit, expected = _SIXTEEN_BITS, "0 to 65535"
     # False for NaN, too.
     if not (low >= 0 and high <= limit):
         raise DecodeError(f"its values lie in {low:g} to {high:g}; expected {expected}")

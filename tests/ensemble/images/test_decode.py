@@ -109,6 +109,11 @@ def test_white_is_zero_is_shown_as_it_is_meant() -> None:
         (np.array([[0, np.inf]], np.float32), "expected 0 to 1"),
         (np.array([[0, 380]], np.uint16), "0 to 380, of 65535, would all be one shade"),
         (np.array([[65400, 65535]], np.uint16), "would all be one shade of 8 bits"),
+        (
+            np.array([[0, 4095]], np.uint16),
+            "0 to 4095, of 65535, would be the shades 0 to 16 of 255",
+        ),
+        (np.array([[60000, 65535]], np.uint16), "would be the shades 233 to 255 of 255"),
         (np.array([[0, 1e-3]], np.float32), "would all be one shade of 8 bits"),
     ],
 )
@@ -142,6 +147,11 @@ def test_format_without_a_listed_suffix_is_never_opened(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["AVIF", "WEBP"])
 def test_what_a_content_network_sends_under_another_name_is_decoded(kind: str) -> None:
     assert decode(encoded(np.full((8, 8, 3), 90, np.uint8), kind), 100).shape == (8, 8, 3)
+
+
+def test_empty_file_is_called_empty() -> None:
+    with pytest.raises(DecodeError, match="the file is empty"):
+        decode(io.BytesIO(), 100)
 
 
 def test_whatever_a_decoder_raises_is_a_reason() -> None:
@@ -178,4 +188,4 @@ def test_file_that_cannot_be_read_is_no_image_that_cannot_be_decoded(tmp_path: P
 
 def test_identity_names_the_rule_of_depth_where_a_file_may_need_it() -> None:
     assert decoder(["a.JPG", "b.webp"]) == decoder([])
-    assert decoder(["a.jpg", "b.png"]) == decoder() == f"{decoder([])} depth-1"
+    assert decoder(["a.jpg", "b.png"]) == decoder() == f"{decoder([])} depth-2"
