@@ -130,6 +130,7 @@ def _measure(config: PoolsBenchmarkConfig, begin: Begin) -> tuple[dict[int, list
         k: PoolJudge(num_images, k, config.resamples, config.seed) for k in sorted({1, config.k})
     }
     for name, split in splits:
+        split.search.checked_k(config.k)  # before the search for the top-1 error takes its time
         for k, judge in judges.items():
             begin(f"{name}: searches for the top-{k} error")
             judge.add(split)

@@ -1,5 +1,6 @@
 """Real top-k predictions of ImageNet classifiers, as an outranking table of the classes that are listed."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,8 @@ def load_table(path: Path) -> OutrankingTable:
     Raises:
         ConfigError: The file cannot be read, or lacks a member or an array.
     """
+    if not zipfile.is_zipfile(path):
+        raise _not_lists(path, "it is no .npz file" if path.exists() else "there is no such file")
     try:
         with np.load(path, allow_pickle=False) as file:
             names = [str(name) for name in file["models"]]
@@ -51,15 +54,19 @@ def load_table(path: Path) -> OutrankingTable:
             probabilities = file["probabilities"][rows].astype(np.float64)
             labels = file["labels"].astype(np.int64)
     except (OSError, KeyError, ValueError) as error:
-        raise ConfigError(
-            f"{path} does not hold the top-k predictions of {len(POOL)} members ({error}). Expected "
-            "an .npz with models, classes, probabilities and labels."
-        ) from error
+        raise _not_lists(path, str(error)) from error
     builder = OutrankingBuilder(POOL, 2, ("probabilities", "logs"), NUM_CLASSES)
     for first in range(0, len(labels), _BLOCK_IMAGES):
         part = slice(first, first + _BLOCK_IMAGES)
         builder.add(*_slots(classes[:, part], probabilities[:, part], labels[part]))
     return builder.finish()
+
+
+def _not_lists(path: Path, reason: str) -> ConfigError:
+    return ConfigError(
+        f"{path} does not hold the top-k predictions of {len(POOL)} members ({reason}). Expected an .npz "
+        "with models, classes, probabilities and labels."
+    )
 
 
 def _slots(
