@@ -34,6 +34,7 @@ from ensemble.training.task import TrainTask
 from ensemble.views.settings import CenterView, ShiftsAndScales, Views
 
 from .. import members
+from .judged import CLUSTERS, Judged, images
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
@@ -90,6 +91,22 @@ def _row(member: Member, image_id: str) -> np.ndarray:
     seed = int(sha256(f"{member.column} {image_id}".encode()).hexdigest()[:8], 16)
     logits = np.random.default_rng(seed).normal(scale=2, size=len(member.classes))
     return logits - np.log(np.exp(logits).sum())
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory: pytest.TempPathFactory, make_block: MakeBlock) -> Judged:
+    """The table of `tests/ensemble/judged.py`: read it only."""
+    pool = tuple(members.make_member(name, 4) for name in ("first", "second"))
+    subclassifiers = tuple(
+        members.make_member(f"sub {number}", 2, classes=classes)
+        for number, classes in enumerate(CLUSTERS)
+    )
+    table = LogitTable(tmp_path_factory.mktemp("judged"))
+    image_ids = images().image_ids.tolist()
+    for member in (*pool, *subclassifiers):
+        for start in range(0, len(image_ids), 700):
+            table.commit(member, make_block(member, image_ids[start : start + 700]))
+    return Judged(table, pool, subclassifiers)
 
 
 @dataclass(frozen=True)
