@@ -12,8 +12,7 @@ from ensemble.errors import ConfigError
 from jobs import terminal
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.console import Console, RenderableType
 
 EXIT_FAILED, EXIT_USAGE, EXIT_REGRESSION, EXIT_NOT_COMPARABLE = 1, 2, 3, 4
 EXIT_PARTIAL, EXIT_INTERRUPTED = 5, 130
@@ -129,7 +128,7 @@ def open_console(stderr: bool = False) -> "Console":
     return console.open_console(stderr)
 
 
-def print_results(table: "Table", lines: Iterable[str], page: Path | str) -> None:
+def print_results(table: "RenderableType", lines: Iterable[str], page: Path | str) -> None:
     """Print a table of results, what to make of it, and where the report is."""
     console = open_console()
     console.print(table)

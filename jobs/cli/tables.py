@@ -1,50 +1,55 @@
 """The results of a run and of a search as tables on the terminal."""
 
+from collections.abc import Mapping, Sequence
+
+from rich import box
+from rich.console import Group
 from rich.table import Table
 
 from ensemble.report.documents.run import Report
 from ensemble.report.documents.search import SearchReport
-from ensemble.report.documents.weights import Difference
+from ensemble.report.documents.weights import Cost, Difference
+from ensemble.report.pages.wording import THIN, cost_text
 
 
-def result_table(report: Report) -> Table:
-    """Lay out the results of a run: one row a predictor, on the test split."""
-    n = report.best.score.n
-    table = Table(title=f"{report.name}: test split, n = {n}", title_justify="left")
-    errors = (f"top-{report.k} error", f"top-{report.other_k} error")
-    for column in ("predictor", "members", *errors, "NLL"):
-        table.add_column(column, justify="left" if column == "predictor" else "right")
-    table.add_column(f"top-{report.k} against best [95 %]", justify="right")
+def result_table(report: Report) -> Group:
+    """Lay out the results of a run, one row a predictor, on the test split; and what an image costs."""
+    table = _table(f"{report.name}: test split, n = {report.best.score.n}")
+    for column in ("members", f"top-{report.k}\nerror", f"top-{report.other_k}\nerror", "NLL"):
+        table.add_column(column, justify="right", no_wrap=True)
+    _add_differences(table)
     for result in report.results:
-        score, difference = result.score, result.against_best
+        score = result.score
         table.add_row(
             f"{result.label}{' *' if result.chosen else ''}",
             str(result.members),
             f"{report.error(score):.2%}",
             f"{report.other_error(score):.2%}",
             f"{score.nll:.4f}",
-            f"{100 * difference.difference:+.2f} [{100 * difference.low:+.2f}, {100 * difference.high:+.2f}]"
-            if difference
-            else "",
+            _words(result.against_best),
+            _words(result.against_uniform),
         )
-    table.caption = "* recommended, by the search split alone; differences in percentage points"
+    caption = (
+        f"* recommended, by the search split alone; differences in points of top-{report.k} error"
+    )
     if report.calibration and report.calibration.is_kept:
         calibration = report.calibration
-        table.caption += (
+        caption += (
             f"; the artifact answers at temperature {calibration.temperature:.2f}: "
             f"NLL {calibration.test_nll_after:.4f}"
         )
-    return table
+    table.caption = caption
+    return Group(table, *_costs(report.costs, report.execution.seconds_per_image))
 
 
-def search_table(report: SearchReport) -> Table:
-    """Lay out the results of a search: one row a predictor, on images the weights were not fitted on."""
+def search_table(report: SearchReport) -> Group:
+    """Lay out the results of a search, on images its weights were not fitted on; and what an image costs."""
     recommended = report.recommendation.key if report.recommendation else ""
     where = "two-fold cross-fit" if report.is_cross_fitted else "test split"
-    table = Table(title=f"{report.run}: {where}, n = {report.judged_images}", title_justify="left")
-    table.add_column("predictor")
-    for column in ("members", f"top-{report.k} error", "NLL", "vs best [95 %], p", "vs uniform"):
-        table.add_column(column, justify="right")
+    table = _table(f"{report.run}: {where}, n = {report.judged_images}")
+    for column in ("members", f"top-{report.k}\nerror", "NLL"):
+        table.add_column(column, justify="right", no_wrap=True)
+    _add_differences(table)
     for row in report.results:
         table.add_row(
             f"{row.label}{' *' if row.key == recommended else ''}",
@@ -56,16 +61,54 @@ def search_table(report: SearchReport) -> Table:
         )
     weights = (f"{m.name} {m.weight:.3g}" for m in report.members if m.weight)
     table.caption = (
-        "* recommended, by the images that weights are fitted on; differences in percentage points; "
-        f"search: {report.search}; weights: {', '.join(weights)}"
+        "* recommended, by the images that weights are fitted on; differences in points of "
+        f"top-{report.k} error; search: {report.search}; weights: {', '.join(weights)}"
     )
+    return Group(table, *_costs(report.costs, {}))
+
+
+def _table(title: str) -> Table:
+    """Begin a table that fits 80 columns: its numbers stay whole, and names and intervals wrap."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    table.add_column("predictor", min_width=15)
     return table
 
 
+def _add_differences(table: Table) -> None:
+    for other in ("best", "uniform"):
+        table.add_column(f"against {other}\n[95 %] p", justify="right")
+
+
+def _costs(costs: Sequence[Cost], seconds: Mapping[str, float]) -> tuple[Table, ...]:
+    """Lay out what an image costs; no table where nothing is known of it."""
+    if not costs or all(cost.parameters is None for cost in costs):
+        return ()
+    table = _table("what an image costs")
+    for column in ("networks", "parameters", "operations", "depth", "seconds"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for cost in costs:
+        amounts = (cost.parameters, cost.flops, cost.depth, seconds.get(cost.key, cost.seconds))
+        table.add_row(cost.label, str(cost.networks), *map(_amount, amounts))
+    return (table,)
+
+
+def _amount(value: float | None) -> str:
+    return "?" if value is None else cost_text(value).replace(THIN, " ")
+
+
 def _words(difference: Difference | None) -> str:
+    """Write a difference so that it breaks between its mean, its interval and its p alone."""
     if difference is None:
         return ""
     mean, low, high = (
         f"{100 * value:+.2f}" for value in (difference.difference, difference.low, difference.high)
     )
-    return f"{mean} [{low}, {high}], {difference.mcnemar_p:.2g}"
+    p = difference.mcnemar_p
+    return f"{mean} [{low},{high}] {'p<0.001' if p < 0.001 else f'p={p:.3f}'}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ensemble.report.documents.diagnostics import Reliability
 from ensemble.report.documents.run import Report, Result
 from ensemble.report.documents.subclassifiers import Bar, Subclassifiers
 from ensemble.report.documents.weights import Difference, SearchStep
@@ -37,23 +38,25 @@ class Tick:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a line with a style of its own (`kind`) and a title."""
+    """A point of a line with a style of its own (`kind`), a title, and a radius in pixels; 0 is the drawing's own."""
 
     x: float
     y: float
     kind: str
     title: str
+    radius: float = 0.0
 
 
 @dataclass(frozen=True)
 class LineChart:
-    """A polyline with axes; y runs downwards, as a screen does."""
+    """A polyline with axes, and a second one to compare it with; y runs downwards, as a screen does."""
 
     points: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     marks: tuple[Mark, ...]
     rule: float | None = None
+    diagonal: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,19 +129,24 @@ def _line(points: Iterable[tuple[float, float]]) -> str:
 
 
 def sparkline(step: SearchStep) -> LineChart | None:
-    """Draw the errors at every weight tried, on a scale of their own, and mark the weight that was kept."""
+    """Draw the errors at the weights tried, from 0 to 1, and mark the weight that was kept.
+
+    The errors have a scale of their own. A kept weight above 1 lies to the right of the curve.
+    """
     errors = step.errors_by_weight
     if len(errors) < 2:
         return None
-    x, y = Scale(0, len(errors) - 1), Scale(max(errors), min(min(errors), max(errors) - 1))
+    by_weight = Scale(0, max(1, step.weight))
+    y = Scale(max(errors), min(min(errors), max(errors) - 1))
     kept = Mark(
-        x=Scale(0, 1)(step.weight),
+        x=by_weight(step.weight),
         y=y(step.errors),
         kind="selected" if step.selected else "rejected",
         title=f"{count_text(step.errors)} errors at the kept weight; "
         f"{count_text(min(errors))} to {count_text(max(errors))} over all weights tried",
     )
-    return LineChart(_line((x(i), y(e)) for i, e in enumerate(errors)), (), (), (kept,))
+    points = ((by_weight(i / (len(errors) - 1)), y(e)) for i, e in enumerate(errors))
+    return LineChart(_line(points), (), (), (kept,))
 
 
 def trajectory(report: Report, digits: int) -> LineChart:
@@ -168,6 +176,34 @@ def trajectory(report: Report, digits: int) -> LineChart:
 def _percent_ticks(scale: Scale, ticks: Sequence[float]) -> tuple[Tick, ...]:
     decimals = _decimals(ticks)
     return tuple(Tick(100 - scale(t), f"{t:.{decimals}f}%") for t in ticks)
+
+
+def reliability_chart(reliability: Reliability, digits: int) -> LineChart:
+    """Draw accuracy against confidence; on the diagonal answers are as sure as they are right.
+
+    The area of a point grows with the number of its answers.
+    """
+    largest = max((part.images for part in reliability.bins), default=1)
+    at = [(100 * part.confidence, 100 - 100 * part.accuracy) for part in reliability.bins]
+    marks = tuple(
+        Mark(
+            round(x, 2),
+            round(y, 2),
+            "selected",
+            f"{count_text(part.images)} answers with a mean confidence of "
+            f"{percent_text(part.confidence, digits)}: {percent_text(part.accuracy, digits)} right",
+            round(max(2.0, 9 * math.sqrt(part.images / largest)), 1),
+        )
+        for (x, y), part in zip(at, reliability.bins, strict=True)
+    )
+    ticks = (0.0, 25.0, 50.0, 75.0, 100.0)
+    return LineChart(
+        points=_line((round(x, 2), round(y, 2)) for x, y in at),
+        x_ticks=tuple(Tick(t, f"{t:g}%") for t in ticks),
+        y_ticks=tuple(Tick(100 - t, f"{t:g}%") for t in ticks),
+        marks=marks,
+        diagonal="0,100 100,0",
+    )
 
 
 def threshold_charts(chosen: Subclassifiers, digits: int) -> tuple[LineChart, LineChart] | None:

@@ -1,4 +1,4 @@
-"""The heat map: the geometry of the similarity of labels, ordered by label cluster.
+"""The heat map: the geometry of a matrix of similarities, of labels or of members' errors.
 
 Positions are in units of one cell, so that a cell stays a square; colours are in the style sheet.
 """
@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from ensemble.report.documents.diagnostics import Agreement
 from ensemble.report.documents.run import Report
 from ensemble.report.documents.subclassifiers import LabelCluster, Subclassifiers
 from ensemble.report.pages.wording import plain
 
 MAX_LABELLED_CLASSES = 110
 MAX_TITLED_CLASSES = 40
-MAX_VALUED_CLASSES = 12
+MAX_VALUED_CLASSES = 16
+MAX_SHRUNK_CLASSES = 12
 SHADES = 12
 
 
@@ -47,7 +49,7 @@ class Block:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A similarity matrix ordered by label cluster, in units of one cell."""
+    """A similarity matrix in units of one cell."""
 
     num_classes: int
     cell_px: float
@@ -65,7 +67,7 @@ class HeatMap:
     @property
     def is_shrinkable(self) -> bool:
         """Whether the map is legible at any width: it has no labels, or few."""
-        return not self.labels or self.num_classes <= MAX_VALUED_CLASSES
+        return not self.labels or self.num_classes <= MAX_SHRUNK_CLASSES
 
     @property
     def margin(self) -> float:
@@ -86,17 +88,35 @@ def heat_map(report: Report, chosen: Subclassifiers) -> HeatMap | None:
     order = [k for cluster in chosen.clusters for k in cluster.classes]
     matrix = [[rows[i][j] for j in order] for i in order]
     names = [report.data.classes[k] for k in order]
+    return _draw(matrix, names, _blocks(chosen.clusters))
+
+
+def agreement_map(agreement: Agreement, order: Sequence[str]) -> HeatMap:
+    """Draw the correlations of the members' errors.
+
+    Args:
+        agreement: Correlations in pool order.
+        order: Names of the members in the order of the drawing.
+    """
+    indices = [agreement.members.index(name) for name in order]
+    matrix = [[agreement.correlation[i][j] for j in indices] for i in indices]
+    return _draw(matrix, list(order), ())
+
+
+def _draw(
+    matrix: Sequence[Sequence[float]], names: Sequence[str], blocks: tuple[Block, ...]
+) -> HeatMap:
     off_diagonal = [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j]
     strongest = max((abs(v) for v in off_diagonal), default=0.0) or 1.0
-    is_labelled = len(order) <= MAX_LABELLED_CLASSES
+    is_labelled = len(names) <= MAX_LABELLED_CLASSES
     return HeatMap(
-        num_classes=len(order),
+        num_classes=len(names),
         # The least that leaves a label legible, and the most that a page of 100 classes has room for.
-        cell_px=max(8.7 if is_labelled else 5.0, min(40.0, 420 / len(order))),
+        cell_px=max(8.7 if is_labelled else 5.0, min(40.0, 420 / len(names))),
         labels=tuple(map(_short, names)) if is_labelled else (),
         shades=_shades(matrix, strongest),
-        cells=_cells(matrix, names) if len(order) <= MAX_TITLED_CLASSES else (),
-        blocks=_blocks(chosen.clusters),
+        cells=_cells(matrix, names) if len(names) <= MAX_TITLED_CLASSES else (),
+        blocks=blocks,
         strongest=strongest,
     )
 

@@ -6,6 +6,7 @@ from typing import Any
 from ensemble.report.documents.run import Example, Report
 from ensemble.report.pages import charts, wording
 from ensemble.report.pages.advice import run_advice
+from ensemble.report.pages.diagnostics import diagnostics
 from ensemble.report.pages.environment import page_environment
 from ensemble.report.pages.heat_map import heat_map
 
@@ -41,9 +42,43 @@ def render(report: Report) -> str:
             example_rows=[
                 example_rows(example, report.data.classes, report.k) for example in report.examples
             ],
+            data_text=wording.data_text(report.execution.images, report.data.source),
+            exponents=wording.exponents(report.search.members, report.search.scale)
+            if report.search.combine == "logs"
+            else {},
+            contents=_contents(report),
+            **diagnostics(
+                report.agreement,
+                report.errors_by_class,
+                report.reliability,
+                _names_by_weight(report),
+                digits,
+            ),
             **_drawings(report, digits),
         )
     )
+
+
+def _names_by_weight(report: Report) -> list[str]:
+    members = sorted(report.members, key=lambda m: (-m.weight, report.errors(m.test), m.name))
+    return [member.name for member in members]
+
+
+def _contents(report: Report) -> list[tuple[str, str]]:
+    """List the sections that the page has, by id and title."""
+    sections = (
+        ("warnings", "What to know first", report.search.warnings),
+        ("results", "Results", True),
+        ("members", "Members", True),
+        ("agreement", "Agreement of members", report.agreement),
+        ("classes", "Errors by class", report.errors_by_class),
+        ("calibration", "Calibration", report.reliability),
+        ("search", "Weights and trajectory", True),
+        ("subclassifiers", "Label clusters and sub-classifiers", True),
+        ("examples", "Answers that changed", True),
+        ("provenance", "How this was computed", True),
+    )
+    return [(id_, title) for id_, title, is_there in sections if is_there]
 
 
 def _drawings(report: Report, digits: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Wording: how pages write numbers, verdicts, searches, gates and routings."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -162,6 +163,23 @@ SIMILARITIES: dict[str, str] = {
     "members": "Cosine between label embeddings, mean over all members",
     "confusion": "Cosine between what the base takes the labels for",
 }
+
+
+def data_text(images: str, source: str) -> str:
+    """Name the images of a run: their place, or what is known of their source without its long hash.
+
+    Args:
+        images: Kind and path; empty in reports of earlier versions.
+        source: Identity of the source.
+    """
+    return images or re.sub(r"[0-9a-f]{32,}", lambda match: f"{match[0][:12]}…", source)
+
+
+def exponents(members: Iterable[MemberLine], scale: float) -> dict[str, float]:
+    """Give the power that each member's probabilities are raised to in a mean of logarithms, by name."""
+    weights = {member.name: member.weight for member in members if member.weight}
+    total = sum(weights.values())
+    return {name: scale * weight / total for name, weight in weights.items()}
 
 
 def by_weight(members: Iterable[MemberLine]) -> list[MemberLine]:

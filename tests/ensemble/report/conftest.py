@@ -9,6 +9,20 @@ from datetime import UTC, datetime
 import pytest
 from PIL import Image
 
+from ensemble.report.documents.diagnostics import (
+    Agreement,
+    ClassErrors,
+    Confusion,
+    ErrorsByClass,
+    NetworkByViews,
+    Region,
+    Reliability,
+    ReliabilityAtTemperature,
+    ReliabilityBin,
+    SeenImage,
+    ViewPolicy,
+    ViewsAtScale,
+)
 from ensemble.report.documents.provenance import (
     BadImage,
     Data,
@@ -30,7 +44,7 @@ from ensemble.report.documents.subclassifiers import (
     RoutingTrial,
     Subclassifiers,
 )
-from ensemble.report.documents.weights import Difference, Search, SearchStep
+from ensemble.report.documents.weights import Difference, Fallback, Search, SearchStep
 
 MakeReport = Callable[..., Report]
 
@@ -326,9 +340,111 @@ def make_report(
             test_nll_before=0.2304,
             test_nll_after=0.2191,
         ),
+        fallbacks=(
+            Fallback(
+                missing="resnet20",
+                weights={"resnet44": 1.0, "pyramidnet": 0.5},
+                search_errors=12,
+                search_errors_unchanged=13,
+            ),
+        ),
+        reliability=ReliabilityAtTemperature(
+            predictor="weighted ensemble",
+            before=make_reliability(1.0),
+            after=make_reliability(0.8125),
+        ),
+        errors_by_class=make_errors_by_class(len(classes)),
+        agreement=make_agreement(rng),
+        networks_by_views=make_networks_by_views(),
+        seen_image=make_seen_image(rng),
         subclassifiers=make_subclassifiers(rng, len(classes)) if has_subclassifiers else None,
         examples=tuple(make_example(rng, kind, len(classes)) for kind in kinds),
         execution=make_execution(),
+    )
+
+
+def make_errors_by_class(num_classes: int) -> ErrorsByClass:
+    return ErrorsByClass(
+        predictor="weighted ensemble",
+        best="resnet20",
+        classes=tuple(
+            ClassErrors(label=i, images=90 + i, best_errors=i % 7, errors=i % 5)
+            for i in range(num_classes)
+        ),
+        confusions=(Confusion(label=0, answer=3, images=4), Confusion(label=2, answer=1, images=2)),
+    )
+
+
+def make_reliability(temperature: float) -> Reliability:
+    return Reliability(
+        temperature=temperature,
+        calibration_error=0.0213 * temperature,
+        bins=(
+            ReliabilityBin(low=0.4, high=0.4667, images=17, confidence=0.4418, accuracy=0.5294),
+            ReliabilityBin(low=0.9333, high=1, images=880, confidence=0.9931, accuracy=0.9886),
+        ),
+    )
+
+
+def make_agreement(rng: random.Random) -> Agreement:
+    names = tuple(name for name, *_ in POOL)
+    correlation = [[1.0] * len(names) for _ in names]
+    disagreement = [[0.0] * len(names) for _ in names]
+    for i in range(len(names)):
+        for j in range(i):
+            correlation[i][j] = correlation[j][i] = round(rng.uniform(-0.05, 0.7), 4)
+            disagreement[i][j] = disagreement[j][i] = round(rng.uniform(0.01, 0.08), 4)
+    return Agreement(
+        images=TEST_N,
+        members=names,
+        correlation=tuple(map(tuple, correlation)),
+        disagreement=tuple(map(tuple, disagreement)),
+        effective_all=2.4375,
+        effective_selected=1.9688,
+        selected=5,
+    )
+
+
+def make_networks_by_views() -> tuple[NetworkByViews, ...]:
+    rows = (("resnet32-a", "centre", 1, 1.0, 31), ("resnet32-b", "9 shifts", 9, 9.0, 28))
+    return (
+        NetworkByViews(
+            architecture="ResNet-32",
+            policies=tuple(
+                ViewPolicy(
+                    member=name,
+                    views=views,
+                    num_views=number,
+                    relative_cost=cost,
+                    images=TEST_N,
+                    errors=errors,
+                    other_errors=errors // 6,
+                    nll=0.1171,
+                    against_first=difference(errors - 31, 0.006) if errors != 31 else None,
+                )
+                for name, views, number, cost, errors in rows
+            ),
+        ),
+    )
+
+
+def make_seen_image(rng: random.Random) -> SeenImage:
+    corners = ((0.0, 0.0), (0.4, 0.0), (0.0, 0.4), (0.4, 0.4), (0.2, 0.2))
+    return SeenImage(
+        member="alexnet",
+        views="10 crops",
+        image_id="digits/0007",
+        width=8,
+        height=8,
+        png_base64=png(rng),
+        scales=(
+            ViewsAtScale(
+                title="crops of 28 x 28 pixels, short side 32",
+                views=10,
+                mirrored=5,
+                regions=tuple(Region(left=x, top=y, width=0.6, height=0.6) for x, y in corners),
+            ),
+        ),
     )
 
 
@@ -338,6 +454,8 @@ def make_execution() -> Execution:
     return Execution(
         started_at=datetime(2025, 3, 2, 4, 5, tzinfo=UTC),
         host="laptop, 2 cores",
+        images="folder /data/digits",
+        seconds_by_member={"resnet32-a": 0.0021, "resnet32-b": 0.0189},
         hosts=2,
         seconds_total=94.7,
         stages=tuple(Stage(name=n, seconds=s) for n, s in zip(names, seconds, strict=True)),

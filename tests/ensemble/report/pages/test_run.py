@@ -7,12 +7,17 @@ import pytest
 
 from ensemble.report.documents.provenance import MixedColumn
 from ensemble.report.documents.run import Report
+from ensemble.report.documents.weights import MemberLine
 from ensemble.report.pages.run import example_rows, render
 
 MakeReport = Callable[..., Report]
 
 VOID = {"meta", "img", "link", "br", "input", "hr"}
-SECTIONS = ["results", "members", "search", "subclassifiers", "examples", "provenance"]
+DIAGNOSTICS = ["agreement", "classes", "calibration"]
+SECTIONS = [
+    *("results", "members", *DIAGNOSTICS),
+    *("search", "subclassifiers", "examples", "provenance"),
+]
 HOSTILE = "<script>alert(1)</script>"
 
 
@@ -114,7 +119,8 @@ def test_the_temperature_and_what_it_does_stand_below_the_results(report: Report
     tried = report.calibration.model_copy(update={"is_kept": False, "temperature": 1.0})
     words = Page(render(report.model_copy(update={"calibration": tried}))).words
     assert "was tried, and does not lower the NLL of held-out search images" in words
-    assert "temperature" not in Page(render(report.model_copy(update={"calibration": None}))).words
+    without = {"calibration": None, "reliability": None}
+    assert "temperature" not in Page(render(report.model_copy(update=without))).words
 
 
 def test_each_row_of_the_members_is_its_member(report: Report, page: Page) -> None:
@@ -141,7 +147,10 @@ def test_the_page_is_whole_and_loads_nothing(report: Report) -> None:
     for _, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes)
         assert (attributes.get("src") or "data:image/png").startswith("data:image/png")
-        assert "href" not in attributes
+        target = attributes.get("href") or "#results"
+        assert target.startswith(("#", "data:image/png;base64,"))
+        if target.startswith("#"):
+            assert target[1:] in {attributes.get("id") for _, attributes in page.tags}
 
 
 def test_the_page_says_its_language_and_fits_a_phone(page: Page) -> None:
@@ -158,6 +167,12 @@ def test_hostile_names_are_text(make_report: MakeReport) -> None:
     dump["examples"][0]["image_id"] = dump["data"]["source"] = dump["name"] = HOSTILE
     dump["data"]["bad_images"][0]["reason"] = dump["members"][1]["architecture"] = HOSTILE
     dump["identity"]["versions"] = {HOSTILE: HOSTILE}
+    dump["execution"]["images"] = dump["seen_image"]["image_id"] = HOSTILE
+    dump["seen_image"]["scales"][0]["title"] = dump["seen_image"]["views"] = HOSTILE
+    dump["networks_by_views"][0]["architecture"] = HOSTILE
+    dump["networks_by_views"][0]["policies"][0]["member"] = HOSTILE
+    dump["reliability"]["predictor"] = dump["errors_by_class"]["predictor"] = HOSTILE
+    dump["fallbacks"][0]["missing"], dump["fallbacks"][0]["weights"] = HOSTILE, {HOSTILE: 1.0}
     html = render(Report.model_validate(dump))
     page = Page(html)
     assert "<script" not in html
@@ -216,7 +231,7 @@ def test_a_large_map_has_labels_while_they_are_legible_and_no_values(
     make_report: MakeReport, num_classes: int, num_labels: int
 ) -> None:
     html = render(make_report(classes=tuple(f"class {i}" for i in range(num_classes))))
-    body = html.split("</style>")[1]
+    body = html.split('<section id="subclassifiers"')[1]
     assert body.count('text-anchor="end" font-size') == num_labels
     assert "map-value" not in body
     assert len(html) < 4_000 * num_classes
@@ -247,3 +262,65 @@ def test_member_whose_rows_kinds_of_device_share_is_named(report: Report) -> Non
     sentence = "resnet has rows of cpu (64), NVIDIA L4 (1,200), which round differently"
     assert sentence in "".join(changed.text)
     assert "which round differently" not in "".join(Page(render(report)).text)
+
+
+def test_the_contents_name_the_sections_that_are_there(report: Report, page: Page) -> None:
+    targets = [a["href"] for tag, a in page.tags if tag == "a"]
+    assert targets == [f"#{section}" for section in SECTIONS]
+    earlier = report.model_copy(
+        update=dict.fromkeys(("agreement", "errors_by_class", "reliability", "seen_image"))
+    )
+    page = Page(render(earlier.model_copy(update={"networks_by_views": (), "fallbacks": ()})))
+    expected = [section for section in SECTIONS if section not in DIAGNOSTICS]
+    assert page.ids("section") == expected
+    assert [a["href"] for tag, a in page.tags if tag == "a"] == [f"#{s}" for s in expected]
+
+
+def test_the_images_are_named_by_kind_and_place_and_their_hash_stands_below(report: Report) -> None:
+    source = "folder-2 " + "ab" * 32
+    data = report.data.model_copy(update={"source": source})
+    html = render(report.model_copy(update={"data": data}))
+    assert html.count("ab" * 32) == html.count(f"<code>{source}</code>") == 1
+    assert "folder /data/digits" in Page(html).words
+    execution = report.execution.model_copy(update={"images": ""})
+    earlier = Page(render(report.model_copy(update={"data": data, "execution": execution}))).words
+    assert "folder-2 abababababab…" in earlier
+
+
+def test_a_dot_stays_inside_its_drawing_at_a_weight_above_1(report: Report) -> None:
+    step = report.search.steps[1].model_copy(update={"weight": 3.2, "selected": True})
+    search = report.search.model_copy(update={"steps": (report.search.steps[0], step)})
+    page = Page(render(report.model_copy(update={"search": search})))
+    places = [a["cx"] for tag, a in page.tags if tag == "circle"]
+    assert all(0 <= float((place or "").rstrip("%")) <= 100 for place in places)
+
+
+def test_weights_of_logarithms_are_told_as_exponents_and_no_shares(report: Report) -> None:
+    line = MemberLine.model_validate(
+        dict.fromkeys(MemberLine.model_fields)
+        | {"name": "a", "family": "vgg", "weight": 0.5, "errors": 3, "reason": "It is made up."}
+    )
+    heavy = line.model_copy(update={"name": "b", "weight": 1.5})
+    update = {"members": (line, heavy), "combine": "logs", "scale": 1.2}
+    search = report.search.model_copy(update=update)
+    fallbacks = (report.fallbacks[0].model_copy(update={"scale": 0.75}),)
+    page = Page(render(report.model_copy(update={"search": search, "fallbacks": fallbacks})))
+    assert "they are exponents, not shares" in page.words
+    assert "exponent 0.30" in page.words
+    assert "exponent 0.90" in page.words
+    assert (0.75, "0.75") in page.numbers
+    plain = Page(render(report)).words
+    assert "exponent" not in plain
+
+
+def test_a_class_that_is_named_like_a_tag_is_text_in_every_part(make_report: MakeReport) -> None:
+    html = render(make_report(classes=(HOSTILE, *map(str, range(9)))))
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") > 4
+
+
+def test_every_region_of_the_seen_image_is_drawn(report: Report, page: Page) -> None:
+    assert report.seen_image is not None
+    drawn = [a for tag, a in page.tags if tag == "rect" and a.get("class") == "region"]
+    assert len(drawn) == sum(len(scale.regions) for scale in report.seen_image.scales)
+    assert {float(a["width"] or 0) for a in drawn} == {0.6 * report.seen_image.width}

@@ -102,7 +102,46 @@ def report() -> SearchReport:
                 "nll_after": 0.24,
                 "is_kept": True,
             },
-            "execution": {"seconds": 1.5, "versions": {"numpy": "2"}},
+            "class_names": (HOSTILE, *map(str, range(9))),
+            "errors_by_class": {
+                "predictor": "weighted ensemble",
+                "best": "best member (b)",
+                "classes": tuple(
+                    {"label": i, "images": 20, "best_errors": i % 3, "errors": i % 2}
+                    for i in range(10)
+                ),
+                "confusions": ({"label": 0, "answer": 3, "images": 4},),
+            },
+            "reliability": {
+                "predictor": "weighted ensemble",
+                "before": {
+                    "temperature": 1,
+                    "calibration_error": 0.0125,
+                    "bins": (
+                        {
+                            "low": 0.9375,
+                            "high": 1,
+                            "images": 200,
+                            "confidence": 0.9725,
+                            "accuracy": 0.96,
+                        },
+                    ),
+                },
+            },
+            "agreement": {
+                "images": 200,
+                "members": ("a", "b"),
+                "correlation": ((1, 0.25), (0.25, 1)),
+                "disagreement": ((0, 0.0625), (0.0625, 0)),
+                "effective_all": 1.6,
+                "effective_selected": 1,
+                "selected": 1,
+            },
+            "execution": {
+                "seconds": 1.5,
+                "images": "folder /data/photographs",
+                "versions": {"numpy": "2"},
+            },
         }
     )
 
@@ -121,5 +160,28 @@ def test_the_page_of_a_search_lists_members_by_weight(report: SearchReport) -> N
 def test_the_page_of_a_search_escapes_every_text(report: SearchReport) -> None:
     page = render(report)
     assert "<script" not in page
-    assert page.count("&lt;script&gt;") == 2  # in the title and above the verdict
+    # In the title and above the verdict, and as a class in two tables.
+    assert page.count("&lt;script&gt;") == 4
     assert "Made from search-report.json, schema" in page
+
+
+def test_the_contents_of_a_search_name_the_sections_that_are_there(report: SearchReport) -> None:
+    page = render(report)
+    sections = re.findall(r'<section id="(\w+)"', page)
+    assert re.findall(r'href="#(\w+)"', page) == sections
+    assert {"agreement", "classes", "calibration"} < set(sections)
+    earlier = report.model_copy(
+        update=dict.fromkeys(("agreement", "errors_by_class", "reliability"))
+    )
+    page = render(earlier)
+    assert re.findall(r'href="#(\w+)"', page) == re.findall(r'<section id="(\w+)"', page)
+
+
+def test_a_search_names_its_images_and_the_scale_of_its_fallbacks(report: SearchReport) -> None:
+    fallbacks = (report.fallbacks[0].model_copy(update={"scale": 0.625}),)
+    logs = report.model_copy(update={"combine": "logs", "fallbacks": fallbacks, "scale": 1.5})
+    page = render(logs)
+    assert "folder /data/photographs" in page
+    assert '<data value="0.625">' in page
+    assert "exponents, not shares" in page
+    assert "exponents" not in render(report)
