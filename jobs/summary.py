@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError
 from ensemble.report.documents.run import Report, Result
 from ensemble.report.documents.subclassifiers import (
@@ -18,7 +19,46 @@ from ensemble.statistics import mean_sd
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import Store, read_if_there
-from jobs.stored_runs.layout import REPORT, not_a_run
+from jobs.settings import SHARED_FOLDER
+from jobs.stored_runs.layout import CONFIG, REPORT, not_a_run
+
+
+def choose_runs(
+    places: Sequence[str], storage: StorageConfig | None = None
+) -> tuple[list[str], list[str]]:
+    """Divide places, such as a shell makes of runs/*, into finished runs and all else.
+
+    Returns:
+        The places of finished runs, and a sentence for each other place.
+
+    Raises:
+        ConfigError: No place is the folder of a finished run.
+    """
+    runs, notes = list[str](), list[str]()
+    for place in places:
+        reason = _why_no_run(place, storage or StorageConfig())
+        if reason is None:
+            runs.append(place)
+        else:
+            notes.append(f"left out {place}: {reason}")
+    if not runs and len(places) == 1:
+        raise not_a_run(places[0], f"{REPORT}, as a finished run has")
+    if not runs:
+        raise ConfigError("\n".join(["no finished run is among the folders:", *notes]))
+    return runs, notes
+
+
+def _why_no_run(place: str, storage: StorageConfig) -> str | None:
+    if not place.startswith(S3_SCHEME) and Path(place).is_file():
+        return "it is a file"
+    if Path(place).name == SHARED_FOLDER:
+        return "it holds the weights that runs share"
+    files = open_store(place, storage)
+    if read_if_there(files, REPORT) is not None:
+        return None
+    if read_if_there(files, CONFIG) is not None:
+        return f"the run is not finished, or is of imported predictions: it has no {REPORT}"
+    return "it is not the folder of a run"
 
 
 def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None) -> str:
@@ -37,15 +77,7 @@ def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None
         ConfigError: A folder holds no report, or the runs differ in more than their seed.
     """
     reports = [_read(open_store(place, storage or StorageConfig())) for place in places]
-    kinds = {
-        (report.data.source, len(report.members), report.best.score.n, f"top-{report.k}")
-        for report in reports
-    }
-    if len(kinds) > 1:
-        raise ConfigError(
-            f"the runs differ in images, members, test images or k: {sorted(kinds)}. Expected runs of "
-            "one config that differ in their seed."
-        )
+    _check_alike(places, reports)
     k = reports[0].k
     lines = [
         f"| predictor | members | top-{k} error, % |{' top-1 error, % |' if k > 1 else ''} against best "
@@ -63,6 +95,23 @@ def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None
         lines += ["", *whole_test(parts, reports[0].best.score.n)]
         lines += ["", *within_clusters(parts, reports[0].top_k)]
     return "\n".join(lines)
+
+
+def _check_alike(places: Sequence[str | Path], reports: Sequence[Report]) -> None:
+    """Refuse runs whose figures are of different things."""
+    places_by_kind: dict[str, list[str]] = {}
+    for place, report in zip(places, reports, strict=True):
+        kind = (
+            f"{report.data.source}, {len(report.members)} members, {report.best.score.n} test images, "
+            f"top-{report.k}"
+        )
+        places_by_kind.setdefault(kind, []).append(str(place))
+    if len(places_by_kind) > 1:
+        lines = (f"  {kind}: {' '.join(places_by_kind[kind])}" for kind in sorted(places_by_kind))
+        raise ConfigError(
+            "the runs differ in images, members, test images or k. Expected runs of one config that "
+            "differ in their seed; these are alike:\n" + "\n".join(lines)
+        )
 
 
 def _read(files: Store) -> Report:

@@ -55,14 +55,15 @@ def summary(
         list[str],
         typer.Argument(
             metavar="RUN... [storage.key=value]...",
-            help="Folders, or s3://bucket/prefix/RUN, of finished runs that differ in their seed.",
+            help="Folders, or s3://bucket/prefix/RUN, of finished runs that differ in their seed; what is "
+            "no finished run is left out, as in runs/*.",
         ),
     ],
 ) -> None:
     """Print the mean ± standard deviation over finished runs of one config, as Markdown tables."""
     from jobs.progress.live import working
     from jobs.stored_runs.open import split_words, storage_config
-    from jobs.summary import summarise
+    from jobs.summary import choose_runs, summarise
 
     storage, runs = split_words(words)
     if not runs:
@@ -70,6 +71,10 @@ def summary(
             "no run is named. Expected the folders of finished runs, as in `ensemble summary "
             "runs/digits-*`."
         )
+    store = storage_config(storage)
     with working("summary", f"read {len(runs)} reports"):
-        tables = summarise(runs, storage_config(storage))
+        runs, notes = choose_runs(runs, store)
+        tables = summarise(runs, store)
+    for note in notes:
+        echo(note, err=True)
     echo(tables)

@@ -6,7 +6,7 @@ import pytest
 
 from ensemble.errors import ConfigError
 from ensemble.report.documents.run import Report
-from jobs.summary import summarise
+from jobs.summary import choose_runs, summarise
 
 from ..ensemble.report.conftest import make_report
 
@@ -57,5 +57,29 @@ def test_a_row_that_some_runs_lack_is_summed_up_over_the_others(tmp_path: Path) 
 
 def test_runs_of_different_k_are_not_averaged(tmp_path: Path) -> None:
     places = [written(tmp_path / f"{k}", at_k(k)) for k in (1, 3)]
-    with pytest.raises(ConfigError, match=r"or k: .*'top-1'.*'top-3'"):
+    with pytest.raises(ConfigError, match=r"(?s)or k\. .*top-1: \S+/1\n.*top-3: \S+/3"):
         summarise(places)
+
+
+def test_what_is_no_finished_run_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    run = written(tmp_path / "a", at_k(1))
+    for name in ("cache", "begun", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "begun" / "config.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("")
+    runs, notes = choose_runs([str(path) for path in sorted(tmp_path.iterdir())])
+    assert runs == [str(run)]
+    assert [note.partition(f"{tmp_path}/")[2] for note in notes] == [
+        "begun: the run is not finished, or is of imported predictions: it has no report.json",
+        "cache: it holds the weights that runs share",
+        "notes.txt: it is a file",
+        "other: it is not the folder of a run",
+    ]
+
+
+def test_folders_without_a_finished_run_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    with pytest.raises(ConfigError, match=r"is not the folder of a run: it has no report\.json"):
+        choose_runs([str(tmp_path / "cache")])
+    with pytest.raises(ConfigError, match=r"(?s)no finished run .*cache: it holds the weights"):
+        choose_runs([str(tmp_path / "cache"), str(tmp_path)])
