@@ -21,7 +21,8 @@ def check_settings(config: RunConfig, splits: Splits) -> None:
         ConfigError: A setting does not fit the number of classes, or a member has no network.
     """
     num_classes = len(splits.test.classes)
-    for key, k in (("search.k", config.search.k), ("report.top_k", config.report.top_k)):
+    top_k = config.report.fit_top_k(num_classes)
+    for key, k in (("search.k", config.search.k), ("report.top_k", top_k)):
         if k >= num_classes:
             raise ConfigError(
                 f"{key} is {k}, and there are {num_classes} classes: nothing could be an error. "

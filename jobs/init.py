@@ -130,8 +130,6 @@ def _lines(
         if counts.min() < (3 if train else 2):
             split["every_class"] = False
         yield f"  split: {_flow(split)}"
-    if num_classes <= 3:
-        yield f"report: {{top_k: {num_classes - 1}}}"
     if not members:
         yield "recipes: {default: {input_size: 64, epochs: 30}}"
     yield "members:"

@@ -48,11 +48,17 @@ class ReportConfig(Config):
 
     top_k: PositiveInt = 3
     """The k of the top-k error that is reported beside the top-1 error, where `search.k` is 1. Otherwise
-    everything is reported at `search.k`, with the top-1 error beside it."""
+    everything is reported at `search.k`, with the top-1 error beside it. With three classes or two, the
+    default is one less than there are."""
     resamples: Annotated[int, Field(ge=100)] = 10_000
     """Number of resamples of each paired bootstrap interval."""
     max_examples: NonNegativeInt = 8
     """Number of example images shown whose answer the ensemble changed."""
+
+    def fit_top_k(self, num_classes: int) -> int:
+        """Give the k to report: the default is lowered where there are so few classes that none could be wrong."""
+        is_default = self.top_k == ReportConfig.model_fields["top_k"].default
+        return min(self.top_k, max(1, num_classes - 1)) if is_default else self.top_k
 
 
 class RunConfig(Config):

@@ -227,7 +227,8 @@ def _show(attempt: "Attempt | None", record: "ProgressRecord | None", as_json: b
     for name, member in record.members.items():
         rate = f", {member.images} images at {member.images_per_s:.0f}/s" if member.images else ""
         again = f", {member.retries} retries" if member.retries else ""
-        echo(f"  {name}: {member.state}{rate}{again}")
+        detail = f", {member.detail}" if member.detail else ""
+        echo(f"  {name}: {member.state}{detail}{rate}{again}")
 
 
 def _describe(attempt: "Attempt") -> str:

@@ -49,6 +49,8 @@ class StageProgress:
     images: int = 0
     started: float = field(default_factory=time.perf_counter)
     seconds: float | None = None
+    look: Callable[[], Mapping[str, str]] = dict
+    """Tells how far each piece of work under way is, by the name of its member."""
 
     def advance(self, count: int = 1, images: int = 0) -> None:
         """Note work that is done, and how many forward passes it took."""
@@ -218,6 +220,7 @@ class Progress:
     ) -> ProgressRecord:
         """Give the state of the run at this moment as one value."""
         retries = dict(self._retries())
+        self._look()
         return ProgressRecord(
             run=self._run,
             state=state,
@@ -230,6 +233,7 @@ class Progress:
                     images=member.images,
                     images_per_s=round(member.images_per_s, 1),
                     retries=retries.get(name, 0),
+                    detail=member.detail,
                 )
                 for name, member in list(self._members.items())
             },
@@ -250,12 +254,21 @@ class Progress:
             if not self._json_log and not self._is_live:
                 self._say_now_and_then()
 
+    def _running(self) -> list[StageProgress]:
+        return [stage for stage in self.stages if stage.seconds is None]
+
+    def _look(self) -> None:
+        for stage in self._running():
+            for name, detail in stage.look().items():
+                self._members[name].detail = detail
+
     def _say_now_and_then(self) -> None:
         now = time.perf_counter()
         if now - self._said >= LINE_EVERY_S:
             self._said = now
-            for stage in [stage for stage in self.stages if stage.seconds is None]:
-                self.say(f"{stage.describe()} so far")
+            for stage in self._running():
+                parts = (f"{name} {detail}" for name, detail in stage.look().items())
+                self.say("; ".join((f"{stage.describe()} so far", *parts)))
 
     def _publish(
         self, state: Literal["running", "finished", "stopped", "failed"], message: str = ""

@@ -30,6 +30,8 @@ class MemberRecord(Config):
     """Forward passes per second of the time that the member computed."""
     retries: int = 0
     """Calls that were made again after a failure."""
+    detail: str = ""
+    """How far it is, such as epoch 3 of 30."""
 
 
 class StageRecord(Config):

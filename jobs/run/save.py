@@ -68,10 +68,11 @@ def _save_artifact(job: Job, findings: Findings, report: document.Report) -> Non
 
 def _build_report(job: Job, findings: Findings) -> document.Report:
     settings = job.config.report
+    top_k = settings.fit_top_k(len(job.splits.test.classes))
     return build(
         job.folder.path.name,
         _identity(job.config, job.data_sha256),
-        (settings.top_k, settings.resamples, settings.max_examples),
+        (top_k, settings.resamples, settings.max_examples),
         findings,
         job.table,
         job.source.decode,

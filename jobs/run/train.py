@@ -1,10 +1,11 @@
 """The pool: weights brought from elsewhere, and networks trained side by side where none are kept."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ensemble.checkpoints.header import is_whole, read_notes
+from ensemble.checkpoints.header import is_whole, read_metadata, read_notes
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError, ConfigError, MemberFailedError
 from ensemble.images.shard import ShardSpec, plan_shards
@@ -207,6 +208,7 @@ def train_tasks(
         job.progress.member(name, "training")
 
     with job.progress.stage(stage_name, len(todo), "networks") as stage:
+        stage.look = lambda: _epochs(todo)
         left = todo
         while left:
             try:
@@ -226,6 +228,18 @@ def train_tasks(
     job.counts.trained += len(todo) - len(failures)
     job.counts.from_cache += len(by_key) - len(todo)
     return failures
+
+
+def _epochs(tasks: Sequence[TrainTask]) -> dict[str, str]:
+    """Tell how many epochs each training under way has behind it, by the name of its task."""
+    epochs = {}
+    for task in tasks:
+        try:
+            log = json.loads(read_metadata(task.progress)["log"])
+        except CheckpointError:
+            continue  # it has not begun, or is done
+        epochs[task.name] = f"epoch {len(log)} of {task.recipe.epochs}"
+    return epochs
 
 
 def _drop_damaged(job: Job, task: TrainTask) -> None:

@@ -66,6 +66,16 @@ def test_a_stage_under_way_is_told_with_what_is_left() -> None:
         stage.advance(3)
 
 
+def test_the_epochs_of_a_training_are_told_until_it_is_done() -> None:
+    with _progress() as progress, progress.stage("train", 2, "networks") as stage:
+        progress.member("vgg", "training")
+        stage.look = lambda: {"vgg": "epoch 3 of 30"}
+        assert progress.record("running").members["vgg"].detail == "epoch 3 of 30"
+        stage.look = dict
+        progress.member("vgg", "trained")
+        assert progress.record("running").members["vgg"].detail == ""
+
+
 def test_a_quiet_stage_that_ends_soon_leaves_no_line_and_a_slow_one_does() -> None:
     out = io.StringIO()
     console = Console(file=out)
