@@ -4,6 +4,7 @@ import numpy as np
 
 from ensemble.images.index import ImageIndex
 from ensemble.images.split import stratified_sample
+from ensemble.nightly.outcomes import Outcomes
 from ensemble.nightly.paired import compare_errors
 from ensemble.nightly.verdict import judge
 from ensemble.report.documents.nightly import Canary
@@ -20,10 +21,13 @@ def try_canary(
     watch: ImageIndex,
     num_images: int,
     level: float,
+    before: Outcomes,
 ) -> Canary:
     """Predict a few images anew with the member of the greatest weight, and see whether its bad twin is found.
 
     The same passes show whether the machine still gives the numbers that the table holds.
+
+    The twin is compared with the baseline: tonight's ensemble may be as bad as the twin.
 
     Args:
         workers: Whoever predicts.
@@ -33,6 +37,7 @@ def try_canary(
         watch: Images of every night.
         num_images: How many of them to predict.
         level: Chance of a false alarm that the night may take.
+        before: Outcomes of the accepted baseline on the watch set; tonight's where there is none.
     """
     member = max(candidate.deployment.document.members, key=lambda m: m.weight_units).name
     images = stratified_sample(watch, num_images, row.seed)
@@ -44,7 +49,9 @@ def try_canary(
         if commit.column == candidate.deployment.columns[member]
     }
     there, now = rows.argmax(axis=1), run.log_probabilities.argmax(axis=1)
-    is_error = there != images.labels
+    row_by_id = {image_id: i for i, image_id in enumerate(watch.image_ids.tolist())}
+    at = [row_by_id[image_id] for image_id in images.image_ids.tolist()]
+    is_error = before.is_error(1)[at]
     is_error_broken = np.roll(run.log_probabilities, 1, axis=1).argmax(axis=1) != images.labels
     evidence = compare_errors(is_error, is_error_broken)
     (judgement,) = judge([evidence], [1 / len(images)], level)

@@ -4,6 +4,7 @@ import csv
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -22,7 +23,7 @@ from ensemble.nightly.deployment import Deployment, subclassifier_name
 from ensemble.report.documents.nightly import Conditions, Part
 from ensemble.table.logit_table import LogitTable
 from jobs.nightly.suite import RowConfig
-from jobs.stored_runs.revision import read_revision
+from jobs.stored_runs.revision import Revision, read_revision
 
 Say = Callable[[str], None]
 
@@ -129,7 +130,7 @@ def conditions(
     row: RowConfig, candidate: Candidate, images: ImageIndex, table: LogitTable
 ) -> Conditions:
     """Describe under which conditions a candidate is judged on images."""
-    revision = read_revision()
+    revision = _revision()
     libraries: dict[str, str] = {}
     for member in candidate.members.values():
         libraries |= library_versions(member.architecture)
@@ -170,6 +171,12 @@ def read_groups(row: RowConfig, images: ImageIndex) -> Int[np.ndarray, "image"] 
         ) from error
     names = [group_by_id.get(i, f"\0{i}") for i in images.image_ids.tolist()]
     return np.unique(np.array(names), return_inverse=True)[1].reshape(-1)
+
+
+@cache
+def _revision() -> Revision:
+    """The code that this process runs; asking git takes longer than comparing a row."""
+    return read_revision()
 
 
 def _digest(texts: Iterable[str]) -> str:

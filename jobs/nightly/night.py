@@ -36,7 +36,13 @@ from ensemble.storage.open import open_store
 from ensemble.storage.store import Store
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.overview import differences as identity_differences
-from jobs.nightly.baselines import Baseline, baselines, vault_openings
+from jobs.nightly.baselines import (
+    MUST_MATCH_ALWAYS,
+    Baseline,
+    baselines,
+    differences,
+    vault_openings,
+)
 from jobs.nightly.canary import try_canary
 from jobs.nightly.candidate import (
     Candidate,
@@ -125,13 +131,13 @@ def night(
 
 
 def refuse_second_night(history: History, on: date) -> None:
-    """Refuse a date that has a night already.
+    """Refuse a date that has a night already; one with rows that were not judged may be done again.
 
     Raises:
         ConfigError: The date has a night.
     """
     for number, record in history.nights():
-        if record.date == on:
+        if record.date == on and not any(row.error for row in record.rows):
             raise ConfigError(
                 f"the night of {on} is there already: record {number}. One record a date is kept; give another "
                 "--date, or look at the pages."
@@ -171,6 +177,18 @@ def _judge_row(context: _Context, row: RowConfig) -> _Draft:
     passes = context.workers.fill(table, row, candidate, watch.image_ids.tolist())
     watch, notes = without_bad(table, candidate, watch)
     outcomes = evaluate(table, candidate.deployment, watch)
+    where = conditions(row, candidate, watch, table)
+    known = () if context.is_smoke else baselines(context.history, row.name)
+    before = {
+        b.row.outcomes: read_outcomes(context.store, b.row.outcomes)
+        for b in known
+        if b.row.outcomes and b.row.outcomes != outcomes.sha256
+    }
+    good = outcomes
+    for baseline in known:
+        old = baseline.row.conditions
+        if baseline.name == "accepted" and old and not differences(old, where, MUST_MATCH_ALWAYS):
+            good = before.get(baseline.row.outcomes, outcomes)
     canary = try_canary(
         context.workers,
         table,
@@ -179,6 +197,7 @@ def _judge_row(context: _Context, row: RowConfig) -> _Draft:
         watch,
         context.suite.canary_images,
         context.level,
+        good,
     )
     figures = figures_of(outcomes, row.gates)
     if any(gate.metric == SECONDS for gate in row.gates):
@@ -188,7 +207,7 @@ def _judge_row(context: _Context, row: RowConfig) -> _Draft:
         owner=row.owner,
         document=candidate.deployment.document,
         parts=candidate.parts,
-        conditions=conditions(row, candidate, watch, table),
+        conditions=where,
         identity=candidate.deployment.identity,
         outcomes=write_outcomes(context.store, outcomes),
         n=len(watch),
@@ -203,12 +222,6 @@ def _judge_row(context: _Context, row: RowConfig) -> _Draft:
     if row.stream is not None:
         state = _stream(context, row, watch, outcomes, result)
         return _Draft(result.model_copy(update={"stream": state}), [], candidate, watch, outcomes)
-    known = baselines(context.history, row.name)
-    before = {
-        b.row.outcomes: read_outcomes(context.store, b.row.outcomes)
-        for b in known
-        if b.row.outcomes and b.row.outcomes != result.outcomes
-    }
     decided, pending = compare(row, result, outcomes, before, known, read_groups(row, watch))
     decided += compare_times(row, result, context.history, known)
     result = result.model_copy(update={"comparisons": tuple(decided)})

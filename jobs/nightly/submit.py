@@ -8,6 +8,7 @@ from cluster.submission import ray_jobs
 from cluster.submission.ray_jobs import Attempt
 from ensemble.errors import ConfigError
 from ensemble.files import write_atomic
+from jobs.cli.app import EXIT_NOT_COMPARABLE, EXIT_REGRESSION
 from jobs.nightly.suite import SuiteConfig
 from jobs.submit import START, shipment
 
@@ -17,7 +18,8 @@ _SUITE = "suite.json"
 def submit_night(client: Any, suite: SuiteConfig, on: date, *, is_smoke: bool = False) -> Attempt:
     """Ship the code and the resolved suite, and start the night on the head.
 
-    A night that failed before it was written down is submitted once more, and goes on with what it predicted.
+    A night that failed, or that could not judge every row, is submitted once more, and goes on with what it
+    predicted.
 
     Args:
         client: The connection that `cluster.submission.head.connect` opens.
@@ -31,7 +33,9 @@ def submit_night(client: Any, suite: SuiteConfig, on: date, *, is_smoke: bool = 
     """
     name = f"nightly-{suite.name}-{on}{'-smoke' if is_smoke else ''}"
     before = next((run for run in ray_jobs.list_runs(client) if run.run == name), None)
-    if before is not None and (not before.is_over or before.exit_code in (0, 3, 4, 5)):
+    if before is not None and (
+        not before.is_over or before.exit_code in (0, EXIT_REGRESSION, EXIT_NOT_COMPARABLE)
+    ):
         raise ConfigError(
             f"the night {name!r} was submitted before, and {before.how}: `ensemble logs {name}` shows it. One "
             "night a date is kept; give another --date."

@@ -126,6 +126,26 @@ def decide(pending: Sequence[Pending], level: float) -> list[Comparison]:
     return [by_index[i] for i in range(len(pending))]
 
 
+def compare_outcomes(
+    before: Outcomes, after: Outcomes, gates: Sequence[GateConfig], level: float
+) -> list[Comparison]:
+    """Compare two outcomes on the same images, whatever they are of.
+
+    Args:
+        before: Outcomes of the first.
+        after: Outcomes of the second.
+        gates: Figures, and the least loss of each that matters.
+        level: Chance of calling a difference that is none.
+    """
+    baseline = Baseline("accepted", 1, RowResult(name="compare"))
+    if before.sha256 == after.sha256:
+        return [_comparison(gate, baseline, "identical", loss=0.0) for gate in gates]
+    pending = [
+        Pending("compare", gate, baseline, collect(gate.metric, before, after)) for gate in gates
+    ]
+    return decide(pending, level)
+
+
 def compare_times(
     row: RowConfig, tonight: RowResult, history: History, baselines: Sequence[Baseline]
 ) -> list[Comparison]:

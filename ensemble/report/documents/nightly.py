@@ -172,7 +172,7 @@ class Canary(Config):
     is_flagged: bool
     """Whether the night's own rule called it regressed."""
     errors: NonNegativeInt
-    """Errors of the network as it is."""
+    """Errors of the accepted baseline on these images."""
     errors_broken: NonNegativeInt
     """Errors with its classes moved on by one."""
     largest_difference: FiniteFloat
