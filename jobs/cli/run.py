@@ -61,11 +61,12 @@ def plan(
     from jobs.plan import estimate
     from jobs.progress.live import working
     from jobs.settings import load_run_config
+    from jobs.stored_runs.layout import run_name
 
     path, overrides = split_config(words)
     config = load_run_config(path, overrides)
     with working("plan", "list images and place members"):
-        document = estimate.plan(config, address)
+        document = estimate.plan(config, address, config.runs / run_name(config, path.stem))
     if as_json:
         echo(document.model_dump_json(indent=2))
     else:

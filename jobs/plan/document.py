@@ -47,6 +47,8 @@ class PlanDocument(Config):
     """Version of this format."""
     images: int
     """Number of images that every member predicts."""
+    rows_done: int = 0
+    """Number of predictions that the run has already, over all members."""
     has_costs: bool
     """Whether every member's cost is known; if not, seconds have no meaning."""
     unknown: tuple[str, ...]
@@ -54,7 +56,7 @@ class PlanDocument(Config):
     waves: tuple[PlannedWave, ...]
     """The waves, one after the other."""
     seconds: float | None
-    """Expected seconds of all forward passes if no prediction is there yet; null where a cost is unknown."""
+    """Expected seconds of the forward passes that are missing; null where a cost is unknown."""
     lower_bound_s: float | None
     """Seconds that no schedule can beat on these devices; null where a cost is unknown."""
     gpu_hours: float | None

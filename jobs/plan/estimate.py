@@ -19,6 +19,7 @@ from ensemble.members.settings import MemberConfig, Preprocessing
 from ensemble.members.source_settings import CheckpointSource, RecipeSource
 from jobs.plan import text as plan_text
 from jobs.plan.document import PlacedMember, PlanDocument, PlannedHost, PlannedWave
+from jobs.plan.done import DonePredictions, find_done
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import costs_in, tables_folder
 from jobs.stored_runs.tables import describe_table
@@ -32,12 +33,13 @@ def cost_cache(config: RunConfig) -> CostCache:
     return CostCache(costs_in(config.runs))
 
 
-def plan(config: RunConfig, address: str | None = None) -> PlanDocument:
+def plan(config: RunConfig, address: str | None = None, folder: Path | None = None) -> PlanDocument:
     """Plan a run from its config.
 
     Args:
         config: The settings of the run.
         address: The cluster to ask for its nodes, where the config does not say everything.
+        folder: The run's folder; what the run has predicted there is left out.
 
     Raises:
         ClusterError: A member fits on no device, or the cluster does not answer.
@@ -46,9 +48,13 @@ def plan(config: RunConfig, address: str | None = None) -> PlanDocument:
     splits = split(source.index(), config.images.split, config.seed)
     ids = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
     devices = find_devices(config.cluster, address)
-    placement, works, unknown = draft(config, devices, len(ids), len(splits.test.classes))
+    done = find_done(config, folder, ids) if folder else None
+    placement, works, unknown = draft(config, devices, len(ids), len(splits.test.classes), done)
     disk = describe_table(config, tables_folder(config), len(ids), len(splits.test.classes))
-    return _document(config, source, ids, placement, works, unknown, (*splits.notes, disk))
+    notes = (*splits.notes, disk, *((done.describe(len(ids)),) if done else ()))
+    document = _document(config, source, ids, placement, works, unknown, notes)
+    rows_done = sum(len(ids) - left for left in done.images_left.values()) if done else 0
+    return document.model_copy(update={"rows_done": rows_done})
 
 
 def show(document: PlanDocument, console: Console) -> None:
@@ -57,11 +63,16 @@ def show(document: PlanDocument, console: Console) -> None:
 
 
 def draft(
-    config: RunConfig, devices: Sequence[Device], num_images: int, num_classes: int
+    config: RunConfig,
+    devices: Sequence[Device],
+    num_images: int,
+    num_classes: int,
+    done: DonePredictions | None = None,
 ) -> tuple[Plan, list[Work], tuple[str, ...]]:
     """Make a plan from what is known before any member is loaded.
 
-    A cost that is not known is taken to be the mean of those that are.
+    A cost that is not known is what the run itself measured, or the mean of those that are known.
+    Members with nothing left to predict are in the plan no more.
 
     Returns:
         The plan, the work it was made for, and the members whose cost is not known.
@@ -75,8 +86,17 @@ def draft(
         member.name: {kind: _known_cost(config, member, num_classes, costs, kind) for kind in kinds}
         for member in config.members
     }
+    for name, pace in (done.images_per_s if done else {}).items():
+        for kind in kinds:
+            by_kind = costs_by_member[name]
+            by_kind[kind] = by_kind[kind] or MemberCost(images_per_s=pace)
     known = [cost for by_kind in costs_by_member.values() for cost in by_kind.values() if cost]
-    unknown = tuple(name for name, by_kind in costs_by_member.items() if not any(by_kind.values()))
+    left = done.images_left if done else {member.name: num_images for member in config.members}
+    unknown = tuple(
+        name
+        for name, by_kind in costs_by_member.items()
+        if left[name] and not any(by_kind.values())
+    )
     assumed = MemberCost(
         images_per_s=sum(f.images_per_s for f in known) / len(known) if known else 1.0,
         memory_mb=max((f.memory_mb for f in known), default=0.0),
@@ -87,7 +107,9 @@ def draft(
         by_kind = costs_by_member[member.name]
         any_kind = next((cost for cost in by_kind.values() if cost), assumed)
         filled = {kind: cost or any_kind for kind, cost in by_kind.items()}
-        seconds = {kind: num_images / cost.images_per_s for kind, cost in filled.items()}
+        if not left[member.name]:
+            continue
+        seconds = {kind: left[member.name] / cost.images_per_s for kind, cost in filled.items()}
         largest = max(filled.values(), key=lambda cost: cost.memory_mb)
         works.append(
             Work(member.name, seconds, largest.memory_mb, max(1, blocks), largest.batch_mb)
@@ -152,7 +174,7 @@ def _document(
             "or set cluster.figures"
         )
     bound = lower_bound(works, placement.devices)
-    if has_costs:
+    if has_costs and placement.waves:
         lines.append(
             f"no schedule on these devices takes less than {plan_text.describe_seconds(bound)}"
         )

@@ -12,6 +12,8 @@ from jobs.plan.document import PlanDocument
 
 def plan_line(plan: Plan, has_costs: bool = True) -> str:
     """Describe a plan in one line: members, hosts, devices and seconds."""
+    if not plan.waves:
+        return "plan: no prediction is missing, so none is computed"
     hosts = len(plan.hosts(0))
     members = len({share.member for wave in plan.waves for share in wave})
     parts = [f"plan: {members} members in {hosts} hosts on {describe_devices(plan)}"]

@@ -2,14 +2,24 @@ import json
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from ensemble.errors import ClusterError
+from ensemble.images.open import open_source
+from ensemble.images.split import split
 from ensemble.inference.costs import MemberCost
+from ensemble.members.member import Member
+from ensemble.storage.local_store import LocalStore
+from ensemble.table.block import LogitBlock
+from ensemble.table.logit_table import LogitTable
 from jobs.plan.estimate import plan, show
 from jobs.settings import RunConfig, load_run_config
+from jobs.stored_runs.columns import write_columns
+from jobs.stored_runs.tables import table_store
 
+from ...members import make_member
 from ..conftest import Command
 
 GPUS = "cluster.gpus=[{count: 2, memory_gb: 16, type: T4, market: spot, cpus: 4}]"
@@ -80,3 +90,34 @@ def test_the_command_prints_json_for_programs(
 ) -> None:
     done = command("plan", tiny_config, f"runs={tmp_path}", "--json")
     assert json.loads(done.stdout)["images"] == 140
+
+
+def _block(member: Member, image_ids: list[str]) -> LogitBlock:
+    return LogitBlock(
+        column=member.column,
+        image_ids=np.array(image_ids, np.str_),
+        log_probabilities=np.full((len(image_ids), 10), -np.log(10), np.float32),
+        bad=(),
+        seconds=0.5,
+        forward_passes=len(image_ids),
+    )
+
+
+def test_what_the_run_has_predicted_is_planned_no_more(tiny_config: Path, tmp_path: Path) -> None:
+    config = _config(tiny_config, tmp_path)
+    source = open_source(config.image_source)
+    splits = split(source.index(), config.images.split, config.seed)
+    folder = tmp_path / "tiny"
+    members = [make_member(member.name, 10) for member in config.members]
+    table = LogitTable(table_store(config, folder))
+    write_columns(LocalStore(folder), {member.name: member.column for member in members})
+    for member, share in zip(members, (1, 0.5, 0), strict=True):
+        ids = splits.predicted_ids[: int(share * len(splits.predicted_ids))]
+        if ids:
+            table.commit(member, _block(member, ids))
+    document = plan(config, folder=folder)
+    assert document.rows_done == 140 + 70
+    assert document.unknown == ("mobilenet",)
+    (wave,) = document.waves
+    assert {m.name for host in wave.hosts for m in host.members} == {"resnet-1", "mobilenet"}
+    assert any("all predictions of 1 of 3 members already, 210 of 420" in x for x in document.lines)
