@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ensemble.config import S3_SCHEME
 from ensemble.errors import DataError
 
 # What NumPy and zipfile raise on bytes that are not theirs.
@@ -47,7 +48,14 @@ def check_is_file(path: Path, content: str) -> None:
     """
     if not path.is_file():
         kind = "is a folder" if path.is_dir() else "is no file" if path.exists() else "is not there"
-        raise DataError(f"cannot read {content} from {path}: it {kind}. Expected a file.")
+        # A path has no double slash: what was typed is s3://bucket/key.
+        is_remote = path.parts[:1] == (S3_SCHEME.removesuffix("//"),)
+        hint = (
+            "Expected a file of this machine; copy it here first"
+            if is_remote
+            else "Expected a file"
+        )
+        raise DataError(f"cannot read {content} from {path}: it {kind}. {hint}.")
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray] | np.ndarray:

@@ -184,6 +184,10 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path, labels: np.n
         read_file(tmp_path / "x.pkl", "logits")
     with pytest.raises(DataError, match=r"cannot read predictions from .*none\.npy"):
         read_file(tmp_path / "none.npy", "logits")
+    with pytest.raises(
+        DataError, match=r"it is not there\. .* of this machine; copy it here first"
+    ):
+        read_file(Path("s3://bucket/a.npy"))
     np.savez(tmp_path / "flat.npz", x=np.ones(3))
     with pytest.raises(DataError, match=r"flat\.npz holds no array of \[image, class\]"):
         read_file(tmp_path / "flat.npz", "logits")
