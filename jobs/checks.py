@@ -10,6 +10,7 @@ from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import ImportedSource, MemberSource, RecipeSource
 from ensemble.subclassifiers.label_clusters import check_num_clusters
 from ensemble.training.recipe import RandomCropConfig
+from ensemble.training.task import hold_out
 from ensemble.views.policies import weigh_views
 from jobs.settings import RunConfig
 
@@ -31,6 +32,9 @@ def check_settings(config: RunConfig, splits: Splits) -> None:
     if config.subclassifiers:
         check_num_clusters(max(config.subclassifiers.num_clusters), num_classes)
     for member in config.members:
+        trained = isinstance(member.source, RecipeSource) and member.source.recipe
+        if trained and (validation := config.recipes[trained].validation) is not None:
+            hold_out(splits.train, validation, config.seed)
         if size := _input_size(config, member):
             weigh_views(member.views or config.views, size)
         if isinstance(member.source, ImportedSource):

@@ -1,13 +1,18 @@
 """Augmentation: random changes of training images, a batch in one resampling."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch.nn import functional
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as transforms
 
 from ensemble.inference.staging import to_device
-from ensemble.training.recipe import AugmentationConfig
+from ensemble.training.recipe import AugmentationConfig, ColourConfig, ErasingConfig
+
+_LARGEST_RATIO = 1 / 0.3
 
 
 def augment(
@@ -33,6 +38,87 @@ def augment(
     matrices = to_device(matrices, images.device).to(images.dtype)
     grid = functional.affine_grid(matrices, list(images.shape), align_corners=False)
     return functional.grid_sample(images, grid, align_corners=False)
+
+
+def change_colours(
+    images: Float[torch.Tensor, "image 3 height width"],
+    config: ColourConfig,
+    generator: torch.Generator,
+) -> Float[torch.Tensor, "image 3 height width"]:
+    """Change brightness, contrast and saturation of every image by its own random amounts, in this order.
+
+    Each is torchvision's formula, with a factor for each image in place of one for all.
+
+    Args:
+        images: Pixels in [0, 1], not normalised.
+        config: Bounds of the random changes.
+        generator: A generator on the CPU, so that the changes are the same on a GPU.
+    """
+    bounds = (config.brightness, config.contrast, config.saturation)
+    factors = 1 + torch.tensor(bounds).view(3, 1) * (
+        2 * torch.rand(3, len(images), generator=generator) - 1
+    )
+    there = to_device(factors, images.device).to(images.dtype).view(3, -1, 1, 1, 1)
+    brightness, contrast, saturation = there
+    images = (images * brightness).clamp(0, 1)
+    mean: torch.Tensor = transforms.rgb_to_grayscale(images).mean(dim=(1, 2, 3), keepdim=True)
+    images = torch.lerp(mean.expand_as(images), images, contrast).clamp(0, 1)
+    grey: torch.Tensor = transforms.rgb_to_grayscale(images, num_output_channels=3)
+    return torch.lerp(grey, images, saturation).clamp(0, 1)
+
+
+def erase(
+    images: Float[torch.Tensor, "image 3 height width"],
+    config: ErasingConfig,
+    generator: torch.Generator,
+) -> Float[torch.Tensor, "image 3 height width"]:
+    """Set a random rectangle of some images to 0, which is the mean colour of normalised ones.
+
+    Args:
+        images: Normalised images.
+        config: Probability and areas.
+        generator: A generator on the CPU, so that the rectangles are the same on a GPU.
+    """
+    count, (height, width) = len(images), images.shape[2:]
+    draws = torch.rand(5, count, generator=generator)
+    area = (config.min_area + (config.max_area - config.min_area) * draws[0]) * height * width
+    # Source: Zhong et al. 2017, §3.2: aspect ratios from 0.3 to 1 / 0.3.
+    ratio = torch.exp(math.log(_LARGEST_RATIO) * (2 * draws[1] - 1))
+    heights = (area / ratio).sqrt().round().clamp(1, height)
+    widths = (area * ratio).sqrt().round().clamp(1, width)
+    tops = (draws[2] * (height - heights + 1)).floor()
+    lefts = (draws[3] * (width - widths + 1)).floor()
+    heights = torch.where(draws[4] < config.probability, heights, torch.zeros(()))
+    box = to_device(torch.stack([tops, tops + heights, lefts, lefts + widths]), images.device)
+    top, bottom, left, right = box.view(4, -1, 1)
+    rows = torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device)
+    is_row, is_column = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+    return images.masked_fill((is_row[:, :, None] & is_column[:, None, :])[:, None], 0.0)
+
+
+def make_mixer(
+    mixup: float, cutmix: float, num_classes: int
+) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None:
+    """Make what mixes the images and the labels of a batch; None where nothing is mixed.
+
+    It draws from torch's global generator.
+
+    Args:
+        mixup: Parameter of Mixup's Beta distribution; 0 for none.
+        cutmix: Parameter of CutMix's Beta distribution; 0 for none.
+        num_classes: Number of classes.
+
+    Source: Zhang et al. 2017 (Mixup), Yun et al. 2019 (CutMix), by torchvision.
+    """
+    mixers: list[v2.Transform] = []
+    if mixup:
+        mixers.append(v2.MixUp(alpha=mixup, num_classes=num_classes))
+    if cutmix:
+        mixers.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
+    if not mixers:
+        return None
+    return mixers[0] if len(mixers) == 1 else v2.RandomChoice(mixers)
 
 
 def _random_matrices(

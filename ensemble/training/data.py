@@ -25,7 +25,6 @@ from ensemble.training.training_images import (
     Batches,
     Pixels,
     TrainingImages,
-    check_images,
     device_bytes_for_images,
     to_float,
 )
@@ -46,7 +45,6 @@ class TrainingData:
 
     Attributes:
         batches: Draws the batches of an epoch.
-        in_turn: Yields all images once, in order, as they are predicted.
         label_range: Smallest and largest output that a label stands for.
         preprocessing: How the trained member will see an image.
         bad: Images that could not be decoded.
@@ -55,12 +53,32 @@ class TrainingData:
     """
 
     batches: Batches
-    in_turn: Callable[[], Iterator[Batch]]
     label_range: tuple[int, int]
     preprocessing: Preprocessing
     bad: tuple[BadImage, ...]
     judge: Judge | None
     num_judged: int
+
+
+@dataclass(frozen=True)
+class OpenImages:
+    """The images of one index.
+
+    Attributes:
+        batches: Draws the batches of an epoch.
+        in_turn: Yields all images once, in order, as they are predicted.
+        label_range: Smallest and largest output that a label stands for.
+        bad: Images that could not be decoded.
+        num_images: Number of images.
+        preprocessing: How they were resized, with mean and standard deviation measured if none were known.
+    """
+
+    batches: Batches
+    in_turn: Callable[[], Iterator[Batch]]
+    label_range: tuple[int, int]
+    bad: tuple[BadImage, ...]
+    num_images: int
+    preprocessing: Preprocessing
 
 
 def open_data(task: TrainTask, shards: Sequence[ImageShard], device: torch.device) -> TrainingData:
@@ -75,53 +93,66 @@ def open_data(task: TrainTask, shards: Sequence[ImageShard], device: torch.devic
     Raises:
         EmptySplitError: None of the task's images could be decoded.
     """
-    if task.has_photographs:
-        return _open_photographs(task, shards, device)
-    if task.preprocessing is not None:
-        shards = [without_strips(shard, task.preprocessing) for shard in shards]
-    images, labels = _select(task, task.images, shards)
-    if not len(images):
-        raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
-    check_images(images, labels)
-    preprocessing = task.preprocessing or _measure(to_float(images))
-    others = _select(task, task.stopping.images, shards) if task.stopping else None
-    judge = None
-    if others is not None and len(others[0]):
-        stopping = others
-        judge = _judge_on(lambda: _in_turn(*stopping, device), preprocessing, device)
-    task_ids = set(task.images.image_ids.tolist())
+    images = open_images(task, task.images, task.preprocessing, shards, device)
+    preprocessing, judge, num_judged = images.preprocessing, None, 0
+    if task.stopping is not None:
+        try:
+            others = open_images(task, task.stopping.images, preprocessing, shards, device)
+        except EmptySplitError:
+            pass  # all of them are bad images: nothing is judged, as without a stopping split
+        else:
+            judge = _judge_on(others.in_turn, preprocessing, device)
+            num_judged = others.num_images
     return TrainingData(
-        TrainingImages(images, labels, device, device_bytes_for_images(device)),
-        lambda: _in_turn(images, labels, device),
-        (int(labels.min()), int(labels.max())),
-        preprocessing,
-        tuple(bad for shard in shards for bad in shard.bad if bad.image_id in task_ids),
-        judge,
-        len(others[0]) if others is not None else 0,
+        images.batches, images.label_range, preprocessing, images.bad, judge, num_judged
     )
 
 
-def _open_photographs(
-    task: TrainTask, shards: Sequence[ImageShard], device: torch.device
-) -> TrainingData:
-    preprocessing = task.preprocessing or _of_fresh(task)
-    train = _batches(task, task.images, preprocessing, shards, device)
-    if task.preprocessing is None:
-        preprocessing = _measure_batches(train, preprocessing)
-        train = train.with_preprocessing(preprocessing)
-    judge, num_judged = None, 0
-    if task.stopping is not None:
-        others = _batches(task, task.stopping.images, preprocessing, shards, device)
-        judge = _judge_on(lambda: others.in_turn(_JUDGE_BATCH_IMAGES), preprocessing, device)
-        num_judged = len(others)
-    return TrainingData(
-        train,
-        lambda: train.in_turn(_JUDGE_BATCH_IMAGES),
-        train.label_range,
-        preprocessing,
-        train.bad,
-        judge,
-        num_judged,
+def open_images(
+    task: TrainTask,
+    index: ImageIndex,
+    preprocessing: Preprocessing | None,
+    shards: Sequence[ImageShard],
+    device: torch.device,
+) -> OpenImages:
+    """Open some images for a task.
+
+    Args:
+        task: The task.
+        index: The images.
+        preprocessing: How the member sees an image; measured on these images if None.
+        shards: Decoded images, as for `open_data`.
+        device: Device to train on.
+
+    Raises:
+        EmptySplitError: None of the images could be decoded.
+    """
+    if task.has_photographs:
+        batches = _batches(task, index, preprocessing or _of_fresh(task), shards, device)
+        if preprocessing is None:
+            preprocessing = _measure_batches(batches, _of_fresh(task))
+            batches = batches.with_preprocessing(preprocessing)
+        return OpenImages(
+            batches,
+            lambda: batches.in_turn(_JUDGE_BATCH_IMAGES),
+            batches.label_range,
+            batches.bad,
+            len(batches),
+            preprocessing,
+        )
+    if task.preprocessing is not None:
+        shards = [without_strips(shard, task.preprocessing) for shard in shards]
+    images, labels = _select(task, index, shards)
+    if not len(images):
+        raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
+    image_ids = set(index.image_ids.tolist())
+    return OpenImages(
+        TrainingImages(images, labels, device, device_bytes_for_images(device)),
+        lambda: _in_turn(images, labels, device),
+        (int(labels.min()), int(labels.max())),
+        tuple(bad for shard in shards for bad in shard.bad if bad.image_id in image_ids),
+        len(images),
+        preprocessing or _measure(to_float(images)),
     )
 
 

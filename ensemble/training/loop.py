@@ -6,18 +6,20 @@ Within an epoch the host never waits for the device, so that a GPU always has it
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Int64
 from torch import nn
-from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ensemble.errors import DataError
 from ensemble.models.heads import find_head
-from ensemble.training.augmentation import augment
-from ensemble.training.recipe import RecipeConfig, SgdConfig
+from ensemble.training.augmentation import augment, change_colours, erase, make_mixer
+from ensemble.training.optimizers import build_optimizer
+from ensemble.training.recipe import RecipeConfig
 from ensemble.training.schedules import rate_factor
+from ensemble.training.step import PreparedBatch, Step
 from ensemble.training.step_results import StepResults
 from ensemble.training.training_images import (
     Batches,
@@ -28,9 +30,7 @@ from ensemble.training.training_images import (
 )
 
 Triple = tuple[float, float, float]
-
-# Blocks of layers that a layer decay tells apart, as many as a common vision transformer has.
-DEPTH_BLOCKS = 12
+Prepare = Callable[[torch.Tensor, torch.Tensor], PreparedBatch]
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,24 @@ class EpochLog:
         loss_nats: Mean loss over the images.
         accuracy: Share of images whose class was predicted.
         seconds: Wall time of the epoch.
+        rate: Learning rate of its last step.
+        validation_loss_nats: Mean loss over the validation images after it; None where there are none.
+        validation_accuracy: Share of these whose class was predicted.
     """
 
     epoch: int
     loss_nats: float
     accuracy: float
     seconds: float
+    rate: float = 0.0
+    validation_loss_nats: float | None = None
+    validation_accuracy: float | None = None
+
+    @property
+    def watched_loss_nats(self) -> float:
+        """The loss on the validation images, or else on those that are trained on."""
+        loss = self.validation_loss_nats
+        return self.loss_nats if loss is None else loss
 
 
 @dataclass(frozen=True)
@@ -56,9 +68,11 @@ class TrainingLog:
 
     Attributes:
         epochs: Log of each epoch.
+        average: Average of the weights, in training mode; None where the recipe wants none.
     """
 
     epochs: tuple[EpochLog, ...]
+    average: AveragedModel | None = None
 
     @property
     def seconds(self) -> float:
@@ -74,17 +88,25 @@ class Training:
         network: The network, in training mode.
         optimizer: Optimiser of the network's parameters.
         generator: Generator of the order of the images and of the augmentation.
-        label_range: Smallest and largest label of all images.
-        parts: Number of parts that each batch is cut into, because a whole one does not fit into memory.
+        step: Changes the weights by a batch.
+        average: Average of the weights; None where the recipe wants none.
         log: Log of each epoch so far.
+        steps_done: Steps of the epoch under way that are done.
+        epoch_began: State of the generator when the epoch under way began.
+        results: Results of these steps.
+        seconds: Wall time of the epoch under way, up to its last interruption.
     """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
-    label_range: tuple[int, int]
-    parts: int = 1
+    step: Step
+    average: AveragedModel | None = None
     log: list[EpochLog] = field(default_factory=list)
+    steps_done: int = 0
+    epoch_began: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
+    results: StepResults = field(default_factory=lambda: StepResults(0))
+    seconds: float = 0.0
 
 
 @runtime_checkable
@@ -93,6 +115,9 @@ class Checkpoint(Protocol):
 
     def begin(self, training: Training) -> bool:
         """Restore the training, if an earlier one was kept; tell whether to train an epoch."""
+
+    def keep_step(self, training: Training) -> None:
+        """Keep the state after a step within an epoch, if it is time to."""
 
     def keep(self, training: Training) -> bool:
         """Keep the state after an epoch; tell whether to train another one."""
@@ -139,7 +164,7 @@ def train(
     label_range = int(labels.min()), int(labels.max())
     device = next(network.parameters()).device
     data = TrainingImages(images, labels, device, device_bytes_for_images(device))
-    return fit(network, data, label_range, recipe, mean, std, seed, on_epoch, checkpoint)
+    return fit(network, data, label_range, recipe, (mean, std), seed, on_epoch, checkpoint)
 
 
 def fit(
@@ -147,110 +172,150 @@ def fit(
     data: Batches,
     label_range: tuple[int, int],
     recipe: RecipeConfig,
-    mean: Triple,
-    std: Triple,
+    channels: tuple[Triple, Triple] | None,
     seed: int,
     on_epoch: Callable[[EpochLog], None] | None = None,
     checkpoint: Checkpoint | None = None,
+    num_classes: int | None = None,
 ) -> TrainingLog:
     """Train a network in place on batches of any origin, and leave it in eval mode.
 
-    The arguments are those of `train`, but for `data`, which draws the batches, and `label_range`, the
-    smallest and the largest label in it.
+    The other arguments are those of `train`.
+
+    Args:
+        network: A classifier.
+        data: Draws the batches.
+        label_range: Smallest and largest label.
+        recipe: Settings of the training.
+        channels: Mean and standard deviation of each channel; None for rows that are no images, which are
+            neither augmented nor normalised.
+        seed: Seed of all that is drawn.
+        on_epoch: Called with the log of each epoch after it.
+        checkpoint: Keeps each epoch; nothing is kept if None.
+        num_classes: Number of logits, which mixed labels are as long as; the largest label and one more if
+            None.
 
     Raises:
-        DataError: A label has no logit.
+        DataError: There are fewer than 2 images, or a label has no logit.
         DivergedError: The loss of a batch is not finite.
     """
+    if not data.num_steps(recipe.batch_size * recipe.accumulation):
+        raise DataError(
+            "there is one image to train on; give at least 2, for normalisation needs a variance."
+        )
     device = next(network.parameters()).device
-    offset, factor = (torch.tensor(value, device=device).view(3, 1, 1) for value in (mean, std))
     generator = torch.Generator().manual_seed(seed)
-
-    def prepare(
-        batch: Float[torch.Tensor, "batch 3 height width"],
-    ) -> Float[torch.Tensor, "batch 3 height width"]:
-        if recipe.augmentation is not None:
-            batch = augment(batch, recipe.augmentation, generator)
-        return ((batch - offset) / factor).contiguous(memory_format=torch.channels_last)
-
+    prepare: Prepare = _as_it_is
+    if channels is not None:
+        prepare = _Preparation(
+            recipe, channels, num_classes or label_range[1] + 1, generator, device
+        )
     # In this layout convolutions are a quarter faster on a CPU, and more on a GPU.
     network.train().to(memory_format=torch.channels_last)
-    optimizer = _build_optimizer(network, recipe)
+    optimizer = build_optimizer(network, recipe)
     head = find_head(network) if recipe.freeze_epochs else ""
-    training = Training(network, optimizer, generator, label_range)
+    training = Training(
+        network,
+        optimizer,
+        generator,
+        Step(network, optimizer, recipe, label_range),
+        _average(network, recipe),
+    )
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         goes_on = checkpoint is None or checkpoint.begin(training)
         while goes_on and len(training.log) < recipe.epochs:
             _freeze(training, head, len(training.log) < recipe.freeze_epochs)
-            training.log.append(_run_epoch(training, data, prepare, recipe))
+            training.log.append(_run_epoch(training, data, prepare, recipe, checkpoint))
             if on_epoch is not None:
                 on_epoch(training.log[-1])
             goes_on = checkpoint is None or checkpoint.keep(training)
         if checkpoint is not None:
             checkpoint.end(training)
     network.eval().to(memory_format=torch.contiguous_format)
-    return TrainingLog(tuple(training.log))
+    return TrainingLog(tuple(training.log), training.average)
+
+
+def _as_it_is(rows: torch.Tensor, labels: torch.Tensor) -> PreparedBatch:
+    return PreparedBatch(rows, labels, labels)
+
+
+class _Preparation:
+    """Augments, normalises and mixes batches as a recipe says."""
+
+    def __init__(
+        self,
+        recipe: RecipeConfig,
+        channels: tuple[Triple, Triple],
+        num_classes: int,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self._recipe, self._generator = recipe, generator
+        self._offset, self._factor = (
+            torch.tensor(value, device=device).view(3, 1, 1) for value in channels
+        )
+        self._mix = make_mixer(recipe.mixup, recipe.cutmix, num_classes)
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> PreparedBatch:
+        recipe, targets = self._recipe, labels
+        if recipe.augmentation is not None:
+            images = augment(images, recipe.augmentation, self._generator)
+        if recipe.colour is not None:
+            images = change_colours(images, recipe.colour, self._generator)
+        images = (images - self._offset) / self._factor
+        if recipe.erasing is not None:
+            images = erase(images, recipe.erasing, self._generator)
+        if self._mix is not None:
+            images, targets = self._mix(images, labels)
+        images = images.contiguous(memory_format=torch.channels_last)
+        return PreparedBatch(images, labels, targets)
 
 
 def _run_epoch(
     training: Training,
     data: Batches,
-    prepare: Callable[[torch.Tensor], torch.Tensor],
+    prepare: Prepare,
     recipe: RecipeConfig,
+    checkpoint: Checkpoint | None,
 ) -> EpochLog:
-    started, epoch = time.perf_counter(), len(training.log)
-    results, num_steps = StepResults(epoch), data.num_steps(recipe.batch_size)
-    for step, (images, labels) in enumerate(data.batches(recipe.batch_size, training.generator)):
+    started, epoch, before = time.perf_counter(), len(training.log), training.seconds
+    batch_size = recipe.batch_size * recipe.accumulation
+    num_steps, first = data.num_steps(batch_size), training.steps_done
+    generator, state = training.generator, training.generator.get_state()
+    if not first:
+        training.results, training.epoch_began = StepResults(epoch), state
+    losses = [done.watched_loss_nats for done in training.log]
+    rate = 0.0
+    # The order of the epoch is drawn again where it goes on in its middle, and then all goes on from there.
+    generator.set_state(training.epoch_began)
+    batches = data.batches(batch_size, generator, first)
+    for step, (images, labels) in enumerate(batches, start=first):
+        if step == first and first:
+            generator.set_state(state)
         progress = epoch + (step + 0.5) / num_steps
-        rate = recipe.optimizer.lr * rate_factor(recipe.schedule, progress, recipe.epochs)
+        rate = recipe.optimizer.lr * rate_factor(recipe.schedule, progress, recipe.epochs, losses)
         for group in training.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
-        loss_nats, num_correct = _backward(training, prepare(images), labels, recipe)
-        training.optimizer.step()
-        results.add(loss_nats, num_correct, len(images), rate)
-    loss_nats_mean, accuracy = results.mean()
-    return EpochLog(epoch, loss_nats_mean, accuracy, time.perf_counter() - started)
+        loss_nats, num_correct = training.step.take(prepare(images, labels))
+        if training.average is not None:
+            training.average.update_parameters(training.network)
+        training.results.add(loss_nats, num_correct, len(images), rate)
+        training.steps_done = step + 1
+        training.seconds = before + time.perf_counter() - started
+        if checkpoint is not None and step + 1 < num_steps:
+            checkpoint.keep_step(training)
+    loss_nats_mean, accuracy = training.results.mean()
+    training.steps_done, training.seconds = 0, 0.0
+    seconds = before + time.perf_counter() - started
+    return EpochLog(epoch, loss_nats_mean, accuracy, seconds, rate)
 
 
-def _backward(
-    training: Training, batch: torch.Tensor, labels: torch.Tensor, recipe: RecipeConfig
-) -> tuple[Float64[torch.Tensor, ""], Int64[torch.Tensor, ""]]:
-    """Compute the gradients of a batch's mean loss, in parts half as large whenever memory does not suffice.
-
-    The gradients of the parts add up to those of the whole batch, but for batch normalisation,
-    which normalises each part alone.
-    """
-    while True:
-        training.optimizer.zero_grad()
-        try:
-            return _backward_in_parts(training, batch, labels, recipe)
-        except torch.OutOfMemoryError:
-            # A part of one image has no variance to normalise by.
-            if len(batch) < 4 * training.parts:
-                raise
-            training.parts *= 2
-
-
-def _backward_in_parts(
-    training: Training, batch: torch.Tensor, labels: torch.Tensor, recipe: RecipeConfig
-) -> tuple[Float64[torch.Tensor, ""], Int64[torch.Tensor, ""]]:
-    loss_nats = torch.zeros((), dtype=torch.float64, device=batch.device)
-    num_correct = torch.zeros((), dtype=torch.int64, device=batch.device)
-    num_parts = max(1, min(training.parts, len(batch) // 2))
-    for rows in torch.tensor_split(torch.arange(len(batch), device=batch.device), num_parts):
-        is_whole = len(rows) == len(batch)
-        part, targets = (batch, labels) if is_whole else (batch[rows], labels[rows])
-        # Autocast keeps normalisation and weights in float32; the loss is taken in float32 as well.
-        with torch.autocast(part.device.type, torch.bfloat16, recipe.precision == "bfloat16"):
-            logits: torch.Tensor = training.network(part).float()
-        _check_labels(training.label_range, logits.shape[1])
-        loss = functional.cross_entropy(logits, targets, label_smoothing=recipe.label_smoothing)
-        loss = loss * (len(rows) / len(batch))
-        torch.autograd.backward(loss)
-        loss_nats += loss.detach()
-        num_correct += (logits.detach().argmax(dim=1) == targets).sum()
-    return loss_nats, num_correct
+def _average(network: nn.Module, recipe: RecipeConfig) -> AveragedModel | None:
+    if recipe.ema is None:
+        return None
+    update = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
 
 
 def _freeze(training: Training, head: str, is_frozen: bool) -> None:
@@ -266,50 +331,3 @@ def _freeze(training: Training, head: str, is_frozen: bool) -> None:
         for parameter in training.network.parameters():
             # The optimiser leaves alone what has no gradient: not even its decay moves a frozen weight.
             parameter.grad = parameter.grad if parameter.requires_grad else None
-
-
-def _build_optimizer(network: nn.Module, recipe: RecipeConfig) -> torch.optim.Optimizer:
-    config = recipe.optimizer
-    parameters: list[Any] = [p for p in network.parameters() if p.requires_grad]
-    if recipe.layer_decay != 1:
-        parameters = _group_by_depth(network, recipe.layer_decay)
-    if isinstance(config, SgdConfig):
-        return torch.optim.SGD(
-            parameters,
-            lr=config.lr,
-            momentum=config.momentum,
-            nesterov=config.nesterov,
-            weight_decay=config.weight_decay,
-        )
-    return torch.optim.AdamW(
-        parameters,
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        weight_decay=config.weight_decay,
-    )
-
-
-def _group_by_depth(network: nn.Module, layer_decay: float) -> list[dict[str, Any]]:
-    """Group parameters by depth, each group with the factor of its learning rate.
-
-    timm's grouping needs a network of timm's; this one goes by the order of the parameters.
-    """
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = []
-    for block in range(DEPTH_BLOCKS):
-        part = slice(
-            block * len(parameters) // DEPTH_BLOCKS, (block + 1) * len(parameters) // DEPTH_BLOCKS
-        )
-        if parameters[part]:
-            scale = layer_decay ** (DEPTH_BLOCKS - 1 - block)
-            groups.append({"params": parameters[part], "lr_scale": scale})
-    return groups
-
-
-def _check_labels(label_range: tuple[int, int], num_classes: int) -> None:
-    low, high = label_range
-    if low < 0 or high >= num_classes:
-        raise DataError(
-            f"labels run from {low} to {high}, but the network has {num_classes} logits "
-            f"(0 to {num_classes - 1}); build it with the number of classes in the data."
-        )

@@ -3,9 +3,10 @@
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from ensemble.config import Config
+from ensemble.errors import UnknownNameError
 from ensemble.members.identity import dump_for_identity
 
 Rate = Annotated[float, Field(gt=0, le=10)]
@@ -51,6 +52,33 @@ class AdamWConfig(Config):
     """Share by which a step shrinks the weights, before it is multiplied by the learning rate."""
 
 
+class NamedOptimizerConfig(Config):
+    """Any optimiser of timm's list, which has torch's too, by its name."""
+
+    kind: Literal["timm"] = "timm"
+    """Name of the list."""
+    name: str
+    """Name of the optimiser, as lamb, lion, nadam, adadelta or muon."""
+    lr: Rate
+    """Peak learning rate, which the schedule multiplies by a factor from 0 to 1."""
+    weight_decay: Decay = 0.0
+    """Weight decay, as the optimiser understands it."""
+    options: dict[str, float | bool | tuple[float, ...]] = Field(default_factory=dict)
+    """Further arguments of the optimiser, by name."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        # Only here: the import takes seconds.
+        from timm.optim import list_optimizers
+
+        # A wrapper around another optimiser keeps a state that no checkpoint of this project holds.
+        names = [known for known in list_optimizers() if not known.startswith("lookahead")]
+        if name not in names:
+            raise ValueError(str(UnknownNameError.of("optimiser", name, names)))
+        return name
+
+
 class ConstantConfig(Config):
     """The learning rate stays at its peak."""
 
@@ -84,8 +112,114 @@ class MultiStepConfig(Config):
         return self
 
 
-Optimizer = Annotated[SgdConfig | AdamWConfig, Field(discriminator="kind")]
-Schedule = Annotated[ConstantConfig | CosineConfig | MultiStepConfig, Field(discriminator="kind")]
+class ExponentialConfig(Config):
+    """The learning rate is multiplied by a factor after each epoch."""
+
+    kind: Literal["exponential"] = "exponential"
+    """Name of the schedule."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Factor that the learning rate is multiplied by after each epoch."""
+
+
+class WarmRestartsConfig(Config):
+    """Half a cosine down to zero in each cycle, and a restart at the peak after it.
+
+    Source: Loshchilov, Hutter 2016 (SGDR).
+    """
+
+    kind: Literal["warm_restarts"] = "warm_restarts"
+    """Name of the schedule."""
+    first_epochs: PositiveInt = 10
+    """Number of epochs in the first cycle."""
+    growth: PositiveInt = 1
+    """Factor of each cycle's length from that of the one before."""
+
+    def ends(self, epochs: int) -> tuple[int, ...]:
+        """List the epochs at which cycles end, up to the number of all epochs."""
+        ends, length = [self.first_epochs], self.first_epochs
+        while ends[-1] < epochs:
+            length *= self.growth
+            ends.append(ends[-1] + length)
+        return tuple(end for end in ends if end <= epochs)
+
+
+class PlateauConfig(Config):
+    """The learning rate drops when the loss stops falling: that on the validation images where there are any."""
+
+    kind: Literal["plateau"] = "plateau"
+    """Name of the schedule."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Factor that the learning rate is multiplied by at each drop."""
+    patience: NonNegativeInt = 5
+    """Number of epochs without a lower loss after which the rate drops at the next one."""
+    threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-4
+    """Share of the lowest loss by which a loss must be lower to count."""
+
+
+Optimizer = Annotated[SgdConfig | AdamWConfig | NamedOptimizerConfig, Field(discriminator="kind")]
+AnySchedule = (
+    ConstantConfig
+    | CosineConfig
+    | MultiStepConfig
+    | ExponentialConfig
+    | WarmRestartsConfig
+    | PlateauConfig
+)
+Schedule = Annotated[AnySchedule, Field(discriminator="kind")]
+
+
+class ValidationConfig(Config):
+    """Images of the train split that are not trained on; each epoch is judged on them."""
+
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of each class's images that is held out, at least one of each."""
+    patience: PositiveInt | None = None
+    """Number of epochs without fewer errors, or a lower loss, after which the training ends; all epochs if not set."""
+    weights: Literal["best", "last"] = "best"
+    """Weights that the member has: those of the epoch that did best, or the last ones."""
+
+
+class SnapshotsConfig(Config):
+    """Weights of earlier epochs that become members of the pool too, as `name#1` and further.
+
+    Source: Huang et al. 2017 (Snapshot Ensembles).
+    """
+
+    at: Literal["restarts"] | None = None
+    """Take one at the end of each cycle of the schedule warm_restarts but the last."""
+    last: NonNegativeInt = 0
+    """Take those of so many epochs before the last one."""
+
+    @model_validator(mode="after")
+    def _has_one_kind(self) -> "SnapshotsConfig":
+        if bool(self.at) == bool(self.last):
+            raise ValueError("set either at: restarts, or last: to a number of epochs.")
+        return self
+
+
+class ColourConfig(Config):
+    """Random changes of each training image's colours, uniform within the bounds and drawn anew in each epoch."""
+
+    brightness: Fraction = 0.0
+    """Largest change of the brightness, as a share of it."""
+    contrast: Fraction = 0.0
+    """Largest change of the contrast, as a share of it."""
+    saturation: Fraction = 0.0
+    """Largest change of the saturation, as a share of it."""
+
+
+class ErasingConfig(Config):
+    """A random rectangle of an image that becomes the mean colour.
+
+    Source: Zhong et al. 2017 (Random Erasing).
+    """
+
+    probability: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Probability that an image loses a rectangle."""
+    min_area: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Smallest area of the rectangle, as a fraction of the image's."""
+    max_area: Annotated[float, Field(gt=0, lt=1)] = 0.33
+    """Largest area of the rectangle, as a fraction of the image's."""
 
 
 class AugmentationConfig(Config):
@@ -163,7 +297,22 @@ Crop = Annotated[RandomCropConfig | RandomResizedCropConfig, Field(discriminator
 
 
 # Settings that came after the first recipes, which keep their identity without them.
-_LATER = ("crop", "head_only", "freeze_epochs", "layer_decay")
+_LATER = (
+    "crop",
+    "colour",
+    "erasing",
+    "mixup",
+    "cutmix",
+    "accumulation",
+    "clip_norm",
+    "sam_rho",
+    "validation",
+    "ema",
+    "snapshots",
+    "head_only",
+    "freeze_epochs",
+    "layer_decay",
+)
 
 
 class RecipeConfig(Config):
@@ -191,6 +340,29 @@ class RecipeConfig(Config):
     """Precision of convolutions and matrix products while training; weights stay float32. A step in bfloat16 takes
     about half the time on processors that have instructions for it."""
 
+    colour: ColourConfig | None = None
+    """Random changes of the colours."""
+    erasing: ErasingConfig | None = None
+    """Random rectangles that are erased."""
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Parameter of the Beta distribution that Mixup draws the shares of two mixed images from; 0 mixes none."""
+    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Parameter of the Beta distribution that CutMix draws the area of an inserted image from; 0 inserts none. Where
+    mixup is set too, each batch has one of both at random."""
+    accumulation: PositiveInt = 1
+    """Number of batches whose gradients are summed before the weights change."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of all gradients together; larger ones are scaled down to it."""
+    sam_rho: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Radius of sharpness-aware minimisation, as 0.05: the gradient is taken where the loss is greatest nearby, at
+    twice the cost. Not used if not set. Source: Foret et al. 2020."""
+    validation: ValidationConfig | None = None
+    """Images that each epoch is judged on, and what follows from it; none if not set."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay, per step, of an average of the weights, as 0.999; the averaged network becomes a member too, as
+    `name#ema`."""
+    snapshots: SnapshotsConfig | None = None
+    """Weights of earlier epochs that become members too."""
     head_only: bool = False
     """Train the head alone: what the rest of the network makes of each image is computed once and kept, so that a
     head is trained in seconds. For members with `start`; images are not augmented."""
@@ -215,6 +387,42 @@ class RecipeConfig(Config):
         if self.head_only and (self.freeze_epochs or self.layer_decay != 1):
             raise ValueError(
                 "head_only=true trains no layer but the head; leave out freeze_epochs and layer_decay."
+            )
+        return self
+
+    @property
+    def snapshot_epochs(self) -> tuple[int, ...]:
+        """Number of epochs behind each snapshot, ascending."""
+        if self.snapshots is None:
+            return ()
+        if isinstance(self.schedule, WarmRestartsConfig) and self.snapshots.at:
+            return tuple(end for end in self.schedule.ends(self.epochs) if end < self.epochs)
+        return tuple(range(max(1, self.epochs - self.snapshots.last), self.epochs))
+
+    @property
+    def extra_names(self) -> tuple[str, ...]:
+        """Names, behind the member's own, of the members that a training gives for nothing."""
+        numbers = range(1, len(self.snapshot_epochs) + 1)
+        return (*(f"#{number}" for number in numbers), *(("#ema",) if self.ema else ()))
+
+    @model_validator(mode="after")
+    def _gives_its_extras(self) -> "RecipeConfig":
+        if (
+            self.snapshots
+            and self.snapshots.at
+            and not isinstance(self.schedule, WarmRestartsConfig)
+        ):
+            raise ValueError(
+                f"snapshots.at=restarts needs schedule: {{kind: warm_restarts}}, and it is {self.schedule.kind}; "
+                "set it, or snapshots.last."
+            )
+        if self.snapshots and self.validation and self.validation.patience:
+            raise ValueError(
+                "snapshots count on all epochs, and validation.patience may end the training before; leave one out."
+            )
+        if self.head_only and (self.ema or self.snapshots):
+            raise ValueError(
+                "head_only=true trains no second network; leave out ema and snapshots."
             )
         return self
 

@@ -1,6 +1,6 @@
 """What trainings may take of a machine, as settings; they change no weights. No torch."""
 
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveFloat
 
 from ensemble.config import Config
 
@@ -12,3 +12,6 @@ class TrainingConfig(Config):
     """Disk below the folder `runs` that trainings may take to keep photographs, decoded and resized to their short
     side, in MB. Photographs beyond it are decoded again in each epoch. The folder `cache/photographs` can be removed
     when no run is under way."""
+    checkpoint_s: PositiveFloat = 60.0
+    """Seconds after which a training writes its state again, so that a killed one goes on from there and not from its
+    last epoch. On a CPU it ends with the same weights, bit for bit."""

@@ -1,7 +1,9 @@
 """Losses and correct answers of the steps of an epoch, which the host reads without waiting for the step under way."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -81,6 +83,30 @@ class StepResults:
         for loss_nats, num_images in zip(self._losses_nats, sizes, strict=True):
             loss_sum += loss_nats * num_images
         return loss_sum / sum(sizes), self._num_correct / sum(sizes)
+
+    def state(self) -> dict[str, object]:
+        """Wait for the last step, and return all results so far as plain values.
+
+        Raises:
+            DivergedError: The loss of a step is not finite.
+        """
+        if self._waiting:
+            self._begin_copy()
+        self._end_copy()
+        return {
+            "steps": self._steps,
+            "losses_nats": self._losses_nats,
+            "num_correct": self._num_correct,
+        }
+
+    @classmethod
+    def restore(cls, epoch: int, state: Mapping[str, Any]) -> "StepResults":
+        """Make the results of an epoch that was interrupted from what `state` returned."""
+        results = cls(epoch)
+        results._steps = [(int(num_images), float(rate)) for num_images, rate in state["steps"]]
+        results._losses_nats = [float(loss) for loss in state["losses_nats"]]
+        results._num_correct = int(state["num_correct"])
+        return results
 
     def _begin_copy(self) -> None:
         self._end_copy()

@@ -5,14 +5,17 @@ from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from ensemble.checkpoints.header import checkpoint_name
+from ensemble.errors import ConfigError
 from ensemble.images.index import ImageIndex
 from ensemble.images.settings import SourceConfig
 from ensemble.members.identity import fingerprint, library_versions
 from ensemble.members.member import Member
 from ensemble.members.settings import Preprocessing
 from ensemble.members.source_settings import TakeConfig
-from ensemble.training.recipe import RecipeConfig
+from ensemble.training.recipe import RecipeConfig, ValidationConfig
 
 # Code that decides weights, below the library's folder: a change here trains anew, a change
 # elsewhere does not.
@@ -32,11 +35,20 @@ class Stopping:
 
     Attributes:
         images: Images that each epoch is judged on; none of them is trained on.
-        patience: Number of epochs without fewer errors, or a lower loss, after which training ends.
+        patience: Number of epochs without fewer errors, or a lower loss, after which training ends;
+            never if None.
+        keep_best: Whether the weights of the best epoch stay; the last ones if not.
     """
 
     images: ImageIndex
-    patience: int
+    patience: int | None
+    keep_best: bool = True
+
+    @property
+    def identity(self) -> list[object]:
+        """Everything of it that decides the trained weights."""
+        choice = [] if self.keep_best else ["last"]
+        return [self.images.sha256, self.patience, *choice]
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,7 @@ class TrainTask:
         stopping: When to end the training early; never if None.
         start: Weights that a member starts from, for other classes as well; fresh ones if None.
         reading: How photographs are read; they are taken from shards if None. Not part of the identity.
+        checkpoint_s: Seconds after which the state is written again within an epoch. Not part of it either.
     """
 
     name: str
@@ -107,6 +120,7 @@ class TrainTask:
     stopping: Stopping | None = None
     start: Start | None = None
     reading: Reading | None = None
+    checkpoint_s: float = 60.0
 
     @cached_property
     def key(self) -> str:
@@ -121,9 +135,7 @@ class TrainTask:
                 "images": self.images.sha256,
                 "classes": list(self.classes),
                 "base": self.base.weights_sha256 if self.base else None,
-                "stopping": [self.stopping.images.sha256, self.stopping.patience]
-                if self.stopping
-                else None,
+                "stopping": self.stopping.identity if self.stopping else None,
                 "code": code_sha256(),
                 "libraries": library_versions(self.architecture),
             }
@@ -154,6 +166,30 @@ class TrainTask:
     def checkpoint(self) -> Path:
         """File of the weights, once they are trained."""
         return self.folder / checkpoint_name(self.architecture, self.key)
+
+    @property
+    def extras(self) -> dict[str, Path]:
+        """Files of the snapshots and the average of the weights, by what follows the member's name."""
+        path = self.checkpoint
+        return {
+            name: path.with_name(f"{path.stem}{name}{path.suffix}")
+            for name in self.recipe.extra_names
+        }
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of weights that the training gives."""
+        return (self.checkpoint, *self.extras.values())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all weights are there."""
+        return all(path.exists() for path in self.files)
+
+    @property
+    def curve(self) -> Path:
+        """File of the results of each epoch, beside the weights."""
+        return self.checkpoint.with_suffix(".curve.json")
 
     @property
     def progress(self) -> Path:
@@ -188,6 +224,36 @@ class TrainTask:
             base=base,
             stopping=stopping and replace(stopping, images=stopping.images.of_classes(classes)),
         )
+
+
+def hold_out(
+    images: ImageIndex, config: ValidationConfig, seed: int
+) -> tuple[ImageIndex, Stopping]:
+    """Divide images, class by class, into those to train on and those that each epoch is judged on.
+
+    Args:
+        images: The images of a training.
+        config: Share of each class, and what follows from the judgement.
+        seed: Seed of the draw.
+
+    Raises:
+        ConfigError: A class has one image, which cannot be on both sides.
+    """
+    rng, held = np.random.default_rng(seed), []
+    for label in np.unique(images.labels):
+        rows = np.flatnonzero(images.labels == label)
+        if len(rows) < 2:
+            raise ConfigError(
+                f"the class {images.classes[label]!r} has {len(rows)} image to train on, and validation "
+                "needs one and training another; add images, or leave recipes' validation out."
+            )
+        count = min(len(rows) - 1, max(1, round(config.share * len(rows))))
+        held.append(rng.permutation(rows)[:count])
+    is_held = np.isin(np.arange(len(images)), np.concatenate(held))
+    stopping = Stopping(
+        images.take(np.flatnonzero(is_held)), config.patience, config.weights == "best"
+    )
+    return images.take(np.flatnonzero(~is_held)), stopping
 
 
 @cache

@@ -21,7 +21,7 @@ from ensemble.subclassifiers.label_clusters import LabelClusters, label_clusters
 from ensemble.subclassifiers.settings import PAPER_FINE_TUNING, SubclassifiersConfig
 from ensemble.subclassifiers.similarity import LabelSimilarity, of_confusion, of_embeddings
 from ensemble.table.logit_table import LogitTable
-from ensemble.training.task import Stopping, TrainTask
+from ensemble.training.task import Stopping, TrainTask, hold_out
 from jobs.run.job import Job
 from jobs.run.train import train_tasks
 
@@ -140,7 +140,11 @@ def fine_tune(
             job.cache,
             Stopping(stopping, config.patience) if config.patience else None,
         )
-        return replace(made, reading=job.reading)
+        if made.stopping is None and recipe.validation is not None:
+            seed = job.seed_of("validation", *classes)
+            images, own = hold_out(made.images, recipe.validation, seed)
+            made = replace(made, images=images, stopping=own)
+        return replace(made, reading=job.reading, checkpoint_s=job.config.training.checkpoint_s)
 
     tasks = {classes: task(classes) for clusters in clusterings for classes in clusters}
     all_classes = tuple(range(len(base.classes)))

@@ -13,7 +13,7 @@ from ensemble.images.split import Splits
 from ensemble.members.member import Member, in_precision, split_views
 from ensemble.members.settings import MemberConfig, put_onto
 from ensemble.members.source_settings import MemberSource, RecipeSource
-from ensemble.training.task import Start, TrainTask
+from ensemble.training.task import Start, TrainTask, hold_out
 from ensemble.views.policies import weigh_views
 from jobs.checks import check_crop
 from jobs.pools import fetched, fetched_source
@@ -115,18 +115,23 @@ def load_or_train(job: Job) -> tuple[Member, ...]:
     tasks = _train_pool(job)
     members: list[Member] = []
     for config in job.config.members:
-        is_trained = config.name in tasks
-        path = tasks[config.name].checkpoint if is_trained else job.imported[config.name]
-        views = config.views or job.config.views
-        member = load_member(config.name, path, views, job.data_sha256, trust_code=job.trust_code)
-        if isinstance(config.source, RecipeSource):
-            # The seed that tells it from its twin, not the one derived from it for the generator.
-            member = replace(member, seed=config.source.seed)
-        member = in_precision(member, config.precision or job.config.precision)
-        check_classes(member, len(job.splits.test.classes))
-        weigh_views(member.views, member.preprocessing.size)
-        members += split_views(member)
+        task = tasks.get(config.name)
+        paths = {"": task.checkpoint} | task.extras if task else {"": job.imported[config.name]}
+        for extra, path in paths.items():
+            members += split_views(_load(job, config, f"{config.name}{extra}", path))
     return tuple(members)
+
+
+def _load(job: Job, config: MemberConfig, name: str, path: Path) -> Member:
+    views = config.views or job.config.views
+    member = load_member(name, path, views, job.data_sha256, trust_code=job.trust_code)
+    if isinstance(config.source, RecipeSource):
+        # The seed that tells it from its twin, not the one derived from it for the generator.
+        member = replace(member, seed=config.source.seed)
+    member = in_precision(member, config.precision or job.config.precision)
+    check_classes(member, len(job.splits.test.classes))
+    weigh_views(member.views, member.preprocessing.size)
+    return member
 
 
 def _train_pool(job: Job) -> dict[str, TrainTask]:
@@ -162,16 +167,22 @@ def _task(job: Job, member: MemberConfig, tasks: Mapping[str, TrainTask]) -> Tra
         start = _start(job.config, member, path, len(job.splits.train.classes))
     architecture = source.architecture or (start.weights.architecture if start else None)
     assert architecture is not None  # the settings refuse a source without either
+    recipe, images, stopping = job.config.recipes[source.recipe], job.splits.train, None
+    if recipe.validation is not None:
+        # One draw for all members, so that they can be compared while they train.
+        images, stopping = hold_out(images, recipe.validation, job.seed_of("validation"))
     return TrainTask(
         name=member.name,
         architecture=architecture,
-        recipe=job.config.recipes[source.recipe],
+        recipe=recipe,
         seed=job.seed_of("member", source.seed),
-        images=job.splits.train,
+        images=images,
+        stopping=stopping,
         classes=tuple(range(len(job.splits.train.classes))),
         folder=job.cache,
         start=start,
         reading=job.reading,
+        checkpoint_s=job.config.training.checkpoint_s,
     )
 
 
@@ -197,8 +208,8 @@ def train_tasks(
     for task in by_key.values():
         _drop_damaged(job, task)
     if weights:
-        weights.bring(task.checkpoint for task in by_key.values())
-    todo = [task for task in by_key.values() if not task.checkpoint.exists()]
+        weights.bring(path for task in by_key.values() for path in task.files)
+    todo = [task for task in by_key.values() if not task.is_done]
     for task in tasks:
         job.progress.member(task.name, "queued" if task in todo else "weights cached")
     shards = _shards_of(job, splits, todo)
@@ -214,7 +225,8 @@ def train_tasks(
             try:
                 for task in job.pool.train(left, shards, start):
                     if weights:
-                        weights.keep(task.checkpoint)
+                        for path in task.files:
+                            weights.keep(path)
                     job.progress.member(task.name, "trained")
                     stage.advance()
             except MemberFailedError as error:
@@ -224,7 +236,7 @@ def train_tasks(
                 failures[error.name] = str(error)
                 job.progress.member(error.name, "failed")
                 job.progress.say(str(error))
-            left = [t for t in left if t.name not in failures and not t.checkpoint.exists()]
+            left = [t for t in left if t.name not in failures and not t.is_done]
     job.counts.trained += len(todo) - len(failures)
     job.counts.from_cache += len(by_key) - len(todo)
     return failures
@@ -245,7 +257,7 @@ def _epochs(tasks: Sequence[TrainTask]) -> dict[str, str]:
 def _drop_damaged(job: Job, task: TrainTask) -> None:
     """Remove weights, and a training under way, whose bytes changed since they were written."""
     for path, consequence in (
-        (task.checkpoint, "the weights are trained again"),
+        *((path, "the weights are trained again") for path in task.files),
         (task.progress, "the training begins anew"),
     ):
         if path.is_file() and not is_whole(path):

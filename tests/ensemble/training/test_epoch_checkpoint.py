@@ -9,6 +9,7 @@ from ensemble.models import registry as models
 from ensemble.training.epoch_checkpoint import EpochCheckpoint
 from ensemble.training.loop import EpochLog, Training, TrainingLog, train
 from ensemble.training.recipe import AdamWConfig, RecipeConfig, SgdConfig
+from ensemble.training.step import Step
 
 MEAN, STD = (0.3, 0.3, 0.3), (0.35, 0.35, 0.35)
 IMAGES = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -40,6 +41,54 @@ def run(
 def same(left: nn.Module, right: nn.Module) -> bool:
     expected = right.state_dict()
     return all(torch.equal(value, expected[key]) for key, value in left.state_dict().items())
+
+
+RECIPES: dict[str, dict[str, object]] = {
+    "SAM and clipping": {"sam_rho": 0.05, "clip_norm": 1.0},
+    "the average": {"ema": 0.9},
+    "a plateau": {"schedule": {"kind": "plateau", "patience": 0, "factor": 0.5}},
+    "warm restarts": {"schedule": {"kind": "warm_restarts", "first_epochs": 2}},
+    "mixed images": {"mixup": 0.4, "cutmix": 1.0, "erasing": {}, "colour": {"brightness": 0.3}},
+    "accumulation": {"accumulation": 2, "batch_size": 3, "freeze_epochs": 1, "layer_decay": 0.8},
+    "lamb": {"optimizer": {"kind": "timm", "name": "lamb", "lr": 0.01}},
+    "lion": {"optimizer": {"kind": "timm", "name": "lion", "lr": 0.001}},
+    "nadam": {"optimizer": {"kind": "timm", "name": "nadam", "lr": 0.001}},
+    "adadelta": {"optimizer": {"kind": "timm", "name": "adadelta", "lr": 0.5}},
+    "muon": {"optimizer": {"kind": "timm", "name": "muon", "lr": 0.001}},
+}
+
+
+class Killed(EpochCheckpoint):
+    """Writes after each step, and raises after some of them."""
+
+    def __init__(self, path: Path, steps: int) -> None:
+        super().__init__(path, every_s=0.0)
+        self._left = steps
+
+    def keep_step(self, training: Training) -> None:
+        super().keep_step(training)
+        self._left -= 1
+        if self._left < 0:
+            raise Interrupted
+
+
+@pytest.mark.parametrize("settings", RECIPES.values(), ids=RECIPES.keys())
+def test_training_killed_within_epochs_gives_the_bits_of_one_that_was_not(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    recipe = RecipeConfig.model_validate({"epochs": 3, "batch_size": 6} | settings)
+    whole, log = run(tmp_path / "whole", recipe)
+    path = tmp_path / "part"
+    for steps in (1, 0, 3):
+        torch.manual_seed(steps)
+        with pytest.raises(Interrupted):
+            run(path, recipe, checkpoint=Killed(path, steps))
+    went_on, second = run(path, recipe)
+    assert same(went_on, whole)
+    assert [epoch.loss_nats for epoch in second.epochs] == [e.loss_nats for e in log.epochs]
+    assert [epoch.rate for epoch in second.epochs] == [e.rate for e in log.epochs]
+    if log.average is not None and second.average is not None:
+        assert same(second.average.module, log.average.module)
 
 
 @pytest.mark.parametrize("optimizer", [SgdConfig(), AdamWConfig()])
@@ -126,7 +175,8 @@ def test_a_damaged_file_is_refused_and_named(tmp_path: Path) -> None:
         run(path, RecipeConfig(epochs=3, batch_size=8), stop_after=1)
     network = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(network.parameters(), lr=1)
-    other = Training(network, optimizer, torch.Generator(), label_range=(0, 1))
+    step = Step(network, optimizer, RecipeConfig(), (0, 1))
+    other = Training(network, optimizer, torch.Generator(), step)
     with pytest.raises(CheckpointError, match="not a training to go on with"):
         EpochCheckpoint(path).begin(other)
 

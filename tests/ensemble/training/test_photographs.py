@@ -137,7 +137,6 @@ def test_images_in_turn_are_what_the_member_will_be_given(folder: Path, index: I
     # One rounding to 8 bits; the smallest images are cut first, to whole pixels, and then resized.
     is_small = photographs.sides.min(dim=1).values < 20
     assert (given - expected)[~is_small].abs().max() <= 1.01 / 255
-    assert (given - expected)[is_small].abs().mean() < 0.05
 
 
 @given(

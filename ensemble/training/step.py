@@ -1,0 +1,148 @@
+"""One step of a training: gradients of a batch, and the change of the weights. The host reads no value."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import nn
+from torch.nn import functional
+
+from ensemble.errors import DataError
+from ensemble.training.recipe import RecipeConfig
+
+Loss = Float64[torch.Tensor, ""]
+Count = Int64[torch.Tensor, ""]
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """A batch as the network is given it.
+
+    Attributes:
+        images: Normalised images, augmented.
+        labels: Class index of each image.
+        targets: What the loss compares with: the labels, or a probability of each class where images are
+            mixed.
+    """
+
+    images: Float[torch.Tensor, "image ..."]
+    labels: Int64[torch.Tensor, " image"]
+    targets: Int64[torch.Tensor, " image"] | Float[torch.Tensor, "image class"]
+
+    def rows(self, rows: torch.Tensor) -> "PreparedBatch":
+        """Take some images."""
+        return PreparedBatch(self.images[rows], self.labels[rows], self.targets[rows])
+
+
+class Step:
+    """Changes the weights of a network by one batch after the other.
+
+    Args:
+        network: The network, in training mode.
+        optimizer: Optimiser of its parameters.
+        recipe: Settings of the training.
+        label_range: Smallest and largest label of all images.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        recipe: RecipeConfig,
+        label_range: tuple[int, int],
+    ) -> None:
+        self._network, self._optimizer, self._recipe = network, optimizer, recipe
+        self._label_range = label_range
+        # Number of parts that each batch is cut into, because a whole one does not fit into memory.
+        self.parts = recipe.accumulation
+
+    def take(self, batch: PreparedBatch) -> tuple[Loss, Count]:
+        """Take a step, and return the mean loss in nats and the number of correct answers before it."""
+        results = self._backward(batch)
+        parameters = [p for p in self._network.parameters() if p.grad is not None]
+        if self._recipe.sam_rho is not None:
+            self._climb_and_return(batch, parameters, self._recipe.sam_rho)
+        if self._recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self._recipe.clip_norm)
+        self._optimizer.step()
+        return results
+
+    def _climb_and_return(
+        self, batch: PreparedBatch, parameters: Sequence[nn.Parameter], rho: float
+    ) -> None:
+        """Replace the gradients by those where the loss is greatest nearby, and leave the weights as they were.
+
+        Nothing is kept in the optimiser's state, so that a checkpoint of it is one of the whole.
+
+        Source: Foret et al. 2020, Algorithm 1.
+        """
+        before = [parameter.detach().clone() for parameter in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        with torch.no_grad():
+            scale = rho / (nn.utils.get_total_norm(gradients) + 1e-12)
+            torch._foreach_add_(list(parameters), torch._foreach_mul(gradients, scale))
+        with _still_statistics(self._network):
+            self._backward(batch)
+        with torch.no_grad():
+            torch._foreach_copy_(list(parameters), before)
+
+    def _backward(self, batch: PreparedBatch) -> tuple[Loss, Count]:
+        """Compute the gradients of a batch's mean loss, in parts half as large whenever memory does not suffice.
+
+        The gradients of the parts add up to those of the whole batch, but for batch normalisation,
+        which normalises each part alone.
+        """
+        while True:
+            self._optimizer.zero_grad()
+            try:
+                return self._backward_in_parts(batch)
+            except torch.OutOfMemoryError:
+                # A part of one image has no variance to normalise by.
+                if len(batch.images) < 4 * self.parts:
+                    raise
+                self.parts *= 2
+
+    def _backward_in_parts(self, batch: PreparedBatch) -> tuple[Loss, Count]:
+        count, device = len(batch.images), batch.images.device
+        loss_nats = torch.zeros((), dtype=torch.float64, device=device)
+        num_correct = torch.zeros((), dtype=torch.int64, device=device)
+        num_parts = max(1, min(self.parts, count // 2))
+        smoothing = self._recipe.label_smoothing
+        is_half = self._recipe.precision == "bfloat16"
+        for rows in torch.tensor_split(torch.arange(count, device=device), num_parts):
+            part = batch if len(rows) == count else batch.rows(rows)
+            # Autocast keeps normalisation and weights in float32; the loss is taken in float32 as well.
+            with torch.autocast(device.type, torch.bfloat16, is_half):
+                logits: torch.Tensor = self._network(part.images).float()
+            _check_labels(self._label_range, logits.shape[1])
+            loss = functional.cross_entropy(logits, part.targets, label_smoothing=smoothing)
+            loss = loss * (len(rows) / count)
+            torch.autograd.backward(loss)
+            loss_nats += loss.detach()
+            num_correct += (logits.detach().argmax(dim=1) == part.labels).sum()
+        return loss_nats, num_correct
+
+
+@contextmanager
+def _still_statistics(network: nn.Module) -> Iterator[None]:
+    """Keep the statistics of batch normalisation as they are for a pass over a batch that was seen already."""
+    layers = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
+def _check_labels(label_range: tuple[int, int], num_classes: int) -> None:
+    low, high = label_range
+    if low < 0 or high >= num_classes:
+        raise DataError(
+            f"labels run from {low} to {high}, but the network has {num_classes} logits "
+            f"(0 to {num_classes - 1}); build it with the number of classes in the data."
+        )
