@@ -19,7 +19,7 @@ from cluster.address import VARIABLE, check_head, is_named, ray_address
 from cluster.session_folder import session_folder
 from cluster.settings import ClusterConfig
 from cluster.submission.token import tighten, token_file
-from cluster.watchdog import children, watch
+from cluster.watchdog import Children, watch
 from ensemble.errors import ClusterError
 
 # Without them no call to Ray returns.
@@ -53,7 +53,8 @@ def session(config: ClusterConfig, address: str | None = None) -> Iterator[None]
             "include_dashboard": False,
             "_temp_dir": str(folder),
         }
-        with watch(lambda: children(_NEEDED)) as watched, _joined(address, embedded):
+        needed = Children(_NEEDED)
+        with watch(needed, needed.stopped) as watched, _joined(address, embedded):
             try:
                 yield
             finally:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from cluster.watchdog import children, watch
+from cluster.watchdog import POLL_EVERY_S, Children, watch
 from ensemble.errors import ClusterError, MemberFailedError
 
 
@@ -31,7 +31,7 @@ def test_a_call_that_never_returns_ends_when_a_process_is_gone() -> None:
         threading.Timer(0.6, process.kill).start()
         with (
             pytest.raises(ClusterError, match=r"lost its sleep process.*same command goes on"),
-            watch(lambda: children(["sleep"])),
+            watch(Children(["sleep"])),
         ):
             time.sleep(30)
     assert signal.getsignal(signal.SIGURG) in (signal.SIG_DFL, None)
@@ -43,6 +43,34 @@ def test_an_exception_that_is_dropped_is_raised_again(monkeypatch: pytest.Monkey
     with pytest.raises(ClusterError, match="lost its raylet"), watch(lambda: {"raylet": False}):
         _wait_and_drop_interrupts(2)
     assert time.monotonic() - began < 10
+
+
+def test_a_process_that_stays_stopped_is_ended_and_told() -> None:
+    sleeping = Children(["sleep"], limit_s=0.6)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        threading.Timer(0.3, process.send_signal, [signal.SIGSTOP]).start()
+        with (
+            pytest.raises(
+                ClusterError, match=r"its sleep process: something stopped it, and after"
+            ),
+            watch(sleeping, sleeping.stopped),
+        ):
+            time.sleep(30)
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_a_process_that_is_stopped_for_a_while_is_no_loss() -> None:
+    sleeping = Children(["sleep"], limit_s=3 * POLL_EVERY_S)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        for _ in range(2):
+            process.send_signal(signal.SIGSTOP)
+            os.waitpid(process.pid, os.WUNTRACED)
+            assert [sleeping() for _ in range(3)] == [{"sleep": True}] * 3
+            process.send_signal(signal.SIGCONT)
+            os.waitpid(process.pid, os.WCONTINUED)
+            assert sleeping() == {"sleep": True}
+        assert not sleeping.stopped
+        process.kill()
 
 
 def test_what_fails_because_of_the_loss_is_told_as_the_loss() -> None:
@@ -79,7 +107,7 @@ with dog.watch(lambda: {"gcs_server": False}):
 def test_what_is_ended_on_purpose_is_no_loss() -> None:
     with (
         subprocess.Popen(["sleep", "60"]) as process,
-        watch(lambda: children(["sleep"])) as watched,
+        watch(Children(["sleep"])) as watched,
     ):
         watched.close()
         process.kill()
