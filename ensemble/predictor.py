@@ -3,9 +3,9 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -14,7 +14,7 @@ from ensemble.artifact.golden import compare, read_golden
 from ensemble.artifact.lost_member import find_lost_member
 from ensemble.artifact.read import Artifact, fetch, load_unchanged, read
 from ensemble.config import S3_SCHEME
-from ensemble.errors import DecodeError
+from ensemble.errors import ConfigError, DecodeError
 from ensemble.evaluation import metrics
 from ensemble.evaluation.calibration import apply_temperature, at_temperature
 from ensemble.images.inputs import to_pixels
@@ -30,6 +30,11 @@ from ensemble.subclassifiers.route import (
     rank_scores,
 )
 from ensemble.views.policies import weigh_views
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ensemble.inference.ensemble_module import EnsembleModule
 
 
 @dataclass(frozen=True)
@@ -275,6 +280,41 @@ class Predictor:
             artifact.classes,
             by_member,
         )
+
+    def without_routing(self) -> "Predictor":
+        """Leave out the sub-classifiers: every image is answered by the weighted mean of the members."""
+        other = copy(self)
+        other._artifact = replace(self._artifact, routing=None)
+        return other
+
+    def network_of(self, member: Member) -> "nn.Module":
+        """Give the network of a member, in its precision and on the device of the predictor."""
+        return self._networks[member.weights_sha256, member.precision].network
+
+    def module(self) -> "EnsembleModule":
+        """Give the ensemble as a plain torch module, from pixels in [0, 1] to probabilities.
+
+        It shares the networks of the predictor, and takes a batch of images of one size.
+
+        Raises:
+            ConfigError: The artifact routes images to sub-classifiers, a member is a program, or a member
+                looks at whole images.
+        """
+        # Here, because torch takes seconds to import.
+        from ensemble.inference.ensemble_module import EnsembleModule
+
+        artifact = self._artifact
+        if artifact.routing is not None:
+            raise ConfigError(
+                f"the artifact routes unsure images to {len(artifact.routing.subclassifiers)} sub-classifiers, "
+                "which a plain module cannot. Leave them out with `predictor.without_routing()`, or "
+                "`--without-routing` of `ensemble export`, or use the artifact as it is."
+            )
+        networks = [self.network_of(member) for member in artifact.members]
+        module = EnsembleModule(
+            artifact.members, networks, artifact.weighting, artifact.temperature
+        )
+        return module.to(self._device).eval()
 
     def replay(self) -> Replay:
         """Predict the golden inputs of the artifact again, and compare the answers.

@@ -28,7 +28,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "schema": run.schema,
     },
     "Results": {"search": search.search, "summary": search.summary},
-    "Using the result": {"predict": use.predict, "verify": use.verify},
+    "Using the result": {"predict": use.predict, "export": use.export, "verify": use.verify},
     "Before a run": {"init": pool.init, "members": pool.members, "doctor": pool.doctor},
     "Every night": {"schedule": schedule.schedule},
     "On a cluster": {

@@ -37,6 +37,11 @@ class PreparedNetwork(nn.Module):
         self._network = torch.compile(network) if compiled else network
         self.largest_batch = largest_batch
 
+    @property
+    def network(self) -> nn.Module:
+        """The network in its precision, without what is around it."""
+        return self._network
+
     def forward(
         self, images: Float[torch.Tensor, "image 3 height width"]
     ) -> Float[torch.Tensor, "image class"]:

@@ -76,14 +76,17 @@ def resize_pixels(
         scale: Short side to resize to with the aspect ratio kept; or height and width to stretch to.
         interpolation: Interpolation to resize with.
     """
+    # Always in the contiguous layout, because the channels-last layout rounds differently.
+    unit = pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    return resize_unit(unit, scale, interpolation)
+
+
+def resize_unit(images: Images, scale: Scale, interpolation: Interpolation) -> Images:
+    """Resize images with pixels in [0, 1], as `resize_pixels` does."""
     resized: torch.Tensor = transforms.resize(
-        # Always in the contiguous layout, because the channels-last layout rounds differently.
-        pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(255),
-        list(scale),
-        InterpolationMode(interpolation),
-        antialias=True,
+        images, list(scale), InterpolationMode(interpolation), antialias=True
     )
-    return resized.clamp_(0, 1)  # bicubic overshoots
+    return resized.clamp(0, 1)  # bicubic overshoots
 
 
 def normalise_(images: Images, preprocessing: Preprocessing) -> Images:

@@ -1,11 +1,13 @@
-"""The verbs that use an artifact: verify, predict."""
+"""The verbs that use an artifact: predict, export, verify."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ensemble.errors import ConfigError
 from jobs.cli.app import EXIT_FAILED, AsJson
 from jobs.terminal import echo
 
@@ -133,6 +135,71 @@ def predict(
         f"{summary.seconds:.1f} s, {summary.images_per_s:.1f} images/s on {devices}: {summary.device_hours:.3f} "
         f"device-hours{cost}"
     )
+
+
+class _Format(StrEnum):
+    pt2 = "pt2"
+    onnx = "onnx"
+    safetensors = "safetensors"
+    hub = "hub"
+    mlflow = "mlflow"
+
+
+def export(
+    place: Artifact,
+    to: Annotated[
+        _Format,
+        typer.Option(
+            help="pt2 (torch.export) and onnx: the weighted ensemble as one program; safetensors: all weights in "
+            "one file; hub: a folder for the Hugging Face hub; mlflow: a model of MLflow."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="PATH", help="The file or folder to write.")],
+    words: StorageWords = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HxW",
+            help="Height and width of a program's input, as 224x224; by default that of the golden inputs where "
+            "they have one size, else the largest that a member resizes to.",
+        ),
+    ] = None,
+    without_routing: Annotated[
+        bool,
+        typer.Option("--without-routing", help="Leave the sub-classifiers out of a program."),
+    ] = False,
+    trust_code: TrustCode = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write an artifact for other tools; a program is kept only if the written file answers as the artifact does."""
+    from jobs.export import export as export_job
+    from jobs.progress.live import working
+
+    with working("export", f"export {place} to {to.value}"):
+        exported = export_job(
+            place,
+            to.value,
+            out,
+            tuple(words or ()),
+            size=_read_size(size),
+            without_routing=without_routing,
+            trust_code=trust_code,
+        )
+    if as_json:
+        off = exported.largest_difference
+        document = {"path": str(out), "form": to.value, "largest_difference": off}
+        echo(json.dumps(document, indent=2))
+        return
+    echo(f"{out}: {exported.description}")
+
+
+def _read_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise ConfigError(f"cannot read --size {text!r}; expected HEIGHTxWIDTH, as 224x224.")
+    return int(height), int(width)
 
 
 def _summary(place: str, files: int, golden: int, difference: float | None) -> str:
