@@ -14,7 +14,8 @@ from ensemble.storage.open import open_store
 from ensemble.storage.settings import S3Config
 
 if TYPE_CHECKING:
-    from ensemble.storage.s3_store import Listed, S3Store
+    from ensemble.storage.s3_listing import Listed
+    from ensemble.storage.s3_store import S3Store
 
 
 def fetch(place: str, storage: S3Config, cache: Path) -> Path:

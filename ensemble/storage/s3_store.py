@@ -14,6 +14,7 @@ from typing import Any
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DamagedTableError, TableError
 from ensemble.storage.s3_client import connect, error_code
+from ensemble.storage.s3_listing import NOT_A_STORE, Listed, S3Listing, bucket_and_name, unquoted
 from ensemble.storage.s3_requests import Requests
 from ensemble.storage.settings import S3Config, StorageConfig
 
@@ -21,25 +22,7 @@ from ensemble.storage.settings import S3Config, StorageConfig
 MAX_OBJECT_BYTES = 5 << 30
 _READ_BYTES = 16 << 20
 
-_NOT_A_STORE = "the answer is not that of an S3 store"
-
 _MD5 = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class Listed:
-    """An object as a listing of the store shows it.
-
-    Attributes:
-        key: Name below the store's prefix.
-        size: Size in bytes.
-        etag: A value that changes with the content: its MD5 where it was written by one PUT without
-            encryption by a key of its own.
-    """
-
-    key: str
-    size: int
-    etag: str
 
 
 class S3Store:
@@ -60,6 +43,7 @@ class S3Store:
         self._is_single_writer = isinstance(config, StorageConfig) and config.single_writer
         self._fs = connect(config)
         self._requests = Requests(self._url, config.attempts)
+        self._listing = S3Listing(self._url, self._fs, self._requests)
 
     @property
     def url(self) -> str:
@@ -114,7 +98,7 @@ class S3Store:
         def get(path: str) -> bytes:
             data, etag = self._get(path)
             if not etag:
-                raise OSError(f"{_NOT_A_STORE}: it has no ETag")
+                raise OSError(f"{NOT_A_STORE}: it has no ETag")
             if not _is_md5(etag, data) and (
                 self._get(path) != (data, etag) or self.find(key).size != len(data)
             ):
@@ -147,17 +131,7 @@ class S3Store:
 
     def listed(self, folder: str = "") -> Iterator[Listed]:
         """List the objects anywhere below a folder, sorted by key, with their sizes and ETags."""
-        prefix = self._bucket_and_name("")[1]
-        entries = {
-            str(entry["Key"]).removeprefix(prefix): entry
-            for page in self._pages(folder)
-            for entry in page.get("Contents", [])
-        }
-        for key in sorted(entries):
-            # A key that ends in a slash is the mark of an empty folder, which consoles make.
-            if not key.endswith("/"):
-                entry = entries[key]
-                yield Listed(key, int(entry["Size"]), _unquoted(entry.get("ETag")))
+        return self._listing.objects(folder)
 
     def find(self, key: str) -> Listed:
         """Find one object, without its bytes.
@@ -169,8 +143,8 @@ class S3Store:
         size = reply.get("ContentLength")
         if size is None:
             # As behind a gateway that sends everything in chunks: a listing tells the size too.
-            return self._find_in_listing(key)
-        return Listed(key, int(size), _unquoted(reply.get("ETag")))
+            return self._listing.object(key)
+        return Listed(key, int(size), unquoted(reply.get("ETag")))
 
     def modified_at(self, key: str) -> float:
         """Tell when an object was written, by the store's clock; see `Store.modified_at`."""
@@ -178,24 +152,16 @@ class S3Store:
         return written.timestamp()
 
     def _head(self, key: str) -> dict[str, Any]:
-        bucket, name = self._bucket_and_name(key)
+        bucket, name = bucket_and_name(self._url, key)
 
         def ask(_: str) -> dict[str, Any]:
             reply: dict[str, Any] = self._fs.call_s3("head_object", Bucket=bucket, Key=name)
             if not isinstance(reply.get("LastModified"), datetime):
-                raise OSError(f"{_NOT_A_STORE}: no time of the object")
+                raise OSError(f"{NOT_A_STORE}: no time of the object")
             return reply
 
         head: dict[str, Any] = self._requests.make("find", key, ask)
         return head
-
-    def _find_in_listing(self, key: str) -> Listed:
-        bucket, name = self._bucket_and_name(key)
-        page = self._requests.make("list", key, lambda _: self._page(bucket, Prefix=name))
-        for entry in page.get("Contents", []):
-            if entry["Key"] == name:
-                return Listed(key, int(entry["Size"]), _unquoted(entry.get("ETag")))
-        raise DamagedTableError(f"cannot find {self._url}/{key}: there is no such object.")
 
     def read_pieces(self, listed: Listed) -> Iterator[bytes]:
         """Read an object of any size, a piece at a time.
@@ -231,7 +197,7 @@ class S3Store:
 
     def range_status(self, key: str) -> int:
         """Ask for the first byte, and give the HTTP status of the answer; 206 is right."""
-        bucket, name = self._bucket_and_name(key)
+        bucket, name = bucket_and_name(self._url, key)
 
         def ask(_: str) -> int:
             reply = self._fs.call_s3("get_object", Bucket=bucket, Key=name, Range="bytes=0-0")
@@ -241,60 +207,15 @@ class S3Store:
 
     def keys(self, folder: str) -> Iterator[str]:
         """List the names of objects anywhere below a folder, sorted."""
-        yield from [entry.key for entry in self.listed(folder)]
+        yield from [entry.key for entry in self._listing.objects(folder)]
 
     def keys_after(self, last: str | None) -> Iterator[str]:
-        """List the names of all objects that come after one in the store's own order, a page at a time.
-
-        Args:
-            last: Name below the store's prefix; all names if None.
-        """
-        prefix = self._bucket_and_name("")[1]
-        options = {} if last is None else {"StartAfter": f"{prefix}{last}"}
-        for page in self._pages("", **options):
-            for entry in page.get("Contents", []):
-                key = str(entry["Key"]).removeprefix(prefix)
-                if key and not key.endswith("/"):
-                    yield key
+        """List the names of all objects that come after one; see `S3Listing.keys_after`."""
+        return self._listing.keys_after(last)
 
     def folders(self, folder: str) -> tuple[str, ...]:
-        """List the names of folders directly below a folder, sorted; one request for a thousand."""
-        folders = (
-            str(entry["Prefix"])
-            for page in self._pages(folder, Delimiter="/")
-            for entry in page.get("CommonPrefixes", [])
-        )
-        return tuple(sorted(name.rstrip("/").rpartition("/")[2] for name in folders))
-
-    def _pages(self, folder: str, **options: str) -> Iterator[dict[str, Any]]:
-        """List what lies below a folder, a thousand names at a time."""
-        bucket, name = self._bucket_and_name(folder)
-        options["Prefix"] = f"{name.rstrip('/')}/" if name else ""
-        while True:
-            page = self._requests.make("list", folder, lambda _: self._page(bucket, **options))
-            yield page
-            if not page["IsTruncated"]:
-                return
-            options["ContinuationToken"] = page["NextContinuationToken"]
-
-    def _page(self, bucket: str, **options: str) -> dict[str, Any]:
-        """Ask for one page of a listing.
-
-        The page of a captive portal, or of a proxy that failed, parses as a listing without names:
-        what a store answers holds the bucket's name, and says whether there is more.
-
-        Raises:
-            OSError: The answer is no listing of this bucket.
-        """
-        page: dict[str, Any] = self._fs.call_s3("list_objects_v2", Bucket=bucket, **options)
-        if page.get("Name") != bucket or not isinstance(page.get("IsTruncated"), bool):
-            raise OSError(f"{_NOT_A_STORE}: it is no listing of bucket {bucket!r}")
-        return page
-
-    def _bucket_and_name(self, key: str) -> tuple[str, str]:
-        """Divide the place of a key into its bucket and its name there; that of "" ends in a slash."""
-        bucket, _, name = f"{self._url}/{key}".removeprefix(S3_SCHEME).partition("/")
-        return bucket, name
+        """List the names of folders directly below a folder, sorted."""
+        return self._listing.folders(folder)
 
     def remove(self, key: str) -> None:
         """Remove an object; a missing one is no error on S3."""
@@ -337,7 +258,7 @@ class S3Store:
                 if condition and error_code(error) in ("NotImplemented", "501"):
                     raise ConfigError(without_conditional_writes(self._url)) from error
                 raise
-            return _unquoted(reply.get("ETag"))
+            return unquoted(reply.get("ETag"))
 
         if not _is_md5(self._requests.make(what, key, put), data) and self.read(key) != data:
             raise TableError(
@@ -357,13 +278,13 @@ class S3Store:
                 headers = reply["ResponseMetadata"]["HTTPHeaders"]
                 if "etag" not in headers and not any(h.startswith("x-amz-") for h in headers):
                     # Such as the page of a captive portal, with which every request is answered.
-                    raise OSError(f"{_NOT_A_STORE}: it has no ETag and no header of S3")
+                    raise OSError(f"{NOT_A_STORE}: it has no ETag and no header of S3")
                 # Gateways that send an object in chunks do not tell its size before.
                 size = reply.get("ContentLength")
                 if size is not None and size > max_bytes:
                     raise ValueError(f"{size:,} bytes, over {max_bytes:,}")
                 data: bytes = await (body.read() if size is not None else _at_most(max_bytes, body))
-            return data, _unquoted(reply.get("ETag"))
+            return data, unquoted(reply.get("ETag"))
 
         reply: tuple[bytes, str] = sync(self._fs.loop, get)
         return reply
@@ -410,10 +331,6 @@ async def _at_most(max_bytes: int, body: Any) -> bytes:
         if read > max_bytes:
             raise ValueError(f"more than {max_bytes:,} bytes")
     return b"".join(pieces)
-
-
-def _unquoted(etag: str | None) -> str:
-    return (etag or "").strip('"')
 
 
 def _is_md5(etag: str, data: bytes) -> bool:
