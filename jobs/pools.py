@@ -5,7 +5,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import Field
 
-from ensemble.config import Config, load
+from ensemble.checkpoints.shard_index import fetch_shards, is_index
+from ensemble.config import S3_SCHEME, Config, load
 from ensemble.errors import UnknownNameError
 from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import CheckpointSource
@@ -72,6 +73,8 @@ def fetched_source(source: SomeSource, storage: S3Config, cache: Path) -> SomeSo
     if not isinstance(source, CheckpointSource):
         return source
     path = fetch(source.path, storage, cache / "fetched")
+    if source.path.startswith(S3_SCHEME) and is_index(path):
+        path = fetch_shards(source.path, path, lambda place: fetch(place, storage, path.parent))
     return source.model_copy(update={"path": str(path)})
 
 

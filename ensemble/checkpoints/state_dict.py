@@ -1,7 +1,6 @@
 """Tensors from files of other projects: read without running code, unwrapped, and put into a network."""
 
 import argparse
-import json
 import pickle
 import re
 import struct
@@ -18,6 +17,7 @@ from torch import nn
 
 from ensemble.checkpoints.file import Weights, check_fit
 from ensemble.checkpoints.first_bytes import read_first_bytes, tell_other_content
+from ensemble.checkpoints.shard_index import LENGTH_BYTES, is_index, read_index
 from ensemble.errors import CheckpointError
 from ensemble.files import sha256_of
 
@@ -38,8 +38,6 @@ _COUNT = ".num_batches_tracked"
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 # How many mappings scripts put around the weights, at most.
 _MOST_WRAPPERS = 4
-# A header of safetensors begins with its length in eight bytes, and then a JSON object.
-_LENGTH_BYTES, _LARGEST_INDEX_BYTES = 8, 1 << 26
 # How the archive and the older file of torch.save begin.
 _PICKLES = (b"PK\x03\x04", b"\x80")
 # What torch.load raises on damaged or hostile files, beside pickle's own error.
@@ -71,7 +69,7 @@ def read_state(path: Path) -> Weights:
     Raises:
         CheckpointError: The file cannot be read without running code, or holds no weights.
     """
-    content = _read_index(path) if _is_index(path) else _read_file(path)
+    content = _read_index(path) if is_index(path) else _read_file(path)
     state = _unwrap(path, content)
     # Written by torch's AveragedModel beside the weights.
     state.pop("n_averaged", None)
@@ -86,7 +84,7 @@ def digest_state(path: Path) -> str:
         CheckpointError: The index of shards is damaged.
         OSError: A file cannot be read.
     """
-    if not _is_index(path):
+    if not is_index(path):
         return sha256_of(path)
     digest = sha256(sha256_of(path).encode())
     for shard in sorted(set(_shards(path).values())):
@@ -178,8 +176,8 @@ def _read_file(path: Path) -> Any:
 
 
 def _is_safetensors(path: Path, start: bytes) -> bool:
-    length = int.from_bytes(start[:_LENGTH_BYTES], "little")
-    if start[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{" and length < path.stat().st_size:
+    length = int.from_bytes(start[:LENGTH_BYTES], "little")
+    if start[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{" and length < path.stat().st_size:
         return True
     return path.suffix == ".safetensors" and not start.startswith(_PICKLES)
 
@@ -241,15 +239,6 @@ def _unsafe(path: Path, error: pickle.UnpicklingError) -> str:
     return f"it asks for {', '.join(names)}" if names else reason
 
 
-def _is_index(path: Path) -> bool:
-    try:
-        start = read_first_bytes(path)
-    except OSError:
-        return False  # whoever reads it says why it cannot be read
-    # A header of safetensors may have a length that begins like this, but its last bytes are zero.
-    return start.lstrip().startswith(b"{") and b"\0" not in start[:_LENGTH_BYTES]
-
-
 def _read_index(path: Path) -> Weights:
     state: Weights = {}
     shards = _shards(path)
@@ -266,29 +255,14 @@ def _read_index(path: Path) -> Weights:
 
 
 def _shards(path: Path) -> dict[str, Path]:
-    """Read an index: the file that each tensor is in."""
-    try:
-        if path.stat().st_size > _LARGEST_INDEX_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes are too many for an index")
-        content = json.loads(path.read_bytes())
-        shards = {str(name): str(file) for name, file in content["weight_map"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as weights: it is JSON, and not the index of a checkpoint in "
-            f"shards ({type(error).__name__}: {error}). Give the .safetensors or .pth file."
-        ) from error
+    """Find the file that each tensor is in."""
+    shards = read_index(path)
     for file in sorted(set(shards.values())):
-        if Path(file).name != file or file in ("", ".", ".."):
-            raise CheckpointError(
-                f"{path} names the shard {file!r}; expected the name of a file beside it."
-            )
         if not (path.parent / file).is_file():
             raise CheckpointError(
                 f"{path} is the index of a checkpoint in {len(set(shards.values()))} shards, and "
                 f"{file} is not beside it. Copy all shards into that folder."
             )
-    if not shards:
-        raise CheckpointError(f"{path} is the index of a checkpoint without any tensor.")
     return {name: path.parent / file for name, file in shards.items()}
 
 
