@@ -37,7 +37,8 @@ from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import Store, read_if_there
 from jobs.artifacts import find_artifact
 from jobs.progress import interrupt
-from jobs.progress.live import Progress, StageProgress
+from jobs.progress.live import Progress
+from jobs.progress.stage import StageProgress
 
 SETTINGS, SUMMARY = "predict.json", "summary.json"
 
