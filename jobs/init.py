@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ensemble.config import S3_SCHEME
 from ensemble.errors import CheckpointError, ConfigError
 from ensemble.images.index import ImageIndex
 from ensemble.images.open import open_source
@@ -39,7 +40,8 @@ def write_config(images: str, files: Sequence[str], out: Path) -> str:
     """
     if out.exists():
         raise ConfigError(f"{out} is there already. Remove it, or name another file with --out.")
-    source = read_images(images)
+    is_path = not images.lstrip().startswith("{") and not images.startswith(S3_SCHEME)
+    source = read_images(str(_plain(Path(images).expanduser())) if is_path else images)
     with working("init", "list images"):
         index = open_source(source).index()
     members: list[dict[str, Any]] = []
@@ -64,6 +66,11 @@ def write_config(images: str, files: Sequence[str], out: Path) -> str:
     return _summary(index, members, left_out, out)
 
 
+def _plain(path: Path) -> Path:
+    """Make a path absolute, without the `..` that only the folder of the command explains."""
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
 def _member(file: str, index: ImageIndex, taken: Sequence[str]) -> dict[str, Any]:
     if _PUBLISHED.match(file):
         return {"name": _free_name(file.partition(":")[2], taken), "source": file}
@@ -71,7 +78,7 @@ def _member(file: str, index: ImageIndex, taken: Sequence[str]) -> dict[str, Any
     weights = recognise(path)
     _check_usable(weights, len(index.classes))
     name = _free_name(path.stem, taken)
-    place = str(path.absolute())
+    place = str(_plain(path))
     if weights.kind == "own":
         return {"name": name, "source": {"kind": "checkpoint", "path": place}}
     source = {"kind": weights.kind, "path": place}

@@ -15,7 +15,9 @@ from ensemble.report.pages.wording import THIN, cost_text
 def result_table(report: Report) -> Group:
     """Lay out the results of a run, one row a predictor, on the test split; and what an image costs."""
     table = _table(f"{report.name}: test split, n = {report.best.score.n}")
-    for column in ("members", f"top-{report.k}\nerror", f"top-{report.other_k}\nerror", "NLL"):
+    # With two classes there is no other k.
+    ks = list(dict.fromkeys((report.k, report.other_k)))
+    for column in ("members", *(f"top-{k}\nerror" for k in ks), "NLL"):
         table.add_column(column, justify="right", no_wrap=True)
     _add_differences(table)
     for result in report.results:
@@ -23,8 +25,10 @@ def result_table(report: Report) -> Group:
         table.add_row(
             f"{result.label}{' *' if result.chosen else ''}",
             str(result.members),
-            f"{report.error(score):.2%}",
-            f"{report.other_error(score):.2%}",
+            *(
+                f"{error:.2%}"
+                for error in (report.error(score), report.other_error(score))[: len(ks)]
+            ),
             f"{score.nll:.4f}",
             _words(result.against_best),
             _words(result.against_uniform),
