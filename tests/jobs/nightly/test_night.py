@@ -131,7 +131,7 @@ def test_one_regression_over_ten_nights_is_one_alert_and_one_message(nights: Nig
 
 def test_identical_nights_raise_no_alert_and_test_nothing(nights: Nights) -> None:
     nights.run()
-    for _ in range(20):
+    for _ in range(5):
         record, code = nights.run()
         assert (code, record.num_compared) == (0, 0)
     assert replay(read_history(LocalStore(nights.folder))) == ()
@@ -210,7 +210,8 @@ def test_other_images_labels_classes_or_seeds_are_never_compared(
     if condition == "images":
         world.first += 10
     elif condition == "labels":
-        world.labels = np.roll(world.labels, 1)
+        world.labels = np.where(np.arange(len(world.labels)) == TRAIN, 0, world.labels)
+        world.labels[TRAIN + 1] = 1
     elif condition == "classes":
         world.classes = tuple("1023456789")
     else:

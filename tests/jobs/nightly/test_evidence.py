@@ -1,0 +1,341 @@
+"""What nightly evaluation is worth: faults on real predictions, slow drift, a real null. For the night: minutes."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble.artifact.document import ArtifactDocument, MemberEntry
+from ensemble.images.index import ImageIndex
+from ensemble.nightly.blame import blame
+from ensemble.nightly.deployment import Deployment, evaluate
+from ensemble.nightly.paired import compare_errors, exact_p
+from ensemble.nightly.verdict import collect, judge, nightly_level
+from ensemble.storage.local_store import LocalStore
+from ensemble.table.block import LogitBlock
+from ensemble.table.logit_table import LogitTable
+from ensemble.views.settings import CenterView
+from jobs.nightly.accept import Decision, accept
+from jobs.nightly.alerts import replay
+from jobs.nightly.candidate import Say
+from jobs.nightly.history import read_history
+from jobs.nightly.suite import RowConfig
+
+from .worlds import TRAIN, Candidate, Model, Nights, World, digits, predict
+
+DATA = Path("/work/shared/data/cifar100")
+TRAINED, JUDGED = 10_000, 10_000
+
+pytestmark = pytest.mark.nightly
+
+
+# --- Faults on real images -----------------------------------------------------------------------
+
+
+@cache
+def _cifar(part: str) -> tuple[np.ndarray, np.ndarray]:
+    """10,000 images `[image, 3, 32, 32]` in [0, 1], and their labels."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(DATA / f"{part}.parquet").slice(0, TRAINED)
+    images = [np.asarray(Image.open(BytesIO(i.as_py()))) for i in table["image"]]
+    pixels = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / 255
+    return pixels, table["label"].to_numpy()
+
+
+@dataclass(frozen=True)
+class PatchModel:
+    """Random patches of training images as filters, pooled, and a ridge regression on them."""
+
+    seed: int
+    num_trained: int = TRAINED
+    side: int = 6
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        import torch
+        from torch.nn import functional as F
+
+        rng = np.random.default_rng(self.seed)
+        images, _ = _cifar("train")
+        rows, at = rng.integers(0, TRAINED, 120), rng.integers(0, 32 - self.side, (120, 2))
+        patches = np.stack(
+            [
+                images[i, :, y : y + self.side, x : x + self.side]
+                for i, (y, x) in zip(rows, at, strict=True)
+            ]
+        )
+        patches -= patches.mean(axis=(1, 2, 3), keepdims=True)
+        patches /= np.linalg.norm(patches, axis=(1, 2, 3), keepdims=True) + 1e-3
+        kernel, out = torch.from_numpy(patches), []
+        for start in range(0, len(pixels), 500):
+            maps = F.conv2d(torch.from_numpy(pixels[start : start + 500]), kernel, stride=2)
+            both = torch.cat([F.relu(maps - 0.1), F.relu(-maps - 0.1)], dim=1)
+            out.append(F.adaptive_avg_pool2d(both, 2).flatten(1).numpy())
+        return np.concatenate(out)
+
+    @property
+    def weights(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return _fitted(self)
+
+    def logs(self, pixels: np.ndarray) -> np.ndarray:
+        mean, scale, weights = self.weights
+        scores = 12 * ((self.features(pixels) - mean) / scale) @ weights
+        scores -= scores.max(axis=1, keepdims=True)
+        return (scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+@cache
+def _fitted(model: PatchModel) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    pixels, labels = _cifar("train")
+    features = model.features(pixels[: model.num_trained])
+    mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-4
+    z = (features - mean) / scale
+    targets = np.eye(100)[labels[: model.num_trained]] - 0.01
+    return mean, scale, np.linalg.solve(z.T @ z + 200 * np.eye(z.shape[1]), z.T @ targets)
+
+
+def _faults(model: PatchModel) -> Iterator[tuple[str, np.ndarray]]:
+    """What a member gives after each fault."""
+    pixels, labels = _cifar("test")
+    crop = pixels[:, :, 5:-5, 5:-5].repeat(2, axis=2).repeat(2, axis=3)[:, :, 6:38, 6:38]
+    yield "crop", model.logs(np.ascontiguousarray(crop))
+    yield "channels", model.logs(np.ascontiguousarray(pixels[:, ::-1]))
+    yield "mean", model.logs(pixels * 0.5 + 0.4)
+    logs = model.logs(pixels)
+    hits = np.bincount(labels[logs.argmax(axis=1) == labels], minlength=100)
+    first, second = np.argsort(-hits)[:2]
+    order = np.arange(100)
+    order[[first, second]] = second, first
+    yield "two classes exchanged", logs[:, order]
+    yield "weights rolled back", PatchModel(model.seed, 2500, model.side).logs(pixels)
+
+
+@dataclass(frozen=True)
+class _Computation:
+    name: str
+    column: str
+    identity: dict[str, object]
+
+
+def _commit(table: LogitTable, column: str, logs: np.ndarray) -> str:
+    ids = np.array([f"i{i}" for i in range(len(logs))])
+    block = LogitBlock(column, ids, logs, (), 1.0, len(logs), device_kind="cpu")
+    table.commit(_Computation(column, column, {"column": column}), block)
+    return column
+
+
+def _document(names: tuple[str, ...], classes: int) -> ArtifactDocument:
+    return ArtifactDocument(
+        classes=tuple(map(str, range(classes))),
+        data_sha256="0" * 64,
+        search="uniform",
+        members=tuple(
+            MemberEntry(name=n, file=n, sha256=n, weight_units=1, views=CenterView()) for n in names
+        ),
+    )
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs the shared data set")
+def test_faults_on_real_images_are_found_and_their_member_blamed(tmp_path: Path) -> None:
+    """Three members of two pools, five faults each; the other members change by their rounding, too."""
+    _, labels = _cifar("test")
+    ids = np.array([f"i{i}" for i in range(JUDGED)])
+    images = ImageIndex("cifar100", ids, labels, tuple(map(str, range(100))))
+    level, outcomes = nightly_level(1.0), Counter[str]()
+    number = 0
+    for pool in range(2):
+        table = LogitTable(tmp_path / f"table{pool}")
+        models = {f"m{i}": PatchModel(10 * pool + i, side=(5, 6, 7)[i]) for i in range(3)}
+        good, rounded = {}, {}
+        for name, model in models.items():
+            logs = model.logs(_cifar("test")[0])
+            noise = np.random.default_rng(model.seed).normal(size=logs.shape) * 1e-3
+            number += 2
+            good[name] = _commit(table, f"{number:016x}", logs)
+            rounded[name] = _commit(
+                table, f"{number + 1:016x}", np.minimum(logs + noise, 0).astype(np.float32)
+            )
+        document = _document(tuple(models), 100)
+        before = Deployment(document, good)
+        then = evaluate(table, before, images)
+        for name, model in models.items():
+            for fault, logs in _faults(model):
+                number += 2
+                column = _commit(table, f"{number:016x}", logs)
+                after = Deployment(document, {**rounded, name: column})
+                evidence = collect("top1_error", then, evaluate(table, after, images))
+                (judgement,) = judge([evidence], [0.001], level)
+                shares = blame(table, before, after, images, "top1_error")
+                is_found = judgement.verdict == "regressed"
+                outcomes["found"] += is_found
+                outcomes["blamed"] += shares[0].part == name
+                outcomes["all"] += 1
+                print(
+                    f"{pool}/{name} {fault}: {100 * evidence.loss:+.2f} points, {judgement.verdict}, blamed "
+                    f"{shares[0].part} ({shares[0].share:.0%})"
+                )
+    print(f"error of the pools {then.is_error(1).mean():.2%}; {dict(outcomes)}")
+    assert outcomes["found"] >= 0.95 * outcomes["all"]
+    assert outcomes["blamed"] >= 0.95 * outcomes["all"]
+
+
+# --- Slow drift ----------------------------------------------------------------------------------
+
+
+@dataclass
+class DriftWorld(World):
+    """One member that loses two images of 10,000 net every night, while a hundred change."""
+
+    wrong: np.ndarray = field(default_factory=lambda: np.arange(10_000) < 500)
+    night: int = 0
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def drift(self) -> None:
+        """Let a night pass."""
+        self.night += 1
+        self.wrong = self.wrong.copy()
+        right, wrong = np.flatnonzero(~self.wrong), np.flatnonzero(self.wrong)
+        self.wrong[self.rng.choice(right, 51, replace=False)] = True
+        self.wrong[self.rng.choice(wrong, 49, replace=False)] = False
+
+    def images(self) -> ImageIndex:
+        ids = np.array([f"digits/{i:05d}" for i in range(len(self.wrong))])
+        return ImageIndex("drift", ids, np.zeros(len(self.wrong), np.int64), self.classes)
+
+    def _model(self) -> Model:
+        return Model(1000 + self.night)
+
+    def candidate(self, row: RowConfig, say: Say) -> Candidate:
+        self.models = {"a": self._model()}
+        candidate = super().candidate(row, say)
+        return Candidate(candidate.deployment, candidate.members, self.images())
+
+    def fill(self, table: LogitTable, row: RowConfig, candidate: Candidate, ids: list[str]) -> int:
+        (member,) = candidate.members.values()
+        if table.missing(member.column, ids):
+            logs = np.log(np.where(self.wrong, 0.1, 0.85))[:, None]
+            rest = np.log((1 - np.exp(logs)) / 9) + np.zeros((1, 9))
+            rest[self.wrong, 0] = np.log(0.5)
+            table.commit(
+                member,
+                LogitBlock(
+                    member.column,
+                    np.array(ids),
+                    np.concatenate([logs, rest], axis=1).astype(np.float32),
+                    (),
+                    1.0,
+                    len(ids),
+                    device_kind="cpu",
+                ),
+            )
+        return len(ids)
+
+    def canary(self, candidate: Candidate, member: str, images: ImageIndex) -> object:  # type: ignore[override]
+        from jobs.nightly.candidate import CanaryRun
+
+        logs = np.full((len(images), 10), np.log(0.02), np.float32)
+        logs[:, 0] = np.log(0.82)
+        return CanaryRun(member, images, logs, "cpu", 0.01, len(images))
+
+
+def test_slow_drift_is_found_against_the_anchor_and_never_from_night_to_night(
+    tmp_path: Path,
+) -> None:
+    """0.02 points a night, and every night is accepted, as somebody does who looks at each alone."""
+    nights = Nights(tmp_path / "nightly", DriftWorld())
+    nights.row["gates"] = [{"metric": "top1_error", "min_effect": 0.3, "max_cumulative_loss": 0.6}]
+    world = nights.world
+    assert isinstance(world, DriftWorld)
+    nights.run()
+    found_at, night_to_night = None, []
+    for number in range(1, 61):
+        world.drift()
+        record, _ = nights.run()
+        by_baseline = {c.baseline: c for c in record.rows[0].comparisons}
+        night_to_night.append(by_baseline["accepted"].verdict)
+        anchor = by_baseline.get("anchor")
+        if anchor is not None and anchor.verdict == "regressed" and found_at is None:
+            found_at = number
+        if found_at is None:
+            accept(nights.suite, Decision(), world, nights.lines.append)
+        else:
+            nights.day = max(nights.day, record.date + timedelta(days=1))
+    before_found = night_to_night[: (found_at or 61)]
+    print(f"found against the anchor in night {found_at}; night to night {Counter(before_found)}")
+    assert "regressed" not in before_found
+    assert found_at is not None
+    assert found_at <= 50
+    page = (nights.folder / "index.html").read_text()
+    assert "line night_to_night" in page
+    assert "line anchor" in page
+
+
+def test_slow_drift_over_many_draws() -> None:
+    """The same at the level of the tests, for 20 draws: night to night 0 alarms in 60 nights each."""
+    level, found, alarms = nightly_level(1.0), [], 0
+    for seed in range(20):
+        world = DriftWorld(rng=np.random.default_rng(seed))
+        anchor, at = world.wrong, None
+        for number in range(1, 61):
+            last = world.wrong
+            world.drift()
+            evidences = [compare_errors(old, world.wrong) for old in (last, anchor)]
+            night, pinned = judge(evidences, [0.003, 0.006], level)
+            alarms += night.verdict == "regressed"
+            at = number if at is None and pinned.verdict == "regressed" else at
+        found.append(at or 99)
+    print(f"night to night {alarms} alarms in 1,200 nights; against the anchor in night {found}")
+    assert alarms == 0
+    assert np.median(found) <= 50
+
+
+# --- A real null, and repeatability --------------------------------------------------------------
+
+
+@cache
+def _pool(seed: int, members: int) -> np.ndarray:
+    """Errors of an ensemble of random-feature models on the digits that none was trained on."""
+    pixels, labels = digits()
+    mean = sum(np.exp(predict(1000 * seed + i, pixels[TRAIN:], 300)) for i in range(members))
+    return np.asarray(mean).argmax(axis=1) != labels[TRAIN:]
+
+
+def test_the_same_recipe_with_other_seeds_alarms_within_the_budget() -> None:
+    """400 nights, each of two ensembles by fresh seeds: they differ, and neither is better by recipe."""
+    from scipy.stats import binomtest, kstest
+
+    rng, level = np.random.default_rng(0), nightly_level(1.0)
+    ps, alarms, discordant = [], 0, []
+    for night in range(400):
+        before, after = _pool(2 * night, 5), _pool(2 * night + 1, 5)
+        evidence = compare_errors(before, after)
+        (judgement,) = judge([evidence], [0.005], level)
+        alarms += judgement.verdict == "regressed"
+        wrong, right = evidence.newly_wrong or 0, evidence.newly_right or 0
+        discordant.append(wrong + right)
+        # An exact p-value is discrete; drawn within its step it is uniform where there is no difference.
+        above = exact_p(wrong + 1, right - 1) if right else 0.0
+        ps.append(above + rng.random() * (exact_p(wrong, right) - above))
+    uniform = kstest(ps, "uniform").pvalue
+    print(
+        f"{alarms} alarms in 400 nights at {level:.4f}; KS p {uniform:.3f}; {np.mean(discordant):.0f} discordant"
+    )
+    assert min(discordant) > 0
+    assert binomtest(alarms, 400, level, "greater").pvalue > 0.01
+    assert uniform > 0.01
+
+
+def test_a_hundred_identical_nights_raise_no_alert(tmp_path: Path) -> None:
+    nights = Nights(tmp_path / "nightly")
+    for _ in range(100):
+        record, code = nights.run()
+        assert (code, record.num_compared) == (0, 0)
+    assert replay(read_history(LocalStore(nights.folder))) == ()
+    assert nights.day == date(2026, 11, 1) + timedelta(days=100)
