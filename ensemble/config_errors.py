@@ -109,7 +109,7 @@ def _explain(kind: type[BaseModel], problem: Any) -> str:
     loc = problem["loc"]
     models, names = _follow(kind, loc)
     where, value = ".".join(names), problem["input"]
-    context = {key: _whole(bound) for key, bound in problem.get("ctx", {}).items()}
+    context: dict[str, Any] = {k: _whole(bound) for k, bound in problem.get("ctx", {}).items()}
     head = f"{where}: " if where else ""
     match problem["type"]:
         case "extra_forbidden":
@@ -210,7 +210,8 @@ def _paths(kind: type[BaseModel], above: str = "") -> Iterator[tuple[str, str]]:
     """List every setting by its whole name, with the last part of it."""
     for name, field in kind.model_fields.items():
         yield f"{above}{name}", name
-        place = {dict: ".NAME", tuple: ".0", list: ".0"}.get(get_origin(field.annotation), "")
+        origin = get_origin(field.annotation)
+        place = ".NAME" if origin is dict else ".0" if origin in (tuple, list) else ""
         for model in _models_in(field.annotation):
             yield from _paths(model, f"{above}{name}{place}.")
 
