@@ -8,7 +8,18 @@ import typer
 
 from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectError
 from jobs import terminal
-from jobs.cli import nightly, pool, remote, run, schedule, search, subclassifiers, table, use
+from jobs.cli import (
+    evaluate,
+    nightly,
+    pool,
+    remote,
+    run,
+    schedule,
+    search,
+    subclassifiers,
+    table,
+    use,
+)
 from jobs.cli.app import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE, unify
 from jobs.cli.benchmark import benchmark
 from jobs.system_errors import translated
@@ -27,7 +38,12 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "validate": run.validate,
         "schema": run.schema,
     },
-    "Results": {"search": search.search, "summary": search.summary},
+    "Results": {
+        "search": search.search,
+        "summary": search.summary,
+        "evaluate": evaluate.evaluate,
+        "compare": evaluate.compare,
+    },
     "Using the result": {"predict": use.predict, "export": use.export, "verify": use.verify},
     "Before a run": {"init": pool.init, "members": pool.members, "doctor": pool.doctor},
     "Every night": {"schedule": schedule.schedule},
