@@ -1,8 +1,9 @@
 """Builds the outranking table while predictions arrive, a window of images at a time."""
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int, Int32, Shaped
@@ -20,12 +21,15 @@ from ensemble.outranking.fixed_point import FixedPoint
 from ensemble.outranking.growing import GrowingRows
 from ensemble.outranking.likely_classes import LikelyClasses, LikelyReader
 from ensemble.outranking.pairs import bounds
+from ensemble.outranking.side_by_side import side_by_side
 from ensemble.outranking.table import OutrankingTable
 
 _BLOCK_VALUES = 1 << 19  # of one member: 524 images of 1000 classes; smaller keep threads waiting
 # Images whose likely classes are kept where logarithms are not asked for: how sure members are of
 # themselves can then still be told.
 _FIRST_SAMPLED, _EVERY_SAMPLED = 512, 16
+
+Block = TypeVar("Block")
 
 
 def from_columns(
@@ -124,15 +128,15 @@ class OutrankingBuilder:
                 likely[first] = reader.finish(blocks[first][0].broken, self._num_images + first)
             self._workspaces.append(workspace)
 
-        with ThreadPoolExecutor(max(1, self._threads - 1)) as pool:
-            others = [pool.submit(read) for _ in range(self._threads - 1)]
-            read()
-            for other in others:
-                other.result()
-        for first in sorted(blocks):
-            for growing, block in zip(self._contested, blocks.pop(first), strict=True):
-                growing.append(block)
-            self._likely.append(likely.pop(first))
+        side_by_side([read] * self._threads, self._threads)
+        # Each mean is put away by a thread of its own: fresh memory takes a thread nearly all its time.
+        order = sorted(blocks, reverse=True)
+        tasks = [partial(_append, self._likely.append, [likely.pop(first) for first in order])]
+        for mean, growing in enumerate(self._contested):
+            of_mean = [blocks[first][mean] for first in order]
+            tasks.append(partial(_append, growing.append, of_mean))
+        blocks.clear()
+        side_by_side(tasks, self._threads)
         self._labels.append(labels)
         self._num_images += len(labels)
 
@@ -153,10 +157,10 @@ class OutrankingBuilder:
         """
         if not self._labels or not self._num_images:
             raise EmptySplitError("no image was added; an outranking table needs at least one.")
-        likely = self._likely.finish()
         labels = np.concatenate(self._labels)
+        likely = self._likely.finish(self._threads)
         tables = [
-            self._table(point, growing.finish(), labels, likely)
+            self._table(point, growing.finish(self._threads), labels, likely)
             for point, growing in zip(self._points, self._contested, strict=True)
         ]
         return replace(tables[0], logs=tables[1]) if len(tables) > 1 else tables[0]
@@ -185,6 +189,12 @@ class OutrankingBuilder:
         )
 
 
+def _append(append: Callable[[Block], None], blocks: list[Block]) -> None:
+    """Put blocks behind the others, the last of the list first, and hold none that was."""
+    while blocks:
+        append(blocks.pop())
+
+
 class _GrowingBlock:
     """The contested pairs of all images so far. Nearly all of their memory is differences."""
 
@@ -198,12 +208,12 @@ class _GrowingBlock:
         self._differences.append(others.pop("differences"))
         self._others.append(others)
 
-    def finish(self) -> ContestedBlock:
+    def finish(self, threads: int) -> ContestedBlock:
         """Give all of them as one block, and hold nothing more."""
-        arrays = {"differences": self._differences.finish()}
-        for name, first in self._others[0].items():
-            parts = [others[name] for others in self._others]
-            arrays[name] = np.concatenate(parts, axis=first.ndim - 1)
+        arrays = {"differences": self._differences.finish(threads)}
+        for name in list(self._others[0]):
+            parts = [others.pop(name) for others in self._others]
+            arrays[name] = np.concatenate(parts, axis=parts[0].ndim - 1)
         self._others.clear()
         return ContestedBlock(**arrays)
 
@@ -225,11 +235,11 @@ class _GrowingLikely:
         self._images.append(block.images)
         self._class_counts = block.class_counts
 
-    def finish(self) -> LikelyClasses:
+    def finish(self, threads: int) -> LikelyClasses:
         """Give all of them, and hold nothing more."""
         assert self._steps is not None
         images = np.concatenate(self._images)
-        return LikelyClasses(images, self._steps.finish(), self._class_counts)
+        return LikelyClasses(images, self._steps.finish(threads), self._class_counts)
 
 
 def label_probabilities(

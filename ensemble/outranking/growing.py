@@ -1,12 +1,15 @@
 """Arrays that grow to the right, of which no part is in memory twice while they are put together."""
 
 from collections.abc import Sequence
+from functools import partial
 from mmap import mmap
 
 import numpy as np
 from jaxtyping import Shaped
 
-_CHUNK_BYTES = 8 << 20
+from ensemble.outranking.side_by_side import side_by_side
+
+_CHUNK_BYTES = 2 << 20
 
 
 class GrowingRows:
@@ -25,7 +28,7 @@ class GrowingRows:
         self._num_rows, self._dtype, self._shape = num_rows, np.dtype(dtype), tuple(shape)
         self._item_bytes = num_rows * self._dtype.itemsize * int(np.prod(self._shape))
         self._capacity = -(-_CHUNK_BYTES // self._item_bytes)
-        self._chunks: list[Shaped[np.ndarray, "row item *shape"]] = []
+        self._chunks: dict[int, Shaped[np.ndarray, "row item *shape"]] = {}  # by first item
         self._size = 0
 
     def append(self, block: Shaped[np.ndarray, "row item *shape"]) -> None:
@@ -34,21 +37,24 @@ class GrowingRows:
         while first < block.shape[1]:
             used = self._size % self._capacity
             if not used:
-                self._chunks.append(self._chunk())
+                self._chunks[self._size] = self._chunk()
             count = min(self._capacity - used, block.shape[1] - first)
-            self._chunks[-1][:, used : used + count] = block[:, first : first + count]
+            self._chunks[self._size - used][:, used : used + count] = block[
+                :, first : first + count
+            ]
             self._size += count
             first += count
 
-    def finish(self) -> Shaped[np.ndarray, "row item *shape"]:
-        """Give everything as one array, and hold nothing more."""
+    def finish(self, threads: int = 1) -> Shaped[np.ndarray, "row item *shape"]:
+        """Give everything as one array, copied by so many threads, and hold nothing more."""
         whole = np.empty((self._num_rows, self._size, *self._shape), self._dtype)
-        first = 0
-        while self._chunks:
-            chunk = self._chunks.pop(0)
+
+        def move(first: int) -> None:
+            chunk = self._chunks.pop(first)
             count = min(self._capacity, self._size - first)
             whole[:, first : first + count] = chunk[:, :count]
-            first += count
+
+        side_by_side([partial(move, first) for first in sorted(self._chunks)], threads)
         self._size = 0
         return whole
 
