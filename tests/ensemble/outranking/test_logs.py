@@ -23,36 +23,15 @@ from ensemble.outranking.likely_classes import NUM_LIKELIEST
 from ensemble.outranking.one_weight import nlls, plateaus, sweep
 from ensemble.outranking.weighting import Weighting
 
-KINDS = [
-    "random",
-    "eighths",
-    "one_hot",
-    "constant",
-    "duplicates",
-    "tiny",
-    "half",
-    "double",
-    "broken",
-    "half_broken",
-]
-CASES = {
-    "kind": st.sampled_from(KINDS),
-    "seed": st.integers(0, 2**32 - 1),
-    "shape": st.tuples(st.integers(1, 5), st.integers(1, 30), st.integers(2, 12)),
-}
+from ..pools import cases, random_weights
+
+CASES = cases((1, 5), (1, 30), (2, 12))
 BOTH = ("probabilities", "logs")
 
 
 def _both(logs, labels, **options):
     columns = {f"m{i}": column for i, column in enumerate(logs)}
     return from_columns(columns, labels, combines=BOTH, **options)
-
-
-def _weights(seed, members):
-    rng = np.random.default_rng(seed + 1)
-    weights = rng.integers(0, 101, size=members) * rng.integers(0, 2, size=members)
-    weights[rng.integers(members)] = rng.choice([1, 50, 100])
-    return weights * 1000
 
 
 def _is_error(logs, labels, weights, k):
@@ -87,7 +66,7 @@ def _assert_same(a, b):
 @settings(max_examples=150, deadline=None)
 def test_errors_of_logs_equal_brute_force_image_by_image(make_pool, kind, seed, shape):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _both(logs, labels).of("logs"), _weights(seed, shape[0])
+    table, weights = _both(logs, labels).of("logs"), random_weights(seed, shape[0])
     dense = metrics.scores(logs, Weighting(weights, "logs"))
     for k in range(1, min(11, shape[2])):
         expected = _is_error(logs, labels, weights, k)
@@ -99,7 +78,7 @@ def test_errors_of_logs_equal_brute_force_image_by_image(make_pool, kind, seed, 
 @settings(max_examples=40, deadline=None)
 def test_a_sweep_of_logs_equals_brute_forces(make_pool, kind, seed, shape):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _both(logs, labels).of("logs"), _weights(seed, shape[0])
+    table, weights = _both(logs, labels).of("logs"), random_weights(seed, shape[0])
     rng = np.random.default_rng(seed)
     member, k = int(rng.integers(shape[0])), int(rng.integers(1, shape[2]))
     others = np.where(np.arange(shape[0]) == member, 0, weights)
@@ -118,7 +97,7 @@ def test_a_sweep_of_logs_equals_brute_forces(make_pool, kind, seed, shape):
 @settings(max_examples=60, deadline=None)
 def test_boxed_logs_and_plateaus_agree_with_the_full_table(make_pool, kind, seed, shape):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _both(logs, labels).of("logs"), _weights(seed, shape[0])
+    table, weights = _both(logs, labels).of("logs"), random_weights(seed, shape[0])
     anchor = seed % shape[0]
     weights[anchor] = 100_000
     for k in range(1, min(11, shape[2])):
@@ -157,7 +136,7 @@ def test_the_table_of_probabilities_does_not_depend_on_that_of_logs(make_pool, k
 @settings(max_examples=100, deadline=None)
 def test_the_nll_of_logs_is_that_of_dense_probabilities(make_pool, kind, seed, shape, scale):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _both(logs, labels).of("logs"), _weights(seed, shape[0])
+    table, weights = _both(logs, labels).of("logs"), random_weights(seed, shape[0])
     dense = metrics.pooled(logs, Weighting(weights, "logs", scale))
     found = measures.nll(table, weights, scale)
     assert found == pytest.approx(metrics.nll(dense, labels), rel=1e-3, abs=1e-3)
@@ -189,7 +168,7 @@ def test_what_searches_compare_is_the_same_from_one_weight_and_from_all(
     make_pool, kind, seed, shape
 ):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _both(logs, labels).of("logs"), _weights(seed, shape[0])
+    table, weights = _both(logs, labels).of("logs"), random_weights(seed, shape[0])
     member = seed % shape[0]
     tried = np.where(np.arange(shape[0]) == member, 40_000, weights)
     (found,) = nlls(table, weights, member, [40_000])

@@ -19,35 +19,14 @@ from ensemble.outranking.one_weight import sweep
 from ensemble.outranking.pairs import Pairs, bounds
 from ensemble.outranking.sweep import error_curve
 
-KINDS = [
-    "random",
-    "eighths",
-    "one_hot",
-    "constant",
-    "duplicates",
-    "tiny",
-    "half",
-    "double",
-    "broken",
-    "half_broken",
-]
-CASES = {
-    "kind": st.sampled_from(KINDS),
-    "seed": st.integers(0, 2**32 - 1),
-    "shape": st.tuples(st.integers(1, 5), st.integers(1, 30), st.integers(2, 12)),
-}
+from ..pools import cases, random_weights
+
+CASES = cases((1, 5), (1, 30), (2, 12))
 
 
 def _table(logs, labels, **options):
     columns = {f"m{i}": column for i, column in enumerate(logs)}
     return from_columns(columns, labels, **options)
-
-
-def _weights(seed, members):
-    rng = np.random.default_rng(seed + 1)
-    weights = rng.integers(0, 101, size=members) * rng.integers(0, 2, size=members)
-    weights[rng.integers(members)] = rng.choice([1, 50, 100])
-    return weights * 1000
 
 
 def _assert_same(a, b):
@@ -61,7 +40,7 @@ def _assert_same(a, b):
 @settings(max_examples=200, deadline=None)
 def test_errors_equal_brute_force_image_by_image(make_pool, brute_force, kind, seed, shape):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _table(logs, labels), _weights(seed, shape[0])
+    table, weights = _table(logs, labels), random_weights(seed, shape[0])
     for k in range(1, min(11, shape[2])):
         expected = brute_force(logs, labels, weights, k)
         np.testing.assert_array_equal(table.is_error(weights, k), expected)
@@ -72,7 +51,7 @@ def test_errors_equal_brute_force_image_by_image(make_pool, brute_force, kind, s
 @settings(max_examples=100, deadline=None)
 def test_dense_average_agrees_image_by_image(make_pool, brute_force, kind, seed, shape):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _table(logs, labels), _weights(seed, shape[0])
+    table, weights = _table(logs, labels), random_weights(seed, shape[0])
     dense = metrics.average(logs, weights)
     for k in range(1, min(11, shape[2])):
         expected = brute_force(logs, labels, weights, k)
@@ -85,7 +64,7 @@ def test_dense_average_agrees_image_by_image(make_pool, brute_force, kind, seed,
 @settings(max_examples=60, deadline=None)
 def test_sweep_equals_101_brute_forces(make_pool, brute_force, kind, seed, shape):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _table(logs, labels), _weights(seed, shape[0])
+    table, weights = _table(logs, labels), random_weights(seed, shape[0])
     rng = np.random.default_rng(seed)
     member, k = int(rng.integers(shape[0])), int(rng.integers(1, shape[2]))
     image_counts = rng.integers(0, 3, size=shape[1])
@@ -111,7 +90,7 @@ def test_sweep_equals_101_brute_forces(make_pool, brute_force, kind, seed, shape
 @settings(max_examples=100, deadline=None)
 def test_boxed_table_agrees_with_the_full_table(make_pool, kind, seed, shape):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _table(logs, labels), _weights(seed, shape[0])
+    table, weights = _table(logs, labels), random_weights(seed, shape[0])
     anchor = seed % shape[0]
     weights[anchor] = 100_000
     for k in range(1, min(11, shape[2])):
@@ -205,7 +184,7 @@ def test_num_ties_counts_outcomes_that_depend_on_the_order_of_equal_scores(
     make_pool, kind, seed, shape
 ):
     logs, labels = make_pool(kind, seed, shape)
-    table, weights = _table(logs, labels), _weights(seed, shape[0])
+    table, weights = _table(logs, labels), random_weights(seed, shape[0])
     dense = metrics.average(logs, weights)
     own = np.take_along_axis(dense, labels[:, None], axis=1)
     for k in range(1, shape[2]):
