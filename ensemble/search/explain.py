@@ -116,7 +116,8 @@ def _correlations(table: OutrankingTable, k: int) -> Float[np.ndarray, "member o
 
 
 def _why_in(gain: int, loss: int, is_first: bool) -> str:
-    joined = "It is the heaviest" if is_first else f"It took {_errors(gain)} away when it joined"
+    change = f"took {_errors(gain)} away" if gain >= 0 else f"brought {_errors(-gain)} more"
+    joined = "It is the heaviest" if is_first else f"It {change} when it joined"
     if loss > 0:
         return f"{joined}; without it {_errors(loss)} more."
     if loss == 0:

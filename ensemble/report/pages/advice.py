@@ -67,6 +67,9 @@ def _next_of_search(report: SearchReport, key: str) -> str:
         return "logarithms of the probabilities" if combine == "logs" else "probabilities"
 
     what, plain = averaged(report.combine), averaged(report.settings["search"].get("combine"))
+    weigh = f"average the {what} with the weights of `members` in search-report.json"
+    if report.scale != 1:
+        weigh += f", and multiply the mean by its `scale`, {report.scale:.4g}, before the softmax"
     selected = ", ".join(member.name for member in report.members if member.weight)
     how = {
         "best": "use this member alone",
@@ -74,7 +77,7 @@ def _next_of_search(report: SearchReport, key: str) -> str:
         "uniform_selected": f"average the {plain} of {selected}, each with the same weight",
     }
     return (
-        f"Next: {how.get(key, 'average the ' + what + ' with the weights of `members` in search-report.json')}"
+        f"Next: {how.get(key, weigh)}"
         ". The predictions were computed elsewhere, so there is no artifact."
     )
 
