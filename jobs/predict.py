@@ -26,7 +26,7 @@ from ensemble.answers.part import encode_failed_part
 from ensemble.answers.settings import PartSettings
 from ensemble.artifact.document import FILE_NAME
 from ensemble.artifact.read import document_sha256
-from ensemble.config import S3_SCHEME, Config, check, read_settings
+from ensemble.config import S3_SCHEME, Config, check, full_words, read_settings
 from ensemble.errors import ConfigError, PartialError
 from ensemble.files import seal, unseal
 from ensemble.images.shard import ShardSpec
@@ -152,7 +152,7 @@ def read_words(images: str, words: Sequence[str]) -> PredictConfig:
     Raises:
         ConfigError: A setting is wrong.
     """
-    settings = read_settings(words)
+    settings = read_settings(full_words(PredictConfig, words))
     named = settings.get("images", {})
     if isinstance(named, dict):  # anything else `check` refuses
         settings["images"] = {"path": images, **named}
