@@ -73,7 +73,13 @@ def export_onnx(predictor: Predictor, path: Path, check: Check, size: Size) -> f
     with _quiet():
         program = _traced(predictor, size)
         exported = torch.onnx.export(
-            program, dynamo=True, opset_version=_OPSET, input_names=[_INPUT], output_names=[_OUTPUT]
+            program,
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=[_INPUT],
+            output_names=[_OUTPUT],
+            # onnxscript's folding of constants takes shapes of views for others; onnxruntime folds them itself.
+            optimize=False,
         )
         assert exported is not None
         with _checked(path) as part:
