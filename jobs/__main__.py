@@ -9,6 +9,7 @@ import typer
 from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectError
 from jobs import terminal
 from jobs.cli import (
+    cascade,
     evaluate,
     nightly,
     pool,
@@ -40,6 +41,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Results": {
         "search": search.search,
+        "cascade": cascade.cascade,
         "summary": search.summary,
         "evaluate": evaluate.evaluate,
         "compare": evaluate.compare,

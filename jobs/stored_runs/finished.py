@@ -124,14 +124,14 @@ def read_outranking(
     Raises:
         TableError: The table is damaged.
     """
-    return build_outranking(run.table, _at(run, temperatures), images, 2, combines)
+    return build_outranking(run.table, at_temperatures(run, temperatures), images, 2, combines)
 
 
 def evaluate_members(
     run: FinishedRun, images: ImageIndex, temperatures: Mapping[str, Temperature]
 ) -> dict[str, Outcome]:
     """Judge every member on some images, by name."""
-    return evaluate(run.table, _at(run, temperatures), images, {})
+    return evaluate(run.table, at_temperatures(run, temperatures), images, {})
 
 
 def evaluate_averages(
@@ -150,7 +150,7 @@ def evaluate_averages(
         weightings: Weights of the members by the key of the average.
         average_temperatures: Temperatures of averages, by key; 1 where an average has none.
     """
-    columns = _at(run, temperatures)
+    columns = at_temperatures(run, temperatures)
     return evaluate_weightings(run.table, columns, images, weightings, average_temperatures)
 
 
@@ -162,13 +162,13 @@ def average_logs(
 ) -> Float[np.ndarray, "image class"]:
     """Give the log of the probabilities that members have together."""
     parts = []
-    for rows, _ in read_windows(run.table, _at(run, temperatures), images):
+    for rows, _ in read_windows(run.table, at_temperatures(run, temperatures), images):
         with np.errstate(divide="ignore"):
             parts.append(np.log(pooled(rows, weighting)))
     return np.concatenate(parts)
 
 
-def _at(
+def at_temperatures(
     run: FinishedRun, temperatures: Mapping[str, Temperature]
 ) -> tuple[ColumnAtTemperature, ...]:
     """Give the run's columns at the temperatures of their members; at 1 where a member has none."""

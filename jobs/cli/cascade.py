@@ -1,0 +1,87 @@
+"""The verb that fits a cascade."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.cli.app import AsReport
+from jobs.terminal import echo
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ensemble.report.documents.cascade import CascadeReport
+
+
+def cascade(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="The folder of a finished run, or its s3://bucket/prefix/RUN."
+        ),
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[a.b=value]...",
+            help="Settings of the search that finds the weights, as `ensemble search` takes them, such as "
+            "kind=line, k=5 or cost=flops.",
+        ),
+    ] = None,
+    lose: Annotated[
+        float,
+        typer.Option(
+            metavar="POINTS",
+            help="Percentage points of error that may be lost to the whole ensemble, at 95 % confidence.",
+        ),
+    ] = 0.1,
+    as_json: AsReport = False,
+) -> None:
+    """Order an ensemble's members so that an image stops where the answer is sure, and price what that saves."""
+    from jobs.cascade import cascade as cascade_job
+    from jobs.cli.app import open_console
+    from jobs.progress.live import working
+
+    with working("cascade", f"fit a cascade on {place}"):
+        report, path = cascade_job(place, words or [], lose)
+    if as_json:
+        echo(report.model_dump_json(indent=2))
+        return
+    open_console().print(_table(report))
+    for line in _lines(report):
+        echo(line)
+    echo(f"report: {path}")
+
+
+def _table(report: "CascadeReport") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        title=f"{report.run}: test split, n = {report.test.num_images}",
+        title_justify="left",
+        box=box.SIMPLE,
+    )
+    for column in ("step", "weight", report.cost_unit, f"stops at {report.signal}", "images"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    for step in report.steps:
+        threshold = "the last step" if step is report.steps[-1] else "never"
+        if step.threshold is not None:
+            threshold = f"{step.threshold:.4f}"
+        table.add_row(
+            step.member, f"{step.weight:.3g}", f"{step.cost:.3g}", threshold, f"{step.exits:.1%}"
+        )
+    return table
+
+
+def _lines(report: "CascadeReport") -> list[str]:
+    test, fitted, errors = report.test, report.fitted, report.errors
+    kept = "kept" if test.loss <= report.lose else "NOT KEPT"
+    return [
+        f"{test.speedup:.2f}x less {report.cost_unit} than the whole ensemble, for {100 * test.loss:+.2f} points of "
+        f"top-{report.k} error ({errors['cascade']:.2%} against {errors['ensemble']:.2%}).",
+        f"{test.cost / report.best_member_cost:.2f}x the {report.cost_unit} of the best member, {report.best_member}, "
+        f"alone, which errs on {errors['best']:.2%}.",
+        f"The promise, at most {100 * report.lose:g} points lost at 95 % confidence: {100 * fitted.bound:.3f} on the "
+        f"{fitted.num_images} images it was fitted on; on the test images {100 * test.loss:+.3f}, {kept}.",
+    ]
