@@ -133,10 +133,25 @@ def _known_cost(
         metadata = read_metadata(Path(member.source.path))
         size = Preprocessing.model_validate_json(metadata["preprocessing"]).size
         architecture, parameters = metadata["architecture"], int(metadata["parameters"])
+    elif (stated := _stated_network(member)) is not None:
+        (architecture, size), parameters = stated, None
     else:
         return config.cluster.figures.get(member.name)
     key = costs.key(architecture, parameters, num_classes, size, views, precision, kind)
     return costs.find(member.name, key)
+
+
+def _stated_network(member: MemberConfig) -> tuple[str, int] | None:
+    """The architecture and input size that the config states of a checkpoint; None if it leaves one open."""
+    size = member.preprocessing.size if member.preprocessing else None
+    if not isinstance(member.source, CheckpointSource) or size is None:
+        return None
+    if member.source.architecture is None:
+        return None
+    # Here, because for timm's networks it imports timm, which takes seconds.
+    from ensemble.models.libraries import at_size
+
+    return at_size(member.source.architecture, size), size
 
 
 def _is_own_file(source: CheckpointSource) -> bool:

@@ -71,6 +71,22 @@ def test_what_a_run_measured_is_known_to_the_next_plan(tiny_config: Path, tmp_pa
     assert plan(config).unknown == ("mobilenet",)
 
 
+def test_the_cost_of_a_checkpoint_whose_network_is_stated_is_known_to_the_next_plan(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    from cluster.scheduling.costs import Costs
+    from jobs.plan.estimate import cost_cache
+
+    source = "source: {kind: checkpoint, path: /no/such.pth, architecture: torchvision/resnet18}"
+    members = f"members=[{{name: a, {source}, preprocessing: {{size: 64}}}}]"
+    config = _config(tiny_config, tmp_path, members, "subclassifiers=null")
+    assert plan(config).unknown == ("a",)
+    costs = Costs(config.cluster, cost_cache(config))
+    key = costs.key("torchvision/resnet18", None, 10, 64, config.views, "float32", "cpu")
+    cost_cache(config).keep(key, MemberCost(images_per_s=70))
+    assert plan(config).unknown == ()
+
+
 def test_a_member_that_fits_on_no_gpu_is_refused(tiny_config: Path, tmp_path: Path) -> None:
     huge = FIGURES.replace("memory_mb: 500", "memory_mb: 50000")
     with pytest.raises(ClusterError, match=r"'mobilenet' needs 50,000 MB"):
