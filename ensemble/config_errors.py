@@ -162,7 +162,7 @@ def _explain_unknown(kind: type[BaseModel], loc: Sequence[Any]) -> str:
     near = difflib.get_close_matches(key.lstrip("-"), names, n=1)
     if not near and len(loc) == 1:
         paths = dict(_paths(kind))
-        last = difflib.get_close_matches(key.lstrip("-"), set(paths.values()), n=1, cutoff=0.8)
+        last = difflib.get_close_matches(key.lstrip("-"), set(paths.values()), n=1, cutoff=0.85)
         near = [path for path, name in paths.items() if name in last][:3]
     hint = f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
     return f"no such setting.{hint} {known}"

@@ -51,7 +51,7 @@ def write_config(images: str, files: Sequence[str], out: Path) -> str:
             try:
                 members.append(_member(file, index, [member["name"] for member in members]))
             except CheckpointError as error:
-                left_out.append(f"{file}: {error}")
+                left_out.append(f"{file}: {str(error).removeprefix(f'{file}: ')}")
             stage.advance()
     if files and not members:
         raise ConfigError(
@@ -75,6 +75,8 @@ def _member(file: str, index: ImageIndex, taken: Sequence[str]) -> dict[str, Any
     if _PUBLISHED.match(file):
         return {"name": _free_name(file.partition(":")[2], taken), "source": file}
     path = Path(file).expanduser()
+    if not path.exists():
+        raise CheckpointError("there is no such file. Check the path.")
     weights = recognise(path)
     _check_usable(weights, len(index.classes))
     name = _free_name(path.stem, taken)
