@@ -19,6 +19,7 @@ from jobs.cli import (
     search,
     subclassifiers,
     table,
+    train,
     use,
 )
 from jobs.cli.app import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE, unify
@@ -37,6 +38,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "plan": run.plan,
         "resume": run.resume,
         "validate": run.validate,
+        "train": train.train,
         "schema": run.schema,
     },
     "Results": {

@@ -122,22 +122,30 @@ def feature_function(
         raise CheckpointError(
             f"the head {name} is {type(head).__name__}; head_only needs a linear layer. Set head_only=false."
         )
+    parent = network.get_submodule(name.rpartition(".")[0])
+    # Its output is its input. Some networks read the weights of their head in place of calling it.
+    identity = nn.Linear(head.in_features, head.in_features, device=head.weight.device)
+    with torch.no_grad():
+        identity.weight.copy_(torch.eye(head.in_features))
+        identity.bias.zero_()
     caught: list[torch.Tensor] = []
+    identity.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].detach()))
 
     def compute(images: torch.Tensor, preprocessing: Preprocessing) -> Rows:
         caught.clear()
-        handle = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].detach()))
+        setattr(parent, name.rpartition(".")[2], identity)
         try:
             with torch.no_grad():
-                network.eval()(normalise_(images, preprocessing))
+                outputs: torch.Tensor = network.eval()(normalise_(images, preprocessing))
         finally:
-            handle.remove()
-        if not caught or caught[0].ndim != 2:
-            shape = list(caught[0].shape) if caught else "nothing"
+            setattr(parent, name.rpartition(".")[2], head)
+        rows = caught[0] if caught else outputs
+        if rows.shape != (len(images), head.in_features):
             raise CheckpointError(
-                f"the head {name} is given {shape}, and not a row for each image; set head_only=false."
+                f"the head {name} is given {list(rows.shape)}, and not a row for each image; set "
+                "head_only=false."
             )
-        return caught[0].float()
+        return rows.float()
 
     return compute
 

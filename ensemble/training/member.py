@@ -1,7 +1,7 @@
 """Carry out a training task: from decoded shards to a checkpoint with weights, preprocessing and metadata."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -17,18 +17,24 @@ from ensemble.models.heads import find_head
 from ensemble.training.data import open_data
 from ensemble.training.epoch_checkpoint import EpochCheckpoint
 from ensemble.training.features import open_features
-from ensemble.training.loop import fit
+from ensemble.training.loop import EpochLog, fit
 from ensemble.training.start import build_start, scores_of_start
 from ensemble.training.task import TrainTask
 
 
-def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.device) -> Path:
+def train_member(
+    task: TrainTask,
+    shards: Sequence[ImageShard],
+    device: torch.device,
+    on_epoch: Callable[[EpochLog], None] | None = None,
+) -> Path:
     """Train on the task's images and publish the checkpoint; go on where an earlier attempt stopped.
 
     Args:
         task: The task, which names network, recipe and images.
         shards: Decoded images, among them all of the task's; the others are ignored.
         device: Device to train on.
+        on_epoch: Called with the log of each epoch after it, before it is judged.
 
     Raises:
         EmptySplitError: None of the task's images could be decoded.
@@ -61,6 +67,7 @@ def train_member(task: TrainTask, shards: Sequence[ImageShard], device: torch.de
         task.recipe,
         channels,
         task.seed,
+        on_epoch=on_epoch,
         checkpoint=epoch_checkpoint,
         num_classes=len(task.classes),
     )

@@ -108,7 +108,7 @@ class PhotographBatches:
             return centre_boxes(sides, self._preprocessing)
         return draw_boxes(sides, self._preprocessing, self._crop, generator)
 
-    def _make(self, rows: list[Int64[torch.Tensor, " batch"]], boxes: Boxes) -> Iterator[Batch]:
+    def _make(self, rows: list[torch.Tensor], boxes: Boxes) -> Iterator[Batch]:
         threads = torch.get_num_threads()
         with ThreadPoolExecutor(threads) as pool:
 

@@ -131,7 +131,12 @@ class Job:
 
     def seed_of(self, *parts: object) -> int:
         """A seed of its own for each piece of work, from the run's."""
-        return int(fingerprint([self.config.seed, *parts])[:8], 16)
+        return seed_of(self.config, *parts)
+
+
+def seed_of(config: RunConfig, *parts: object) -> int:
+    """Make a seed of its own for each piece of work, from the run's."""
+    return int(fingerprint([config.seed, *parts])[:8], 16)
 
 
 def search_config(

@@ -8,17 +8,18 @@ from pathlib import Path
 from ensemble.checkpoints.header import is_whole, read_metadata, read_notes
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError, ConfigError, MemberFailedError
+from ensemble.images.index import ImageIndex
 from ensemble.images.shard import ShardSpec, plan_shards
 from ensemble.images.split import Splits
 from ensemble.members.member import Member, in_precision, split_views
 from ensemble.members.settings import MemberConfig, put_onto
 from ensemble.members.source_settings import MemberSource, RecipeSource
-from ensemble.training.task import Start, TrainTask, hold_out
+from ensemble.training.task import Reading, Start, TrainTask, hold_out
 from ensemble.views.policies import weigh_views
 from jobs.checks import check_crop
 from jobs.pools import fetched, fetched_source
 from jobs.progress.live import Progress
-from jobs.run.job import Job
+from jobs.run.job import Job, seed_of
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import cache_in
 
@@ -140,9 +141,11 @@ def _train_pool(job: Job) -> dict[str, TrainTask]:
     waiting = {m.name: m for m in job.config.members if isinstance(m.source, RecipeSource)}
     while True:
         ready = {
-            name: _task(job, member, tasks)
+            name: plan_training(
+                job.config, member, job.splits.train, tasks, job.imported, job.starts
+            )
             for name, member in waiting.items()
-            if _base_name(member) not in waiting
+            if base_name(member) not in waiting
         }
         train_tasks(job, "train further" if tasks else "train", job.splits, list(ready.values()))
         tasks |= ready
@@ -151,38 +154,64 @@ def _train_pool(job: Job) -> dict[str, TrainTask]:
             return tasks
 
 
-def _base_name(member: MemberConfig) -> str | None:
+def base_name(member: MemberConfig) -> str | None:
     """Return the name of the member of the pool that a training starts from; None if there is none."""
     start = getattr(member.source, "start", None)
     return start.name if isinstance(start, MemberSource) else None
 
 
-def _task(job: Job, member: MemberConfig, tasks: Mapping[str, TrainTask]) -> TrainTask:
+def plan_training(
+    config: RunConfig,
+    member: MemberConfig,
+    train: ImageIndex,
+    tasks: Mapping[str, TrainTask],
+    imported: Mapping[str, Path],
+    starts: Mapping[str, Start],
+) -> TrainTask:
+    """Plan the training of a member by its recipe.
+
+    Args:
+        config: The settings of the run.
+        member: The member; its source is a recipe.
+        train: Images of the train split.
+        tasks: Trainings that are done, by the name of the member.
+        imported: Checkpoints of members that are not trained here, by name.
+        starts: Published weights that trainings start from, by the name of the trained member.
+
+    Raises:
+        ConfigError: The weights of the member that it starts from do not fit, or the recipe's validation
+            has no image of a class.
+    """
     source = member.source
     if not isinstance(source, RecipeSource):
         raise TypeError(f"{member.name} is not trained here.")
-    start = job.starts.get(member.name)
-    if (name := _base_name(member)) is not None:
-        path = tasks[name].checkpoint if name in tasks else job.imported[name]
-        start = _start(job.config, member, path, len(job.splits.train.classes))
+    start = starts.get(member.name)
+    if (name := base_name(member)) is not None:
+        path = tasks[name].checkpoint if name in tasks else imported[name]
+        try:
+            start = _start(config, member, path, len(train.classes))
+        except CheckpointError as error:
+            raise ConfigError(
+                f"the member {member.name!r} cannot start from {name!r}: {error}"
+            ) from error
     architecture = source.architecture or (start.weights.architecture if start else None)
     assert architecture is not None  # the settings refuse a source without either
-    recipe, images, stopping = job.config.recipes[source.recipe], job.splits.train, None
+    recipe, images, stopping = config.recipes[source.recipe], train, None
     if recipe.validation is not None:
         # One draw for all members, so that they can be compared while they train.
-        images, stopping = hold_out(images, recipe.validation, job.seed_of("validation"))
+        images, stopping = hold_out(train, recipe.validation, seed_of(config, "validation"))
     return TrainTask(
         name=member.name,
         architecture=architecture,
         recipe=recipe,
-        seed=job.seed_of("member", source.seed),
+        seed=seed_of(config, "member", source.seed),
         images=images,
         stopping=stopping,
-        classes=tuple(range(len(job.splits.train.classes))),
-        folder=job.cache,
+        classes=tuple(range(len(train.classes))),
+        folder=cache_in(config.runs),
         start=start,
-        reading=job.reading,
-        checkpoint_s=job.config.training.checkpoint_s,
+        reading=Reading(config.image_source, config.training.disk_mb),
+        checkpoint_s=config.training.checkpoint_s,
     )
 
 

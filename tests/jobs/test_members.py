@@ -33,6 +33,13 @@ def test_shipped_pool_has_the_seats_of_the_paper(name: str) -> None:
     assert [member.name for member in members][:2] == ["alexnet", "googlenet"]
 
 
+def test_seats_start_from_published_weights_on_images_of_the_users_own() -> None:
+    members = load_pool("transfer13")
+    assert [m.name for m in members] == [m.name for m in load_pool("imagenet13-public")]
+    assert {member.source.start.kind for member in members} == {"torchvision", "timm"}
+    assert all(member.source.architecture is None for member in members)
+
+
 def test_public_pool_needs_nothing_of_the_users_own() -> None:
     members = load_pool("imagenet13-public")
     assert {member.source.kind for member in members} == {"torchvision", "timm"}

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from ensemble.images.sources.digits import open_source
 from ensemble.inference.predict import predict
 from ensemble.models.heads import find_head
 from ensemble.training.member import train_member
-from ensemble.training.recipe import AugmentationConfig, RecipeConfig
-from ensemble.training.task import Stopping, TrainTask
+from ensemble.training.recipe import AugmentationConfig, RecipeConfig, ValidationConfig
+from ensemble.training.task import Stopping, TrainTask, hold_out
 from ensemble.views.settings import CenterView
 
 CPU = torch.device("cpu")
@@ -174,3 +175,38 @@ def test_network_of_a_missing_checkpoint_is_refused(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CheckpointError, match="cannot read"):
         load_network(member)
+
+
+def test_snapshots_and_the_average_are_members_too(tmp_path: Path) -> None:
+    recipe = RecipeConfig(
+        epochs=3, batch_size=16, augmentation=None, ema=0.5, snapshots={"last": 2}
+    )
+    mine = task(tmp_path, recipe=recipe)
+    data = shards(IMAGES.image_ids.tolist())
+    path = train_member(mine, data, CPU)
+    assert list(mine.extras) == ["#1", "#2", "#ema"]
+    members = [load_member("a", p, CenterView(), "d" * 64) for p in mine.files]
+    assert len({member.weights_sha256 for member in members}) == 4
+    for member in members:
+        load_network(member)
+    # The first snapshot is what one epoch fewer of a rate that does not depend on their number gives.
+    assert [read_metadata(p)["epochs"] for p in mine.files] == ["3", "1", "2", "3"]
+    mine.extras["#2"].unlink()
+    assert not mine.is_done
+    again = path.read_bytes()
+    assert train_member(mine, data, CPU).read_bytes() == again
+    assert mine.is_done
+
+
+def test_curve_holds_both_losses_the_rate_and_the_seconds(tmp_path: Path) -> None:
+    images, stopping = hold_out(IMAGES, ValidationConfig(share=0.2), 0)
+    mine = task(tmp_path, images=images, stopping=stopping)
+    train_member(mine, shards(IMAGES.image_ids.tolist()), CPU)
+    epochs = json.loads(mine.curve.read_text())
+    assert len(epochs) == 2
+    assert all(
+        epoch[key] is not None
+        for epoch in epochs
+        for key in ("loss_nats", "accuracy", "validation_loss_nats", "validation_accuracy", "rate")
+    )
+    assert all(epoch["seconds"] > 0 for epoch in epochs)

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ensemble.errors import ConfigError
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
-from ensemble.training.recipe import RecipeConfig
-from ensemble.training.task import CODE, LIBRARY, TrainTask, code_sha256
+from ensemble.training.recipe import RecipeConfig, ValidationConfig
+from ensemble.training.task import CODE, LIBRARY, TrainTask, code_sha256, hold_out
 
 MakeMember = Callable[..., Member]
 
@@ -121,4 +122,36 @@ def test_the_training_code_holds_all_that_training_computes_with() -> None:
         if (path := LIBRARY.parent / f"{name.replace('.', '/')}.py").is_file()
     }
     rooms = {path.relative_to(LIBRARY).parts[0] for path in imported - hashed}
-    assert rooms == {"checkpoints", "config.py", "errors.py", "images", "members"}
+    assert rooms == {"checkpoints", "config.py", "errors.py", "files.py", "images", "members"}
+
+
+def test_images_held_out_are_of_every_class_and_the_others_are_trained_on() -> None:
+    index = ImageIndex(
+        "made up", np.array([f"{n}" for n in range(23)]), np.arange(23) % 4, ("a", "b", "c", "d")
+    )
+    train, stopping = hold_out(index, ValidationConfig(share=0.2), 0)
+    assert set(train.image_ids) | set(stopping.images.image_ids) == set(index.image_ids)
+    assert not set(train.image_ids) & set(stopping.images.image_ids)
+    assert np.bincount(stopping.images.labels).tolist() == [1, 1, 1, 1]
+    _, few = hold_out(index, ValidationConfig(share=0.01), 0)
+    assert set(few.images.labels.tolist()) == {0, 1, 2, 3}
+
+
+def test_class_of_one_image_cannot_be_held_out() -> None:
+    index = ImageIndex("made up", np.array(["x", "y", "z"]), np.array([0, 0, 1]), ("a", "b"))
+    with pytest.raises(ConfigError, match="the class 'b' has 1 image to train on"):
+        hold_out(index, ValidationConfig(), 0)
+
+
+def test_recipe_that_says_nothing_of_later_settings_keeps_its_identity() -> None:
+    assert set(RecipeConfig().identity()) == {
+        "input_size",
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "schedule",
+        "augmentation",
+        "label_smoothing",
+        "precision",
+    }
+    assert "mixup" in RecipeConfig(mixup=0.2).identity()

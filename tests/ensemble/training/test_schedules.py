@@ -1,0 +1,52 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.optim import lr_scheduler
+
+from ensemble.training.recipe import ExponentialConfig, PlateauConfig, WarmRestartsConfig
+from ensemble.training.schedules import rate_factor
+
+
+def optimizer() -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
+@given(
+    st.lists(st.floats(0.1, 2.0), min_size=1, max_size=30),
+    st.integers(0, 4),
+    st.sampled_from([0.0, 1e-4, 0.2]),
+)
+def test_plateau_drops_when_torchs_does(
+    losses: list[float], patience: int, threshold: float
+) -> None:
+    config = PlateauConfig(factor=0.5, patience=patience, threshold=threshold)
+    theirs = optimizer()
+    scheduler = lr_scheduler.ReduceLROnPlateau(
+        theirs, factor=0.5, patience=patience, threshold=threshold, eps=0.0
+    )
+    for count, loss in enumerate(losses, start=1):
+        scheduler.step(loss)
+        ours = rate_factor(config, float(count), 100, losses[:count])
+        assert ours == pytest.approx(theirs.param_groups[0]["lr"])
+
+
+@pytest.mark.parametrize("growth", [1, 2])
+def test_warm_restarts_are_those_of_torch(growth: int) -> None:
+    config, theirs = WarmRestartsConfig(first_epochs=3, growth=growth), optimizer()
+    scheduler = lr_scheduler.CosineAnnealingWarmRestarts(theirs, T_0=3, T_mult=growth)
+    for tenth in range(1, 120):
+        scheduler.step(tenth / 10)
+        assert rate_factor(config, tenth / 10, 12) == pytest.approx(
+            theirs.param_groups[0]["lr"], abs=1e-6
+        )
+
+
+def test_cycles_end_where_the_rate_starts_again() -> None:
+    assert WarmRestartsConfig(first_epochs=3).ends(10) == (3, 6, 9)
+    assert WarmRestartsConfig(first_epochs=2, growth=2).ends(14) == (2, 6, 14)
+
+
+def test_exponential_rate_falls_after_each_epoch() -> None:
+    factors = [rate_factor(ExponentialConfig(factor=0.5), epoch, 4) for epoch in (0.1, 0.9, 1.5)]
+    assert factors == [1.0, 1.0, 0.5]
