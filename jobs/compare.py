@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble.artifact.read import read_document
 from ensemble.config import S3_SCHEME
-from ensemble.errors import ConfigError
+from ensemble.errors import ConfigError, UnknownNameError
 from ensemble.images.index import ImageIndex
 from ensemble.nightly.blame import changed_parts
 from ensemble.nightly.deployment import WEIGHTS, Deployment, evaluate, subclassifier_name
@@ -85,12 +85,17 @@ def compare(
     Raises:
         ConfigError: A side is neither a run nor a night, or has no ensemble.
     """
+    if bool(_NIGHT.match(a)) != bool(_NIGHT.match(b)):
+        raise ConfigError(
+            f"cannot compare {a!r} with {b!r}: one is a night of a suite, and the other a run. Expected two runs, or "
+            "two nights as nightly.yaml#12."
+        )
     sides_a, sides_b = _sides(a, storage), _sides(b, storage)
     rows = [name for name in sides_a if name in sides_b]
     if not rows:
         raise ConfigError(
             f"{a!r} and {b!r} have no row in common: {', '.join(sides_a)} against {', '.join(sides_b)}. Expected "
-            "two runs, or two nights of suites with rows of the same name."
+            "nights of suites with rows of the same name."
         )
     return tuple(_compare(sides_a[row], sides_b[row], gates, level) for row in rows)
 
@@ -156,6 +161,9 @@ def _night(suite: Path, number: str | None) -> dict[str, Side]:
         history = read_history(store)
         if number is None and history.last is None:
             raise ConfigError(f"{suite} has no night yet. Run one: `ensemble nightly {suite}`.")
+        known = [str(n) for n, _ in history.nights()]
+        if number is not None and str(int(number)) not in known:
+            raise UnknownNameError.of("night with the record", number, known)
         night = history.night(int(number)) if number else history.last and history.last[1]
         assert night is not None
         sides: dict[str, Side] = {}

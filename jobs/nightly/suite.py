@@ -17,6 +17,7 @@ from pydantic import (
 
 from cluster.settings import ClusterConfig
 from ensemble.config import AbsolutePath, Config, Place, check, load
+from ensemble.errors import ConfigError
 from ensemble.images.settings import SourceConfig, with_storage
 from ensemble.members.identity import fingerprint
 from ensemble.storage.settings import StorageConfig
@@ -218,6 +219,11 @@ def load_suite(path: Path, overrides: Sequence[str] = ()) -> SuiteConfig:
     Raises:
         ConfigError: The file cannot be read, or a setting is wrong; the message names every one.
     """
+    if not path.is_file():
+        raise ConfigError(
+            f"cannot read the suite {str(path)!r}: there is no such file. Expected the path of a YAML file; "
+            "`ensemble nightly schema` prints what it may contain."
+        )
     suite = load(SuiteConfig, path, overrides)
     rows = []
     for row in suite.rows:
