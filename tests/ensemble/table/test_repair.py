@@ -57,6 +57,14 @@ def fill(store: LocalStore, members: tuple[Member, Member], make_block: MakeBloc
     return computed
 
 
+@pytest.fixture
+def refill(
+    store: LocalStore, members: tuple[Member, Member], make_block: MakeBlock
+) -> Callable[[], int]:
+    """Does what the next run does, and tells how many blocks that was."""
+    return lambda: fill(store, members, make_block)
+
+
 def shards(store: LocalStore) -> dict[str, bytes]:
     return {key: store.read(key) for key in store.keys("columns")}
 
@@ -91,6 +99,12 @@ DAMAGE: dict[str, tuple[Callable[[LocalStore], None], int, str]] = {
     "a missing shard": (lambda s: s.remove(commit(s, 0).path), 1, "No such file"),
     "a shard of another column": (copy_another, 1, "belongs to column"),
     "a flipped bit in an entry": (lambda s: flip(s, commit_log.key(3)), 1, "is damaged"),
+    "an empty entry": (lambda s: s.replace(commit_log.key(0), b""), 1, "is damaged"),
+    "an empty shard": (
+        lambda s: s.replace(commit(s, 4).path, b""),
+        1,
+        "its sha256 is not the committed",
+    ),
     "a missing entry": (lambda s: s.remove(commit_log.key(2)), 1, "an entry was removed"),
     "a shard and another's entry": (
         lambda s: (flip(s, commit(s, 1).path), flip(s, commit_log.key(5)))[0],
@@ -109,6 +123,7 @@ def test_repair_takes_out_what_is_damaged_and_the_next_run_computes_exactly_that
     damage: Callable[[LocalStore], None],
     lost: int,
     reason: str,
+    refill: Callable[[], int],
 ) -> None:
     damage(store)
     found = find_faults(store)
@@ -117,7 +132,7 @@ def test_repair_takes_out_what_is_damaged_and_the_next_run_computes_exactly_that
     with hold(store) as lease:
         assert repair(store, lease) == found
     assert find_faults(store) == ()
-    assert fill(store, members, make_block) == lost
+    assert refill() == lost
     assert shards(store) == filled
     for member in members:
         rows = LogitTable(store).read(member.column, IDS)
@@ -125,10 +140,7 @@ def test_repair_takes_out_what_is_damaged_and_the_next_run_computes_exactly_that
 
 
 def test_repair_of_a_lost_log_begins_a_new_one_and_leaves_every_file(
-    store: LocalStore,
-    filled: dict[str, bytes],
-    members: tuple[Member, Member],
-    make_block: MakeBlock,
+    store: LocalStore, filled: dict[str, bytes], refill: Callable[[], int]
 ) -> None:
     for key in list(store.keys("log")):
         store.remove(key)
@@ -140,22 +152,19 @@ def test_repair_of_a_lost_log_begins_a_new_one_and_leaves_every_file(
         assert repair(store, lease) == (fault,)
     assert shards(store) == filled
     assert find_faults(store) == ()
-    assert fill(store, members, make_block) == 6
+    assert refill() == 6
     assert shards(store) == filled
 
 
 def test_shard_whose_entry_was_the_last_and_is_lost_is_named_and_adopted_by_the_next_run(
-    store: LocalStore,
-    filled: dict[str, bytes],
-    members: tuple[Member, Member],
-    make_block: MakeBlock,
+    store: LocalStore, filled: dict[str, bytes], refill: Callable[[], int]
 ) -> None:
     last = list(store.keys("log"))[-1]
     path = commit(store, 5).path
     store.remove(last)
     assert find_faults(store) == ()
     assert unreferenced(store, LogitTable(store).commits()) == (path,)
-    assert fill(store, members, make_block) == 1
+    assert refill() == 1
     assert unreferenced(store, LogitTable(store).commits()) == ()
     assert shards(store) == filled
 
@@ -243,14 +252,14 @@ def test_file_that_another_run_took_up_meanwhile_is_put_back(
     store: LocalStore,
     filled: dict[str, bytes],
     members: tuple[Member, Member],
-    make_block: MakeBlock,
+    refill: Callable[[], int],
 ) -> None:
     last = list(store.keys("log"))[-1]
     store.remove(last)
 
     def take_over() -> None:
         fence.fence(store, 9, "the table was taken over")
-        fill(store, members, make_block)
+        refill()
 
     with (
         pytest.raises(TableBusyError, match=r"another run took over the table .*No file that it"),
