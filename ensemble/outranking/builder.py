@@ -1,9 +1,9 @@
 """Builds the outranking table while predictions arrive, a window of images at a time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TypeVar
+from threading import Lock
 
 import numpy as np
 from jaxtyping import Float, Int, Int32, Shaped
@@ -28,8 +28,6 @@ _BLOCK_VALUES = 1 << 19  # of one member: 524 images of 1000 classes; smaller ke
 # Images whose likely classes are kept where logarithms are not asked for: how sure members are of
 # themselves can then still be told.
 _FIRST_SAMPLED, _EVERY_SAMPLED = 512, 16
-
-Block = TypeVar("Block")
 
 
 def from_columns(
@@ -110,35 +108,41 @@ class OutrankingBuilder:
         labels = labels.astype(np.int64)
         share = -(-len(labels) // self._threads)
         num_images = max(1, min(share, _BLOCK_VALUES // self._num_classes))
-        starts = iter(range(0, len(labels), num_images))  # each thread takes the next from it
-        blocks: dict[int, tuple[ContestedBlock, ...]] = {}
-        likely: dict[int, LikelyClasses] = {}
+        starts = range(0, len(labels), num_images)
+        waiting, reads = deque(starts), iter(starts)  # each thread reads the next
+        done = dict[int, tuple[tuple[ContestedBlock, ...], LikelyClasses]]()
+        lock = Lock()
 
         def read() -> None:
             workspace = self._workspaces.pop() if self._workspaces else Workspace.of(columns)
             if not workspace.is_for(columns):
                 workspace = Workspace.of(columns)
-            for first in starts:
+            for first in reads:
                 part = slice(first, first + num_images)
-                block = [column[part] for column in columns]
                 reader = self._likely_reader(labels[part], first)
-                blocks[first] = contested_pairs(
-                    block, labels[part], self._points, workspace, reader.read
+                blocks = contested_pairs(
+                    [column[part] for column in columns],
+                    labels[part],
+                    self._points,
+                    workspace,
+                    reader.read,
                 )
-                likely[first] = reader.finish(blocks[first][0].broken, self._num_images + first)
+                likely = reader.finish(blocks[0].broken, self._num_images + first)
+                # At once: blocks that wait for the last one would all take fresh memory.
+                with lock:
+                    done[first] = blocks, likely
+                    while waiting and waiting[0] in done:
+                        self._append(*done.pop(waiting.popleft()))
             self._workspaces.append(workspace)
 
         side_by_side([read] * self._threads, self._threads)
-        # Each mean is put away by a thread of its own: fresh memory takes a thread nearly all its time.
-        order = sorted(blocks, reverse=True)
-        tasks = [partial(_append, self._likely.append, [likely.pop(first) for first in order])]
-        for mean, growing in enumerate(self._contested):
-            of_mean = [blocks[first][mean] for first in order]
-            tasks.append(partial(_append, growing.append, of_mean))
-        blocks.clear()
-        side_by_side(tasks, self._threads)
         self._labels.append(labels)
         self._num_images += len(labels)
+
+    def _append(self, blocks: Sequence[ContestedBlock], likely: LikelyClasses) -> None:
+        for growing, block in zip(self._contested, blocks, strict=True):
+            growing.append(block)
+        self._likely.append(likely)
 
     def _likely_reader(self, labels: Int[np.ndarray, " image"], first: int) -> LikelyReader:
         """Keep the likely classes of all images of a block, or of those that the sample has."""
@@ -187,12 +191,6 @@ class OutrankingBuilder:
             combine=point.combine,
             likely=likely,
         )
-
-
-def _append(append: Callable[[Block], None], blocks: list[Block]) -> None:
-    """Put blocks behind the others, the last of the list first, and hold none that was."""
-    while blocks:
-        append(blocks.pop())
 
 
 class _GrowingBlock:
