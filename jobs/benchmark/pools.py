@@ -206,7 +206,8 @@ def _of_run(
 ) -> SplitPool:
     is_calibrated = run.config.temperature if config.temperature is None else config.temperature
     images = run.splits.search
-    temperatures = fit_temperatures(run, images, config.seed) if is_calibrated else {}
+    # With the seed of the run, so that members answer at its temperatures.
+    temperatures = fit_temperatures(run, images, run.config.seed) if is_calibrated else {}
     search, test = (
         read_outranking(run, part, temperatures, _BOTH) for part in (images, run.splits.test)
     )
