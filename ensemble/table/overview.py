@@ -121,7 +121,7 @@ def compare(a: Sequence[ColumnSummary], b: Sequence[ColumnSummary]) -> tuple[Dif
                 differences.append(Difference(column.member, "renamed", (reason,)))
         elif namesake is not None and namesake.column not in {each.column for each in a}:
             seen.add(namesake.column)
-            reasons = tuple(differences(column.identity, namesake.identity))
+            reasons = tuple(list_differences(column.identity, namesake.identity))
             differences.append(Difference(column.member, "changed", reasons))
         else:
             differences.append(Difference(column.member, "only in A"))
@@ -129,13 +129,13 @@ def compare(a: Sequence[ColumnSummary], b: Sequence[ColumnSummary]) -> tuple[Dif
     return tuple(differences)
 
 
-def differences(a: object, b: object, key: str = "") -> list[str]:
+def list_differences(a: object, b: object, key: str = "") -> list[str]:
     """List the keys of two identities that differ, with both values: `views.kind: 'center' -> 'ten_crop'`."""
     if isinstance(a, dict) and isinstance(b, dict):
         return [
             line
             for name in sorted(a.keys() | b.keys())
-            for line in differences(a.get(name), b.get(name), f"{key}.{name}" if key else name)
+            for line in list_differences(a.get(name), b.get(name), f"{key}.{name}" if key else name)
         ]
     return [] if a == b else [f"{key}: {_short(a)} -> {_short(b)}"]
 

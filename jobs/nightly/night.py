@@ -35,7 +35,7 @@ from ensemble.report.documents.nightly import (
 from ensemble.storage.open import open_store
 from ensemble.storage.store import Store
 from ensemble.table.logit_table import LogitTable
-from ensemble.table.overview import differences as identity_differences
+from ensemble.table.overview import list_differences
 from jobs.nightly.baselines import (
     MUST_MATCH_ALWAYS,
     Baseline,
@@ -400,7 +400,7 @@ def _changed_image(
 def _changes(before: RowResult, after: RowResult, part: str) -> tuple[str, ...]:
     """Say what differs in a part: keys of its identity, or members and their weights."""
     if part != WEIGHTS:
-        lines = identity_differences(before.parts[part].identity, after.parts[part].identity)
+        lines = list_differences(before.parts[part].identity, after.parts[part].identity)
         return tuple(lines[:_NUM_CHANGES])
     assert before.document is not None
     assert after.document is not None
