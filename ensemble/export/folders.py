@@ -29,18 +29,14 @@ def export_safetensors(predictor: Predictor, path: Path) -> int:
         The number of tensors.
 
     Raises:
-        ConfigError: A member is a program, whose weights have no names.
         OSError: The file cannot be written.
     """
     from safetensors.torch import save
 
     artifact, tensors, about = predictor.artifact, {}, {}
-    modules = predictor.without_routing().module().members
-    for member, module, units in zip(
-        artifact.members, modules, artifact.weighting.units.tolist(), strict=True
-    ):
+    for member, units in zip(artifact.members, artifact.weighting.units.tolist(), strict=True):
         about[member.name] = {"weight_units": units, **_describe(member)}
-        for name, tensor in module.network.state_dict().items():
+        for name, tensor in predictor.network_of(member).state_dict().items():
             # A copy: views of a member share its network, and the format takes no shared memory.
             tensors[f"{member.name}/{name}"] = tensor.detach().cpu().clone().contiguous()
     metadata = {

@@ -77,6 +77,9 @@ class EnsembleModule(nn.Module):
 class _MemberModule(nn.Module):
     """One member, from pixels in [0, 1] to log-probabilities at its temperature."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, member: Member, network: nn.Module) -> None:
         super().__init__()
         if member.architecture in PROGRAMS:
