@@ -114,11 +114,12 @@ def _undo_entry(store: Store, fault: Fault, writer: int) -> None:
     """Put a removal in the place of an entry that is missing or damaged."""
     removal = Removal(writer=writer, entry=fault.entry, reason=fault.reason)
     data = log_entry.encode(fault.entry, removal)
-    content = store.read_at_rest(fault.path) if read_if_there(store, fault.path) else None
-    if content is None:
+    # A crash of the machine may leave an entry without a byte, which is there all the same.
+    if read_if_there(store, fault.path) is None:
         if store.create(fault.path, data):
             return
     else:
+        content = store.read_at_rest(fault.path)
         try:
             log_entry.decode(fault.entry, content)
         except (ValueError, RecursionError):
