@@ -189,7 +189,7 @@ class TrainTask:
     @property
     def curve(self) -> Path:
         """File of the results of each epoch, beside the weights."""
-        return self.checkpoint.with_suffix(".curve.json")
+        return curve_file(self.checkpoint)
 
     @property
     def progress(self) -> Path:
@@ -224,6 +224,11 @@ class TrainTask:
             base=base,
             stopping=stopping and replace(stopping, images=stopping.images.of_classes(classes)),
         )
+
+
+def curve_file(checkpoint: Path) -> Path:
+    """Locate the results of each epoch of a training, as JSON beside its weights."""
+    return checkpoint.with_suffix(".curve.json")
 
 
 def hold_out(

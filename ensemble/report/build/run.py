@@ -15,6 +15,7 @@ from ensemble.report.build.costs import (
     seconds_by_member,
     seconds_per_image,
 )
+from ensemble.report.build.curves import read_curves
 from ensemble.report.build.diagnostics import agreement, errors_by_class, reliability_at
 from ensemble.report.build.difference import difference
 from ensemble.report.build.examples import Change, PredictorOnTest, list_examples
@@ -36,6 +37,7 @@ from ensemble.search.comparison import warnings
 from ensemble.search.explain import explain
 from ensemble.search.stability import bootstrap
 from ensemble.subclassifiers.answers import CalibrationOnTest
+from ensemble.subclassifiers.findings import Subclassified
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.policies import describe_views, list_views
 
@@ -92,6 +94,7 @@ def build(
         ),
         networks_by_views=networks_by_views(findings, 1 if k > 1 else top_k, resamples),
         seen_image=seen_image(findings, decode) if max_examples else None,
+        curves=read_curves([*findings.members, *_fine_tuned(findings.subclassifiers)]),
         subclassifiers=_subclassifiers(findings, table, decode, (k, top_k, resamples)),
         examples=_examples(findings, table, decode, max_examples),
         execution=execution.model_copy(
@@ -268,6 +271,13 @@ def _errors_by_class(findings: Findings) -> diagnostics.ErrorsByClass:
         row = next(row for row in findings.predictors if row.key == key)
         recommended = (row.label, findings.test[key])
     return errors_by_class(test.labels, len(test.classes), best, recommended, findings.ensemble.k)
+
+
+def _fine_tuned(subclassified: Subclassified | None) -> list[Member]:
+    """List the sub-classifiers of all numbers of label clusters that were tried."""
+    if subclassified is None:
+        return []
+    return [network for tried in subclassified.tried for network in tried.subclassifiers.values()]
 
 
 def _subclassifiers(

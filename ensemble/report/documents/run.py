@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from ensemble.config import Config
+from ensemble.report.documents.curves import Curve
 from ensemble.report.documents.diagnostics import (
     Agreement,
     ErrorsByClass,
@@ -217,6 +218,8 @@ class Report(Config):
     """Networks that are members under several policies of views."""
     seen_image: SeenImage | None = None
     """What a member with several views sees of an image; None where there is none, or where examples are off."""
+    curves: tuple[Curve, ...] = ()
+    """Epochs of the trainings of members and sub-classifiers; empty in reports of earlier versions."""
     subclassifiers: Subclassifiers | None = None
     examples: tuple[Example, ...] = ()
     execution: Execution

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ensemble.report.documents.curves import Curve
 from ensemble.report.documents.diagnostics import Reliability
 from ensemble.report.documents.run import Report, Result
 from ensemble.report.documents.subclassifiers import Bar, Subclassifiers
@@ -170,6 +171,33 @@ def trajectory(report: Report, digits: int) -> LineChart:
         x_ticks=tuple(Tick(x(i), str(i)) for i in range(1, len(rates) + 1, every)),
         y_ticks=_percent_ticks(y_scale, y_ticks),
         marks=marks,
+    )
+
+
+def training_curve(curve: Curve) -> LineChart:
+    """Draw the error of each epoch in training, and that on the validation images beside it."""
+    training = [100 * (1 - epoch.accuracy) for epoch in curve.epochs]
+    validation = [
+        100 * (1 - epoch.validation_accuracy)
+        for epoch in curve.epochs
+        if epoch.validation_accuracy is not None
+    ]
+    y_scale, y_ticks = _axis([*training, *validation])
+    x = Scale(0.5, len(training) + 0.5)
+
+    def place(errors: Sequence[float]) -> list[tuple[float, float]]:
+        return [(x(i + 1), 100 - y_scale(error)) for i, error in enumerate(errors)]
+
+    every = math.ceil(len(training) / 12)
+    return LineChart(
+        points=_line(place(training)),
+        x_ticks=tuple(Tick(x(i), str(i)) for i in range(1, len(training) + 1, every)),
+        y_ticks=_percent_ticks(y_scale, y_ticks),
+        marks=tuple(
+            Mark(*at, "rejected", f"epoch {i + 1}: {error:.2f}% of training images")
+            for i, (at, error) in enumerate(zip(place(training), training, strict=True))
+        ),
+        diagonal=_line(place(validation)) if len(validation) == len(training) else "",
     )
 
 
