@@ -4,7 +4,7 @@ import csv
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -17,7 +17,6 @@ from ensemble.artifact.read import Artifact
 from ensemble.errors import DataError
 from ensemble.images.index import ImageIndex
 from ensemble.images.split import stratified_sample
-from ensemble.members.identity import library_versions
 from ensemble.members.member import Member
 from ensemble.nightly.deployment import Deployment, subclassifier_name
 from ensemble.report.documents.nightly import Conditions, Part
@@ -48,7 +47,7 @@ class Candidate:
     decode: Callable[[str], np.ndarray] | None = None
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def parts(self) -> dict[str, Part]:
         """The parts with their identities, as a record keeps them."""
         return {
@@ -132,8 +131,8 @@ def conditions(
     """Describe under which conditions a candidate is judged on images."""
     revision = _revision()
     libraries: dict[str, str] = {}
-    for member in candidate.members.values():
-        libraries |= library_versions(member.architecture)
+    for part in candidate.parts.values():
+        libraries |= part.identity["libraries"]
     columns = set(candidate.deployment.columns.values())
     kinds = {c.device_kind or "unknown" for c in table.commits() if c.column in columns}
     low = {n: m.precision for n, m in candidate.members.items() if m.precision != "float32"}

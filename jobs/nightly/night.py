@@ -59,6 +59,7 @@ from jobs.nightly.history import (
     read_outcomes,
     write_outcomes,
 )
+from jobs.nightly.proposal import propose
 from jobs.nightly.suite import RowConfig, SuiteConfig
 from jobs.nightly.verdicts import SECONDS, Pending, compare, compare_times, decide, figures_of
 from jobs.stored_runs.tables import hold_if_shared
@@ -188,7 +189,7 @@ def _judge_row(context: _Context, row: RowConfig) -> _Draft:
     for baseline in known:
         old = baseline.row.conditions
         if baseline.name == "accepted" and old and not differences(old, where, MUST_MATCH_ALWAYS):
-            good = before.get(baseline.row.outcomes, outcomes)
+            good = before.get(baseline.row.outcomes or "", outcomes)
     canary = try_canary(
         context.workers,
         table,
@@ -219,6 +220,14 @@ def _judge_row(context: _Context, row: RowConfig) -> _Draft:
     )
     if context.is_smoke:
         return _Draft(result, [], candidate, watch, outcomes)
+    last = context.history.last and context.history.last[1].row(row.name)
+    is_as_before = last is not None and last.outcomes == result.outcomes
+    proposal = (
+        last.proposal
+        if last is not None and is_as_before
+        else propose(table, candidate, watch, outcomes)
+    )
+    result = result.model_copy(update={"proposal": proposal})
     if row.stream is not None:
         state = _stream(context, row, watch, outcomes, result)
         return _Draft(result.model_copy(update={"stream": state}), [], candidate, watch, outcomes)
@@ -297,7 +306,11 @@ def _decide(
     results, start = [], 0
     for row, draft in zip(suite.rows, drafts, strict=True):
         stop = start + len(draft.pending)
-        own = [*draft.result.comparisons, *comparisons[start:stop]]
+        order = [gate.metric for gate in row.gates]
+        own = sorted(
+            [*draft.result.comparisons, *comparisons[start:stop]],
+            key=lambda c: (c.baseline, order.index(c.metric)),
+        )
         start = stop
         result = draft.result.model_copy(update={"comparisons": tuple(own)})
         explanation = _explain(suite, row, table, draft, own)

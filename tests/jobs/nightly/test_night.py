@@ -36,6 +36,7 @@ def test_two_weeks(nights: Nights) -> None:
     record, code = nights.run()
     assert (code, record.rows[0].comparisons) == (0, ())
     passes = world.passes
+    assert record.rows[0].proposal.startswith("proposal: weights selected anew from the deployed")
     record, code = nights.run()
     assert (code, world.passes) == (0, passes)
     assert {c.verdict for c in record.rows[0].comparisons} == {"identical"}

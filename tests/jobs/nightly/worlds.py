@@ -62,8 +62,13 @@ class LibraryMember(Member):
 
     @property
     def identity(self) -> dict[str, object]:
-        """The identity, with that version."""
-        return {**super().identity, "libraries": {"torch": self.library}}
+        """The identity, with that version; looking up those of this machine takes most of a night's time."""
+        return {
+            "weights_sha256": self.weights_sha256,
+            "preprocessing": self.preprocessing.model_dump(mode="json"),
+            "data_sha256": self.data_sha256,
+            "libraries": {"torch": self.library},
+        }
 
 
 @dataclass(frozen=True)
