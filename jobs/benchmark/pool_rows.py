@@ -28,7 +28,7 @@ BEST: Predictor = ("best", "either")
 PAPER: Predictor = ("paper", "probabilities")
 AUTO: Predictor = ("auto", "both")
 MIXTURE_AUTO: Predictor = ("auto", "probabilities")
-SELECTED: Predictor = ("uniform over the selected", "probabilities")
+SELECTED: Predictor = ("uniform over those of `paper`", "probabilities")
 
 
 @dataclass(frozen=True, eq=False)
