@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,18 @@ from cluster.settings import ClusterConfig
 
 pytestmark = pytest.mark.ray
 
-CONFIG = ClusterConfig(hosts=1, object_store_mb=80)
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Ray, started where a user has files that are named like the packages of the project."""
+    folder = tmp_path_factory.mktemp("user")
+    for name in ("ensemble.py", "cluster/__init__.py", "jobs/__init__.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("raise RuntimeError('a file of the user was run')")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with session(ClusterConfig(hosts=1, object_store_mb=80)):
+            yield
 
 
 @ray.remote
@@ -26,15 +38,8 @@ def _where_modules_are() -> tuple[str, ...]:
     return tuple(str(module.__file__) for module in (ensemble, cluster, jobs))
 
 
-@pytest.mark.parametrize("name", ["ensemble.py", "cluster/__init__.py", "jobs/__init__.py"])
-def test_workers_import_the_project_and_not_a_users_file_of_the_same_name(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text("raise RuntimeError('a user\\'s file was run')")
-    monkeypatch.chdir(tmp_path)
-    with session(CONFIG):
-        files = ray.get(_where_modules_are.remote())
+def test_workers_import_the_project_and_not_a_users_file_of_the_same_name(started: None) -> None:
+    files = ray.get(_where_modules_are.remote())
     root = Path(__file__).parents[2]
     assert files == tuple(
         str(root / package / "__init__.py") for package in ("ensemble", "cluster", "jobs")
@@ -68,13 +73,12 @@ with session(ClusterConfig(hosts=1, object_store_mb=80)):
     assert end.stdout == "7\n", end.stderr
 
 
-def test_no_other_user_can_reach_its_sockets() -> None:
-    with session(CONFIG):
-        sockets = ray._private.worker._global_node.get_sockets_dir_path()
-        folders = [Path(sockets), *Path(sockets).parents]
-        closed = [stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0 for folder in folders]
-        assert any(closed)
-        assert Path(tempfile.gettempdir()) in folders[closed.index(True) :]
+def test_no_other_user_can_reach_its_sockets(started: None) -> None:
+    sockets = ray._private.worker._global_node.get_sockets_dir_path()
+    folders = [Path(sockets), *Path(sockets).parents]
+    closed = [stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0 for folder in folders]
+    assert any(closed)
+    assert Path(tempfile.gettempdir()) in folders[closed.index(True) :]
 
 
 LOSS = """
@@ -101,7 +105,10 @@ except ClusterError as error:
 """
 
 
-@pytest.mark.parametrize("process", ["raylet", "gcs_server"])
+# The loss of the raylet is in the default suite too, in tests/jobs/run/test_kills.py.
+@pytest.mark.parametrize(
+    "process", [pytest.param("raylet", marks=pytest.mark.nightly), "gcs_server"]
+)
 def test_a_call_under_way_ends_with_one_message_when_a_process_of_ray_is_killed(
     process: str,
 ) -> None:

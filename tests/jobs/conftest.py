@@ -22,7 +22,7 @@ members:
   - {name: resnet-0, source: {kind: recipe, architecture: resnet14_small, seed: 0}}
   - {name: resnet-1, source: {kind: recipe, architecture: resnet14_small, seed: 1}}
   - {name: mobilenet, source: {kind: recipe, architecture: mobilenet_v2_small}, views: {kind: center}}
-subclassifiers: {num_clusters: [2, 3], recipe: default}
+subclassifiers: {num_clusters: [2, 3], recipe: default, control: true}
 cluster: {device: cpu, hosts: 2, shard_images: 64, object_store_mb: 128}
 """
 

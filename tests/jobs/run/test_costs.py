@@ -1,7 +1,6 @@
 """A cost bound counts everything that answers, and both errors of a label map onto some classes are told."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,12 @@ from ..conftest import Command
 pytestmark = pytest.mark.ray
 
 
-@pytest.fixture(scope="module")
-def runs(command: Command, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("first")
-    done = command("run", tiny_config, "name=tiny", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs"
-
-
 def read_report(folder: Path) -> Report:
     return Report.model_validate_json((folder / "report.json").read_text())
 
 
-def test_every_report_says_what_an_image_costs(runs: Path) -> None:
-    report = read_report(runs / "tiny")
+def test_every_report_says_what_an_image_costs(finished_runs: Path) -> None:
+    report = read_report(finished_runs / "tiny")
     costs = {cost.key: cost for cost in report.costs}
     assert {"best", "ensemble", "uniform_all"} <= set(costs)
     assert costs["uniform_all"].parameters == sum(member.parameters for member in report.members)
@@ -40,7 +31,6 @@ def test_every_report_says_what_an_image_costs(runs: Path) -> None:
 def test_nothing_that_answers_is_beyond_a_cost_bound(
     runs: Path, command: Command, tiny_config: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(runs, tmp_path / "runs")
     cheapest = min(member.parameters for member in read_report(runs / "tiny").members)
     words = ["search.cost=parameters", f"search.max_cost={cheapest * 1.2:.0f}", "name=bounded"]
     done = command("run", tiny_config, *words, cwd=tmp_path)
@@ -69,9 +59,9 @@ def test_depth_bounds_a_search_of_a_run_and_of_a_finished_run(runs: Path, comman
 
 
 def test_a_label_map_onto_some_classes_tells_both_errors(
-    runs: Path, command: Command, tmp_path: Path
+    finished_runs: Path, command: Command, tmp_path: Path
 ) -> None:
-    weights = next((runs / "cache").glob("mobilenet_v2_small-*.safetensors"))
+    weights = next((finished_runs / "cache").glob("mobilenet_v2_small-*.safetensors"))
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     pictures(tmp_path / "images", names[:4])
     (tmp_path / "names.txt").write_text("\n".join(names))

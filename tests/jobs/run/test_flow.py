@@ -1,6 +1,7 @@
 """The main job, end to end, on real images and a real Ray."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -23,28 +24,18 @@ from ..conftest import Command
 pytestmark = pytest.mark.ray
 
 
-@pytest.fixture(scope="module")
-def first(command: Command, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, on two hosts with shards of 64."""
-    folder = tmp_path_factory.mktemp("first")
-    done = command("run", tiny_config, "name=tiny", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert "trained, 0 from cache" in done.stdout
-    assert "report: runs/tiny/report.html" in done.stdout
-    return folder / "runs" / "tiny"
-
-
 def _report(folder: Path) -> Report:
     return Report.model_validate_json((folder / "report.json").read_text())
 
 
 def _reproducible(folder: Path) -> dict[str, Any]:
-    found = _report(folder).reproducible()
-    del found["name"]
-    return found
+    document = _report(folder).reproducible()
+    del document["name"]
+    return document
 
 
-def test_a_run_leaves_what_it_promises(first: Path) -> None:
+def test_a_run_leaves_what_it_promises(finished_runs: Path) -> None:
+    first = finished_runs / "tiny"
     files = {"config.json", "progress.json", "columns.json", "report.json", "report.html"}
     assert {path.name for path in first.iterdir()} == files | {"table", "ensemble"}
     progress = progress_record.read(RunFolder(first))
@@ -70,18 +61,23 @@ def test_a_run_leaves_what_it_promises(first: Path) -> None:
 
 
 def test_a_second_run_computes_nothing_and_finds_the_same(
-    first: Path, command: Command, tiny_config: Path
+    runs: Path, command: Command, tiny_config: Path
 ) -> None:
-    before = _reproducible(first)
-    done = command("run", tiny_config, "name=tiny", cwd=first.parents[1])
+    before = _reproducible(runs / "tiny")
+    abandoned = runs / "cache" / f".{'0' * 32}.partial"
+    abandoned.write_bytes(b"of a run that was killed")
+    os.utime(abandoned, (0, 0))
+    done = command("run", tiny_config, "name=tiny", cwd=runs.parent)
     assert done.returncode == 0, done.stderr
     assert "0 members and sub-classifiers trained" in done.stdout
     assert "; 0 forward passes" in done.stdout
-    assert _reproducible(first) == before
+    assert f"removed {abandoned}" in done.stdout
+    assert not abandoned.exists()
+    assert _reproducible(runs / "tiny") == before
 
 
 def test_another_member_and_a_new_name_cost_that_members_passes_and_no_others(
-    first: Path, command: Command, tiny_config: Path, tmp_path: Path
+    runs: Path, command: Command, tiny_config: Path, tmp_path: Path
 ) -> None:
     fourth = "  - {name: fourth, source: {kind: recipe, architecture: mobilenet_v2_small, seed: 1},"
     lines = [
@@ -91,14 +87,14 @@ def test_another_member_and_a_new_name_cost_that_members_passes_and_no_others(
     ]
     lines.insert(lines.index("members:") + 1, f"{fourth} views: {{kind: center}}}}")
     (tmp_path / "wider.yaml").write_text("\n".join(lines))
-    done = command("run", tmp_path / "wider.yaml", "name=wider", cwd=first.parents[1])
+    done = command("run", tmp_path / "wider.yaml", "name=wider", cwd=runs.parent)
     assert done.returncode == 0, done.stderr
     assert "420 rows of runs/tiny/table are used again" in done.stdout
     assert "1 members and sub-classifiers trained, 3 from cache; 140 forward passes" in done.stdout
 
 
 def test_an_interrupted_run_goes_on_and_other_hosts_and_shards_change_nothing(
-    first: Path,
+    finished_runs: Path,
     command: Command,
     tiny_config: Path,
     environment: dict[str, str],
@@ -124,21 +120,21 @@ def test_an_interrupted_run_goes_on_and_other_hosts_and_shards_change_nothing(
     assert "Traceback" not in errors
     done = command(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert _reproducible(tmp_path / "runs" / "tiny") == _reproducible(first)
+    assert _reproducible(tmp_path / "runs" / "tiny") == _reproducible(finished_runs / "tiny")
 
 
-def test_the_artifact_predicts_what_the_report_says(first: Path) -> None:
-    _predicts_what_the_report_says(first)
+def test_the_artifact_predicts_what_the_report_says(finished_runs: Path) -> None:
+    _predicts_what_the_report_says(finished_runs / "tiny")
 
 
 def test_members_at_temperatures_cost_no_pass_and_are_in_the_artifact(
-    first: Path, command: Command, tiny_config: Path
+    runs: Path, command: Command, tiny_config: Path
 ) -> None:
     words = ("temperature=true", "name=tempered")
-    done = command("run", tiny_config, *words, cwd=first.parents[1])
+    done = command("run", tiny_config, *words, cwd=runs.parent)
     assert done.returncode == 0, done.stderr
     assert "; 0 forward passes" in done.stdout
-    tempered = first.with_name("tempered")
+    tempered = runs / "tempered"
     _predicts_what_the_report_says(tempered)
     told = {m.name: m.temperature for m in _report(tempered).search.members}
     document = json.loads((tempered / "ensemble" / "ensemble.json").read_text())

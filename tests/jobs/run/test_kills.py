@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,13 @@ pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Killer:
+def undisturbed(
+    finished_runs: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Killer:
     """A finished run, whose trained weights the others use."""
-    killer = Killer(tiny_config, tmp_path_factory.mktemp("kills"), random.Random(0))
-    killer.note()
-    killer.finish()
-    return killer
+    folder = tmp_path_factory.mktemp("kills")
+    shutil.copytree(finished_runs, folder / "runs")
+    return Killer(tiny_config, folder, random.Random(0))
 
 
 def _kill(killer: Killer, plan: list[str]) -> None:
@@ -46,21 +48,12 @@ def _kill(killer: Killer, plan: list[str]) -> None:
     killer.note()
 
 
-def test_killed_driver_changes_no_byte(undisturbed: Killer) -> None:
-    undisturbed.rng.seed(1)
-    _kill(undisturbed, ["driver"])
-
-
 # The loss of the GCS is in the default suite too, in tests/cluster/test_session.py.
-@pytest.mark.parametrize(
-    "victim",
-    [pytest.param(v, marks=[] if v == "raylet" else [pytest.mark.nightly]) for v in OF_RAY],
-)
-def test_a_run_that_has_lost_ray_ends_and_goes_on_to_the_same_bytes(
-    undisturbed: Killer, victim: str
+def test_a_run_that_loses_its_driver_and_then_ray_goes_on_to_the_same_bytes(
+    undisturbed: Killer,
 ) -> None:
-    undisturbed.rng.seed(4)
-    _kill(undisturbed, [victim])
+    undisturbed.rng.seed(1)
+    _kill(undisturbed, ["driver", "raylet"])
 
 
 @pytest.mark.nightly
@@ -72,7 +65,7 @@ def test_twenty_five_kills_of_each_process_end_or_go_on_and_change_no_byte(
     before = undisturbed.kills[victim]
     while undisturbed.kills[victim] < before + 25:
         _kill(undisturbed, [victim] * 5)
-        print(json.dumps(undisturbed.kills), flush=True)
+        print(json.dumps(undisturbed.kills), undisturbed.slowest_s, flush=True)
 
 
 @pytest.mark.nightly
@@ -117,38 +110,3 @@ def test_second_driver_is_refused_and_told_whose_the_table_is(
     assert done.returncode == 1
     assert "TableBusyError: another run is writing the table" in done.stderr
     assert "process" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (
-            ["table", "show", "/no/such/run"],
-            "is not the folder of a run: it has no config.json, and no table",
-        ),
-        (
-            ["table", "export", ".", "--out", "x", "--format", "xls"],
-            "no format 'xls'. Known: npz, parquet",
-        ),
-        (["resume", "/no/such/run"], "'/no/such/run' is not the folder of a run"),
-        (["doctor", "gs://x"], "cannot keep a table at 'gs://x'"),
-        (["doctor", __file__], "is a file; expected a folder or s3://bucket/prefix"),
-        (
-            ["resume", "s3://x/y", "profile=z"],
-            "cannot read 'profile=z'; expected settings of storage",
-        ),
-        (["doctor", "s3://x/y", "profile=z"], "there is no profile 'z' in the AWS configuration"),
-    ],
-)
-def test_wrong_places_and_words_are_one_message_and_exit_code_2(
-    command: Command, words: list[str], message: str
-) -> None:
-    done = command(*words)
-    assert done.returncode == 2
-    assert message in done.stderr
-
-
-def test_doctor_finds_a_folder_fit(command: Command, tmp_path: Path) -> None:
-    done = command("doctor", tmp_path)
-    assert (done.returncode, f"{tmp_path}: fit" in done.stdout) == (0, True)
-    assert json.loads(command("doctor", tmp_path, "--json").stdout)["is_fit"]

@@ -8,38 +8,25 @@ from PIL import Image
 from cluster.pool.dispatcher import QuarantinedBlock
 from ensemble.errors import PartialError
 from ensemble.images.shard import ShardSpec
-from ensemble.members.member import Member
-from ensemble.members.settings import Preprocessing
-from ensemble.views.settings import CenterView
 from jobs.progress import record as progress_record
-from jobs.run.predict import left_out_images
+from jobs.run.predict import list_unpredicted
 from jobs.stored_runs.layout import RunFolder
 
+from ...members import make_member
 from ..conftest import Command
 
-MEMBER = Member(
-    name="fragile",
-    architecture="none",
-    classes=(0, 1),
-    checkpoint=Path("none"),
-    weights_sha256="none",
-    head="none",
-    parameters=1,
-    preprocessing=Preprocessing(size=8, mean=(0, 0, 0), std=(1, 1, 1)),
-    views=CenterView(),
-    data_sha256="none",
-)
+MEMBER = make_member("fragile")
 LEFT_OUT = [QuarantinedBlock(MEMBER, ShardSpec(("a", "b", "c")), "It died.")]
 
 
 def test_what_is_missing_is_said_with_the_reason_and_the_way_out() -> None:
     expected = r"1 blocks are missing.*'fragile' on 3 images from 'a' to 'c' \(It died\.\).*--allow"
     with pytest.raises(PartialError, match=expected):
-        left_out_images(LEFT_OUT, allow_partial=False)
+        list_unpredicted(LEFT_OUT, allow_partial=False)
 
 
 def test_where_that_is_allowed_the_images_are_left_out() -> None:
-    images = left_out_images(LEFT_OUT, allow_partial=True)
+    images = list_unpredicted(LEFT_OUT, allow_partial=True)
     assert [image.image_id for image in images] == ["a", "b", "c"]
     assert {image.reason for image in images} == {
         "predicting its shard with fragile killed the worker"
@@ -47,13 +34,15 @@ def test_where_that_is_allowed_the_images_are_left_out() -> None:
 
 
 def test_nothing_missing_is_nothing_to_say() -> None:
-    assert left_out_images([], allow_partial=False) == ()
+    assert list_unpredicted([], allow_partial=False) == ()
 
 
 NETS = """
 import os
 import torch
 from torch import nn
+
+from ...members import make_member
 
 
 class Net(nn.Module):

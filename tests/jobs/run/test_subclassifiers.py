@@ -18,18 +18,9 @@ from ..conftest import Command
 pytestmark = pytest.mark.ray
 
 
-@pytest.fixture(scope="module")
-def first(command: Command, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("first")
-    done = command("run", tiny_config, "name=tiny", "subclassifiers.control=true", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs"
-
-
 @pytest.fixture
-def copy(first: Path, tmp_path: Path) -> Path:
+def copy(runs: Path) -> Path:
     """The runs with all weights, and a folder of another run that has the first one's table."""
-    runs = Path(shutil.copytree(first, tmp_path / "runs"))
     shutil.copytree(runs / "tiny" / "table", runs / "other" / "table")
     return runs
 
@@ -38,8 +29,8 @@ def report(folder: Path) -> Report:
     return Report.model_validate_json((folder / "report.json").read_text())
 
 
-def test_parts_are_disjoint_and_hashed(first: Path) -> None:
-    shown = report(first / "tiny").subclassifiers
+def test_parts_are_disjoint_and_hashed(finished_runs: Path) -> None:
+    shown = report(finished_runs / "tiny").subclassifiers
     assert shown is not None
     images = {part.name: part.images for part in shown.parts}
     assert images == {"train": 60, "stopping": 40, "choosing": 40, "test": 60}
@@ -49,10 +40,10 @@ def test_parts_are_disjoint_and_hashed(first: Path) -> None:
     assert [result.key for result in shown.results] == ["first", "control", "paper", "chosen"]
 
 
-def test_summary_has_the_tables_of_the_paper(first: Path) -> None:
-    shown = report(first / "tiny").subclassifiers
+def test_summary_has_the_tables_of_the_paper(finished_runs: Path) -> None:
+    shown = report(finished_runs / "tiny").subclassifiers
     assert shown is not None
-    text = summarise([first / "tiny", first / "tiny"])
+    text = summarise([finished_runs / "tiny", finished_runs / "tiny"])
     _, whole, within = (part.splitlines() for part in text.split("\n\n"))
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (*whole[2:], *within[2:])]
     for row, result in zip(cells, shown.results, strict=False):
@@ -129,8 +120,8 @@ def test_a_label_cluster_that_fails_falls_back_to_the_base_and_is_named(
     assert "No sub-classifier; the base answers." in (copy / "other" / "report.html").read_text()
 
 
-def test_plan_counts_what_could_be_gained(first: Path, command: Command) -> None:
-    done = command("subclassifiers", "plan", first / "tiny", "num_clusters=[2,4]", "--json")
+def test_plan_counts_what_could_be_gained(finished_runs: Path, command: Command) -> None:
+    done = command("subclassifiers", "plan", finished_runs / "tiny", "num_clusters=[2,4]", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [plan["num_clusters"] for plan in found["plans"]] == [2, 4]
@@ -140,9 +131,9 @@ def test_plan_counts_what_could_be_gained(first: Path, command: Command) -> None
         assert sum(cluster["train_images"] for cluster in plan["clusters"]) == 60
         assert plan["images"] == 80
         assert all(cluster["seconds"] > 0 for cluster in plan["clusters"])
-    told = command("subclassifiers", "plan", first / "tiny", "num_clusters=[2,4]")
+    told = command("subclassifiers", "plan", finished_runs / "tiny", "num_clusters=[2,4]")
     assert "orth" in told.stdout.splitlines()[-1]
-    bad = command("subclassifiers", "plan", first / "tiny", "num_clusters=[10]")
+    bad = command("subclassifiers", "plan", finished_runs / "tiny", "num_clusters=[10]")
     assert (bad.returncode, "Expected 2 to 9" in bad.stderr) == (2, True)
 
 
