@@ -108,14 +108,14 @@ def _save_for_timm(network: "nn.Module", member: Member, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True)
-    name = member.architecture.removeprefix("timm/").partition("@")[0]
+    name, _, at_size = member.architecture.removeprefix("timm/").partition("@")
     shown = member.preprocessing
     state = {
         key: tensor.detach().cpu().clone().contiguous()
         for key, tensor in network.state_dict().items()
     }
     save_file(state, str(folder / "model.safetensors"), {"format": "pt"})
-    config = {
+    config: dict[str, object] = {
         "architecture": name.partition(".")[0],
         "num_classes": len(member.classes),
         "pretrained_cfg": {
@@ -127,6 +127,8 @@ def _save_for_timm(network: "nn.Module", member: Member, folder: Path) -> None:
             "num_classes": len(member.classes),
         },
     }
+    if at_size:
+        config["model_args"] = {"img_size": shown.size}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
