@@ -11,6 +11,9 @@ from ensemble.report.documents.search import SearchReport
 from ensemble.report.documents.weights import Cost, Difference
 from ensemble.report.pages.wording import THIN, cost_text
 
+# Room for "sub-classifiers". A longer word is broken, so that there is room for the numbers.
+_LABEL_WIDTH = 15
+
 
 def result_table(report: Report) -> Group:
     """Lay out the results of a run, one row a predictor, on the test split; and what an image costs."""
@@ -72,7 +75,7 @@ def search_table(report: SearchReport) -> Group:
 
 
 def _table(title: str) -> Table:
-    """Begin a table that fits 80 columns: its numbers stay whole, and names and intervals wrap."""
+    """Begin a table that fits 80 columns: its numbers stay whole, and labels and intervals wrap."""
     table = Table(
         title=title,
         title_justify="left",
@@ -81,7 +84,7 @@ def _table(title: str) -> Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("predictor", min_width=15)
+    table.add_column("predictor", min_width=_LABEL_WIDTH, overflow="fold")
     return table
 
 

@@ -32,6 +32,7 @@ def networks_by_views(
     return tuple(
         document.NetworkByViews(
             architecture=members[0].architecture,
+            seed=members[0].seed,
             policies=_policies(findings, members, other_k, resamples),
         )
         for members in groups.values()

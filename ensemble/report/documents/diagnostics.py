@@ -146,6 +146,8 @@ class NetworkByViews(Config):
     """One network under several policies of views, from the least cost to the greatest."""
 
     architecture: str
+    seed: int | None = None
+    """Seed of the training; None where the weights come from elsewhere."""
     policies: Annotated[tuple[ViewPolicy, ...], Field(min_length=2)]
 
 

@@ -17,6 +17,7 @@ MAX_TITLED_CLASSES = 40
 MAX_VALUED_CLASSES = 16
 MAX_SHRUNK_CLASSES = 12
 SHADES = 12
+_LONGEST_CLASS, _LONGEST_MEMBER = 16, 32
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def heat_map(report: Report, chosen: Subclassifiers) -> HeatMap | None:
     order = [k for cluster in chosen.clusters for k in cluster.classes]
     matrix = [[rows[i][j] for j in order] for i in order]
     names = [report.data.classes[k] for k in order]
-    return _draw(matrix, names, _blocks(chosen.clusters))
+    return _draw(matrix, names, _blocks(chosen.clusters), _LONGEST_CLASS)
 
 
 def agreement_map(agreement: Agreement, order: Sequence[str]) -> HeatMap:
@@ -100,11 +101,14 @@ def agreement_map(agreement: Agreement, order: Sequence[str]) -> HeatMap:
     """
     indices = [agreement.members.index(name) for name in order]
     matrix = [[agreement.correlation[i][j] for j in indices] for i in indices]
-    return _draw(matrix, list(order), ())
+    return _draw(matrix, list(order), (), _LONGEST_MEMBER)
 
 
 def _draw(
-    matrix: Sequence[Sequence[float]], names: Sequence[str], blocks: tuple[Block, ...]
+    matrix: Sequence[Sequence[float]],
+    names: Sequence[str],
+    blocks: tuple[Block, ...],
+    longest: int,
 ) -> HeatMap:
     off_diagonal = [v for i, row in enumerate(matrix) for j, v in enumerate(row) if i != j]
     strongest = max((abs(v) for v in off_diagonal), default=0.0) or 1.0
@@ -113,7 +117,7 @@ def _draw(
         num_classes=len(names),
         # The least that leaves a label legible, and the most that a page of 100 classes has room for.
         cell_px=max(8.7 if is_labelled else 5.0, min(40.0, 420 / len(names))),
-        labels=tuple(map(_short, names)) if is_labelled else (),
+        labels=tuple(_short(name, longest) for name in names) if is_labelled else (),
         shades=_shades(matrix, strongest),
         cells=_cells(matrix, names) if len(names) <= MAX_TITLED_CLASSES else (),
         blocks=blocks,
@@ -121,7 +125,7 @@ def _draw(
     )
 
 
-def _short(name: str, length: int = 16) -> str:
+def _short(name: str, length: int) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
 
 

@@ -23,6 +23,7 @@ from ensemble.outranking.weighting import Weighting
 from ensemble.report.build.findings import Findings, frontier_key
 from ensemble.report.build.run import build
 from ensemble.report.build.subclassifiers import MAX_CURVE_POINTS
+from ensemble.report.build.views import networks_by_views, seen_image
 from ensemble.report.documents import provenance
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
@@ -45,6 +46,7 @@ from ensemble.subclassifiers.route import Routing
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
+from ensemble.views.settings import MultiCrop
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
@@ -523,3 +525,48 @@ def test_routing_that_a_cost_bound_leaves_no_room_for_is_not_used(world: World) 
     report = world.report(subclassifiers=over, notes=("Routings are not used: too dear.",))
     assert (report.chosen.key, report.answering.key) == ("ensemble", "ensemble")
     assert report.search.warnings[0] == "Routings are not used: too dear."
+
+
+def test_errors_by_class_are_those_of_the_recommended_and_the_best(world: World) -> None:
+    report = world.report()
+    errors = report.errors_by_class
+    assert errors is not None
+    assert sum(row.images for row in errors.classes) == len(splits().test)
+    assert sum(row.errors for row in errors.classes) == report.errors(report.chosen.score)
+    assert sum(row.best_errors for row in errors.classes) == report.errors(report.best.score)
+    plain = world.report(subclassifiers=None, routed=None).errors_by_class
+    assert plain is not None
+    assert plain.predictor == "weighted ensemble"
+
+
+def test_one_network_under_two_policies_of_views_is_compared_with_the_cheaper(
+    world: World,
+) -> None:
+    x, y, z = world.findings.members
+    assert world.report().networks_by_views == ()
+    many = replace(y, views=MultiCrop(grid=2), weights_sha256=x.weights_sha256)
+    z = replace(z, weights_sha256=x.weights_sha256)
+    findings = replace(world.findings, members=(many, x, z))
+    (network,) = networks_by_views(findings, 2, 200)
+    assert [row.member for row in network.policies] == ["x", "z", "y"]
+    assert [row.num_views for row in network.policies] == [1, 1, 24]
+    first, *others = network.policies
+    assert first.against_first is None
+    for row in others:
+        wrong, cheaper = (world.findings.test[name].is_wrong for name in (row.member, "x"))
+        assert row.against_first is not None
+        assert row.errors == wrong.sum()
+        assert row.against_first.broken == (wrong & ~cheaper).sum()
+
+
+def test_the_member_with_the_most_views_shows_what_it_sees_of_an_image(world: World) -> None:
+    x, y, z = world.findings.members
+    assert world.report().seen_image is None
+    members = (x, replace(y, views=MultiCrop(grid=3)), z)
+    seen = seen_image(replace(world.findings, members=members), decode)
+    assert seen is not None
+    assert (seen.member, seen.image_id) == ("y", str(splits().test.image_ids[0]))
+    assert (seen.width, seen.height) == (100, 200)
+    assert [(scale.views, scale.mirrored) for scale in seen.scales] == [(18, 9)] * 3
+    # A crop and its mirror image may lie a pixel apart.
+    assert all(9 <= len(scale.regions) <= 12 for scale in seen.scales)
