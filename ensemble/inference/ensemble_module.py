@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import nn
+from torch.nn import functional
 
 from ensemble.errors import ConfigError
 from ensemble.inference.transforms import Scale, resize_unit, show, square_scale
@@ -102,6 +103,10 @@ class _MemberModule(nn.Module):
         self._dtype = getattr(torch, member.precision)
         for name, values in (("mean", self._preprocessing.mean), ("std", self._preprocessing.std)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self._moved = [view for view, _ in views if isinstance(view, Square)]
+        for number, view in enumerate(self._moved):
+            grid = _grid_of(view, self._preprocessing.size)
+            self.register_buffer(_grid_name(number), grid, persistent=False)
 
     def forward(self, images: Images) -> Logs:
         resized: dict[Scale, torch.Tensor] = {}
@@ -114,7 +119,7 @@ class _MemberModule(nn.Module):
                 scale = (view.short_side,)
             if scale not in resized:
                 resized[scale] = resize_unit(images, scale, self._preprocessing.interpolation)
-            shown = show(resized[scale], view, self._preprocessing)
+            shown = self._show(resized[scale], view)
             logs = torch.log_softmax(self._logits((shown - self.mean) / self.std), dim=1)
             parts.append(weight * logs if self._is_geometric else logs + math.log(weight))
         stacked = torch.stack(parts)
@@ -126,6 +131,30 @@ class _MemberModule(nn.Module):
             return mean
         return torch.log_softmax(mean.clamp(min=LOG_FLOOR) / self._temperature, dim=1)
 
+    def _show(self, resized: torch.Tensor, view: Square | Crop) -> torch.Tensor:
+        if isinstance(view, Crop) or not (view.right or view.down or view.scale != 1):
+            return show(resized, view, self._preprocessing)
+        centre = show(resized, Square(flip=view.flip), self._preprocessing)
+        grid = getattr(self, _grid_name(self._moved.index(view)))
+        return functional.grid_sample(
+            centre, grid.expand(len(centre), -1, -1, -1), padding_mode="zeros", align_corners=False
+        )
+
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.network(batch.to(self._dtype))
         return logits.to(torch.float32)
+
+
+def _grid_name(number: int) -> str:
+    return f"grid_{number}"
+
+
+def _grid_of(view: Square, size: int) -> Float[torch.Tensor, "1 size size 2"]:
+    """Compute where each pixel of a moved and scaled square comes from, as `grid_sample` takes it.
+
+    It is the grid of torchvision's `affine`, which exporters to ONNX do not get right when they trace it.
+    """
+    pixels = torch.arange(size, dtype=torch.float32) - size / 2 + 0.5
+    right = (pixels - view.right) / view.scale / (size / 2)
+    down = (pixels - view.down) / view.scale / (size / 2)
+    return torch.stack([right.expand(size, size), down[:, None].expand(size, size)], dim=2)[None]
