@@ -44,7 +44,7 @@ def test_a_regression_on_a_cluster_is_the_shells_exit_code(
     tmp_path: Path, tiny_config: Path, command: Command, environment: dict[str, str]
 ) -> None:
     run = command(
-        "run", tiny_config, "name=good", f"runs={tmp_path}", "recipes.default.epochs=10",
+        "run", tiny_config, "name=good", f"runs={tmp_path}", "recipes.default.epochs=4",
         "subclassifiers=null", "images.split={train: 200, search: 80, test: 60}", cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
