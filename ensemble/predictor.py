@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ensemble.artifact.fetch import fetch
 from ensemble.artifact.golden import compare, read_golden
 from ensemble.artifact.lost_member import find_lost_member
-from ensemble.artifact.read import Artifact, fetch, load_unchanged, read
+from ensemble.artifact.read import Artifact, load_unchanged, read
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DecodeError
 from ensemble.evaluation import metrics

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble.artifact.document import FILE_NAME
-from ensemble.artifact.read import fetch_whole
+from ensemble.artifact.fetch import fetch_whole
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError
 from ensemble.storage.fetch import FetchedFolder

@@ -182,7 +182,7 @@ def _run(place: str, storage: Sequence[str]) -> Side:
     run = open_finished_run(above if last == ARTIFACT else place, storage)
     folder = run.files.url
     if folder.startswith(S3_SCHEME):
-        from ensemble.artifact.read import fetch
+        from ensemble.artifact.fetch import fetch
 
         copy = fetch(f"{folder}/{ARTIFACT}", run.config.storage)
         artifact_folder = copy.path

@@ -8,34 +8,31 @@ command goes on from there.
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
-from pydantic import PositiveFloat, PositiveInt
 
 from cluster.bulk_predict import BulkPool, open_bulk_pool
 from cluster.scheduling.predict_task import PredictTask
-from cluster.settings import ClusterConfig
 from ensemble.answers.chapters import Chapter, Chapters, parts_folder
 from ensemble.answers.part import encode_failed_part
 from ensemble.answers.settings import PartSettings
 from ensemble.artifact.document import FILE_NAME
 from ensemble.artifact.read import document_sha256
-from ensemble.config import S3_SCHEME, Config, check, full_words, read_settings
+from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, PartialError
 from ensemble.files import seal, unseal
 from ensemble.images.shard import ShardSpec
 from ensemble.images.unlabelled.open import open_unlabelled
-from ensemble.images.unlabelled.settings import UnlabelledConfig
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import Store, read_if_there
 from jobs.artifacts import find_artifact
+from jobs.predict_settings import PredictConfig, Summary
 from jobs.progress import interrupt
 from jobs.progress.live import Progress
 from jobs.progress.stage import StageProgress
@@ -44,64 +41,6 @@ SETTINGS, SUMMARY = "predict.json", "summary.json"
 
 # Settings that change how the work is done and no row of it.
 _EXECUTION_ONLY = ("cluster", "storage", "price_per_hour")
-
-
-class PredictConfig(Config):
-    """A bulk prediction."""
-
-    images: UnlabelledConfig
-    """The images."""
-    top_k: PositiveInt = 5
-    """Number of the most probable classes in each row."""
-    probabilities: bool = False
-    """Keep the probability of every class in each row."""
-    equal_bits: bool = False
-    """Give an image the same bits whatever images are predicted with it, and those of the run's table. The last
-    batch of a shard then costs a whole batch."""
-    chapter_images: PositiveInt = 100_000
-    """Images that are listed at a time; the driver holds two chapters of names."""
-    price_per_hour: PositiveFloat | None = None
-    """Price of a device for an hour, for the cost at the end; none is told if not set."""
-    cluster: ClusterConfig = ClusterConfig()
-    """Where the work runs. `cluster.shard_images` images are one part."""
-    storage: StorageConfig = StorageConfig()
-    """How everything at s3:// is reached."""
-
-
-@dataclass
-class Summary:
-    """What a bulk prediction did.
-
-    Attributes:
-        images: Number of images, each of which has exactly one row.
-        bad: Number of rows with an error instead of an answer, among those that this command computed.
-        computed: Number of images that this command answered; the others were answered before.
-        parts: Number of parts.
-        seconds: Wall time of the prediction, without the start of Ray.
-        device_hours: Hours that the devices were held, the start of Ray included.
-        devices: Number of devices, by kind.
-        retries: Number of calls and requests that were made again.
-        cost: Price of the device hours; None where no price is set.
-    """
-
-    images: int = 0
-    bad: int = 0
-    computed: int = 0
-    parts: int = 0
-    seconds: float = 0.0
-    device_hours: float = 0.0
-    devices: dict[str, int] = field(default_factory=dict)
-    retries: int = 0
-    cost: float | None = None
-
-    @property
-    def images_per_s(self) -> float:
-        """Images that this command answered in a second of the clock."""
-        return self.computed / self.seconds if self.seconds else 0.0
-
-    def document(self) -> dict[str, Any]:
-        """Give everything as JSON values."""
-        return {**asdict(self), "images_per_s": round(self.images_per_s, 2)}
 
 
 @dataclass(frozen=True)
@@ -140,28 +79,6 @@ class _Work:
             equal_bits=self.config.equal_bits,
             trust_code=self.trust_code,
         )
-
-
-def read_words(images: str, words: Sequence[str]) -> PredictConfig:
-    """Read the settings of a bulk prediction.
-
-    Args:
-        images: Place of the images.
-        words: Settings of the form a.b=value.
-
-    Raises:
-        ConfigError: A setting is wrong.
-    """
-    settings = read_settings(full_words(PredictConfig, words))
-    named = settings.get("images", {})
-    if isinstance(named, dict):  # anything else `check` refuses
-        settings["images"] = {"path": images, **named}
-    config = check(PredictConfig, settings, "the command")
-    if "storage" not in config.images.model_fields_set:
-        # Images are reached as everything else is, unless the settings say otherwise.
-        update = {"storage": config.storage}
-        config = config.model_copy(update={"images": config.images.model_copy(update=update)})
-    return config
 
 
 def predict(

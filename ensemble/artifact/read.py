@@ -19,16 +19,11 @@ from ensemble.artifact.document import (
     document_without,
     fallback_for,
 )
-from ensemble.artifact.golden import files_of
-from ensemble.artifact.sums import FILE_NAME as SUMS
-from ensemble.artifact.sums import read_sums
 from ensemble.checkpoints.load import load_member
-from ensemble.errors import CheckpointError, DamagedTableError
+from ensemble.errors import CheckpointError
 from ensemble.files import unseal
 from ensemble.members.member import Member, in_precision
 from ensemble.outranking.weighting import Weighting
-from ensemble.storage.fetch import FetchedFolder
-from ensemble.storage.settings import S3Config
 from ensemble.subclassifiers.gates import Gate
 from ensemble.subclassifiers.label_clusters import LabelClusters
 from ensemble.subclassifiers.route import FittedRouting, Routing
@@ -136,58 +131,6 @@ def _document_in(folder: Path) -> bytes | None:
         return (folder / FILE_NAME).read_bytes()
     except OSError:
         return None  # whoever loads it says what is wrong
-
-
-def fetch(
-    place: str, storage: S3Config, without: str | None = None, *, may_lack: bool = False
-) -> FetchedFolder:
-    """Copy an artifact from S3 to a temporary folder, which lives as long as what is returned.
-
-    Args:
-        place: The artifact, as s3://bucket/prefix.
-        storage: How S3 is reached.
-        without: Name of a member whose file is lost and not copied.
-        may_lack: Leave out files that are not there.
-
-    Raises:
-        UnknownNameError: No member has the name `without`.
-        CheckpointError: The prefix is not that of an artifact, or a file is missing.
-        ConfigError: The store is missing, or refuses access.
-    """
-    folder = FetchedFolder(place, storage)
-    folder.fetch(FILE_NAME)
-    document = read_document(folder.path, without)
-    for file in (*document.files, *files_of(document.golden)):
-        if may_lack:
-            _fetch_if_there(folder, file)
-        else:
-            folder.fetch(file)
-    return folder
-
-
-def fetch_whole(place: str, storage: S3Config) -> FetchedFolder:
-    """Copy every file that an artifact on S3 lists to a temporary folder, as `fetch` does.
-
-    Raises:
-        CheckpointError: The prefix is not that of an artifact, or its list of files cannot be read.
-        ConfigError: The store is missing, or refuses access.
-    """
-    folder = FetchedFolder(place, storage)
-    folder.fetch(FILE_NAME)
-    _fetch_if_there(folder, SUMS)
-    document = read_document(folder.path)
-    listed = read_sums(folder.path) or (*document.files, *files_of(document.golden))
-    for file in (file for file in listed if file != FILE_NAME):
-        _fetch_if_there(folder, file)  # what is not there is named by `check_sums`
-    return folder
-
-
-def _fetch_if_there(folder: FetchedFolder, file: str) -> None:
-    try:
-        folder.fetch(file)
-    except CheckpointError as error:
-        if not isinstance(error.__cause__, DamagedTableError):
-            raise
 
 
 def read_document(folder: Path, without: str | None = None) -> ArtifactDocument:

@@ -137,7 +137,10 @@ class _MemberModule(nn.Module):
         centre = show(resized, Square(flip=view.flip), self._preprocessing)
         grid = getattr(self, _grid_name(self._moved.index(view)))
         return functional.grid_sample(
-            centre, grid.expand(len(centre), -1, -1, -1), padding_mode="zeros", align_corners=False
+            centre,
+            grid.expand(centre.shape[0], -1, -1, -1),
+            padding_mode="zeros",
+            align_corners=False,
         )
 
     def _logits(self, batch: torch.Tensor) -> torch.Tensor:

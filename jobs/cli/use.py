@@ -111,7 +111,8 @@ def predict(
     """Answer unlabelled images in any number, on the devices that a run uses; the same command goes on after a stop."""
     from jobs.cli.app import open_console
     from jobs.predict import predict as predict_job
-    from jobs.predict import read_words, write_submission
+    from jobs.predict import write_submission
+    from jobs.predict_settings import read_words
     from jobs.progress.live import Progress
 
     config = read_words(images, words or [])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from cluster.pool.pool import open_pool
 from ensemble.artifact.document import ArtifactDocument
-from ensemble.artifact.read import Artifact, fetch, read, read_document
+from ensemble.artifact.fetch import fetch
+from ensemble.artifact.read import Artifact, read, read_document
 from ensemble.config import S3_SCHEME
 from ensemble.errors import DataError
 from ensemble.files import sha256_of

@@ -24,7 +24,8 @@ from ensemble.answers.part import encode_failed_part
 from ensemble.answers.settings import PartSettings
 from ensemble.errors import ProjectError
 from jobs.console import open_console
-from jobs.predict import Summary, predict, read_words
+from jobs.predict import predict
+from jobs.predict_settings import Summary, read_words
 from jobs.progress.live import Progress
 
 from .artifacts import make_artifact, write_digits

@@ -12,7 +12,8 @@ from ensemble.storage.open import open_store
 from jobs.artifacts import bring_artifact, find_artifact
 from jobs.console import open_console
 from jobs.export import export
-from jobs.predict import predict, read_words, write_submission
+from jobs.predict import predict, write_submission
+from jobs.predict_settings import read_words
 from jobs.progress.live import Progress
 from jobs.verify import verify
 
