@@ -2,9 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional
 
-from ensemble.training.augmentation import augment
-from ensemble.training.recipe import AugmentationConfig
+from ensemble.training.augmentation import augment, change_colours, erase, make_mixer
+from ensemble.training.recipe import AugmentationConfig, ColourConfig, ErasingConfig
 
 STILL = AugmentationConfig(max_shift=0, max_rotation_degrees=0, min_scale=1, max_scale=1)
 
@@ -85,3 +86,51 @@ def test_same_generator_state_gives_the_same_images() -> None:
     images = torch.rand(4, 3, 16, 16)
     first, second = (augment(images, AugmentationConfig(), rng(5)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_colours_change_within_their_bounds_and_nothing_where_none_may() -> None:
+    images = torch.rand(6, 3, 8, 8, generator=rng())
+    assert torch.equal(change_colours(images, ColourConfig(), rng(1)), images)
+    grey = torch.full((50, 3, 4, 4), 0.5)
+    bright = change_colours(grey, ColourConfig(brightness=0.2), rng(1))
+    assert 0.39 < bright.min() < 0.45
+    assert 0.55 < bright.max() < 0.61
+    config = ColourConfig(brightness=0.9, contrast=0.9, saturation=0.9)
+    changed = change_colours(images, config, rng(1))
+    assert changed.min() >= 0
+    assert changed.max() <= 1
+
+
+def test_colours_are_those_of_torchvision_with_one_factor() -> None:
+    image = torch.rand(1, 3, 8, 8, generator=rng())
+    draws = torch.rand(3, 1, generator=rng(3))
+    brightness, contrast, saturation = (1 + 0.5 * (2 * draws[:, 0] - 1)).tolist()
+    expected = functional.adjust_brightness(image, brightness)
+    expected = functional.adjust_contrast(expected, contrast)
+    expected = functional.adjust_saturation(expected, saturation)
+    config = ColourConfig(brightness=0.5, contrast=0.5, saturation=0.5)
+    torch.testing.assert_close(change_colours(image, config, rng(3)), expected, atol=1e-5, rtol=0)
+
+
+def test_one_rectangle_within_its_bounds_is_erased() -> None:
+    images = torch.ones(300, 3, 20, 20)
+    config = ErasingConfig(probability=0.5, min_area=0.1, max_area=0.2)
+    is_erased = erase(images, config, rng()) == 0
+    shares = is_erased[:, 0].double().mean(dim=(1, 2))
+    assert torch.equal(is_erased.all(dim=1), is_erased.any(dim=1))
+    assert 100 < (shares > 0).sum() < 200
+    assert shares.max() < 0.25
+    assert shares[shares > 0].min() > 0.06
+    rows, columns = (is_erased[:, 0].any(dim=dim).sum(dim=1) for dim in (2, 1))
+    assert torch.equal(is_erased[:, 0].sum(dim=(1, 2)), rows * columns)
+
+
+def test_mixed_labels_are_shares_of_two_classes() -> None:
+    images, labels = torch.rand(8, 3, 8, 8), torch.arange(8)
+    for mix in (make_mixer(0.5, 0.0, 10), make_mixer(0.0, 1.0, 10), make_mixer(0.5, 1.0, 10)):
+        assert mix is not None
+        mixed, targets = mix(images, labels)
+        assert mixed.shape == images.shape
+        assert targets.shape == (8, 10)
+        torch.testing.assert_close(targets.sum(dim=1), torch.ones(8))
+    assert make_mixer(0.0, 0.0, 10) is None
