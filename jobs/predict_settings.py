@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import PositiveFloat, PositiveInt
 
 from cluster.settings import ClusterConfig
-from ensemble.config import Config, check, read_settings
+from ensemble.config import Config, check, full_words, read_settings
 from ensemble.images.unlabelled.settings import UnlabelledConfig
 from ensemble.storage.settings import StorageConfig
 
