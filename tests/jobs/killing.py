@@ -69,7 +69,7 @@ class Killer:
             deadline = time.monotonic() + LIMIT_S
             while self.blocks() < blocks and process.poll() is None:
                 assert time.monotonic() < deadline
-                time.sleep(0.01)
+                time.sleep(0.05)
             time.sleep(self.rng.uniform(0, 0.2))
             if process.poll() is not None:
                 return
@@ -87,6 +87,25 @@ class Killer:
             output, errors = self._end("host", process, LIMIT_S)
             assert process.returncode == 0, errors
             assert passes_of(output) + self.passes_before == self.forward_passes()
+
+    def stop_raylet(self, continue_after_s: float | None = None) -> tuple[int, str, float]:
+        """Stop the raylet once a block is committed: how the run ends, its errors, and after how long."""
+        with _run(self.config, self.folder) as (process, mark):
+            deadline = time.monotonic() + LIMIT_S
+            while not self.blocks():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            start = time.monotonic()
+            raylets = [p for p in marked(mark) if Path(_command(p).split("\0")[0]).name == "raylet"]
+            for pid in raylets:
+                os.kill(pid, signal.SIGSTOP)
+            if continue_after_s is not None:
+                time.sleep(continue_after_s)
+                for pid in raylets:
+                    os.kill(pid, signal.SIGCONT)
+            _, errors = process.communicate(timeout=LIMIT_S)
+            return process.returncode, errors, time.monotonic() - start
 
     def _disturb_ray(self, victim: str, process: subprocess.Popen[str], mark: str) -> None:
         pids = [pid for pid in marked(mark) if Path(_command(pid).split("\0")[0]).name == victim]
@@ -121,6 +140,29 @@ class Killer:
     def note(self) -> None:
         """Remember what is committed, before a run."""
         self.passes_before = self.forward_passes()
+
+
+def kill_by_plan(killer: Killer, plan: list[str]) -> None:
+    """Kill by plan; whenever the run is finished, begin anew. Nothing committed is computed twice."""
+    expected, total = killer.shards(), killer.forward_passes()
+    killer.wipe_table()
+    killer.note()
+    for victim in plan:
+        killer.disturb(victim, killer.rng.randint(killer.blocks(), len(expected)))
+        # What is left over may be found in place by the next run, or be gone by then.
+        if victim == "driver" and killer.store.root.exists() and killer.rng.random() < 0.5:
+            killer.collect()
+        print(victim, killer.blocks(), killer.collected, flush=True)
+        passes = killer.forward_passes()
+        assert passes >= killer.passes_before
+        if passes == total:
+            assert killer.shards() == expected
+            killer.wipe_table()
+        killer.note()
+    assert passes_of(killer.finish()) == total - killer.passes_before
+    killer.collect()
+    assert killer.shards() == expected
+    killer.note()
 
 
 def passes_of(output: str) -> int:

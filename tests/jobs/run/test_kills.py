@@ -10,7 +10,7 @@ import pytest
 from ensemble.table.lease import hold
 
 from ..conftest import Command
-from ..killing import OF_RAY, Killer, passes_of
+from ..killing import Killer, kill_by_plan, passes_of
 
 pytestmark = pytest.mark.ray
 
@@ -25,47 +25,12 @@ def undisturbed(
     return Killer(tiny_config, folder, random.Random(0))
 
 
-def _kill(killer: Killer, plan: list[str]) -> None:
-    """Kill by plan; whenever the run is finished, begin anew. Nothing committed is computed twice."""
-    expected, total = killer.shards(), killer.forward_passes()
-    killer.wipe_table()
-    killer.note()
-    for victim in plan:
-        killer.disturb(victim, killer.rng.randint(killer.blocks(), len(expected)))
-        # What is left over may be found in place by the next run, or be gone by then.
-        if victim == "driver" and killer.store.root.exists() and killer.rng.random() < 0.5:
-            killer.collect()
-        print(victim, killer.blocks(), killer.collected, flush=True)
-        passes = killer.forward_passes()
-        assert passes >= killer.passes_before
-        if passes == total:
-            assert killer.shards() == expected
-            killer.wipe_table()
-        killer.note()
-    assert passes_of(killer.finish()) == total - killer.passes_before
-    killer.collect()
-    assert killer.shards() == expected
-    killer.note()
-
-
 # The loss of the GCS is in the default suite too, in tests/cluster/test_session.py.
 def test_a_run_that_loses_its_driver_and_then_ray_goes_on_to_the_same_bytes(
     undisturbed: Killer,
 ) -> None:
     undisturbed.rng.seed(1)
-    _kill(undisturbed, ["driver", "raylet"])
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("victim", [*OF_RAY, "host", "driver"])
-def test_twenty_five_kills_of_each_process_end_or_go_on_and_change_no_byte(
-    undisturbed: Killer, victim: str
-) -> None:
-    undisturbed.rng.seed(5)
-    before = undisturbed.kills[victim]
-    while undisturbed.kills[victim] < before + 25:
-        _kill(undisturbed, [victim] * 5)
-        print(json.dumps(undisturbed.kills), undisturbed.slowest_s, flush=True)
+    kill_by_plan(undisturbed, ["driver", "raylet"])
 
 
 @pytest.mark.nightly
@@ -73,7 +38,7 @@ def test_forty_kills_of_drivers_change_no_byte(undisturbed: Killer) -> None:
     undisturbed.rng.seed(2)
     while undisturbed.kills["driver"] < 40:
         plan = undisturbed.rng.choices(["driver", "host"], [9, 1], k=10)
-        _kill(undisturbed, plan)
+        kill_by_plan(undisturbed, plan)
         print(json.dumps(undisturbed.kills), undisturbed.collected, "collected", flush=True)
 
 
