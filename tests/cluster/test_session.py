@@ -110,10 +110,16 @@ except ClusterError as error:
     "process", [pytest.param("raylet", marks=pytest.mark.nightly), "gcs_server"]
 )
 def test_a_call_under_way_ends_with_one_message_when_a_process_of_ray_is_killed(
-    process: str,
+    process: str, tmp_path: Path
 ) -> None:
-    words = [sys.executable, "-c", LOSS, process]
-    end = subprocess.run(words, capture_output=True, text=True, timeout=180, check=False)
+    end = subprocess.run(
+        [sys.executable, "-c", LOSS, process],
+        cwd=tmp_path,  # not where `started` has files that are named like the packages
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
     assert end.returncode == 1
     assert f"ClusterError: Ray on this machine has lost its {process} process" in end.stderr
     assert "Traceback" not in end.stderr
