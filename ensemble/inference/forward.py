@@ -1,5 +1,7 @@
 """A network prepared to predict: its precision, memory layout, compilation, and the batch that fits."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import nn
@@ -34,7 +36,7 @@ class PreparedNetwork(nn.Module):
         network = network.to(dtype=self._dtype)
         if channels_last:
             network = network.to(memory_format=torch.channels_last)
-        self._network = torch.compile(network) if compiled else network
+        self._network = cast(nn.Module, torch.compile(network)) if compiled else network
         self.largest_batch = largest_batch
 
     @property
