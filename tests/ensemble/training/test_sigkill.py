@@ -55,7 +55,8 @@ def begin(folder: Path, recipe: str) -> subprocess.Popen[str]:
         [sys.executable, "-c", PROGRAM, str(folder), recipe], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "begins\n"
+    with process.stdout:
+        assert process.stdout.readline() == "begins\n"
     return process
 
 
