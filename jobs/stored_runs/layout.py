@@ -250,7 +250,7 @@ def check_same(
     Raises:
         ConfigError: A setting that results depend on differs; the first one is named.
     """
-    theirs, ours = (_flatten(part) for part in (settings_there, settings))
+    theirs, ours = (_flatten(part) for part in (_complete(settings_there), settings))
     for key in sorted(theirs.keys() | ours.keys()):
         is_free = key.split(".")[0] in EXECUTION_ONLY or key.startswith(_ACCESS)
         if is_free or theirs.get(key) == ours.get(key):
@@ -259,6 +259,17 @@ def check_same(
             f"the run folder {folder!r} belongs to another config: {key} is "
             f"{theirs.get(key)!r} there and {ours.get(key)!r} here. {advice}"
         )
+
+
+def _complete(settings: dict[str, Any]) -> dict[str, Any]:
+    """Put in the settings that the version which wrote these did not have yet, at their defaults.
+
+    Settings of a version that is newer, or too old, stay as they are: the comparison names what differs.
+    """
+    try:
+        return check(RunConfig, settings, CONFIG).model_dump(mode="json")
+    except ConfigError:
+        return settings
 
 
 def _flatten(value: Any, key: str = "") -> dict[str, Any]:

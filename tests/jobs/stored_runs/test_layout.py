@@ -112,6 +112,9 @@ def test_a_config_of_an_earlier_version_or_changed_on_purpose_is_read(tmp_path: 
     folder = open_run_folder(config, "x")
     settings = json.loads(folder.config.read_bytes())
     del settings["sha256"]
+    # Settings that came later are at their defaults in a run of before.
+    del settings["training"], settings["recipes"]["default"]["accumulation"]
+    del settings["members"][0]["source"]["new_head"], settings["search"]["combine"]
     folder.config.write_text(json.dumps(settings))
     assert open_run_folder(config, "x") == folder
     assert parse_run_config(folder.config.read_bytes(), "x", {}) == config
