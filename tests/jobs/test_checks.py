@@ -61,7 +61,9 @@ def test_a_config_that_runs_is_valid_and_nothing_is_written(
             r"the member 'alexnet' cannot start from these weights: /no/such\.pth",
         ),
         (
-            ["members.0.source={kind: recipe, architecture: vgg11_small, start: torchvision:vgg11}"],
+            [
+                "members.0.source={kind: recipe, architecture: vgg11_small, start: torchvision:vgg11}"
+            ],
             r"is vgg11_small, and its start is torchvision/vgg11\. Leave architecture out",
         ),
         (["subclassifiers.num_clusters=[10]"], r"num_clusters has 10"),
