@@ -9,7 +9,7 @@ from ensemble.images.split import Splits, split
 from ensemble.members.settings import MemberConfig
 from ensemble.members.source_settings import ImportedSource, MemberSource, RecipeSource
 from ensemble.subclassifiers.label_clusters import check_num_clusters
-from ensemble.training.recipe import RandomCropConfig
+from ensemble.training.augmentation_settings import RandomCropConfig
 from ensemble.training.task import hold_out
 from ensemble.views.policies import weigh_views
 from jobs.settings import RunConfig

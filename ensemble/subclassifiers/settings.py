@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from ensemble.config import Config
-from ensemble.training.recipe import AugmentationConfig, RecipeConfig, SgdConfig
+from ensemble.training.augmentation_settings import AugmentationConfig
+from ensemble.training.optimizer_settings import SgdConfig
+from ensemble.training.recipe import RecipeConfig
 
 GateKind = Literal["entropy", "normalised_entropy", "margin", "logistic"]
 RoutingKind = Literal["hard", "top2", "soft"]

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
 from ensemble.inference.staging import to_device
-from ensemble.training.recipe import AugmentationConfig, ColourConfig, ErasingConfig
+from ensemble.training.augmentation_settings import AugmentationConfig, ColourConfig, ErasingConfig
 
 _LARGEST_RATIO = 1 / 0.3
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int64
 
 from ensemble.members.settings import Preprocessing
-from ensemble.training.recipe import RandomCropConfig, RandomResizedCropConfig
+from ensemble.training.augmentation_settings import RandomCropConfig, RandomResizedCropConfig
 
 _ATTEMPTS = 10
 

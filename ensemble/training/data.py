@@ -16,9 +16,9 @@ from ensemble.images.shard import BadImage, ImageShard, ShardSpec
 from ensemble.inference.resized import without_strips
 from ensemble.inference.transforms import normalise_, to_input
 from ensemble.members.settings import Preprocessing
+from ensemble.training.augmentation_settings import RandomCropConfig
 from ensemble.training.photograph_batches import PhotographBatches
 from ensemble.training.photographs import KeptForm, Photographs
-from ensemble.training.recipe import RandomCropConfig
 from ensemble.training.task import TrainTask
 from ensemble.training.training_images import (
     Batch,

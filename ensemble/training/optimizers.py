@@ -8,7 +8,8 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from ensemble.errors import ConfigError
-from ensemble.training.recipe import NamedOptimizerConfig, RecipeConfig, SgdConfig
+from ensemble.training.optimizer_settings import NamedOptimizerConfig, SgdConfig
+from ensemble.training.recipe import RecipeConfig
 
 # Blocks of layers that a layer decay tells apart, as many as a common vision transformer has.
 DEPTH_BLOCKS = 12

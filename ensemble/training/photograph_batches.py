@@ -11,9 +11,9 @@ from torchvision.transforms.v2 import functional as transforms
 from ensemble.images.shard import BadImage
 from ensemble.inference.staging import Staging, to_device
 from ensemble.members.settings import Preprocessing
+from ensemble.training.augmentation_settings import RandomCropConfig, RandomResizedCropConfig
 from ensemble.training.crops import Boxes, centre_boxes, draw_boxes
 from ensemble.training.photographs import Photographs, in_order
-from ensemble.training.recipe import RandomCropConfig, RandomResizedCropConfig
 from ensemble.training.training_images import Batch, to_float
 
 # Batches that are made while another one is computed.

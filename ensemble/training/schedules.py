@@ -4,7 +4,7 @@ import bisect
 import math
 from collections.abc import Sequence
 
-from ensemble.training.recipe import (
+from ensemble.training.schedule_settings import (
     AnySchedule,
     ConstantConfig,
     ExponentialConfig,

@@ -9,8 +9,11 @@ from torch import nn
 from torch.nn import functional
 
 from ensemble.models import registry as models
+from ensemble.training.augmentation_settings import AugmentationConfig
 from ensemble.training.loop import EpochLog, train
-from ensemble.training.recipe import AugmentationConfig, ConstantConfig, RecipeConfig, SgdConfig
+from ensemble.training.optimizer_settings import SgdConfig
+from ensemble.training.recipe import RecipeConfig
+from ensemble.training.schedule_settings import ConstantConfig
 from jobs.benchmark.gpu.material import input_side, seconds_of
 from jobs.benchmark.gpu.recorder import Recorder
 from jobs.benchmark.gpu.settings import GpuBenchmarkConfig

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
 
 from ensemble.training.augmentation import augment, change_colours, erase, make_mixer
-from ensemble.training.recipe import AugmentationConfig, ColourConfig, ErasingConfig
+from ensemble.training.augmentation_settings import AugmentationConfig, ColourConfig, ErasingConfig
 
 STILL = AugmentationConfig(max_shift=0, max_rotation_degrees=0, min_scale=1, max_scale=1)
 

@@ -8,7 +8,8 @@ from ensemble.errors import CheckpointError
 from ensemble.models import registry as models
 from ensemble.training.epoch_checkpoint import EpochCheckpoint
 from ensemble.training.loop import EpochLog, Training, TrainingLog, train
-from ensemble.training.recipe import AdamWConfig, RecipeConfig, SgdConfig
+from ensemble.training.optimizer_settings import AdamWConfig, SgdConfig
+from ensemble.training.recipe import RecipeConfig
 from ensemble.training.step import Step
 
 MEAN, STD = (0.3, 0.3, 0.3), (0.35, 0.35, 0.35)

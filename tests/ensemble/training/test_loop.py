@@ -9,16 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ensemble.errors import DataError, DivergedError
 from ensemble.models import registry as models
 from ensemble.training.augmentation import augment
+from ensemble.training.augmentation_settings import AugmentationConfig
 from ensemble.training.loop import EpochLog, TrainingLog, train
-from ensemble.training.recipe import (
-    AdamWConfig,
-    AugmentationConfig,
-    ConstantConfig,
-    CosineConfig,
-    MultiStepConfig,
-    RecipeConfig,
-    SgdConfig,
-)
+from ensemble.training.optimizer_settings import AdamWConfig, SgdConfig
+from ensemble.training.recipe import RecipeConfig
+from ensemble.training.schedule_settings import ConstantConfig, CosineConfig, MultiStepConfig
 from ensemble.training.schedules import rate_factor
 from ensemble.training.step_results import CHECK_STEPS
 

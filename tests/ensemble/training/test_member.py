@@ -18,8 +18,9 @@ from ensemble.images.shard import BadImage, ImageShard, plan_shards
 from ensemble.images.sources.digits import open_source
 from ensemble.inference.predict import predict
 from ensemble.models.heads import find_head
+from ensemble.training.augmentation_settings import AugmentationConfig
 from ensemble.training.member import train_member
-from ensemble.training.recipe import AugmentationConfig, RecipeConfig, ValidationConfig
+from ensemble.training.recipe import RecipeConfig, ValidationConfig
 from ensemble.training.task import Stopping, TrainTask, hold_out
 from ensemble.views.settings import CenterView
 

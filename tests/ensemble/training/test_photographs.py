@@ -19,11 +19,12 @@ from ensemble.images.settings import FolderConfig
 from ensemble.images.shard import ImageShard, ShardSpec
 from ensemble.inference.transforms import to_input
 from ensemble.members.settings import Preprocessing
+from ensemble.training.augmentation_settings import RandomCropConfig, RandomResizedCropConfig
 from ensemble.training.crops import centre_boxes, draw_boxes
 from ensemble.training.member import train_member
 from ensemble.training.photograph_batches import PhotographBatches
 from ensemble.training.photographs import KeptForm, Photographs
-from ensemble.training.recipe import RandomCropConfig, RandomResizedCropConfig, RecipeConfig
+from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import Reading, TrainTask
 from ensemble.views.settings import CenterView
 

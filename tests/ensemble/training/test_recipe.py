@@ -5,13 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ensemble.training.recipe import (
-    AdamWConfig,
-    ConstantConfig,
-    CosineConfig,
-    MultiStepConfig,
-    RecipeConfig,
-)
+from ensemble.training.optimizer_settings import AdamWConfig
+from ensemble.training.recipe import RecipeConfig
+from ensemble.training.schedule_settings import ConstantConfig, CosineConfig, MultiStepConfig
 from ensemble.training.schedules import rate_factor
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from ensemble.training.recipe import ExponentialConfig, PlateauConfig, WarmRestartsConfig
+from ensemble.training.schedule_settings import ExponentialConfig, PlateauConfig, WarmRestartsConfig
 from ensemble.training.schedules import rate_factor
 
 
