@@ -17,8 +17,8 @@ from ensemble.nightly.outcomes import Outcomes
 from ensemble.report.documents.nightly import Comparison, Conditions, Figure
 from ensemble.storage.open import open_store
 from jobs.nightly.baselines import MUST_MATCH_ALWAYS, differences
+from jobs.nightly.explain import deployment_in
 from jobs.nightly.history import read_history, read_outcomes
-from jobs.nightly.night import deployment_in
 from jobs.nightly.suite import GateConfig, in_folder_of, load_suite
 from jobs.nightly.verdicts import compare_outcomes, figures_of
 from jobs.stored_runs.finished import open_finished_run

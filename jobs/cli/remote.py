@@ -8,6 +8,7 @@ import typer
 
 from ensemble.errors import ConfigError
 from jobs.cli.app import EXIT_INTERRUPTED, AllowPartial, AsJson, Words, split_config
+from jobs.cli.attempts import describe, to_document
 from jobs.terminal import echo
 
 if TYPE_CHECKING:
@@ -167,11 +168,11 @@ def list_runs(address: Address = None, insecure: Insecure = False, as_json: AsJs
 
     runs = remote_jobs.list_runs(connect(address, insecure))
     if as_json:
-        echo(json.dumps([_document(run) for run in runs], indent=2))
+        echo(json.dumps([to_document(run) for run in runs], indent=2))
         return
     width = max((len(run.run) for run in runs), default=0)
     for run in runs:
-        echo(f"{run.run:{width}}  {_describe(run)}")
+        echo(f"{run.run:{width}}  {describe(run)}")
 
 
 def is_local(name: str, address: str | None) -> bool:
@@ -188,7 +189,7 @@ def go_on(client: Any, attempt: "Attempt", is_waiting: bool) -> None:
 
     _follow(client, attempt, False)
     attempt = remote_jobs.wait(client, attempt)
-    echo(f"{attempt.run}: {_describe(attempt)}")
+    echo(f"{attempt.run}: {describe(attempt)}")
     if attempt.exit_code:
         raise typer.Exit(attempt.exit_code)
 
@@ -215,12 +216,12 @@ def _print_line(line: str, as_json: bool) -> None:
 
 def _show(attempt: "Attempt | None", record: "ProgressRecord | None", as_json: bool) -> None:
     if as_json:
-        document = _document(attempt) if attempt else {}
+        document = to_document(attempt) if attempt else {}
         document["progress"] = record.model_dump(mode="json") if record else None
         echo(json.dumps(document, indent=2))
         return
     if attempt:
-        echo(f"{attempt.run}: {_describe(attempt)}")
+        echo(f"{attempt.run}: {describe(attempt)}")
     if record is None:
         return
     echo(f"{record.describe()}{record.describe_silence()}")
@@ -229,24 +230,3 @@ def _show(attempt: "Attempt | None", record: "ProgressRecord | None", as_json: b
         again = f", {member.retries} retries" if member.retries else ""
         detail = f", {member.detail}" if member.detail else ""
         echo(f"  {name}: {member.state}{detail}{rate}{again}")
-
-
-def _describe(attempt: "Attempt") -> str:
-    began = f"{attempt.started_at:%Y-%m-%d %H:%M:%S} UTC" if attempt.started_at else "not begun"
-    code = f", exit code {attempt.exit_code}" if attempt.is_over else ""
-    seconds = ""
-    if attempt.started_at and attempt.ended_at:
-        seconds = f", {(attempt.ended_at - attempt.started_at).total_seconds():.0f} s"
-    return f"{attempt.state}{code}, attempt {attempt.number}, submitted {began}{seconds}"
-
-
-def _document(attempt: "Attempt") -> dict[str, Any]:
-    return {
-        "run": attempt.run,
-        "state": attempt.state,
-        "exit_code": attempt.exit_code,
-        "attempt": attempt.number,
-        "job": attempt.job,
-        "started_at": attempt.started_at.isoformat() if attempt.started_at else None,
-        "ended_at": attempt.ended_at.isoformat() if attempt.ended_at else None,
-    }

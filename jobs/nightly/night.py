@@ -15,18 +15,11 @@ import numpy as np
 from ensemble.errors import ClusterError, ConfigError, DataError, ProjectError
 from ensemble.images.index import ImageIndex
 from ensemble.images.split import stratified_sample
-from ensemble.nightly.blame import blame, changed_images, changes_by_class
-from ensemble.nightly.deployment import WEIGHTS, Deployment, evaluate
+from ensemble.nightly.deployment import evaluate
 from ensemble.nightly.outcomes import Outcomes
 from ensemble.nightly.stream import EDetector
-from ensemble.nightly.verdict import nightly_level, top_k
-from ensemble.report.build.examples import png
+from ensemble.nightly.verdict import nightly_level
 from ensemble.report.documents.nightly import (
-    BlameLine,
-    ChangedImage,
-    ClassLine,
-    Comparison,
-    Explanation,
     Figure,
     Night,
     RowResult,
@@ -35,10 +28,8 @@ from ensemble.report.documents.nightly import (
 from ensemble.storage.open import open_store
 from ensemble.storage.store import Store
 from ensemble.table.logit_table import LogitTable
-from ensemble.table.overview import list_differences
 from jobs.nightly.baselines import (
     MUST_MATCH_ALWAYS,
-    Baseline,
     baselines,
     differences,
     vault_openings,
@@ -52,6 +43,8 @@ from jobs.nightly.candidate import (
     read_groups,
     watch_and_vault,
 )
+from jobs.nightly.draft import Draft
+from jobs.nightly.explain import explain
 from jobs.nightly.history import (
     History,
     append,
@@ -61,24 +54,10 @@ from jobs.nightly.history import (
 )
 from jobs.nightly.proposal import propose
 from jobs.nightly.suite import RowConfig, SuiteConfig
-from jobs.nightly.verdicts import SECONDS, Pending, compare, compare_times, decide, figures_of
+from jobs.nightly.verdicts import SECONDS, compare, compare_times, decide, figures_of
 from jobs.stored_runs.tables import hold_if_shared
 
 TABLE = "table"
-_NUM_CLASSES = 10
-_NUM_CHANGES = 8
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A row that is judged, and not yet decided."""
-
-    result: RowResult
-    pending: list[Pending]
-    candidate: Candidate | None = None
-    watch: ImageIndex | None = None
-    outcomes: Outcomes | None = None
-    baselines: tuple[Baseline, ...] = ()
 
 
 def night(
@@ -157,7 +136,7 @@ class _Context:
     level: float
 
 
-def _try_row(context: _Context, row: RowConfig) -> _Draft:
+def _try_row(context: _Context, row: RowConfig) -> Draft:
     """Judge a row; one that fails makes the night partial, and leaves the other rows alone."""
     try:
         with _time_limit(row):
@@ -165,10 +144,10 @@ def _try_row(context: _Context, row: RowConfig) -> _Draft:
     except ProjectError as error:
         context.say(f"{row.name}: {type(error).__name__}: {error}")
         failed = RowResult(name=row.name, owner=row.owner, error=f"{type(error).__name__}: {error}")
-        return _Draft(failed, [])
+        return Draft(failed, [])
 
 
-def _judge_row(context: _Context, row: RowConfig) -> _Draft:
+def _judge_row(context: _Context, row: RowConfig) -> Draft:
     began = time.perf_counter()
     candidate = context.workers.candidate(row, context.say)
     watch, _ = watch_and_vault(row, candidate.images)
@@ -219,7 +198,7 @@ def _judge_row(context: _Context, row: RowConfig) -> _Draft:
         notes=(*candidate.notes, *notes),
     )
     if context.is_smoke:
-        return _Draft(result, [], candidate, watch, outcomes)
+        return Draft(result, [], candidate, watch, outcomes)
     last = context.history.last and context.history.last[1].row(row.name)
     is_as_before = last is not None and last.outcomes == result.outcomes
     proposal = (
@@ -230,11 +209,11 @@ def _judge_row(context: _Context, row: RowConfig) -> _Draft:
     result = result.model_copy(update={"proposal": proposal})
     if row.stream is not None:
         state = _stream(context, row, watch, outcomes, result)
-        return _Draft(result.model_copy(update={"stream": state}), [], candidate, watch, outcomes)
+        return Draft(result.model_copy(update={"stream": state}), [], candidate, watch, outcomes)
     decided, pending = compare(row, result, outcomes, before, known, read_groups(row, watch))
     decided += compare_times(row, result, context.history, known)
     result = result.model_copy(update={"comparisons": tuple(decided)})
-    return _Draft(result, pending, candidate, watch, outcomes, known)
+    return Draft(result, pending, candidate, watch, outcomes, known)
 
 
 def without_bad(
@@ -297,7 +276,7 @@ def _stream(
 def _decide(
     suite: SuiteConfig,
     table: LogitTable,
-    drafts: Sequence[_Draft],
+    drafts: Sequence[Draft],
     level: float,
 ) -> list[RowResult]:
     """Decide the comparisons of all rows together, then explain those whose figures changed."""
@@ -313,127 +292,9 @@ def _decide(
         )
         start = stop
         result = draft.result.model_copy(update={"comparisons": tuple(own)})
-        explanation = _explain(suite, row, table, draft, own)
+        explanation = explain(suite, row, table, draft, own)
         results.append(result.model_copy(update={"explanation": explanation}))
     return results
-
-
-def _explain(
-    suite: SuiteConfig,
-    row: RowConfig,
-    table: LogitTable,
-    draft: _Draft,
-    comparisons: Sequence[Comparison],
-) -> Explanation | None:
-    """Explain a change against the baseline that shows it most, from the table alone."""
-    changed = [c for c in comparisons if c.verdict in ("regressed", "improved", "drift")]
-    changed = [c for c in changed if c.metric != SECONDS]
-    if not changed or draft.candidate is None or draft.watch is None or draft.outcomes is None:
-        return None
-    chosen = min(changed, key=lambda c: (c.verdict != "regressed", not c.is_gate))
-    baseline = next(b for b in draft.baselines if b.number == chosen.baseline_record)
-    before = deployment_in(baseline.row)
-    if before is None:
-        return None
-    after = draft.candidate.deployment
-    lacking = {
-        part
-        for part, column in before.columns.items()
-        if table.missing(column, draft.watch.image_ids.tolist())
-    }
-    if lacking:
-        return Explanation(
-            metric=chosen.metric,
-            blame=(
-                BlameLine(
-                    part=", ".join(sorted(lacking)),
-                    recovered=0.0,
-                    share=0.0,
-                    changes=("the table no longer holds the baseline's predictions",),
-                ),
-            ),
-        )
-    k = top_k(chosen.metric) or 1
-    then = evaluate(table, before, draft.watch)
-    classes = draft.watch.classes
-    lines = changes_by_class(then, draft.outcomes, draft.watch.labels, k)
-    return Explanation(
-        metric=chosen.metric,
-        blame=tuple(
-            BlameLine(
-                part=share.part,
-                recovered=share.recovered,
-                share=share.share,
-                changes=_changes(baseline.row, draft.result, share.part),
-            )
-            for share in blame(table, before, after, draft.watch, chosen.metric)
-        ),
-        classes=tuple(
-            ClassLine(
-                name=classes[line.label],
-                images=line.images,
-                newly_wrong=line.newly_wrong,
-                newly_right=line.newly_right,
-            )
-            for line in lines[:_NUM_CLASSES]
-        ),
-        images=tuple(
-            _changed_image(draft.candidate, draft.watch, then, draft.outcomes, index, k)
-            for index in changed_images(then, draft.outcomes, k, suite.max_examples)
-        ),
-    )
-
-
-def deployment_in(row: RowResult) -> Deployment | None:
-    """Give the deployment that a record's row was judged with; None where the row failed."""
-    if row.document is None:
-        return None
-    return Deployment(row.document, {name: part.column for name, part in row.parts.items()})
-
-
-def _changed_image(
-    candidate: Candidate,
-    watch: ImageIndex,
-    before: Outcomes,
-    after: Outcomes,
-    index: int,
-    k: int,
-) -> ChangedImage:
-    image_id, names = str(watch.image_ids[index]), watch.classes
-    return ChangedImage(
-        image_id=image_id,
-        label=names[int(watch.labels[index])],
-        before=names[int(before.answers[index])],
-        after=names[int(after.answers[index])],
-        is_wrong=bool(after.is_error(k)[index]),
-        png_base64=png(candidate.decode(image_id)) if candidate.decode else None,
-    )
-
-
-def _changes(before: RowResult, after: RowResult, part: str) -> tuple[str, ...]:
-    """Say what differs in a part: keys of its identity, or members and their weights."""
-    if part != WEIGHTS:
-        lines = list_differences(before.parts[part].identity, after.parts[part].identity)
-        return tuple(lines[:_NUM_CHANGES])
-    assert before.document is not None
-    assert after.document is not None
-    old, new = (
-        {m.name: m.weight_units for m in document.members}
-        for document in (before.document, after.document)
-    )
-    total_old, total_new = sum(old.values()), sum(new.values())
-    lines = [
-        f"weight of {name}: {old.get(name, 0) / total_old:.3f} -> {new.get(name, 0) / total_new:.3f}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name, 0) / total_old != new.get(name, 0) / total_new
-    ]
-    for key in ("combine", "scale", "temperature"):
-        was, is_now = getattr(before.document, key), getattr(after.document, key)
-        if was != is_now:
-            lines.append(f"{key}: {was} -> {is_now}")
-    if bool(before.document.routing) != bool(after.document.routing):
-        lines.append("sub-classifiers came or went")
-    return tuple(lines[:_NUM_CHANGES])
 
 
 @contextmanager
