@@ -137,6 +137,35 @@ def fit(readings: Sequence[Readings], lose: float, seed: int = 0) -> Cascade:
     return Cascade(reading.order, signal, thresholds, lose, judged, bound, reading.full_cost)
 
 
+def fit_to_error(readings: Sequence[Readings], max_error: float, seed: int = 0) -> Cascade:
+    """Fit the cheapest cascade whose error rate is at most a given one, as that of the best member alone.
+
+    Args:
+        readings: Answers of the same images in one order or several.
+        max_error: Greatest error rate, on thresholds of the other half of the images.
+        seed: Seed of the halves.
+
+    Raises:
+        ConfigError: No cascade errs so seldom, the whole ensemble neither.
+    """
+    best: tuple[Readings, Signal, int, Effect] | None = None
+    for reading in readings:
+        full_error = float(reading.is_error[-1].mean())
+        for signal in SIGNALS:
+            for number, judged in enumerate(_cross_fitted(reading, signal, _folds(reading, seed))):
+                if full_error + judged.loss <= max_error and (
+                    best is None or judged.cost < best[3].cost
+                ):
+                    best = reading, signal, number, judged
+    if best is None:
+        raise ConfigError(f"no cascade errs on at most {max_error:.3%}. Allow a greater error.")
+    reading, signal, number, judged = best
+    _, bound = score_bounds(judged.newly_wrong, judged.newly_right, judged.num_images, LEVEL)
+    thresholds = fit_thresholds(reading, signal, _ERROR_PRICES[: number + 1])[-1]
+    lose = max_error - float(reading.is_error[-1].mean())
+    return Cascade(reading.order, signal, thresholds, lose, judged, bound, reading.full_cost)
+
+
 def frontier(readings: Readings, signal: Signal, seed: int = 0) -> tuple[Effect, ...]:
     """Judge the cascades of one order at all prices of an error, each half by the thresholds of the other one."""
     return tuple(_cross_fitted(readings, signal, _folds(readings, seed)))

@@ -16,7 +16,8 @@ SIGNALS: tuple[Signal, ...] = ("confidence", "margin", "agreement")
 """What can tell whether an answer is sure enough, the simplest first: the probability of the answer; its distance
 from that of the second class; and the share of the members so far that give the same answer, ties by confidence."""
 
-Window = tuple[Sequence[Float[np.ndarray, "image class"]], Int[np.ndarray, " image"]]
+# Rows of every member and the labels, of as many images as there happen to be.
+Window = tuple[Sequence[Float[np.ndarray, "_ _"]], Int[np.ndarray, " _"]]
 Order = tuple[int, ...]
 
 

@@ -28,6 +28,23 @@ POOL = (
     "nasnetmobile_keras",
 )
 
+# Multiplications of one image as published, in units of 10^9, in the order of the pool.
+GIGA_MULTIPLICATIONS = (
+    0.71,
+    0.82,
+    1.81,
+    3.66,
+    4.09,
+    3.86,
+    11.5,
+    15.5,
+    19.6,
+    4.29,
+    5.71,
+    13.2,
+    0.56,
+)
+
 NUM_CLASSES = 1000
 
 _BLOCK_IMAGES = 1000
@@ -35,6 +52,20 @@ _BLOCK_IMAGES = 1000
 
 def load_table(path: Path) -> OutrankingTable:
     """Build the outranking table of 13 members from top-k lists.
+
+    Raises:
+        ConfigError: The file cannot be read, or lacks a member or an array.
+    """
+    builder = OutrankingBuilder(POOL, 2, ("probabilities", "logs"), NUM_CLASSES)
+    for columns, labels in load_windows(path):
+        builder.add(columns, labels)
+    return builder.finish()
+
+
+def load_windows(
+    path: Path,
+) -> list[tuple[list[Float32[np.ndarray, "image slot"]], Int[np.ndarray, " image"]]]:
+    """Read top-k lists of 13 members as log-probabilities, 1,000 images at a time.
 
     The classes that a member does not list share what is missing to 1 evenly. A class that no member
     lists has the same score as every other such class, and never outranks a label that one member
@@ -55,11 +86,8 @@ def load_table(path: Path) -> OutrankingTable:
             labels = file["labels"].astype(np.int64)
     except (OSError, KeyError, ValueError) as error:
         raise _not_lists(path, str(error)) from error
-    builder = OutrankingBuilder(POOL, 2, ("probabilities", "logs"), NUM_CLASSES)
-    for first in range(0, len(labels), _BLOCK_IMAGES):
-        part = slice(first, first + _BLOCK_IMAGES)
-        builder.add(*_slots(classes[:, part], probabilities[:, part], labels[part]))
-    return builder.finish()
+    parts = [slice(first, first + _BLOCK_IMAGES) for first in range(0, len(labels), _BLOCK_IMAGES)]
+    return [_slots(classes[:, part], probabilities[:, part], labels[part]) for part in parts]
 
 
 def _not_lists(path: Path, reason: str) -> ConfigError:

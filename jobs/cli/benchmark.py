@@ -59,6 +59,22 @@ def benchmark_pools(
     _run(benchmark_job, words, full)
 
 
+@benchmark.command("cascade")
+def benchmark_cascade(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...", help="Settings, such as predictions=lists.npz and lose=0.1."
+        ),
+    ] = None,
+    full: Full = False,
+) -> None:
+    """Fit cascades on one half of the images, and judge what they save and lose on the other."""
+    from jobs.benchmark.cascade import benchmark_cascade as benchmark_job
+
+    _run(benchmark_job, words, full)
+
+
 @benchmark.command("schedule")
 def benchmark_schedule(
     words: Annotated[
