@@ -79,7 +79,7 @@ def test_the_command_prints_steps_and_what_they_save(
     result = command("cascade", folder, "cost=flops", "kind=uniform", "--lose", "5")
     assert result.returncode == 0, result.stderr
     assert "less flops than the whole ensemble" in result.stdout
-    result = command("cascade", folder, "cost=flops", "--lose", "5", "--json")
+    result = command("cascade", folder, "cost=flops", "kind=uniform", "--lose", "5", "--json")
     assert json.loads(result.stdout)["cost_unit"] == "flops"
     result = command("cascade", folder.parent / "nowhere")
     assert result.returncode == 2

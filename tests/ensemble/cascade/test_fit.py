@@ -29,6 +29,7 @@ def test_easy_images_stop_early_and_the_simplest_signal_is_taken() -> None:
     assert cascade.full_cost / judged.cost > 2
 
 
+@pytest.mark.nightly
 def test_the_promise_is_kept_on_images_that_nothing_was_fitted_on() -> None:
     kept = 0
     for seed in range(40):

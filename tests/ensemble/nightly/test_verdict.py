@@ -53,6 +53,7 @@ def test_an_inconclusive_comparison_says_how_many_images_would_decide_it() -> No
     assert 50_000 < judgement.num_images_needed < 200_000
 
 
+@pytest.mark.nightly
 def test_twenty_gates_raise_no_more_false_alarms_than_one() -> None:
     """A tenth of the nights may alarm here, so that 400 nights tell it from a tenth of the gates."""
     rng = np.random.default_rng(0)
