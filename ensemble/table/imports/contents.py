@@ -63,7 +63,7 @@ def dense(
     name: str,
     scores: Float[np.ndarray, "image score"],
     form: ReadForm,
-    ids: Shaped[np.ndarray, "image"] | None = None,
+    ids: Shaped[np.ndarray, "id"] | None = None,
     outputs: tuple[str, ...] | None = None,
 ) -> ImportedPredictions:
     """Make a member of scores of every class.
@@ -92,7 +92,7 @@ def top_of(
     scores: np.ndarray,
     classes: np.ndarray,
     form: ReadForm,
-    ids: Shaped[np.ndarray, "image"] | None,
+    ids: Shaped[np.ndarray, "id"] | None,
     where: str,
 ) -> ImportedPredictions:
     """Make a member of scores of the best classes.

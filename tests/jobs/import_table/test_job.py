@@ -188,6 +188,9 @@ def test_files_that_hold_something_else_are_refused(tmp_path: Path, labels: np.n
         DataError, match=r"it is not there\. .* of this machine; copy it here first"
     ):
         read_file(Path("s3://bucket/a.npy"))
+    np.savez(tmp_path / "ids.npz", m=np.full((4, 2), 0.5), image_ids=np.arange(20).astype(str))
+    with pytest.raises(DataError, match="m has 4 rows and 20 ids; expected an id for each row"):
+        read_file(tmp_path / "ids.npz")
     np.savez(tmp_path / "flat.npz", x=np.ones(3))
     with pytest.raises(DataError, match=r"flat\.npz holds no array of \[image, class\]"):
         read_file(tmp_path / "flat.npz", "logits")
