@@ -70,7 +70,7 @@ def test_no_search_of_logs_but_likelihood_has_more_errors_than_the_best_member(
 ):
     k = min(k, shape[2] - 1)
     table = _both(*make_pool(kind, seed, shape))
-    best = measures.member_errors(table, k).min()
+    best = measures.member_errors(table.of("logs"), k).min()
     for name in ("best", "paper", "line", "forward", "caruana", "refine"):
         assert fit(table, SearchConfig(kind=name, k=k, combine="logs")).errors <= best
 
