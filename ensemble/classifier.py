@@ -105,14 +105,14 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         builder = OutrankingBuilder(tuple(self.pool), combines=config.combines)
         builder.add(self._logs(images, tuple(self.pool)), indexes)
         table = builder.finish()
-        found = fit_weights(table, config)
+        ensemble = fit_weights(table, config)
         if config.kind == "auto":
-            rows = predictors(table, config, found)
-            found = answering(rows, recommend(table, config, found), config).ensemble
-        self.ensemble_: Ensemble = found
+            rows = predictors(table, config, ensemble)
+            ensemble = answering(rows, recommend(table, config, ensemble), config).ensemble
+        self.ensemble_: Ensemble = ensemble
         self.weights_ = {
             name: float(weight)
-            for name, weight in zip(found.members, found.weights, strict=True)
+            for name, weight in zip(ensemble.members, ensemble.weights, strict=True)
             if weight > 0
         }
         return self
@@ -120,7 +120,7 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, images: Any) -> Float[np.ndarray, "image class"]:
         """Predict the probability of each class, in the order of `classes_`.
 
-        Only classifiers with a weight are asked.
+        Only classifiers with a weight predict.
         """
         check_is_fitted(self)
         units = dict(zip(self.ensemble_.members, self.ensemble_.units.tolist(), strict=True))
@@ -143,17 +143,17 @@ class EnsembleClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _columns(self, name: str, images: Any) -> Float[np.ndarray, "image class"]:
         """Give the probabilities of a classifier with a column for each label, in sorted order."""
         classifier = self.pool[name]
-        found = np.asarray(classifier.predict_proba(images), dtype=np.float64)
+        probabilities = np.asarray(classifier.predict_proba(images), dtype=np.float64)
         theirs = getattr(classifier, "classes_", self.classes_)
-        if found.ndim != 2 or found.shape[1] != len(theirs):
+        if probabilities.ndim != 2 or probabilities.shape[1] != len(theirs):
             raise ShapeError(
-                f"the classifier {name!r} gives {list(found.shape)}, expected a row for each image and a column "
-                f"for each of {len(theirs)} labels."
+                f"the classifier {name!r} gives {list(probabilities.shape)}, expected a row for each image and "
+                f"a column for each of {len(theirs)} labels."
             )
-        # A label that it does not know has no probability; one that nobody asks about is left out.
-        columns = np.zeros((len(found), len(self.classes_)))
+        # A label that it does not know has no probability; one that is not among the labels is left out.
+        columns = np.zeros((len(probabilities), len(self.classes_)))
         places = {label: place for place, label in enumerate(np.asarray(theirs).tolist())}
         for index, label in enumerate(self.classes_.tolist()):
             if label in places:
-                columns[:, index] = found[:, places[label]]
+                columns[:, index] = probabilities[:, places[label]]
         return columns

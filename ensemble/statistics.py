@@ -1,7 +1,8 @@
 """Statistics of comparisons: whether a difference on the same images is more than chance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -158,6 +159,35 @@ def effective_number(correlations: Float[np.ndarray, "predictor predictor"]) -> 
     return float(m / (1 + (m - 1) * max(0.0, mean)))
 
 
+def score_bounds(
+    newly_wrong: int, newly_right: int, n: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Bound the difference of two paired error rates from below and above, each at `level`.
+
+    They stay honest where few images or none are discordant: of n images without any, the upper bound is about z²/n.
+
+    Raises:
+        ConfigError: The level is not between 0.5 and 1.
+
+    Source: Tango 1998, Statistics in Medicine 17, 891-908.
+    """
+    if not 0.5 < level < 1:
+        raise ConfigError(f"level = {level}; expected a confidence between 0.5 and 1.")
+    z = NormalDist().inv_cdf(level)
+
+    def score(delta: float) -> float:
+        a = 2 * n
+        b = -newly_wrong - newly_right + (2 * n - newly_wrong + newly_right) * delta
+        c = -newly_right * delta * (1 - delta)
+        q = (max(b * b - 4 * a * c, 0) ** 0.5 - b) / (2 * a)
+        variance = n * (2 * q + delta * (1 - delta))
+        away = newly_wrong - newly_right - n * delta
+        return away / variance**0.5 if variance > 1e-12 else float(np.sign(away)) * 1e9
+
+    loss = (newly_wrong - newly_right) / n
+    return _root(score, z, -1.0, loss), _root(score, -z, loss, 1.0)
+
+
 def _discordant(
     wrong_a: Bool[np.ndarray, " a"], wrong_b: Bool[np.ndarray, " b"]
 ) -> tuple[int, int, int]:
@@ -170,3 +200,14 @@ def _discordant(
     if not len(wrong_a):
         raise EmptySplitError("there is no image to compare on.")
     return int((wrong_a & ~wrong_b).sum()), int((wrong_b & ~wrong_a).sum()), len(wrong_a)
+
+
+def _root(score: Callable[[float], float], target: float, left: float, right: float) -> float:
+    """Find where a falling function has a value, by bisection."""
+    for _ in range(60):
+        middle = (left + right) / 2
+        if score(middle) > target:
+            left = middle
+        else:
+            right = middle
+    return (left + right) / 2

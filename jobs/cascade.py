@@ -10,12 +10,12 @@ from ensemble.cascade.thresholds import Effect, effect
 from ensemble.errors import ConfigError
 from ensemble.evaluation.reading import read_windows
 from ensemble.images.index import ImageIndex
-from ensemble.nightly.paired import score_bounds
 from ensemble.outranking import measures
 from ensemble.report.documents.cascade import CascadeEffect, CascadeReport, CascadeStep
 from ensemble.search.fit import fit as fit_weights
 from ensemble.search.result import Ensemble
 from ensemble.search.weights import best_member
+from ensemble.statistics import score_bounds
 from jobs.search_settings import search_settings
 from jobs.stored_runs.finished import (
     at_temperatures,

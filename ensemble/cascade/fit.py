@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from ensemble.cascade.readings import SIGNALS, Order, Readings, Signal
 from ensemble.cascade.thresholds import Effect, effect, fit_thresholds
 from ensemble.errors import ConfigError, ShapeError
-from ensemble.nightly.paired import score_bounds
 from ensemble.outranking.weighting import Weighting
+from ensemble.statistics import score_bounds
 
 LEVEL = 0.95
 """Confidence of the promise."""
@@ -86,8 +86,8 @@ def orders(
         )
     ]
     leads = sorted(others, key=lambda member: abs(np.log(costs[member] / cheapest)))[:num_leads]
-    found = [*proposed, *((lead, *order) for lead in leads for order in proposed)]
-    return tuple(dict.fromkeys(found))
+    behind_a_lead = ((lead, *order) for lead in leads for order in proposed)
+    return tuple(dict.fromkeys([*proposed, *behind_a_lead]))
 
 
 def fit(readings: Sequence[Readings], lose: float, seed: int = 0) -> Cascade:

@@ -48,14 +48,14 @@ class Check:
         """
         largest = 0.0
         for size in BATCHES:
-            found = np.asarray(program(self.batch[:size]))
-            if found.shape != (size, self.expected.shape[1]):
+            answers = np.asarray(program(self.batch[:size]))
+            if answers.shape != (size, self.expected.shape[1]):
                 raise CheckpointError(
-                    f"{name} gives {list(found.shape)} for {size} images, expected "
+                    f"{name} gives {list(answers.shape)} for {size} images, expected "
                     f"{[size, self.expected.shape[1]]}. The batch became fixed; update torch, or take another "
                     "format."
                 )
-            off = float(np.abs(found - self.expected[:size]).max())
+            off = float(np.abs(answers - self.expected[:size]).max())
             if not off <= self.tolerance:  # false for NaN, too
                 raise CheckpointError(
                     f"{name} is off by {off:.2g} at {size} images, more than {self.tolerance:.2g}: it is not kept. "

@@ -4,14 +4,15 @@ A loss is what tonight does worse than the baseline: above 0 is worse. Near-dupl
 counts once: a test that took them for independent would raise far too many alarms.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from ensemble.errors import ConfigError, EmptySplitError, ShapeError
+from ensemble.errors import EmptySplitError, ShapeError
+from ensemble.statistics import score_bounds
 
 _CHUNK_CELLS = 1 << 22  # weights held at a time while resampling
 _NORMAL = NormalDist()
@@ -155,35 +156,6 @@ def exact_p(more: int, fewer: int) -> float:
     return float(bdtrc(more - 1, more + fewer, 0.5))
 
 
-def score_bounds(
-    newly_wrong: int, newly_right: int, n: int, level: float = 0.95
-) -> tuple[float, float]:
-    """Bound the difference of two paired error rates from below and above, each at `level`.
-
-    They stay honest where few images or none are discordant: of n images without any, the upper bound is about z²/n.
-
-    Raises:
-        ConfigError: The level is not between 0.5 and 1.
-
-    Source: Tango 1998, Statistics in Medicine 17, 891-908.
-    """
-    if not 0.5 < level < 1:
-        raise ConfigError(f"level = {level}; expected a confidence between 0.5 and 1.")
-    z = _NORMAL.inv_cdf(level)
-
-    def score(delta: float) -> float:
-        a = 2 * n
-        b = -newly_wrong - newly_right + (2 * n - newly_wrong + newly_right) * delta
-        c = -newly_right * delta * (1 - delta)
-        q = (max(b * b - 4 * a * c, 0) ** 0.5 - b) / (2 * a)
-        variance = n * (2 * q + delta * (1 - delta))
-        away = newly_wrong - newly_right - n * delta
-        return away / variance**0.5 if variance > 1e-12 else float(np.sign(away)) * 1e9
-
-    loss = (newly_wrong - newly_right) / n
-    return _root(score, z, -1.0, loss), _root(score, -z, loss, 1.0)
-
-
 def holm(p_values: Sequence[float], level: float) -> tuple[bool, ...]:
     """Tell which hypotheses are rejected, so that a false one is among them with chance `level` at most.
 
@@ -204,17 +176,6 @@ def images_to_decide(evidence: Evidence, min_effect: float, power: float = 0.9) 
     few = z * z / min_effect
     variance = evidence.variance * (z + _NORMAL.inv_cdf(power)) ** 2 / min_effect**2
     return max(evidence.n + 1, int(np.ceil(max(few, variance))))
-
-
-def _root(score: Callable[[float], float], target: float, left: float, right: float) -> float:
-    """Find where a falling function has a value, by bisection."""
-    for _ in range(60):
-        middle = (left + right) / 2
-        if score(middle) > target:
-            left = middle
-        else:
-            right = middle
-    return (left + right) / 2
 
 
 def _dense(groups: Int[np.ndarray, " image"]) -> Int[np.ndarray, " image"]:

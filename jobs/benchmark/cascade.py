@@ -6,7 +6,7 @@ The pool is that of real top-k lists, priced with published multiplications, or 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -98,10 +98,11 @@ def benchmark_cascade(
     begin = step_printer(console)
     windows, costs = _pool(config, begin)
     splits = list(_splits(config, windows, costs, begin))
-    figures = {"splits": [asdict(split) for split in splits]}
+    figures: dict[str, Any] = {"splits": [asdict(split) for split in splits]}
     for name in ("speedup", "loss_points", "equal_speedup", "equal_loss_points"):
-        figures[name] = [asdict(mean_sd([getattr(split, name) for split in splits]))]
-        console.print(f"{name}: {mean_sd([getattr(split, name) for split in splits])}")
+        summary = mean_sd([getattr(split, name) for split in splits])
+        figures[name] = asdict(summary)
+        console.print(f"{name}: {summary}")
     speedup = float(np.mean([split.speedup for split in splits]))
     loss = float(np.mean([split.loss_points for split in splits]))
     held = float(np.mean([split.loss_points <= config.lose for split in splits]))

@@ -30,6 +30,21 @@ Words = Annotated[
     ),
 ]
 
+FinishedRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="The folder of a finished run, or its s3://bucket/prefix/RUN."
+    ),
+]
+
+StorageWords = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[storage.key=value]...",
+        help="How S3 is reached, such as storage.endpoint=http://host:9000.",
+    ),
+]
+
 AllowPartial = Annotated[
     bool,
     typer.Option(

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.app import AsReport
+from jobs.cli.app import AsReport, FinishedRun
 from jobs.terminal import echo
 
 if TYPE_CHECKING:
@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 
 def cascade(
-    place: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="The folder of a finished run, or its s3://bucket/prefix/RUN."
-        ),
-    ],
+    place: FinishedRun,
     words: Annotated[
         list[str] | None,
         typer.Argument(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.app import EXIT_NOT_COMPARABLE, EXIT_REGRESSION, AsJson
+from jobs.cli.app import EXIT_NOT_COMPARABLE, EXIT_REGRESSION, AsJson, StorageWords
 from jobs.terminal import echo
 
 Words = Annotated[
@@ -73,13 +73,7 @@ def compare(
     b: Annotated[
         str, typer.Argument(metavar="B", help="What is compared with A; of the same kind.")
     ],
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[storage.key=value]...",
-            help="How S3 is reached, such as storage.endpoint=http://host:9000.",
-        ),
-    ] = None,
+    words: StorageWords = None,
     metric: Annotated[
         str,
         typer.Option(metavar="NAME", help="What counts: top1_error, top5_error, nll or ece."),

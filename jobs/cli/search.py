@@ -5,17 +5,12 @@ from typing import Annotated
 import typer
 
 from ensemble.errors import ConfigError
-from jobs.cli.app import AsReport, print_results
+from jobs.cli.app import AsReport, FinishedRun, print_results
 from jobs.terminal import echo
 
 
 def search(
-    place: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="The folder of a finished run, or its s3://bucket/prefix/RUN."
-        ),
-    ],
+    place: FinishedRun,
     words: Annotated[
         list[str] | None,
         typer.Argument(

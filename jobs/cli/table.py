@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli.app import EXIT_FAILED, AsJson
+from jobs.cli.app import EXIT_FAILED, AsJson, StorageWords
 from jobs.cli.import_table import import_table
 from jobs.terminal import echo
 
@@ -31,17 +31,10 @@ Place = Annotated[
         help="The folder of a run, its s3://bucket/prefix/RUN, or the folder of a table itself.",
     ),
 ]
-Words = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[storage.key=value]...",
-        help="How S3 is reached, such as storage.endpoint=http://host:9000.",
-    ),
-]
 
 
 @app.command()
-def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
+def show(place: Place, words: StorageWords = None, as_json: AsJson = False) -> None:
     """List the columns of a table: shards, rows, bytes, the devices and hosts that computed them and when.
 
     Columns that mix kinds of device are named, files that no entry of the log names are listed, and the
@@ -75,7 +68,7 @@ def show(place: Place, words: Words = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def diff(a: Place, b: Place, words: Words = None, as_json: AsJson = False) -> None:
+def diff(a: Place, b: Place, words: StorageWords = None, as_json: AsJson = False) -> None:
     """Tell which columns of two tables differ and why, and how far kinds of device differ on the same rows."""
     from ensemble.table.kind_difference import compare_kinds
     from ensemble.table.logit_table import LogitTable
@@ -106,7 +99,7 @@ def diff(a: Place, b: Place, words: Words = None, as_json: AsJson = False) -> No
 @app.command()
 def repair(
     place: Place,
-    words: Words = None,
+    words: StorageWords = None,
     check: Annotated[
         bool,
         typer.Option(
@@ -143,7 +136,7 @@ def repair(
 
 
 @app.command()
-def gc(place: Place, words: Words = None) -> None:
+def gc(place: Place, words: StorageWords = None) -> None:
     """Remove what crashes left in a table, and shard files that no entry of its log names.
 
     A run that was stopped and goes on later is shut out first. Files of the last ten minutes stay.
@@ -167,7 +160,7 @@ def gc(place: Place, words: Words = None) -> None:
 def export(
     place: Place,
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file to write.")],
-    words: Words = None,
+    words: StorageWords = None,
     kind: Annotated[
         str | None,
         typer.Option(

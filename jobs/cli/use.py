@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ensemble.errors import ConfigError
-from jobs.cli.app import EXIT_FAILED, AsJson
+from jobs.cli.app import EXIT_FAILED, AsJson, StorageWords
 from jobs.terminal import echo
 
 Artifact = Annotated[
@@ -16,13 +16,6 @@ Artifact = Annotated[
     typer.Argument(
         metavar="ARTIFACT",
         help="The folder `ensemble` of a run, the run's own folder, or s3://bucket/prefix of either.",
-    ),
-]
-StorageWords = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[storage.key=value]...",
-        help="How S3 is reached, such as storage.endpoint=http://host:9000.",
     ),
 ]
 Device = Annotated[

@@ -3,7 +3,15 @@
 import shlex
 
 from jobs.schedule.kubernetes import dump
-from jobs.schedule.nights import RETRIES, RETRY_AFTER_S, Nights, ScheduleFile, comment, on_cluster
+from jobs.schedule.nights import (
+    FINAL_CODES,
+    RETRIES,
+    RETRY_AFTER_S,
+    Nights,
+    ScheduleFile,
+    comment,
+    on_cluster,
+)
 
 _FOLDER = "/etc/ensemble"
 
@@ -32,7 +40,7 @@ def render(nights: Nights) -> list[ScheduleFile]:
         # A judged night ends with 0, 3, 4 or 5; only one that failed or was killed is started again.
         "retryStrategy": {
             "limit": RETRIES,
-            "expression": "lastRetry.status == 'Error' or asInt(lastRetry.exitCode) not in [2, 3, 4, 5]",
+            "expression": f"lastRetry.status == 'Error' or asInt(lastRetry.exitCode) not in {list(FINAL_CODES)}",
             "backoff": {"duration": str(RETRY_AFTER_S)},
         },
     }

@@ -4,10 +4,9 @@ import shlex
 from pathlib import Path
 
 from jobs.schedule.nights import (
-    JUDGED_CODES,
+    FINAL_CODES,
     RETRIES,
     RETRY_AFTER_S,
-    USAGE_CODE,
     Nights,
     ScheduleFile,
     comment,
@@ -23,7 +22,7 @@ def render(nights: Nights) -> list[ScheduleFile]:
     log = Path.cwd() / f"{nights.name}.log"
     attempt = f"timeout {nights.timeout_s} {shlex.join(nights.command())}"
     # 124 is the code of `timeout`.
-    judged = "|".join(map(str, (0, USAGE_CODE, *JUDGED_CODES, 124)))
+    judged = "|".join(map(str, (0, *FINAL_CODES, 124)))
     attempts = (
         f"for attempt in {' '.join(map(str, range(1, RETRIES + 2)))}; do "
         f"{attempt}; code=$?; "

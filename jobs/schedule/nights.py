@@ -6,12 +6,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.cli.app import EXIT_NOT_COMPARABLE, EXIT_PARTIAL, EXIT_REGRESSION, EXIT_USAGE
 from jobs.schedule.cron import CronTime
 
 # A night that was judged ends with 0, or with one of these: a regression, figures that cannot be compared, a
-# part that is missing. To start it again would give the same.
-JUDGED_CODES = (3, 4, 5)
-USAGE_CODE = 2
+# part that is missing. To start it again would give the same, and so it would where a word is wrong.
+JUDGED_CODES = (EXIT_REGRESSION, EXIT_NOT_COMPARABLE, EXIT_PARTIAL)
+FINAL_CODES = (EXIT_USAGE, *JUDGED_CODES)
 
 # A killed night is started again, and goes on where it stopped.
 RETRIES, RETRY_AFTER_S = 2, 300

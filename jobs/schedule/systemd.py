@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from jobs.schedule.nights import (
-    JUDGED_CODES,
+    FINAL_CODES,
     RETRIES,
     RETRY_AFTER_S,
-    USAGE_CODE,
     Nights,
     ScheduleFile,
     comment,
@@ -21,7 +20,7 @@ def render(nights: Nights) -> list[ScheduleFile]:
     A service that runs is not started twice. It is started again if it was killed or failed, not if it was
     judged; its log is the journal.
     """
-    codes = " ".join(map(str, (USAGE_CODE, *JUDGED_CODES)))
+    codes = " ".join(map(str, FINAL_CODES))
     name = nights.name
     folder = str(Path.cwd()).replace("%", "%%")
     service = comment(

@@ -15,6 +15,7 @@ from ensemble.statistics import (
     mcnemar,
     mean_sd,
     paired_bootstrap,
+    score_bounds,
 )
 
 
@@ -128,3 +129,33 @@ def test_the_effective_number_lies_between_one_and_all() -> None:
     assert effective_number(np.where(np.eye(6) == 1, 1.0, 0.2)) == pytest.approx(3)
     assert effective_number(np.array([[1.0, -0.9], [-0.9, 1.0]])) == 2
     assert effective_number(np.ones((1, 1))) == 1
+
+
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(0, 500))
+def test_bounds_hold_the_estimate_and_mirror_each_other(
+    wrong: int, right: int, others: int
+) -> None:
+    n = wrong + right + others + 1
+    low, high = score_bounds(wrong, right, n)
+    assert -1 <= low <= (wrong - right) / n + 1e-9
+    assert (wrong - right) / n - 1e-9 <= high <= 1
+    mirrored_low, mirrored_high = score_bounds(right, wrong, n)
+    assert (low, high) == pytest.approx((-mirrored_high, -mirrored_low), abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.01])
+def test_upper_bound_covers_the_true_loss_as_often_as_it_says(loss: float) -> None:
+    rng = np.random.default_rng(0)
+    shares = [0.02 + loss, 0.02, 0.96 - loss]
+    draws = rng.multinomial(1000, shares, size=1500)
+    covered = [score_bounds(int(a), int(b), 1000)[1] >= loss for a, b, _ in draws]
+    assert np.mean(covered) > 0.935
+
+
+def test_without_a_discordant_image_the_bound_is_not_zero() -> None:
+    assert score_bounds(0, 0, 1000)[1] == pytest.approx(1.645**2 / (1000 + 1.645**2), rel=1e-2)
+
+
+def test_level_below_a_half_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"level = 0.3; expected a confidence"):
+        score_bounds(1, 2, 10, 0.3)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from .made_run import make_run as make_run  # a fixture
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 # The smallest run that has every stage: three members, one epoch or two, 200 images.

@@ -12,7 +12,6 @@ from jobs.cascade import cascade
 from jobs.stored_runs.finished import open_finished_run
 
 from .conftest import Command
-from .test_search import make_run as make_run  # the fixture
 
 
 def test_the_report_says_what_its_steps_do_image_by_image(make_run: Callable[..., Path]) -> None:

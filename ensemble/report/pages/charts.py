@@ -97,7 +97,8 @@ def _axis(values: Iterable[Number], about: int = 4) -> tuple[Scale, list[float]]
     return Scale(ticks[0], ticks[-1]), ticks
 
 
-def _decimals(ticks: Sequence[float]) -> int:
+def decimals_of(ticks: Sequence[float]) -> int:
+    """Give the digits behind the point that the labels of ticks need."""
     return max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
 
 
@@ -106,7 +107,7 @@ def forest(results: Iterable[Result], digits: int) -> Forest:
     differences = {r.key: r.against_best for r in results if r.against_best}
     ends = [0.0, *(end for d in differences.values() for end in (d.low, d.high))]
     scale, ticks = _axis([100 * end for end in ends])
-    labels = [points_text(t / 100, _decimals(ticks)) for t in ticks]
+    labels = [points_text(t / 100, decimals_of(ticks)) for t in ticks]
     return Forest(
         zero=scale(0),
         ticks=tuple(Tick(scale(t), label) for t, label in zip(ticks, labels, strict=True)),
@@ -202,7 +203,7 @@ def training_curve(curve: Curve) -> LineChart:
 
 
 def _percent_ticks(scale: Scale, ticks: Sequence[float]) -> tuple[Tick, ...]:
-    decimals = _decimals(ticks)
+    decimals = decimals_of(ticks)
     return tuple(Tick(100 - scale(t), f"{t:.{decimals}f}%") for t in ticks)
 
 
@@ -254,7 +255,7 @@ def _threshold_chart(
     y_scale, y_ticks = _axis((100 * rate for _, rate in rates))
     # A shut gate is a threshold above every score: the right end of the axis.
     at = [(100.0 if t is None else x_scale(t), 100 - y_scale(100 * rate)) for t, rate in rates]
-    decimals = _decimals(x_ticks)
+    decimals = decimals_of(x_ticks)
     marks = (
         Mark(*place, "selected", f"threshold {t:.3g}: {percent_text(rate, digits)}")
         for place, (t, rate) in zip(at, rates, strict=True)

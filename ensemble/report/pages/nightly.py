@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ensemble.report.pages.charts import Scale, Tick, nice_ticks
+from ensemble.report.pages.charts import Scale, Tick, decimals_of, nice_ticks
 from ensemble.report.pages.environment import page_environment
 
 # A trend is drawn of the last nights; a line of more cannot be read.
@@ -202,7 +202,7 @@ def draw(
     y = Scale(ticks[0], ticks[-1])
     # A night stands in the middle of its part of the axis, so that a single one can be seen.
     x = Scale(-0.5, len(points) - 0.5)
-    decimals = max(0, _decimals(ticks))
+    decimals = decimals_of(ticks)
     every = max(1, -(-len(points) // 4))
 
     def at(value: float) -> float:
@@ -237,11 +237,6 @@ def draw(
         x_ticks=tuple(Tick(x(i), p.label[5:]) for i, p in enumerate(points) if not i % every),
         y_ticks=tuple(Tick(round(100 - y(t), 2), f"{t:.{decimals}f}") for t in ticks),
     )
-
-
-def _decimals(ticks: Sequence[float]) -> int:
-    step = ticks[1] - ticks[0]
-    return next((d for d in range(8) if abs(round(step, d) - step) < 1e-9), 8)
 
 
 def _render(template: str, view: object) -> str:

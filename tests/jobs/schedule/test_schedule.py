@@ -66,12 +66,11 @@ def test_cron_does_not_start_a_night_while_one_runs(nights: Nights) -> None:
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
 def test_systemd_verifies_its_units(nights: Nights, tmp_path: Path) -> None:
-    words = [*nights.words()]
     paths = write(schedule(nights, "systemd"), tmp_path / "units")
     result = subprocess.run(
         ["systemd-analyze", "verify", *paths], capture_output=True, text=True, check=False
     )
-    assert (result.returncode, result.stderr) == (0, "") or words[0] in result.stderr
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_systemd_reads_each_word_as_it_is() -> None:
