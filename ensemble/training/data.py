@@ -32,7 +32,7 @@ from ensemble.training.training_images import (
 _SMALLEST_STD = 1e-3
 _JUDGE_BATCH_IMAGES = 256
 _MEASURED_IMAGES = 1024
-# Channels of photographs are normalised by ImageNet's statistics until they are measured.
+# Mean and standard deviation that photographs have until those of their channels are measured.
 _UNMEASURED = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 # Judges a network: number of errors, and mean loss in nats.

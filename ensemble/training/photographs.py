@@ -6,6 +6,7 @@ needed does not grow with their number.
 
 import json
 import os
+import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -135,6 +136,7 @@ class Photographs:
         self._form, self._preprocessing, self._decode = form, preprocessing, decode
         self._source, self._folder = index.source, folder
         self._free_bytes = disk_mb * _MB - _size_of(folder) if folder else 0
+        self._lock = threading.Lock()
         # In the order of ids, so that the order in which images are listed changes no weights.
         image_ids = sorted(str(image_id) for image_id in index.image_ids)
         packs = [
@@ -181,9 +183,10 @@ class Photographs:
             shard.bad,
         )
         size = sum(image.nbytes for image in images)
-        if path is None or size > self._free_bytes:
-            return pack
-        self._free_bytes -= size
+        with self._lock:  # packs are made by several threads
+            if path is None or size > self._free_bytes:
+                return pack
+            self._free_bytes -= size
         _write_pack(path, pack, images)
         return _open_pack(path) or pack
 

@@ -66,6 +66,16 @@ def test_head_alone_is_trained_and_a_second_time_needs_no_image(task: TrainTask)
     assert load(longer, []).head == first.head
 
 
+def test_features_of_another_preprocessing_are_computed_anew(task: TrainTask) -> None:
+    load(task, shards())
+    assert task.start is not None
+    weights = task.start.weights
+    other = weights.preprocessing.model_copy(update={"mean": (0.9, 0.9, 0.9)})
+    start = replace(task.start, weights=replace(weights, preprocessing=other))
+    load(replace(task, start=start), shards())
+    assert len(list(task.folder.glob("features-*.safetensors"))) == 2
+
+
 def test_head_alone_ends_where_a_frozen_network_does(task: TrainTask) -> None:
     frozen = HEAD.model_copy(update={"head_only": False, "freeze_epochs": HEAD.epochs})
     left, right = load(task, shards()), load(replace(task, recipe=frozen), shards())
