@@ -127,6 +127,7 @@ def test_the_artifact_predicts_what_the_report_says(finished_runs: Path) -> None
     _predicts_what_the_report_says(finished_runs / "tiny")
 
 
+@pytest.mark.nightly
 def test_members_at_temperatures_cost_no_pass_and_are_in_the_artifact(
     runs: Path, command: Command, tiny_config: Path
 ) -> None:

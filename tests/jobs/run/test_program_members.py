@@ -57,6 +57,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.nightly
 def test_sub_classifiers_are_made_of_the_best_member_that_can_be_fine_tuned(
     command: Command, config: Path, tmp_path: Path
 ) -> None:

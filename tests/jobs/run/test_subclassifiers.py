@@ -147,7 +147,7 @@ def test_plan_without_weights_takes_the_confusion_and_says_so(copy: Path, comman
 @pytest.mark.parametrize(
     ("classes", "head", "message"),
     [
-        (3, "head", "has 3 classes, and the images have 10"),
+        pytest.param(3, "head", "has 3 classes, and the images have 10", marks=pytest.mark.nightly),
         (10, "nowhere", "has no last linear layer that can be fine-tuned"),
     ],
 )
