@@ -48,7 +48,7 @@ def benchmark_pools(
         list[str] | None,
         typer.Argument(
             metavar="[key=value]...",
-            help="Settings, such as 'runs=[runs/a, runs/b]' or predictions=lists.npz, and k=5.",
+            help="""Settings, such as 'runs=["runs/a", "runs/b"]' or predictions=lists.npz, and k=5.""",
         ),
     ] = None,
     full: Full = False,
