@@ -2,13 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from ensemble.config import check, read_settings
-from ensemble.errors import ConfigError
+from pydantic import PositiveInt
+
+from cluster.settings import ClusterConfig
+from ensemble.config import Config, Place, check, load_words
 from ensemble.nightly.deployment import evaluate as evaluate_deployment
 from ensemble.report.documents.nightly import Figure
 from ensemble.storage.open import open_store
+from ensemble.storage.settings import StorageConfig
 from ensemble.table.logit_table import LogitTable
+from ensemble.table.settings import TableConfig
 from jobs.artifacts import find_artifact
 from jobs.nightly.candidate import Say, Workers, watch_and_vault
 from jobs.nightly.night import TABLE, without_bad
@@ -18,9 +23,22 @@ from jobs.preflight import read_images
 from jobs.stored_runs.open import split_words
 from jobs.stored_runs.tables import hold_if_shared
 
-# Settings of a suite that a one-off has a use for.
-_SETTINGS = ("folder", "runs", "cluster", "table", "storage")
-_FOLDER = "runs/evaluate"
+
+class EvaluateConfig(Config):
+    """The judging of one artifact."""
+
+    top_k: PositiveInt = 5
+    """The error among the top_k most probable classes is told beside the top-1 error."""
+    folder: Place = "runs/evaluate"
+    """Where the predictions are kept: a folder, or s3://bucket/prefix."""
+    runs: Path = Path("runs")
+    """The local folder whose cache keeps what members cost, as measured."""
+    table: TableConfig = TableConfig()
+    """How predictions are stored."""
+    storage: StorageConfig = StorageConfig()
+    """How everything at s3:// is reached."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where and how wide missing predictions are computed."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ def evaluate(
     Args:
         artifact: The folder of an artifact, or that of its run, or its place at s3://.
         data: A folder with a sub-folder per class, a .parquet file, or the settings of a source.
-        words: Settings: storage, cluster, runs, table, top_k, and `folder`, which keeps the predictions.
+        words: Settings of `EvaluateConfig`, of the form a.b=value.
         workers_of: Makes whoever predicts.
         say: Prints a line.
 
@@ -64,25 +82,20 @@ def evaluate(
         ConfigError: A word or setting is wrong, or there is no artifact.
         DataError: The images are not those of the ensemble's classes.
     """
-    storage, others = split_words(words)
-    settings = read_settings([*storage, *others])
-    k = settings.pop("top_k", 5)
-    unknown = sorted(settings.keys() - set(_SETTINGS))
-    if unknown:
-        raise ConfigError(
-            f"no setting {unknown[0]!r}. Known: {', '.join(sorted((*_SETTINGS, 'top_k')))}."
-        )
-    place, _ = find_artifact(artifact, storage)
+    config = load_words(EvaluateConfig, words)
+    place, _ = find_artifact(artifact, split_words(words)[0])
     source = read_images(data)
     gates = [{"metric": "top1_error", "min_effect": 1}, {"metric": "ece", "min_effect": 1}]
-    gates += [{"metric": f"top{k}_error", "min_effect": 1}] if k != 1 else []
+    if config.top_k != 1:
+        gates.append({"metric": f"top{config.top_k}_error", "min_effect": 1})
     row = {
         "name": "evaluate",
         "artifact": place,
         "images": source.model_dump(mode="json", exclude_unset=True) | {"kind": source.kind},
         "gates": gates,
     }
-    suite = check(SuiteConfig, {"folder": _FOLDER, **settings, "rows": [row]}, "the command")
+    settings = config.model_dump(exclude={"top_k"})
+    suite = check(SuiteConfig, {**settings, "rows": [row]}, "the command")
     chosen, workers = suite.rows[0], workers_of(suite)
     candidate = workers.candidate(chosen, say)
     images, _ = watch_and_vault(chosen, candidate.images)

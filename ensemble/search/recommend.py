@@ -93,8 +93,13 @@ def recommend(table: OutrankingTable, config: SearchConfig, ensemble: Ensemble) 
     rows = predictors(table, config, ensemble)
     limits = Limits.of(table, config)
     allowed = {row.key: limits.allow(row.ensemble.units > 0) for row in rows}
+    units = {row.key: row.ensemble.units for row in rows}
+    candidates = {key for key, is_allowed in allowed.items() if is_allowed}
+    if np.array_equal(units["uniform_selected"], units["uniform_all"]):
+        # One predictor under two names: the plainer one is taken.
+        candidates -= {"uniform_selected"}
     if table.num_images < 2 * NUM_FOLDS:
-        key = _simplest(key for key, is_allowed in allowed.items() if is_allowed)
+        key = _simplest(candidates)
         return Recommendation(
             key,
             (),
@@ -115,7 +120,7 @@ def recommend(table: OutrankingTable, config: SearchConfig, ensemble: Ensemble) 
         )
         for row in rows
     )
-    key = _simplest(row.key for row in judged if row.is_allowed and row.is_tied)
+    key = _simplest(row.key for row in judged if row.is_tied and row.key in candidates)
     return Recommendation(key, judged, _reason(judged, least, key, table.num_images, config))
 
 

@@ -90,19 +90,21 @@ def _on_test(
 ) -> str:
     parts = []
     if against_best is not None:
-        parts.append(f"{_words(against_best)} than the best member")
+        parts.append(_words(against_best, "the best member"))
     if against_uniform is not None:
-        parts.append(f"{_words(against_uniform)} than {uniform}")
+        parts.append(_words(against_uniform, uniform))
     return f"{start}{': ' if parts else ''}{'; '.join(parts)}."
 
 
-def _words(d: Difference) -> str:
+def _words(d: Difference, reference: str) -> str:
+    if not d.difference:
+        return f"the same error as {reference}"
     points = 100 * abs(d.difference)
     direction = "less" if d.difference < 0 else "more"
     significance = "not significant" if d.verdict == "undecided" else "significant"
     return (
         f"{points:.2f} points {direction} ({d.level:.0%} interval {100 * d.low:+.2f} to {100 * d.high:+.2f}, "
-        f"p = {d.mcnemar_p:.2g}: {significance})"
+        f"p = {d.mcnemar_p:.2g}: {significance}) than {reference}"
     )
 
 

@@ -37,6 +37,12 @@ def test_where_members_complement_each_other_an_ensemble_is_recommended():
     assert by_key[found.key].is_tied
 
 
+def test_where_the_search_selects_every_member_the_plain_average_has_one_name():
+    table = make_table(*make_pool(5, images=800, members=8))
+    config = SearchConfig(kind="uniform")
+    assert recommend(table, config, fit(table, config)).key == "uniform_all"
+
+
 def test_the_recommended_row_is_the_simplest_of_those_that_are_tied(table):
     for kind in ("paper", "likelihood"):
         for objective in ("top_k", "nll"):

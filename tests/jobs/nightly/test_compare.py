@@ -86,5 +86,5 @@ def test_evaluate_keeps_its_predictions(tmp_path: Path) -> None:
     assert (first.images, second.forward_passes) == (len(digits()[1]) - TRAIN, 0)
     assert first.figures == second.figures
     assert {f.metric for f in first.figures} == {"top1_error", "nll", "ece", "top2_error"}
-    with pytest.raises(ConfigError, match="no setting 'rows'"):
+    with pytest.raises(ConfigError, match="rows: no such setting"):
         evaluate(str(artifact), "{kind: digits}", ["rows=1"], lambda suite: world, print)
