@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.__main__ import main
+
 from .made_run import make_run as make_run  # a fixture
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -53,5 +55,27 @@ def command(environment: dict[str, str]) -> Command:
             timeout=240,
             check=False,
         )
+
+    return call
+
+
+@pytest.fixture
+def command_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command in this process, for what starts no Ray: libraries are loaded once, not every time."""
+
+    def call(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        capsys.readouterr()
+        code: int | str | None = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["ensemble", *map(str, words)])
+            patch.delenv("RAY_ADDRESS", raising=False)
+            if cwd:
+                patch.chdir(cwd)
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(words, code, *capsys.readouterr())
 
     return call

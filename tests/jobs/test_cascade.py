@@ -72,14 +72,14 @@ def test_what_cannot_be_promised_or_priced_is_refused(
 
 
 def test_the_command_prints_steps_and_what_they_save(
-    make_run: Callable[..., Path], command: Command
+    make_run: Callable[..., Path], command_here: Command
 ) -> None:
     folder = make_run()
-    result = command("cascade", folder, "cost=flops", "kind=uniform", "--lose", "5")
+    result = command_here("cascade", folder, "cost=flops", "kind=uniform", "--lose", "5")
     assert result.returncode == 0, result.stderr
     assert "less flops than the whole ensemble" in result.stdout
-    result = command("cascade", folder, "cost=flops", "kind=uniform", "--lose", "5", "--json")
+    result = command_here("cascade", folder, "cost=flops", "kind=uniform", "--lose", "5", "--json")
     assert json.loads(result.stdout)["cost_unit"] == "flops"
-    result = command("cascade", folder.parent / "nowhere")
+    result = command_here("cascade", folder.parent / "nowhere")
     assert result.returncode == 2
     assert "Traceback" not in result.stderr

@@ -75,9 +75,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_pool_is_listed_without_its_weights(command: Command, pool: Path, tmp_path: Path) -> None:
+def test_pool_is_listed_without_its_weights(
+    command_here: Command, pool: Path, tmp_path: Path
+) -> None:
     (tmp_path / "1.pth").unlink()
-    done = command("members", pool, "--json")
+    done = command_here("members", pool, "--json")
     assert done.returncode == 0, done.stderr
     first, second = json.loads(done.stdout)
     with torch.device("meta"):
@@ -89,9 +91,9 @@ def test_pool_is_listed_without_its_weights(command: Command, pool: Path, tmp_pa
 
 
 def test_preflight_names_the_member_that_errs_too_often(
-    command: Command, pool: Path, folder: Path, tmp_path: Path
+    command_here: Command, pool: Path, folder: Path, tmp_path: Path
 ) -> None:
-    done = command("doctor", pool, "--images", folder, "probe=30", cwd=tmp_path)
+    done = command_here("doctor", pool, "--images", folder, "probe=30", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     passed, failed = done.stdout.splitlines()
     assert passed.startswith("ok   m0: top-1 error")

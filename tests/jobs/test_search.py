@@ -233,19 +233,19 @@ def test_what_is_no_run_is_refused(tmp_path: Path, make_run: Callable[..., Path]
 
 
 def test_the_command_prints_a_table_and_a_mistake_exits_with_2(
-    make_run: Callable[..., Path], command: Command
+    make_run: Callable[..., Path], command_here: Command
 ) -> None:
     folder = make_run()
-    done = command("search", folder, "kind=line", "stability=2")
+    done = command_here("search", folder, "kind=line", "stability=2")
     assert done.returncode == 0, done.stderr
     assert "weighted ensemble" in done.stdout
     assert "search: line" in done.stdout
     assert "search-report.html" in done.stdout
-    wrong = command("search", folder, "kind=lien")
+    wrong = command_here("search", folder, "kind=lien")
     assert wrong.returncode == 2
     assert "ConfigError" in wrong.stderr
     assert "Traceback" not in wrong.stderr
-    assert command("search", folder / "nowhere").returncode == 2
+    assert command_here("search", folder / "nowhere").returncode == 2
 
 
 def test_no_torch_and_no_ray_is_imported(make_run: Callable[..., Path]) -> None:

@@ -55,7 +55,7 @@ def test_a_bug_of_ours_is_no_error_of_the_system() -> None:
         _fail(ZeroDivisionError())
 
 
-def test_verbs_end_with_one_message_where_files_fail(command: Command, tmp_path: Path) -> None:
+def test_verbs_end_with_one_message_where_files_fail(command_here: Command, tmp_path: Path) -> None:
     long, loop, deep = "x" * 300, tmp_path / "loop", tmp_path / "deep"
     loop.symlink_to(loop)
     deep.mkdir()
@@ -80,7 +80,7 @@ def test_verbs_end_with_one_message_where_files_fail(command: Command, tmp_path:
         ("subclassifiers", "plan", loop),
         ("summary", loop, deep),
     ):
-        done = command(*words, cwd=tmp_path)
+        done = command_here(*words, cwd=tmp_path)
         assert done.returncode in (1, 2), (words, done.stdout)
         assert "Traceback" not in done.stderr, done.stderr
         assert "Error: " in done.stderr, (words, done.stderr)

@@ -71,7 +71,7 @@ def test_colours_of_our_own_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_verb_sends_an_escape_sequence_that_a_file_or_a_word_holds(
-    command: Command, tmp_path: Path
+    command_here: Command, tmp_path: Path
 ) -> None:
     evil = "e\x1b[2J\u202e"
     folder = tmp_path / evil
@@ -96,7 +96,7 @@ def test_no_verb_sends_an_escape_sequence_that_a_file_or_a_word_holds(
         ("validate", f"members.0.name={evil}"),
         ("members", tmp_path / "pool.yaml"),
     ):
-        done = command(*words, cwd=tmp_path)
+        done = command_here(*words, cwd=tmp_path)
         assert done.returncode in (1, 2), (words, done.stdout)
         assert not set("\x1b\u202e") & set(done.stdout + done.stderr), words
         assert "Traceback" not in done.stderr, done.stderr

@@ -87,9 +87,9 @@ def test_an_artifact_of_other_versions_is_sound_and_they_are_named(copy: Path) -
     assert result.notes[1].startswith("it was made with torch 1.0 (here ")
 
 
-def test_the_command_says_what_is_wrong_and_ends_with_1(command: Command, copy: Path) -> None:
+def test_the_command_says_what_is_wrong_and_ends_with_1(command_here: Command, copy: Path) -> None:
     (copy / "README.md").write_text("another card")
-    done = command("verify", copy.parent, "--json")
+    done = command_here("verify", copy.parent, "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["problems"][0].startswith("README.md was changed")
 

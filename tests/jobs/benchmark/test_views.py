@@ -39,11 +39,11 @@ def test_a_setting_that_is_not_there_is_named() -> None:
 
 
 def test_a_bar_that_is_not_met_ends_the_command_with_code_1(
-    command: Command, tmp_path: Path
+    command_here: Command, tmp_path: Path
 ) -> None:
     # An image of the network's own input size has one position: dense evaluation gains nothing.
     words = ["architectures=[squeezenet1_1]", "short_side=224", "repeats=1"]
-    done = command("benchmark", "views", *words, cwd=tmp_path)
+    done = command_here("benchmark", "views", *words, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith("NOT met: 1 of 1 bars: squeezenet1_1: dense")
     assert not done.stderr

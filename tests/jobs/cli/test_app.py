@@ -49,8 +49,8 @@ def test_quick_verbs_answer_without_torch_or_ray(command: Command, words: tuple[
     assert done.stdout
 
 
-def test_the_schema_describes_every_setting(command: Command) -> None:
-    document = json.loads(command("schema").stdout)
+def test_the_schema_describes_every_setting(command_here: Command) -> None:
+    document = json.loads(command_here("schema").stdout)
     assert document == RunConfig.model_json_schema()
     assert all("description" in field for field in document["properties"].values())
 
@@ -103,33 +103,35 @@ BAD = {
 
 @pytest.mark.parametrize(("words", "message"), BAD.values(), ids=BAD.keys())
 def test_bad_input_is_one_message_and_exit_code_2(
-    command: Command, tmp_path: Path, words: list[str], message: str
+    command_here: Command, tmp_path: Path, words: list[str], message: str
 ) -> None:
-    done = command("run", "seed=0", *words, cwd=tmp_path)
+    done = command_here("run", "seed=0", *words, cwd=tmp_path)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_missing_config_is_exit_code_2(command: Command) -> None:
-    done = command("run", "no-such.yaml")
+def test_a_missing_config_is_exit_code_2(command_here: Command) -> None:
+    done = command_here("run", "no-such.yaml")
     assert (done.returncode, "cannot read the config 'no-such.yaml'" in done.stderr) == (2, True)
 
 
-def test_a_folder_with_an_empty_class_is_exit_code_2(command: Command, tmp_path: Path) -> None:
+def test_a_folder_with_an_empty_class_is_exit_code_2(command_here: Command, tmp_path: Path) -> None:
     (tmp_path / "images" / "cat").mkdir(parents=True)
-    done = command("run", f"images.source={{kind: folder, path: {tmp_path}/images}}", cwd=tmp_path)
+    done = command_here(
+        "run", f"images.source={{kind: folder, path: {tmp_path}/images}}", cwd=tmp_path
+    )
     assert done.returncode == 2
     assert "the class 'cat' has no image" in done.stderr
 
 
 def test_a_run_folder_of_another_config_is_refused_before_anything_is_computed(
-    command: Command, tmp_path: Path
+    command_here: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     other = load_run_config(DIGITS, ["seed=7"]).model_dump_json()
     (tmp_path / "runs" / "mine" / "config.json").write_text(other)
-    done = command("run", "name=mine", cwd=tmp_path)
+    done = command_here("run", "name=mine", cwd=tmp_path)
     assert done.returncode == 2
     assert "'runs/mine' belongs to another config: seed is 7 there and 0 here" in done.stderr
     assert not (tmp_path / "runs" / "cache").exists()

@@ -31,14 +31,14 @@ from ..conftest import Command
     ],
 )
 def test_wrong_places_and_words_are_one_message_and_exit_code_2(
-    command: Command, words: list[str], message: str
+    command_here: Command, words: list[str], message: str
 ) -> None:
-    done = command(*words)
+    done = command_here(*words)
     assert done.returncode == 2
     assert message in done.stderr
 
 
-def test_doctor_finds_a_folder_fit(command: Command, tmp_path: Path) -> None:
-    done = command("doctor", tmp_path)
+def test_doctor_finds_a_folder_fit(command_here: Command, tmp_path: Path) -> None:
+    done = command_here("doctor", tmp_path)
     assert (done.returncode, f"{tmp_path}: fit" in done.stdout) == (0, True)
-    assert json.loads(command("doctor", tmp_path, "--json").stdout)["is_fit"]
+    assert json.loads(command_here("doctor", tmp_path, "--json").stdout)["is_fit"]

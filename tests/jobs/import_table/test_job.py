@@ -109,7 +109,7 @@ def test_labels_by_id_join_predictions_in_another_order(
 
 
 def test_search_works_on_an_imported_table_and_run_says_that_it_cannot(
-    command: Command, tmp_path: Path, labels: np.ndarray
+    command_here: Command, tmp_path: Path, labels: np.ndarray
 ) -> None:
     rng = np.random.default_rng(2)
     pools = {}
@@ -125,16 +125,16 @@ def test_search_works_on_an_imported_table_and_run_says_that_it_cannot(
         probabilities=np.array([np.take_along_axis(p, top[n], 1) for n, p in pools.items()]),
         labels=labels,
     )
-    done = command("table", "import", tmp_path / "run", tmp_path / "top2.npz")
+    done = command_here("table", "import", tmp_path / "run", tmp_path / "top2.npz")
     assert done.returncode == 0, done.stderr
     assert "3 members, 60 images, 4 classes imported" in done.stdout
-    searched = command("search", tmp_path / "run", "k=1", "stability=0", "resamples=100")
+    searched = command_here("search", tmp_path / "run", "k=1", "stability=0", "resamples=100")
     assert searched.returncode == 0, searched.stderr
-    assert "3 columns" in command("table", "show", tmp_path / "run").stdout
-    refused = command("resume", tmp_path / "run")
+    assert "3 columns" in command_here("table", "show", tmp_path / "run").stdout
+    refused = command_here("resume", tmp_path / "run")
     assert refused.returncode == 2
     assert "the predictions of 'a' were imported: there is no network" in refused.stderr
-    again = command("table", "import", tmp_path / "run", tmp_path / "top2.npz", "--seed", "1")
+    again = command_here("table", "import", tmp_path / "run", tmp_path / "top2.npz", "--seed", "1")
     assert again.returncode == 2
     assert "belongs to another config: seed is 0 there" in again.stderr
     assert "Import into another folder" in again.stderr
@@ -298,7 +298,7 @@ def test_padding_of_the_best_classes_is_no_class(tmp_path: Path, labels: np.ndar
 
 
 def test_probabilities_that_are_said_to_be_logits_are_told(
-    command: Command, tmp_path: Path, labels: np.ndarray
+    command_here: Command, tmp_path: Path, labels: np.ndarray
 ) -> None:
     probabilities = with_errors(labels, 7)
     files = [
@@ -313,10 +313,10 @@ def test_probabilities_that_are_said_to_be_logits_are_told(
         "--labels",
         saved(tmp_path / "y.npy", labels),
     ]
-    refused = command(*words, "--form", "logits")
+    refused = command_here(*words, "--form", "logits")
     assert refused.returncode == 1
     assert "p: every row is a distribution already" in refused.stderr
-    assert command(*words, "--form", "auto").returncode == 0
+    assert command_here(*words, "--form", "auto").returncode == 0
     run = open_finished_run(tmp_path / "run")
     first, second = (run.table.read(c.key, run.splits.test.image_ids) for c in run.columns)
     np.testing.assert_allclose(first, second, rtol=1e-4)
@@ -348,7 +348,7 @@ def test_what_is_no_prediction_is_ignored_and_said_or_refused(
 
 
 def test_classes_that_are_rare_or_absent_are_imported_with_a_note(
-    command: Command, tmp_path: Path
+    command_here: Command, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 1000, 900)
@@ -356,10 +356,12 @@ def test_classes_that_are_rare_or_absent_are_imported_with_a_note(
     scores[np.arange(900), labels] += 0.5
     saved(tmp_path / "m.npy", scores / scores.sum(axis=1, keepdims=True))
     of_labels = saved(tmp_path / "l.npy", labels)
-    done = command("table", "import", tmp_path / "run", tmp_path / "m.npy", "--labels", of_labels)
+    done = command_here(
+        "table", "import", tmp_path / "run", tmp_path / "m.npy", "--labels", of_labels
+    )
     assert done.returncode == 0, done.stderr
     assert "of 1000 classes have no image in the search or the test split" in done.stdout
-    searched = command("search", tmp_path / "run", "k=1", "stability=0", "resamples=100")
+    searched = command_here("search", tmp_path / "run", "k=1", "stability=0", "resamples=100")
     assert searched.returncode == 0, searched.stderr
     with pytest.raises(EmptySplitError, match="there is 1 labelled image; expected at least 2"):
         import_table(
@@ -372,7 +374,7 @@ def test_classes_that_are_rare_or_absent_are_imported_with_a_note(
 
 
 def test_what_was_read_joined_and_ignored_is_printed_and_kept(
-    command: Command, tmp_path: Path, labels: np.ndarray
+    command_here: Command, tmp_path: Path, labels: np.ndarray
 ) -> None:
     scores = with_errors(labels, 7)
     lines = ["image_id,class_3,class_1,class_0,class_2,fold"]
@@ -382,7 +384,9 @@ def test_what_was_read_joined_and_ignored_is_printed_and_kept(
     (tmp_path / "m.csv").write_text("\n".join([*lines, f"i99,{','.join('1000')},1"]))
     rows = [f"i{n},{label}" for n, label in enumerate(labels)]
     (tmp_path / "labels.csv").write_text("\n".join(["image_id,label", *rows]))
-    done = command("table", "import", "run", "one=m.csv", "--labels", "labels.csv", cwd=tmp_path)
+    done = command_here(
+        "table", "import", "run", "one=m.csv", "--labels", "labels.csv", cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert errors(tmp_path / "run") == {"one": 7}
     record = json.loads((tmp_path / "run" / "import.json").read_text())

@@ -102,9 +102,9 @@ def test_a_plan_can_be_shown(tiny_config: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_prints_json_for_programs(
-    command: Command, tiny_config: Path, tmp_path: Path
+    command_here: Command, tiny_config: Path, tmp_path: Path
 ) -> None:
-    done = command("plan", tiny_config, f"runs={tmp_path}", "--json")
+    done = command_here("plan", tiny_config, f"runs={tmp_path}", "--json")
     assert json.loads(done.stdout)["images"] == 140
 
 
