@@ -176,9 +176,11 @@ def make_store(request: pytest.FixtureRequest, aws_keys: None) -> Iterator[MakeS
         config = StorageConfig.model_validate({"endpoint": f"http://127.0.0.1:{port}"} | settings)
         return S3Store(f"s3://tables/{prefix}", config)
 
+    gc.freeze()  # only what the test makes is looked through: everything there is takes a second
     yield make
     # s3fs closes its connections in a finaliser: here, and not in the middle of another test.
     gc.collect()
+    gc.unfreeze()
 
 
 Pool = tuple[np.ndarray, np.ndarray]  # log-probabilities [member, image, class], labels [image]

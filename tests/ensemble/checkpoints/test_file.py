@@ -119,7 +119,7 @@ def test_one_flipped_bit_anywhere_is_found(path: Path) -> None:
     sound = path.read_bytes()
     assert is_whole(path)
     header = 8 + int.from_bytes(sound[:8], "little")
-    places = [*range(0, header, 29), *range(sound.rfind(b"sha256") - 9, header), len(sound) - 1]
+    places = [*range(0, header, 97), *range(sound.rfind(b"sha256") - 9, header, 4), len(sound) - 1]
     for place in [*places, (header + len(sound)) // 2]:
         damaged = bytearray(sound)
         damaged[place] ^= 1 << place % 7
