@@ -25,12 +25,10 @@ def undisturbed(
     return Killer(tiny_config, folder, random.Random(0))
 
 
-# The loss of the GCS is in the default suite too, in tests/cluster/test_session.py.
-def test_a_run_that_loses_its_driver_and_then_ray_goes_on_to_the_same_bytes(
-    undisturbed: Killer,
-) -> None:
+# The loss of Ray's processes: tests/cluster/test_session.py, and test_many_kills.py at night.
+def test_a_run_that_loses_its_driver_goes_on_to_the_same_bytes(undisturbed: Killer) -> None:
     undisturbed.rng.seed(1)
-    kill_by_plan(undisturbed, ["driver", "raylet"])
+    kill_by_plan(undisturbed, ["driver"])
 
 
 @pytest.mark.nightly
@@ -42,26 +40,28 @@ def test_forty_kills_of_drivers_change_no_byte(undisturbed: Killer) -> None:
         print(json.dumps(undisturbed.kills), undisturbed.collected, "collected", flush=True)
 
 
-def test_table_verbs_on_a_real_run(undisturbed: Killer, command: Command) -> None:
+def test_table_verbs_on_a_real_run(
+    undisturbed: Killer, command: Command, command_here: Command
+) -> None:
     folder = undisturbed.folder / "runs" / "tiny"
-    shown = json.loads(command("table", "show", folder, "--json").stdout)
+    shown = json.loads(command_here("table", "show", folder, "--json").stdout)
     assert {"resnet-0", "resnet-1", "mobilenet"} <= {c["member"] for c in shown["columns"]}
     assert shown["written_by"] is None
-    assert "same      mobilenet" in command("table", "diff", folder, folder).stdout
+    assert "same      mobilenet" in command_here("table", "diff", folder, folder).stdout
     shard = next(undisturbed.store.root.glob("columns/*/*.arrow"))
     before = shard.read_bytes()
     shard.write_bytes(before[:100])
-    found = command("table", "repair", folder, "--check")
+    found = command_here("table", "repair", folder, "--check")
     assert (found.returncode, shard.name in found.stdout) == (1, True)
-    repaired = command("table", "repair", folder)
+    repaired = command_here("table", "repair", folder)
     assert repaired.returncode == 0
     assert "1 damaged; `ensemble resume` computes what is gone" in repaired.stdout
     resumed = command("resume", folder, cwd=undisturbed.folder)
     assert resumed.returncode == 0, resumed.stderr
     assert 0 < passes_of(resumed.stdout) <= 64 * 5
     assert shard.read_bytes() == before
-    assert "0 files removed" in command("table", "gc", folder).stdout
-    exported = command(
+    assert "0 files removed" in command_here("table", "gc", folder).stdout
+    exported = command_here(
         "table", "export", folder, "--out", undisturbed.folder / "rows.npz", "--format", "npz"
     )
     assert exported.returncode == 0, exported.stderr
