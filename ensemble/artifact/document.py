@@ -58,6 +58,11 @@ class RoutingEntry(Config):
     """All label clusters; those of the sub-classifiers, in their order, where the list is empty."""
     subclassifiers: tuple[SubclassifierEntry, ...] = Field(min_length=1)
 
+    @property
+    def label_clusters(self) -> tuple[tuple[int, ...], ...]:
+        """Classes of every label cluster."""
+        return self.clusters or tuple(sub.classes for sub in self.subclassifiers)
+
 
 class FallbackEntry(Config):
     """Weights of the other members for the loss of one."""

@@ -1,6 +1,6 @@
 """A deployed ensemble as rows of a table: its document, the column of each part, and what it answers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,8 +86,7 @@ def evaluate(table: LogitTable, deployment: Deployment, images: ImageIndex) -> O
             "there is no image to judge the ensemble on. Expected at least one that can be decoded."
         )
     parts = []
-    for start in range(0, len(images), _WINDOW_IMAGES):
-        window = slice(start, start + _WINDOW_IMAGES)
+    for window in windows(len(images)):
         rows = {
             part: table.read(column, images.image_ids[window])
             for part, column in deployment.columns.items()
@@ -96,6 +95,12 @@ def evaluate(table: LogitTable, deployment: Deployment, images: ImageIndex) -> O
     return Outcomes(
         *(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0]))
     )
+
+
+def windows(num_images: int) -> Iterator[slice]:
+    """Divide images into windows whose rows fit into memory."""
+    for start in range(0, num_images, _WINDOW_IMAGES):
+        yield slice(start, start + _WINDOW_IMAGES)
 
 
 def _outcomes(
@@ -127,7 +132,7 @@ def _outcomes(
 
 def _routing(entry: RoutingEntry) -> tuple[Routing, dict[int, str]]:
     """Give the routing, and the part that answers for each label cluster with a sub-classifier."""
-    clusters = entry.clusters or tuple(sub.classes for sub in entry.subclassifiers)
+    clusters = entry.label_clusters
     parts = {
         clusters.index(sub.classes): subclassifier_name(number)
         for number, sub in enumerate(entry.subclassifiers)

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 
 from ensemble.images.index import ImageIndex
-from ensemble.nightly.blame import blame, changed_images, changes_by_class
+from ensemble.nightly.blame import (
+    ClassChange,
+    blame,
+    changed_images,
+    changes_by_class,
+    changes_by_cluster,
+    worse_members,
+)
 from ensemble.nightly.deployment import WEIGHTS, Deployment, evaluate
 from ensemble.nightly.outcomes import Outcomes
 from ensemble.nightly.verdict import top_k
@@ -15,12 +22,12 @@ from ensemble.report.documents.nightly import (
     Comparison,
     Explanation,
     RowResult,
+    WorseMemberLine,
 )
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.overview import list_differences
-from jobs.nightly.candidate import (
-    Candidate,
-)
+from jobs.nightly.baselines import MUST_MATCH_ALWAYS, differences
+from jobs.nightly.candidate import Candidate
 from jobs.nightly.draft import Draft
 from jobs.nightly.suite import RowConfig, SuiteConfig
 from jobs.nightly.verdicts import SECONDS
@@ -67,6 +74,8 @@ def explain(
     k = top_k(chosen.metric) or 1
     then = evaluate(table, before, draft.watch)
     classes = draft.watch.classes
+    routing = after.document.routing
+    clusters = routing.label_clusters if routing else ()
     lines = changes_by_class(then, draft.outcomes, draft.watch.labels, k)
     return Explanation(
         metric=chosen.metric,
@@ -79,19 +88,54 @@ def explain(
             )
             for share in blame(table, before, after, draft.watch, chosen.metric)
         ),
-        classes=tuple(
-            ClassLine(
-                name=classes[line.label],
-                images=line.images,
-                newly_wrong=line.newly_wrong,
-                newly_right=line.newly_right,
-            )
-            for line in lines[:_NUM_CLASSES]
+        classes=tuple(_class_line(classes[line.label], line) for line in lines[:_NUM_CLASSES]),
+        clusters=tuple(
+            _class_line(", ".join(classes[label] for label in clusters[line.label]), line)
+            for line in changes_by_cluster(lines, clusters, draft.watch.labels)
         ),
         images=tuple(
             _changed_image(draft.candidate, draft.watch, then, draft.outcomes, index, k)
             for index in changed_images(then, draft.outcomes, k, suite.max_examples)
         ),
+    )
+
+
+def _class_line(name: str, change: ClassChange) -> ClassLine:
+    return ClassLine(
+        name=name,
+        images=change.images,
+        newly_wrong=change.newly_wrong,
+        newly_right=change.newly_right,
+    )
+
+
+def compare_members(table: LogitTable, draft: Draft, level: float) -> tuple[WorseMemberLine, ...]:
+    """Compare each changed member with itself at the accepted baseline, as far as the table holds its rows."""
+    accepted = next((b for b in draft.baselines if b.name == "accepted"), None)
+    before = deployment_in(accepted.row) if accepted else None
+    if before is None or accepted is None or draft.candidate is None or draft.watch is None:
+        return ()
+    assert accepted.row.conditions is not None
+    assert draft.result.conditions is not None
+    if differences(accepted.row.conditions, draft.result.conditions, MUST_MATCH_ALWAYS):
+        return ()
+    ids = draft.watch.image_ids.tolist()
+    there = {part: c for part, c in before.columns.items() if not table.missing(c, ids)}
+    before = Deployment(before.document, there)
+    return tuple(
+        WorseMemberLine(
+            name=member.name,
+            baseline_record=accepted.number,
+            loss=member.evidence.loss,
+            p=member.evidence.p_worse,
+            newly_wrong=member.evidence.newly_wrong or 0,
+            newly_right=member.evidence.newly_right or 0,
+            classes=tuple(
+                _class_line(draft.watch.classes[line.label], line)
+                for line in member.classes[:_NUM_CLASSES]
+            ),
+        )
+        for member in worse_members(table, before, draft.candidate.deployment, draft.watch, level)
     )
 
 

@@ -44,7 +44,7 @@ from jobs.nightly.candidate import (
     watch_and_vault,
 )
 from jobs.nightly.draft import Draft
-from jobs.nightly.explain import explain
+from jobs.nightly.explain import compare_members, explain
 from jobs.nightly.history import (
     History,
     append,
@@ -292,8 +292,11 @@ def _decide(
         )
         start = stop
         result = draft.result.model_copy(update={"comparisons": tuple(own)})
-        explanation = explain(suite, row, table, draft, own)
-        results.append(result.model_copy(update={"explanation": explanation}))
+        update = {
+            "explanation": explain(suite, row, table, draft, own),
+            "worse_members": compare_members(table, draft, level),
+        }
+        results.append(result.model_copy(update=update))
     return results
 
 

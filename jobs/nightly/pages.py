@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 
 from ensemble.nightly.verdict import VERDICTS
-from ensemble.report.documents.nightly import Comparison, Night, RowResult
+from ensemble.report.documents.nightly import ClassLine, Comparison, Night, RowResult
 from ensemble.report.pages.nightly import (
     AlertLine,
     ComparisonLine,
@@ -29,6 +29,7 @@ from jobs.nightly.history import INDEX, JUNIT, MARKDOWN, PAGES, TABLE_FILE, Hist
 from jobs.nightly.text import (
     describe_alert,
     describe_comparison,
+    describe_worse_member,
     junit,
     loss_text,
     markdown,
@@ -296,7 +297,8 @@ def _night_row(row: RowResult) -> NightRow:
     shown = (
         "images labels classes decoder precision device driver libraries commit dirty config seeds"
     )
-    notes = list(row.notes)
+    notes = [f"Worse: {describe_worse_member(line)}" for line in row.worse_members]
+    notes += row.notes
     if row.proposal:
         notes.append(row.proposal)
     if row.canary:
@@ -327,9 +329,8 @@ def _night_row(row: RowResult) -> NightRow:
         )
         if explanation
         else (),
-        classes=tuple((c.name, c.images, c.newly_wrong, c.newly_right) for c in explanation.classes)
-        if explanation
-        else (),
+        classes=_class_cells(explanation.classes) if explanation else (),
+        clusters=_class_cells(explanation.clusters) if explanation else (),
         images=tuple(
             ImageTile(i.image_id, i.png_base64, i.label, i.before, i.after, i.is_wrong)
             for i in explanation.images
@@ -345,6 +346,10 @@ def _night_row(row: RowResult) -> NightRow:
         else (),
         notes=tuple(notes),
     )
+
+
+def _class_cells(lines: Sequence[ClassLine]) -> tuple[tuple[str, int, int, int], ...]:
+    return tuple((line.name, line.images, line.newly_wrong, line.newly_right) for line in lines)
 
 
 def _comparison_line(row: RowResult, c: Comparison) -> ComparisonLine:

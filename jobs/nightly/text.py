@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
-from ensemble.report.documents.nightly import Comparison, Night, RowResult
+from ensemble.report.documents.nightly import Comparison, Night, RowResult, WorseMemberLine
 from jobs.cli.app import EXIT_NOT_COMPARABLE, EXIT_PARTIAL, EXIT_REGRESSION
 from jobs.nightly.alerts import Alert
 
@@ -70,6 +70,7 @@ def describe_row(row: RowResult) -> list[str]:
             f"{': ' + '; '.join(line.changes) if line.changes else ''}"
             for line in row.explanation.blame[:3]
         ]
+    lines += [f"  worse: {describe_worse_member(line)}" for line in row.worse_members]
     if row.stream:
         level = sum(row.stream.evidence) / len(row.stream.evidence)
         lines.append(
@@ -89,6 +90,18 @@ def describe_row(row: RowResult) -> list[str]:
             )
     lines += [f"  {note}" for note in (row.proposal, *row.notes) if note]
     return lines
+
+
+def describe_worse_member(line: WorseMemberLine) -> str:
+    """Describe a member that does worse by itself, in one sentence."""
+    classes = ", ".join(
+        f"{c.name} ({c.newly_wrong} newly wrong, {c.newly_right} newly right)" for c in line.classes
+    )
+    return (
+        f"{line.name} by itself, against record {line.baseline_record}: {loss_text('top1_error', line.loss)}, "
+        f"{line.newly_wrong} newly wrong, {line.newly_right} newly right, p = {line.p:.2g}"
+        f"{'; most of all on ' + classes if classes else ''}"
+    )
 
 
 def describe_alert(alert: Alert) -> str:
@@ -128,6 +141,11 @@ def markdown(number: int, night: Night, alerts: Sequence[Alert]) -> str:
             lines.append(
                 f"| {_md(row.name)} | blame | {_md(first.part)} | {100 * first.share:.0f} % of the change | "
                 f"{_md('; '.join(first.changes))} | |"
+            )
+        for line in row.worse_members:
+            lines.append(
+                f"| {_md(row.name)} | member by itself | {_md(line.name)} | worse | "
+                f"{loss_text('top1_error', line.loss)} | {line.p:.2g} |"
             )
     return "\n".join([*lines, ""])
 

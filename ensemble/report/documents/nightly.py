@@ -147,7 +147,25 @@ class Explanation(Config):
     """Forward passes that the explanation took: none, because the table holds old and new columns."""
     blame: tuple[BlameLine, ...] = ()
     classes: tuple[ClassLine, ...] = ()
+    clusters: tuple[ClassLine, ...] = ()
+    """The same of the label clusters of the sub-classifiers, each named by its classes."""
     images: tuple[ChangedImage, ...] = ()
+
+
+class WorseMemberLine(Config):
+    """A changed member that does worse by itself than it did at the baseline."""
+
+    name: str
+    baseline_record: PositiveInt
+    """Number of the record with the baseline."""
+    loss: FiniteFloat
+    """Its top-1 error tonight less that of the baseline."""
+    p: FiniteFloat
+    """One-sided p-value of no loss over all classes."""
+    newly_wrong: NonNegativeInt
+    newly_right: NonNegativeInt
+    classes: tuple[ClassLine, ...] = ()
+    """The classes on which it errs more by more than chance."""
 
 
 class StreamState(Config):
@@ -210,6 +228,8 @@ class RowResult(Config):
     figures: tuple[Figure, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     explanation: Explanation | None = None
+    worse_members: tuple[WorseMemberLine, ...] = ()
+    """Changed members that do worse by themselves, whatever the ensemble makes of it; they raise no alert."""
     stream: StreamState | None = None
     canary: Canary | None = None
     forward_passes: NonNegativeInt = 0

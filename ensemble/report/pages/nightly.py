@@ -148,6 +148,7 @@ class NightRow:
     comparisons: tuple[ComparisonLine, ...]
     blame: tuple[tuple[str, str, float, tuple[str, ...]], ...]
     classes: tuple[tuple[str, int, int, int], ...]
+    clusters: tuple[tuple[str, int, int, int], ...]
     images: tuple[ImageTile, ...]
     conditions: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]

@@ -13,7 +13,14 @@ from ensemble.artifact.document import (
     SubclassifierEntry,
 )
 from ensemble.images.index import ImageIndex
-from ensemble.nightly.blame import blame, changed_images, changed_parts, changes_by_class
+from ensemble.nightly.blame import (
+    blame,
+    changed_images,
+    changed_parts,
+    changes_by_class,
+    changes_by_cluster,
+    worse_members,
+)
 from ensemble.nightly.deployment import Deployment, evaluate, subclassifier_name
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
@@ -126,3 +133,42 @@ def test_a_routed_answer_depends_on_the_subclassifiers_column(
     plain = evaluate(table, Deployment(_document(), _columns()), images)
     assert evaluate(table, routed, images).sha256 != plain.sha256
     assert changed_parts(Deployment(_document(), _columns()), routed) == ("weights",)
+
+
+def test_changes_of_label_clusters_are_those_of_their_classes(
+    table: LogitTable, images: ImageIndex
+) -> None:
+    before = evaluate(table, Deployment(_document(), _columns()), images)
+    after = evaluate(table, Deployment(_document(), _columns(a="f")), images)
+    by_class = changes_by_class(before, after, images.labels, 1)
+    clusters = changes_by_cluster(by_class, ((0, 3), (1, 2, 4)), images.labels)
+    assert [line.label for line in clusters] == [0, 1]
+    assert sum(line.images for line in clusters) == N
+    assert sum(line.newly_wrong for line in clusters) == sum(c.newly_wrong for c in by_class)
+    assert clusters[0].newly_right == sum(c.newly_right for c in by_class if c.label in (0, 3))
+
+
+def test_a_member_whose_outputs_were_exchanged_is_worse_on_these_classes_alone(
+    table: LogitTable, images: ImageIndex
+) -> None:
+    """Beside heavier members that change by their rounding only: the ensemble hardly errs more."""
+    rows = table.read("b" * 16, images.image_ids)
+    _commit(table, "b", "e" * 16, rows[:, [3, 1, 2, 0, 4]])
+    before = Deployment(_document((8, 1, 8)), _columns())
+    after = Deployment(_document((8, 1, 8)), {**_columns(a="0", c="0"), "b": "e" * 16})
+    (member,) = worse_members(table, before, after, images, 0.01)
+    assert member.name == "b"
+    assert member.is_worse_overall
+    assert {line.label for line in member.classes} == {0, 3}
+    assert member.evidence.loss > 0.05
+
+
+def test_members_that_did_not_change_or_are_no_worse_are_not_named(
+    table: LogitTable, images: ImageIndex
+) -> None:
+    before = Deployment(_document(), _columns())
+    for endings in ({}, {name: "0" for name in NAMES}):
+        after = Deployment(_document(), _columns(**endings))
+        assert worse_members(table, before, after, images, 0.01) == ()
+    bad = Deployment(_document(), _columns(a="f"))
+    assert worse_members(table, bad, before, images, 0.01) == ()  # it got better
