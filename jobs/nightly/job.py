@@ -13,6 +13,7 @@ from jobs.nightly.notify import notify
 from jobs.nightly.pages import write_pages
 from jobs.nightly.suite import SuiteConfig
 from jobs.nightly.text import describe_alert, describe_row, exit_code
+from jobs.nightly.tracker import check_tracker, track
 
 
 class MissedNightError(ProjectError):
@@ -38,6 +39,7 @@ def do_night(
         ConfigError: The date has a night already.
         ProjectError: Nothing of the suite can be read or written.
     """
+    check_tracker(suite)
     number, record = night(suite, on, workers, say, is_smoke=is_smoke)
     store = open_store(suite.folder, suite.storage)
     history = read_history(store)
@@ -51,6 +53,7 @@ def do_night(
         say(f"alert: {describe_alert(alert)}")
     if not is_smoke:
         notify(suite, opened_by(alerts, number), resolved_by(alerts, number), say)
+        track(suite, number, record, say)
     return record, exit_code(record, current)
 
 

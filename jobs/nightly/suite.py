@@ -182,6 +182,8 @@ class SuiteConfig(Config):
     """URL that gets one JSON message, as Slack takes it, when an alert opens or is resolved."""
     heartbeat: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
     """URL that is fetched at the end of every night, so that another service can tell when none came."""
+    mlflow: Annotated[str, Field(min_length=1)] | None = None
+    """Tracking URI of MLflow 3, as http://host:5000, which gets each night as a run; it needs the extra `mlflow`."""
     runs: Path = Path("runs")
     """The local folder whose cache keeps what members cost, as measured; a `config` names its own `runs`."""
     table: TableConfig = TableConfig()
