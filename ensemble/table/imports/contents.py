@@ -51,6 +51,8 @@ def scores_in(array: np.ndarray, where: str) -> Float[np.ndarray, "image score"]
             f"{where} is of shape {list(array.shape)} and type {array.dtype}; expected numbers "
             "[image, class], a row for each image and a column for each class."
         )
+    if array.shape[1] == 0:
+        raise DataError(f"{where} has no column; expected one for each class.")
     if array.shape[1] == 1:
         raise DataError(
             f"{where} has one column; expected one for each class. If it is the probability p of the "
