@@ -97,17 +97,15 @@ def append(store: Store, record: Record, near: int = 0) -> int:
     Args:
         store: Store of the suite's folder; it must refuse to create what is there.
         record: The record.
-        near: A number that is known to be taken.
+        near: A number that is known to be taken; the store is listed if it is 0.
 
     Raises:
         TableError: The store cannot be written.
     """
-    content, number = encode_record(record), max(near, _last(store))
-    while True:
+    content, number = encode_record(record), (near or _last(store)) + 1
+    while not store.create(key_of(number), content):
         number += 1
-        if store.create(key_of(number), content):
-            return number
-        number = max(number, _last(store))
+    return number
 
 
 def write_outcomes(store: Store, outcomes: Outcomes) -> str:
