@@ -119,7 +119,7 @@ def _whole(values: np.ndarray, where: str) -> np.ndarray:
                 f"{where}: the label {values[row]} of row {row} is no whole number; expected the number "
                 "or the name of a class. Mend it."
             )
-    if values.dtype.kind in "fu" and len(values) and abs(values).max() >= 2**62:
+    if values.dtype.kind in "fu" and len(values) and float(abs(values).max()) >= 2**62:
         raise DataError(
             f"{where}: the label {values.max()} is too large for the number of a class."
         )

@@ -17,6 +17,7 @@ FORMS = {
     "numbers": LABELS,
     "small numbers": LABELS.astype(np.uint8),
     "whole floats": LABELS.astype(np.float32),
+    "half floats": LABELS.astype(np.float16),
     "a column": LABELS[:, None],
     "a column with more axes": LABELS[:, None, None],
     "one-hot": np.eye(3)[LABELS],
