@@ -48,7 +48,12 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "evaluate": evaluate.evaluate,
         "compare": evaluate.compare,
     },
-    "Using the result": {"predict": use.predict, "export": use.export, "verify": use.verify},
+    "Using the result": {
+        "predict": use.predict,
+        "serve": use.serve,
+        "export": use.export,
+        "verify": use.verify,
+    },
     "Before a run": {"init": pool.init, "members": pool.members, "doctor": pool.doctor},
     "Every night": {"schedule": schedule.schedule},
     "On a cluster": {

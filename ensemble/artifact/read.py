@@ -143,16 +143,31 @@ def read_document(folder: Path, without: str | None = None) -> ArtifactDocument:
     """
     path = folder / FILE_NAME
     try:
-        document = ArtifactDocument.model_validate(unseal(_parse(path.read_bytes())))
+        content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(
             f"cannot read {path}: {error.strerror}. Expected the `ensemble` folder of a run."
         ) from error
+    document = parse_document(content, str(path))
+    return document if without is None else document_without(document, without)
+
+
+def parse_document(content: bytes, where: str) -> ArtifactDocument:
+    """Read the bytes of an `ensemble.json`.
+
+    Args:
+        content: The bytes.
+        where: What messages call them.
+
+    Raises:
+        CheckpointError: They are not those of an artifact.
+    """
+    try:
+        return ArtifactDocument.model_validate(unseal(_parse(content)))
     except (ValueError, RecursionError) as error:  # also pydantic's, and of bytes that are no text
         raise CheckpointError(
-            f"{path} is not an ensemble: {error}. Copy the artifact again, or run again."
+            f"{where} is not an ensemble: {error}. Copy the artifact again, or run again."
         ) from error
-    return document if without is None else document_without(document, without)
 
 
 def document_sha256(content: bytes) -> str:

@@ -199,3 +199,44 @@ def _read_size(text: str | None) -> tuple[int, int] | None:
 def _summary(place: str, files: int, golden: int, difference: float | None) -> str:
     text = f"{place}: {files} files hashed, {golden} golden inputs replayed"
     return text if difference is None else f"{text}, probabilities within {difference:.2g}"
+
+
+def serve(
+    place: Artifact,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[a.b=value]...",
+            help="Settings, such as port=8080, replicas=2, device=cuda, max_batch=64, name=flowers or "
+            "storage.endpoint=http://host:9000.",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="The cluster to serve on: its head, as 10.0.0.1:6379; RAY_ADDRESS if not set, and this machine "
+            "without it.",
+        ),
+    ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure",
+            help="Answer everybody who reaches the server, at an address that others reach, too, without a key in "
+            "ENSEMBLE_API_KEY.",
+        ),
+    ] = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Answer images over HTTP in three protocols, with a page to try it; Ctrl-C stops it."""
+    from jobs.serve import serve as serve_job
+
+    serve_job(
+        place,
+        words or [],
+        echo,
+        address=address,
+        trust_code=trust_code,
+        insecure=insecure,
+    )
