@@ -109,6 +109,26 @@ class Column:
         return not self.is_list and len(np.unique(self.values)) == len(self.values)
 
 
+def ids_in(array: np.ndarray, where: str) -> Shaped[np.ndarray, "image"]:
+    """Read an array of ids as text.
+
+    Args:
+        array: Text or whole numbers, of shape [image] or [image, 1].
+        where: What messages call it.
+
+    Raises:
+        DataError: The array is none of these.
+    """
+    if not array.ndim or array.size != len(array):
+        raise DataError(f"{where} is of shape {list(array.shape)}; expected an id for each image.")
+    column = Column("image_ids", array.reshape(-1))
+    if array.dtype.kind not in "iuUf" or (
+        array.dtype.kind == "f" and column.whole_numbers() is None
+    ):
+        raise DataError(f"{where} is of the type {array.dtype}; expected text or whole numbers.")
+    return column.texts()
+
+
 @dataclass(frozen=True)
 class Parts:
     """The columns of a file by the part they play.

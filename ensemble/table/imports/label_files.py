@@ -14,6 +14,7 @@ from ensemble.table.imports.columns import (
     LABEL_NAMES,
     Column,
     assign_parts,
+    ids_in,
     list_names,
 )
 from ensemble.table.imports.labels import Labels, number_in, parse_labels
@@ -55,7 +56,7 @@ def _from_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> Labels:
         )
     values = parse_labels(arrays[named[0]], f"the labels {named[0]!r:.80} of {path}")
     ignored = [f"the array {name!r:.80}" for name in arrays if name not in (ids, named[0])]
-    image_ids = None if ids is None else Column(ids, arrays[ids].reshape(-1)).texts()
+    image_ids = None if ids is None else ids_in(arrays[ids], f"the ids {ids!r:.80} of {path}")
     return Labels(str(path), values, image_ids, tuple(ignored))
 
 

@@ -13,7 +13,7 @@ from ensemble.table.imported import ImportedPredictions
 from ensemble.table.imports.columns import (
     ID_NAMES,
     LABEL_NAMES,
-    Column,
+    ids_in,
     list_names,
     words,
 )
@@ -58,7 +58,7 @@ def read_archive(
     if any(name.endswith(_EXPORTED_LOGS) for name in arrays):
         return _from_export(path, arrays)
     id_name = next((name for name in arrays if _is_id_array(name, arrays)), None)
-    ids = None if id_name is None else _ids(arrays[id_name], f"{path}: {id_name!r:.80}")
+    ids = None if id_name is None else ids_in(arrays[id_name], f"{path}: {id_name!r:.80}")
     label_names = [
         name for name in arrays if name.lower() in LABEL_NAMES and name not in (id_name, only)
     ]
@@ -97,17 +97,6 @@ def _is_id_array(name: str, arrays: Mapping[str, np.ndarray]) -> bool:
     rows |= {a.shape[1] for a in arrays.values() if a.ndim == 3}
     is_column = array.ndim > 0 and array.size == len(array) and len(array) in rows
     return name.lower() in ID_NAMES and is_column
-
-
-def _ids(array: np.ndarray, where: str) -> Shaped[np.ndarray, "image"]:
-    if not array.ndim or array.size != len(array):
-        raise DataError(f"{where} is of shape {list(array.shape)}; expected an id for each image.")
-    column = Column("image_ids", array.reshape(-1))
-    if array.dtype.kind not in "iuUf" or (
-        array.dtype.kind == "f" and column.whole_numbers() is None
-    ):
-        raise DataError(f"{where} is of the type {array.dtype}; expected text or whole numbers.")
-    return column.texts()
 
 
 def _is_top(arrays: Mapping[str, np.ndarray]) -> bool:
@@ -166,7 +155,7 @@ def _dense_arrays(
         None,
     )
     outputs = (
-        None if named is None else tuple(_ids(arrays[named], f"{path}: {named!r:.80}").tolist())
+        None if named is None else tuple(ids_in(arrays[named], f"{path}: {named!r:.80}").tolist())
     )
     used, members = set(names), []
     for name in names:
@@ -194,7 +183,7 @@ def _from_export(path: Path, arrays: Mapping[str, np.ndarray]) -> ImportedFile:
         name.removesuffix(_EXPORTED_LOGS) for name in arrays if name.endswith(_EXPORTED_LOGS)
     ]
     classes = arrays.get("classes")
-    names = None if classes is None else tuple(_ids(classes, f"{path}: 'classes'").tolist())
+    names = None if classes is None else tuple(ids_in(classes, f"{path}: 'classes'").tolist())
     members, ignored = [], []
     used = {"classes", "labels", "image_ids"}
     for column in columns:
@@ -209,7 +198,7 @@ def _from_export(path: Path, arrays: Mapping[str, np.ndarray]) -> ImportedFile:
             raise DataError(
                 f"{path} has no {column + _EXPORTED_IDS!r:.80} for its log-probabilities."
             )
-        ids = _ids(arrays[column + _EXPORTED_IDS], f"{path}: the ids of {column!r:.80}")
+        ids = ids_in(arrays[column + _EXPORTED_IDS], f"{path}: the ids of {column!r:.80}")
         members.append(ImportedPredictions(column, scores, "logits", None, ids))
     if not members:
         raise DataError(f"{path} holds no predictions of all {len(names or ())} classes.")
@@ -220,7 +209,7 @@ def _from_export(path: Path, arrays: Mapping[str, np.ndarray]) -> ImportedFile:
     ]
     labels = []
     if "labels" in arrays and "image_ids" in arrays:
-        ids = _ids(arrays["image_ids"], f"{path}: 'image_ids'")
+        ids = ids_in(arrays["image_ids"], f"{path}: 'image_ids'")
         labels = [Labels(f"{path}: 'labels'", parse_labels(arrays["labels"], str(path)), ids)]
     ignored += [f"the array {name!r:.80}" for name in arrays if name not in used]
     return ImportedFile(path, tuple(members), tuple(labels), names, tuple(ignored))

@@ -73,3 +73,11 @@ def test_what_is_not_there_or_needs_a_pickle_is_one_message(tmp_path: Path) -> N
     np.save(tmp_path / "o.npy", np.array(["ant", 1], object), allow_pickle=True)
     with pytest.raises(DataError, match=r"Objects are pickled.*np\.array\(names, dtype=str\)"):
         read_labels(tmp_path / "o.npy")
+
+
+def test_ids_that_are_no_text_and_no_numbers_are_one_message(tmp_path: Path) -> None:
+    pairs = np.zeros(4, dtype=[("a", "<i4"), ("b", "<f4")])
+    for ids in (pairs, np.zeros((4, 2)), np.array([0.5, 1, 2, 3])):
+        np.savez(tmp_path / "l.npz", labels=np.arange(4), ids=ids)
+        with pytest.raises(DataError, match=r"the ids 'ids' of .*; expected"):
+            read_labels(tmp_path / "l.npz")
