@@ -33,16 +33,40 @@ def crossed_bootstrap(
 
     Source: Owen 2007, The pigeonhole bootstrap.
     """
+    samples = crossed_samples(differences, is_judged, resamples, seed)
+    means = differences.sum(axis=(1, 2), dtype=np.float64) / np.count_nonzero(is_judged)
+    low, high = np.quantile(samples, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=1)
+    n = int(np.count_nonzero(is_judged.any(axis=0)))
+    return tuple(
+        Interval(float(mean), float(low[i]), float(high[i]), _LEVEL, n, resamples)
+        for i, mean in enumerate(means)
+    )
+
+
+def crossed_samples(
+    values: Float[np.ndarray, "row split image"],
+    is_judged: Bool[np.ndarray, "split image"],
+    resamples: int,
+    seed: int,
+) -> Float[np.ndarray, "row sample"]:
+    """Draw bootstrap samples of means over splits and images, the same ones for all rows.
+
+    The arguments are those of `crossed_bootstrap`, with any value of an image in place of a difference.
+
+    Raises:
+        ShapeError: The values are of other splits or images than `is_judged`.
+        EmptySplitError: A split judges no image.
+    """
     num_splits, num_images = is_judged.shape
-    if differences.shape[1:] != is_judged.shape:
+    if values.shape[1:] != is_judged.shape:
         raise ShapeError(
-            f"differences of {differences.shape[1:]} splits and images, and {is_judged.shape} that are "
+            f"values of {values.shape[1:]} splits and images, and {is_judged.shape} that are "
             "judged; pass both of the same."
         )
     if not is_judged.any(axis=1).all():
         raise EmptySplitError("a split judges no image; each needs at least one.")
     rng, parts = np.random.default_rng(seed), []
-    rows = differences.reshape(-1, num_images).astype(np.float32)
+    rows = values.reshape(-1, num_images).astype(np.float32)
     judged = is_judged.astype(np.float32)
     for first in range(0, resamples, _BATCH):
         size = min(_BATCH, resamples - first)
@@ -52,14 +76,7 @@ def crossed_bootstrap(
         # A sample may hold no image that is judged: its sum is 0 then, too.
         totals = np.maximum(1.0, np.einsum("sb,bs->b", judged @ images.T, splits))
         parts.append(np.einsum("csb,bs->cb", sums, splits) / totals)
-    samples = np.concatenate(parts, axis=1)
-    means = differences.sum(axis=(1, 2), dtype=np.float64) / np.count_nonzero(is_judged)
-    low, high = np.quantile(samples, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2], axis=1)
-    n = int(np.count_nonzero(is_judged.any(axis=0)))
-    return tuple(
-        Interval(float(mean), float(low[i]), float(high[i]), _LEVEL, n, resamples)
-        for i, mean in enumerate(means)
-    )
+    return np.concatenate(parts, axis=1)
 
 
 def _drawn(rng: np.random.Generator, size: int, num_samples: int) -> Int[np.ndarray, "sample item"]:

@@ -61,7 +61,7 @@ def predict(job: Job, members: tuple[Member, ...]) -> Predictions:
     if not job.config.temperature:
         streaming = StreamingOutranking(job.table, members, search, shard_images, combines)
         fill_table(job, "predict", members, job.splits, streaming)
-        splits, excluded = _drop_bad_images(job, members)
+        splits, excluded = drop_bad_images(job, members)
         with job.progress.stage("outranking table"):
             outranking = streaming.finish(splits.search)
         sound = _leave_out_broken(job, members, outranking.num_broken, splits)
@@ -70,7 +70,7 @@ def predict(job: Job, members: tuple[Member, ...]) -> Predictions:
         members = tuple(members[index] for index in sound.kept)
         return Predictions(members, splits, excluded, outranking, sound.left_out, sound.notes)
     fill_table(job, "predict", members, job.splits)
-    splits, excluded = _drop_bad_images(job, members)
+    splits, excluded = drop_bad_images(job, members)
     with job.progress.stage("temperatures"):
         num_broken = count_broken(job.table, members, splits.search)
         sound = _leave_out_broken(job, members, num_broken, splits)
@@ -148,7 +148,7 @@ def _missing_blocks(
     return work
 
 
-def _drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[Splits, tuple[BadImage, ...]]:
+def drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[Splits, tuple[BadImage, ...]]:
     """Leave out, for every member alike, what could not be decoded or, if allowed, predicted.
 
     Returns:

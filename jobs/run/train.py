@@ -119,11 +119,16 @@ def load_or_train(job: Job) -> tuple[Member, ...]:
         task = tasks.get(config.name)
         paths = {"": task.checkpoint} | task.extras if task else {"": job.imported[config.name]}
         for extra, path in paths.items():
-            members += split_views(_load(job, config, f"{config.name}{extra}", path))
+            members += split_views(load_trained(job, config, f"{config.name}{extra}", path))
     return tuple(members)
 
 
-def _load(job: Job, config: MemberConfig, name: str, path: Path) -> Member:
+def load_trained(job: Job, config: MemberConfig, name: str, path: Path) -> Member:
+    """Load a member as its config wants it, and refuse one that does not fit the images.
+
+    Raises:
+        ConfigError: The number of classes differs.
+    """
     views = config.views or job.config.views
     member = load_member(name, path, views, job.data_sha256, trust_code=job.trust_code)
     if isinstance(config.source, RecipeSource):
