@@ -1,0 +1,123 @@
+"""`ensemble serve`: what is refused before Ray is started; and, at night, a server that loses a replica."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import InferenceClient
+
+from ensemble import predictor
+from ensemble.errors import ConfigError
+from jobs.serve import serve
+
+from .artifacts import make_artifact, write_digits
+
+pytestmark = pytest.mark.ray
+
+STARTED_WITHIN_S = 120
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_artifact(tmp_path_factory.mktemp("served"))
+
+
+WRONG = {
+    "everybody could ask": (["host=0.0.0.0"], "lets everybody ask.*ENSEMBLE_API_KEY"),
+    "an unknown setting": (["prot=80"], "prot: no such setting. Did you mean 'port'"),
+    "no port": (["port=70000"], "port"),
+    "no number": (["max_batch=many"], "max_batch: expected a whole number"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_settings_are_one_message(artifact: Path, words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        serve(str(artifact), words, print)
+
+
+def test_what_is_no_artifact_is_not_served(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no artifact"):
+        serve(str(tmp_path), [], print)
+
+
+@pytest.fixture(scope="module")
+def server(artifact: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["-m", "jobs", "serve", str(artifact), f"port={port}", "replicas=2", "name=digits"]
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        deadline = time.monotonic() + STARTED_WITHIN_S
+        for line in process.stdout:
+            assert time.monotonic() < deadline
+            if line.startswith("ready"):
+                break
+        yield f"http://127.0.0.1:{port}", process
+        if process.poll() is None:
+            process.kill()
+
+
+def _ask(url: str, data: bytes) -> int:
+    request = urllib.request.Request(f"{url}/v1/predict", data, {"Content-Type": "image/png"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            reply.read()
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.nightly
+def test_a_client_of_hugging_face_gets_the_predictors_answer(
+    server: tuple[str, object], artifact: Path, tmp_path: Path
+) -> None:
+    write_digits(tmp_path, 4)
+    for path in sorted(tmp_path.rglob("*.png"))[:4]:
+        expected = predictor.load(artifact).predict(path).top(3)[0]
+        found = InferenceClient(model=server[0]).image_classification(path, top_k=3)
+        assert [(line.label, line.score) for line in found] == [
+            (label, float(np.float32(value))) for label, value in expected
+        ]
+
+
+@pytest.mark.nightly
+def test_replicas_that_are_killed_lose_no_request(
+    server: tuple[str, object], tmp_path: Path
+) -> None:
+    write_digits(tmp_path, 4)
+    data = next(tmp_path.rglob("*.png")).read_bytes()
+    with ThreadPoolExecutor(4) as pool:
+        replies = [pool.submit(_ask, server[0], data) for _ in range(400)]
+        kills = 0
+        while not all(reply.done() for reply in replies):
+            done = sum(reply.done() for reply in replies)
+            if done >= 60 * (kills + 1) and (pids := _replicas()):
+                os.kill(pids[0], signal.SIGKILL)
+                kills += 1
+    assert kills >= 3
+    assert {reply.result() for reply in replies} == {200}
+
+
+def _replicas() -> list[int]:
+    words = ["pgrep", "-f", "ray::ServeReplica:ensemble:Replica"]
+    return [
+        int(pid) for pid in subprocess.run(words, capture_output=True, check=False).stdout.split()
+    ]
+
+
+@pytest.mark.nightly
+def test_ctrl_c_ends_it_without_an_error(server: tuple[str, subprocess.Popen[str]]) -> None:
+    server[1].send_signal(signal.SIGINT)
+    assert server[1].wait(60) == 0
