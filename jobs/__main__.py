@@ -17,6 +17,7 @@ from jobs.cli import (
     run,
     schedule,
     search,
+    study,
     subclassifiers,
     table,
     train,
@@ -39,6 +40,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "resume": run.resume,
         "validate": run.validate,
         "train": train.train,
+        "study": study.study,
         "schema": run.schema,
     },
     "Results": {

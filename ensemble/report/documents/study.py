@@ -1,0 +1,108 @@
+"""The versioned study.json: the rows of every stage of a study, with their statistics.
+
+Error rates are fractions. Winners are chosen on the validation split; the test split chooses nothing.
+"""
+
+from typing import Literal
+
+from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from ensemble.config import Config
+from ensemble.report.documents.curves import Curve
+from ensemble.report.documents.weights import Fraction
+
+
+class SeedMean(Config):
+    """Mean over the networks of a row, one a seed."""
+
+    mean: Fraction
+    """Mean error rate."""
+    sd: NonNegativeFloat | None
+    """Standard deviation of the sample; None for a single network."""
+
+
+class BaseDifference(Config):
+    """Difference of a row's error to that of the base, paired by seed and image, on the test split."""
+
+    difference: FiniteFloat
+    """Error of the row minus that of the base; the row is better where it is negative."""
+    low: FiniteFloat
+    """Lower end of the bootstrap interval over seeds and images."""
+    high: FiniteFloat
+    """Upper end of that interval."""
+    level: Fraction
+    """Confidence level of the interval, as 0.95."""
+    detectable: NonNegativeFloat
+    """Smallest difference that a study like this one would find in four of five repetitions."""
+
+
+class StudyRow(Config):
+    """The networks of one variant."""
+
+    name: str
+    """Name of the row; `base` is what the others are compared with."""
+    architecture: str
+    """Name of the architecture."""
+    settings: dict[str, str]
+    """Settings of the row that differ from the base, by name."""
+    parameters: PositiveInt
+    """Number of parameters of a network."""
+    n: NonNegativeInt
+    """Number of networks that were trained, one a seed."""
+    reason: str | None = None
+    """Why the row has no figures; None where it has."""
+    validation: SeedMean | None = None
+    """Error on the validation split, which chooses."""
+    test: SeedMean | None = None
+    """Error on the test split, which does not."""
+    seconds: NonNegativeFloat | None = None
+    """Mean seconds of a network's training."""
+    against_base: BaseDifference | None = None
+    """Difference to the base; None for the base itself."""
+    chosen_share: Fraction | None = None
+    """Share of bootstrap samples of the validation split in which this row has the lowest error."""
+    is_winner: bool = False
+    """Whether the row has the lowest validation error of its stage."""
+
+
+class StudyStage(Config):
+    """One table of a study."""
+
+    name: str
+    """Name of the stage."""
+    keeps_base: bool
+    """Whether the next stage has the same base, whichever row wins."""
+    rows: tuple[StudyRow, ...]
+    """The base, and then the variants."""
+    curves: tuple[Curve, ...] = ()
+    """Trainings of the first seed of each row."""
+
+    @property
+    def winner(self) -> StudyRow:
+        """The row with the lowest validation error."""
+        return next(row for row in self.rows if row.is_winner)
+
+
+class StudyReport(Config):
+    """What a study found."""
+
+    schema_version: Literal[1] = 1
+    """Version of this format."""
+    name: str
+    """Name of the study."""
+    scale: str | None
+    """Scale of the study; None for the full size."""
+    images: str
+    """What the images are."""
+    validation_images: PositiveInt
+    """Number of images of the validation split."""
+    test_images: PositiveInt
+    """Number of images of the test split."""
+    seeds: PositiveInt
+    """Number of networks for each row."""
+    max_parameters: PositiveInt | None
+    """Largest number of parameters of a network; None without a bound."""
+    resamples: PositiveInt
+    """Number of bootstrap samples."""
+    stages: tuple[StudyStage, ...]
+    """The stages, in order."""

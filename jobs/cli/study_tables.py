@@ -1,0 +1,58 @@
+"""The stages of a study as tables on the terminal."""
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+
+from ensemble.report.documents.study import SeedMean, StudyReport, StudyStage
+
+
+def study_tables(report: StudyReport) -> Group:
+    """Lay out a table for each stage, one row a variant."""
+    return Group(*(_table(report, stage) for stage in report.stages))
+
+
+def _table(report: StudyReport, stage: StudyStage) -> Table:
+    table = Table(
+        title=f"{stage.name}: scale {report.scale or 'full'}, {report.seeds} seeds",
+        caption="* lowest validation error; differences in points of test error, 95 % interval",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("row", overflow="fold")
+    for column in (
+        "parameters",
+        "n",
+        "validation\nerror, %",
+        "chosen",
+        "test\nerror, %",
+        "against\nbase",
+        "detect-\nable",
+        "seconds",
+    ):
+        table.add_column(column, justify="right")
+    for row in stage.rows:
+        start = (f"{row.name}{' *' if row.is_winner else ''}", f"{row.parameters:,}", str(row.n))
+        if row.validation is None or row.test is None:
+            table.add_row(*start, "-", "-", "-", "-", "-", "-")
+            continue
+        against = row.against_base
+        table.add_row(
+            *start,
+            _mean(row.validation),
+            f"{row.chosen_share or 0:.0%}",
+            _mean(row.test),
+            f"{100 * against.difference:+.2f} [{100 * against.low:+.2f}, {100 * against.high:+.2f}]"
+            if against
+            else "",
+            f"{100 * against.detectable:.2f}" if against else "",
+            f"{row.seconds or 0:.1f}",
+        )
+    reasons = [f"{row.name}: {row.reason}" for row in stage.rows if row.reason]
+    if reasons:
+        table.caption = "\n".join([*reasons, str(table.caption)])
+    return table
+
+
+def _mean(value: SeedMean) -> str:
+    sd = "" if value.sd is None else f" ± {100 * value.sd:.2f}"
+    return f"{100 * value.mean:.2f}{sd}"

@@ -1,0 +1,170 @@
+"""The settings of a study: a base, and stages of variants of it. Imports neither torch nor ray."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+
+from cluster.settings import ClusterConfig
+from ensemble.config import Config, check, full_words, load, read_settings
+from ensemble.errors import UnknownNameError
+from ensemble.members.identity import fingerprint
+from ensemble.members.source_settings import Architecture
+from ensemble.table.settings import TableConfig
+from ensemble.training.settings import TrainingConfig
+from ensemble.views.settings import CenterView, Views
+from jobs.settings import ImagesConfig
+
+_SHIPPED = Path(__file__).parents[1] / "configs" / "studies"
+# Settings that change how a study computes, or that its scale has put in place already.
+_EXECUTION_ONLY = {"name", "runs", "training", "cluster", "scales"}
+_NOT_IN_NAMES, _STEM_LENGTH = re.compile(r"[^A-Za-z0-9_-]+"), 23
+
+# The names of a stage, a row and a seed are put together to that of a member, of 64 characters at most.
+StageName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,19}$")]
+RowName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")]
+
+
+class VariantConfig(Config):
+    """A network and how it is trained, or what differs from the base."""
+
+    architecture: Architecture | None = None
+    """Name of an architecture, as resnet20_cifar; that of the base if not set."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the recipe that differ from the base's. A group with a `kind` of its own, as
+    `optimizer: {kind: adamw}`, replaces the base's."""
+
+
+class StageConfig(Config):
+    """Variants that are compared with one base."""
+
+    name: StageName
+    """Name of the stage, of at most 20 letters, digits, dashes and underscores."""
+    variants: dict[RowName, VariantConfig] = Field(default_factory=dict)
+    """Variants, by name."""
+    grid: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """Values of settings, as `recipe.epochs: [5, 10]`; every combination is one more variant."""
+    keep_base: bool = False
+    """Compare the next stage with the same base, whichever variant wins; if not set, the winner is its base."""
+
+    @model_validator(mode="after")
+    def _has_variants(self) -> Self:
+        if not self.variants and not self.grid:
+            raise ValueError(f"the stage {self.name!r} has no variant; set variants or grid.")
+        if "base" in self.variants:
+            raise ValueError(
+                f"the stage {self.name!r} calls a variant 'base', as the row of the base is called; rename it."
+            )
+        return self
+
+
+class StudyConfig(Config):
+    """A study: each variant is trained with several seeds, and the best on the validation split wins its stage."""
+
+    schema_version: Literal[1] = 1
+    """Version of the format of a study."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")] | None = None
+    """Name of the study's folder, of at most 32 letters, digits, dashes and underscores; made from the file's name and
+    content if not set."""
+    seed: NonNegativeInt = 0
+    """Seed of the split, of every training and of the bootstrap."""
+    seeds: PositiveInt = 3
+    """Number of networks that are trained for each variant, with the seeds 0, 1 and so on."""
+    runs: Path = Path("runs")
+    """The local folder that holds the study's folder and those of its stages."""
+    images: ImagesConfig
+    """The labelled images; their search split is the validation split, which chooses the winners."""
+    views: Views = CenterView()
+    """Test-time views of all networks."""
+    max_parameters: PositiveInt | None = None
+    """Largest number of parameters of a network; a variant with more is not trained. No bound if not set."""
+    base: VariantConfig
+    """The network and recipe that the variants of the first stage differ from."""
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    """The stages, in order."""
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    """Number of bootstrap samples, of seeds and of images."""
+    scale: str | None = None
+    """Name of one of `scales`, whose settings hold; the full size if not set."""
+    scales: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings by the name of a smaller or larger form of the study, as `small: {seeds: 1}`."""
+    training: TrainingConfig = TrainingConfig()
+    """What trainings may take of a machine; changes no result."""
+    table: TableConfig = TableConfig()
+    """How predictions are stored."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Where and how wide the study computes; changes no result."""
+
+    @property
+    def identity(self) -> str:
+        """Hash, by SHA-256, every setting that a result depends on."""
+        return fingerprint(self.model_dump(mode="json", exclude=_EXECUTION_ONLY))
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"stages: the names {twice} stand twice; each must be unique.")
+        if self.base.architecture is None:
+            raise ValueError("base.architecture is not set; set it, as resnet20_cifar.")
+        if self.images.split.train == 0:
+            raise ValueError(
+                "images.split.train is 0, and there are networks to train. Set it to a number of images."
+            )
+        if self.scale is not None and self.scale not in self.scales:
+            raise ValueError(str(UnknownNameError.of("scale", self.scale, self.scales)))
+        return self
+
+
+def load_study(name: str, words: Sequence[str] = ()) -> StudyConfig:
+    """Read a study, put the settings of its scale on top, and then the words.
+
+    Args:
+        name: Name of a study that comes with the project, or the path of a YAML file.
+        words: Words of the form a.b=value.
+
+    Raises:
+        ConfigError: There is no such study, or a setting is wrong; the message names every one.
+    """
+    path = _path(name)
+    config = load(StudyConfig, path, words)
+    if config.scale is None:
+        return config
+    plain = load(StudyConfig, path).model_dump(mode="json", exclude_unset=True)
+    settings = merge(plain, config.scales[config.scale])
+    return check(
+        StudyConfig,
+        read_settings(full_words(StudyConfig, words), settings | {"scale": config.scale}),
+        f"{path} at scale {config.scale}",
+    )
+
+
+def study_name(config: StudyConfig, stem: str) -> str:
+    """Name a study as its settings say, or after its file's name and its content."""
+    plain = _NOT_IN_NAMES.sub("-", stem).strip("_-")[:_STEM_LENGTH] or "study"
+    return config.name or f"{plain}-{config.identity[:8]}"
+
+
+def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Put settings onto others, group by group; a group with another `kind` replaces the one that was there."""
+    merged = dict(base)
+    for key, value in change.items():
+        there = merged.get(key)
+        is_same_kind = (
+            isinstance(value, Mapping)
+            and isinstance(there, Mapping)
+            and ("kind" not in value or value["kind"] == there.get("kind"))
+        )
+        merged[key] = merge(there, value) if is_same_kind else value  # type: ignore[arg-type]
+    return merged
+
+
+def _path(name: str) -> Path:
+    shipped = {path.stem: path for path in _SHIPPED.glob("*.yaml")}
+    if name in shipped:
+        return shipped[name]
+    if Path(name).suffix not in (".yaml", ".yml"):
+        raise UnknownNameError.of("study", name, [*shipped, "a path that ends in .yaml"])
+    return Path(name)

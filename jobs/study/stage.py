@@ -1,0 +1,204 @@
+"""One stage of a study: train its networks on the pool, predict, and tell which answers are wrong."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from rich.console import Console
+
+from ensemble.config import check
+from ensemble.errors import ConfigError, MemberFailedError
+from ensemble.evaluation.metrics import is_top_k_error
+from ensemble.images.index import ImageIndex
+from ensemble.members.member import Member
+from ensemble.report.build.curves import read_curves
+from ensemble.report.documents.curves import Curve
+from ensemble.table.logit_table import LogitTable
+from ensemble.training.task import TrainTask
+from jobs.run.job import Job, RunOptions
+from jobs.run.open import open_job
+from jobs.run.predict import drop_bad_images, fill_table
+from jobs.run.train import load_trained, plan_training, train_tasks
+from jobs.settings import RunConfig
+from jobs.stored_runs.layout import open_run_folder
+from jobs.study.settings import StudyConfig
+from jobs.study.variants import Variant
+
+
+@dataclass(frozen=True)
+class TrainedRow:
+    """What the networks of a variant answered.
+
+    Attributes:
+        variant: The variant.
+        reason: Why it has no answers; None where it has.
+        wrong_validation: Whether each seed's network errs on each validation image; empty with a reason.
+        wrong_test: The same for the test images.
+        seconds: Mean seconds of a training; None with a reason.
+        num_trained: Number of networks that were trained.
+        curve: Training of the first seed; None where it was not trained.
+    """
+
+    variant: Variant
+    reason: str | None
+    wrong_validation: Bool[np.ndarray, "seed image"]
+    wrong_test: Bool[np.ndarray, "seed image"]
+    seconds: float | None = None
+    num_trained: int = 0
+    curve: Curve | None = None
+
+
+_NOTHING = np.zeros((0, 0), bool)
+
+
+def without_answers(variant: Variant, reason: str, num_trained: int = 0) -> TrainedRow:
+    """Make the row of a variant that has no figures."""
+    return TrainedRow(variant, reason, _NOTHING, _NOTHING, num_trained=num_trained)
+
+
+def run_settings(
+    study: StudyConfig, name: str, members: Mapping[str, tuple[Variant, int]]
+) -> dict[str, Any]:
+    """Give the settings of the run that trains networks of a study, as a YAML file can hold them.
+
+    Args:
+        study: The study.
+        name: Name of the run.
+        members: Variant and seed of each network, by the name of the member, which ends in -seed and a number.
+    """
+    shared = study.model_dump(
+        mode="json", exclude_unset=True, include={"images", "views", "training", "table", "cluster"}
+    )
+    recipe_of = {member: member.rpartition("-seed")[0] for member in members}
+    return {
+        "name": name,
+        "seed": study.seed,
+        "runs": str(study.runs.absolute()),
+        **shared,
+        "recipes": {recipe_of[m]: dict(v.settings.recipe) for m, (v, _) in members.items()},
+        "members": [
+            {
+                "name": member,
+                "source": {
+                    "kind": "recipe",
+                    "architecture": variant.architecture,
+                    "recipe": recipe_of[member],
+                    "seed": seed,
+                },
+            }
+            for member, (variant, seed) in members.items()
+        ],
+    }
+
+
+def run_stage(
+    study: StudyConfig,
+    name: str,
+    variants: Sequence[Variant],
+    console: Console,
+    options: RunOptions,
+) -> tuple[TrainedRow, ...]:
+    """Train and predict what is not there yet, with all seeds of all variants side by side.
+
+    Args:
+        study: The study.
+        name: Name of the run's folder.
+        variants: What is trained; a variant of which a training fails has a reason in place of answers.
+        console: Where progress goes.
+        options: How this attempt behaves.
+
+    Raises:
+        ProjectError: The images, the table or the cluster cannot be used.
+    """
+    members = {
+        f"{variant.name}-seed{seed}": (variant, seed)
+        for variant in variants
+        for seed in range(study.seeds)
+    }
+    config = check(RunConfig, run_settings(study, name, members), f"the run {name}")
+    folder = open_run_folder(config, name)
+    with open_job(config, folder, console, options) as job:
+        tasks = {
+            member.name: plan_training(config, member, job.splits.train, {}, {}, {})
+            for member in config.members
+        }
+        failures = train_tasks(job, "train", job.splits, list(tasks.values()), may_fail=True)
+        # A network that rows share is one task, whose failure is that of all of them.
+        failed_keys = {tasks[name].key: reason for name, reason in failures.items()}
+        networks = {
+            member.name: load_trained(job, member, member.name, tasks[member.name].checkpoint)
+            for member in config.members
+            if tasks[member.name].key not in failed_keys
+        }
+        networks, unpredicted = _predict(job, networks)
+        failed_keys |= {tasks[name].key: reason for name, reason in unpredicted.items()}
+        splits, _ = drop_bad_images(job, list(networks.values()))
+        rows = []
+        for variant in variants:
+            names = [name for name, (owner, _) in members.items() if owner is variant]
+            there = [networks[name] for name in names if name in networks]
+            reasons = [failed_keys[tasks[n].key] for n in names if n not in networks]
+            if reasons:
+                rows.append(without_answers(variant, reasons[0], len(there)))
+                continue
+            curves = read_curves(there[:1])
+            rows.append(
+                TrainedRow(
+                    variant,
+                    None,
+                    _wrong(job.table, there, splits.search),
+                    _wrong(job.table, there, splits.test),
+                    float(np.mean([_seconds(tasks[name]) for name in names])),
+                    len(there),
+                    curves[0].model_copy(update={"name": variant.name}) if curves else None,
+                )
+            )
+    return tuple(rows)
+
+
+def _predict(job: Job, networks: dict[str, Member]) -> tuple[dict[str, Member], dict[str, str]]:
+    """Predict with all networks that can; tell why the others cannot, by name."""
+    failures = dict[str, str]()
+    while True:
+        try:
+            fill_table(job, "predict", list(networks.values()), job.splits)
+        except MemberFailedError as error:
+            if error.name not in networks:
+                raise
+            job.progress.say(str(error))
+            # Rows that share the network fail with it.
+            column = networks[error.name].column
+            failures |= {n: str(error) for n, m in networks.items() if m.column == column}
+            networks = {name: m for name, m in networks.items() if name not in failures}
+        else:
+            return networks, failures
+
+
+def check_views(study: StudyConfig) -> None:
+    """Refuse views that make several columns of one network.
+
+    Raises:
+        ConfigError: The views are kept apart.
+    """
+    from ensemble.views.settings import keeps_views
+
+    if keeps_views(study.views):
+        raise ConfigError(
+            "views.keep_views is true, and a row of a study is one prediction of each network. Leave it out."
+        )
+
+
+def _wrong(
+    table: LogitTable, networks: Sequence[Member], images: ImageIndex
+) -> Bool[np.ndarray, "seed image"]:
+    return np.stack(
+        [is_top_k_error(table.read(n.column, images.image_ids), images.labels, 1) for n in networks]
+    )
+
+
+def _seconds(task: TrainTask) -> float:
+    """Add up the seconds of the epochs of a training."""
+    return float(sum(epoch["seconds"] for epoch in json.loads(task.curve.read_bytes())))

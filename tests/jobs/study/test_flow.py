@@ -1,0 +1,106 @@
+"""Whole studies on the pool: broken rows, the networks as a pool, and kills."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Command
+
+pytestmark = [pytest.mark.ray, pytest.mark.nightly]
+
+STUDY = """
+images: {source: {kind: digits}, split: {train: 100, search: 200, test: 300}}
+seeds: 2
+max_parameters: 300000
+resamples: 200
+base: {architecture: mobilenet_v2_small, recipe: {epochs: 2}}
+stages:
+  - name: network
+    variants:
+      resnet: {architecture: resnet14_small}
+      too-wide: {architecture: wide_resnet16_2}
+      diverging: {recipe: {optimizer: {kind: sgd, lr: 10, weight_decay: 1}}}
+  - name: epochs
+    grid: {recipe.epochs: [3, 4]}
+cluster: {device: cpu, hosts: 2, shard_images: 64, object_store_mb: 128}
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("study") / "tiny.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(study: Path, command: Command) -> dict[str, object]:
+    done = command("study", study, "name=tiny", "--json", cwd=study.parent)
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def _without_seconds(report: object) -> object:
+    """Wall times differ from one study to the next, and nothing else does."""
+    if isinstance(report, dict):
+        return {k: _without_seconds(v) for k, v in report.items() if k != "seconds"}
+    return [_without_seconds(v) for v in report] if isinstance(report, list) else report
+
+
+def test_broken_and_too_large_rows_have_a_reason_and_the_others_figures(
+    undisturbed: dict[str, object],
+) -> None:
+    stages = undisturbed["stages"]
+    assert isinstance(stages, list)
+    rows = {row["name"]: row for row in stages[0]["rows"]}
+    assert "691,674 parameters, and the budget is 300,000" in rows["too-wide"]["reason"]
+    assert "NaN" in rows["diverging"]["reason"]
+    assert rows["base"]["test"]["sd"] is not None
+    assert sum(row["is_winner"] for row in rows.values()) == 1
+    winner = next(row for row in rows.values() if row["is_winner"])
+    assert stages[1]["rows"][0]["architecture"] == winner["architecture"]
+
+
+def test_the_networks_are_a_pool_of_which_nothing_is_computed_again(
+    undisturbed: dict[str, object], study: Path, command: Command
+) -> None:
+    done = command("run", study.parent / "runs" / "tiny" / "networks.yaml", cwd=study.parent)
+    assert done.returncode == 0, done.stderr
+    assert "0 members and sub-classifiers trained" in done.stdout + done.stderr
+    assert "; 0 forward passes" in done.stdout + done.stderr
+
+
+def test_a_study_that_is_killed_five_times_has_the_same_tables(
+    undisturbed: dict[str, object], study: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    words = [sys.executable, "-m", "jobs", "study", str(study), "name=tiny", "--json"]
+    rng, kills = random.Random(0), 0
+    for _ in range(40):
+        with subprocess.Popen(
+            words,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            # Any moment of it: the start of Ray, a training, a prediction, the second stage.
+            try:
+                process.wait(rng.uniform(4, 25))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                kills += 1
+        if kills == 5:
+            break
+    assert kills == 5
+    done = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert _without_seconds(json.loads(done.stdout)) == _without_seconds(undisturbed)
