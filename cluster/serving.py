@@ -147,8 +147,9 @@ def application(served: Served, config: ServingConfig, key: str | None) -> serve
     replica = serve.deployment(
         name=_REPLICA,
         num_replicas=config.replicas,
-        max_ongoing_requests=2 * config.max_batch,
-        max_queued_requests=config.max_queue,
+        # All of them wait in the replica, which makes batches of them: a router that finds replicas full
+        # looks again after pauses that are longer than a prediction.
+        max_ongoing_requests=config.max_queue,
         graceful_shutdown_timeout_s=config.drain_s,
         ray_actor_options={"num_cpus": 1, "num_gpus": 1 if is_on_gpu else 0},
     )(_Replica)

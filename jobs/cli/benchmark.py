@@ -126,6 +126,22 @@ def benchmark_scaling(
     _run(benchmark_job, words, full)
 
 
+@benchmark.command("serve")
+def benchmark_serve(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...", help="Settings, such as artifact=runs/tonight concurrency=64."
+        ),
+    ] = None,
+    full: Full = False,
+) -> None:
+    """Time requests over HTTP, with and without batches, against the bare predictor."""
+    from jobs.benchmark.serve import benchmark_serve as benchmark_job
+
+    _run(benchmark_job, words, full)
+
+
 @benchmark.command("views")
 def benchmark_views(
     words: Annotated[
