@@ -1,6 +1,7 @@
 """PyramidNet: Han, Kim, Kim 2016, "Deep pyramidal residual networks".
 
-Kept: additive widening (each of the N units adds alpha / N channels to the 16 of the stem), units
+Kept: additive widening (each of the N units adds alpha / N channels to the 16 of the stem) and
+multiplicative widening (each multiplies them by alpha^(1/N)), units
 of BN-conv-BN-ReLU-conv-BN without a ReLU at the entry, shortcuts padded with zero channels and
 averaged over 2x2 where the stride is 2, bottleneck units with fourfold output.
 
@@ -9,8 +10,13 @@ Units per stage are (depth - 2) // 6, or // 9 with bottlenecks, as in the author
 Departures for small images: none but the depth and alpha.
 
 Parameters at 10 classes: `pyramidnet20` 143,133, `pyramidnet110_a48` 1,772,706 (published: 1.7 M),
-`pyramidnet196_a48` 1,996,512 (P4 says 1.9 M and "within 2 M"; bottlenecks, else it has 3.1 M).
+`pyramidnet196_a48` 1,996,512 (bottlenecks, else it has 3.1 M). A study of PyramidNets within 2 M
+parameters has bottlenecks in all five: `pyramidnet110_a4.75_bottleneck` 222,884,
+`pyramidnet110_a48_bottleneck` 1,153,458, `pyramidnet128_a64_bottleneck` 1,970,726,
+`pyramidnet164_a48_bottleneck` 1,715,442, and `pyramidnet196_a48`.
 """
+
+from typing import Literal
 
 import torch
 from torch import nn
@@ -39,14 +45,23 @@ class PyramidUnit(nn.Module):
         return residual + functional.pad(shortcut, (0, 0, 0, 0, 0, num_new))
 
 
-def pyramidnet(num_classes: int, *, depth: int, alpha: float, is_bottleneck: bool) -> nn.Module:
+def pyramidnet(
+    num_classes: int,
+    *,
+    depth: int,
+    alpha: float,
+    is_bottleneck: bool,
+    widening: Literal["additive", "multiplicative"] = "additive",
+) -> nn.Module:
     """Build a PyramidNet.
 
     Args:
         num_classes: Number of classes of the head.
         depth: Number of layers; rounded down to whole units.
-        alpha: Channels added over all units together.
+        alpha: Channels added over all units together; with multiplicative widening the ratio of the last
+            unit's channels to the stem's.
         is_bottleneck: Build units of 1x1, 3x3, 1x1 with fourfold output instead of two 3x3.
+        widening: How the channels grow from unit to unit.
 
     Raises:
         ConfigError: The depth is too small for one unit per stage.
@@ -58,7 +73,10 @@ def pyramidnet(num_classes: int, *, depth: int, alpha: float, is_bottleneck: boo
     layers: list[nn.Module] = [conv(3, STEM_CHANNELS), nn.BatchNorm2d(STEM_CHANNELS)]
     channels = STEM_CHANNELS
     for index in range(3 * units):
-        inner = round(STEM_CHANNELS + alpha * (index + 1) / (3 * units))
+        if widening == "additive":
+            inner = round(STEM_CHANNELS + alpha * (index + 1) / (3 * units))
+        else:
+            inner = round(STEM_CHANNELS * alpha ** ((index + 1) / (3 * units)))
         stride = 2 if index in (units, 2 * units) else 1
         layers.append(PyramidUnit(unit(channels, inner, stride), stride))
         channels = inner * BOTTLENECK_EXPANSION if is_bottleneck else inner

@@ -182,6 +182,28 @@ FULL_SIZE: dict[str, Architecture] = {
         kwargs={"depth": 196, "alpha": 48.0, "is_bottleneck": True},
     ),
     **{
+        f"pyramidnet{depth}_a{alpha:g}_bottleneck": Architecture(
+            module="pyramidnet",
+            factory="pyramidnet",
+            paper="Han et al. 2016",
+            parameters=parameters,
+            kwargs={"depth": depth, "alpha": alpha, "is_bottleneck": True},
+        )
+        for depth, alpha, parameters in (
+            (110, 4.75, 222_884),
+            (110, 48.0, 1_153_458),
+            (128, 64.0, 1_970_726),
+            (164, 48.0, 1_715_442),
+        )
+    },
+    "resnet110_cifar": Architecture(
+        module="resnet",
+        factory="resnet",
+        paper="He et al. 2015",
+        parameters=1_730_714,
+        kwargs={"blocks": (18, 18, 18), "width": 16, "is_bottleneck": False},
+    ),
+    **{
         f"resnet{depth}": Architecture(
             module="full_size",
             factory="imagenet_resnet",

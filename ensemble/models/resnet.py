@@ -8,7 +8,7 @@ Departures for small images: projections (option B) where the shape of a shortcu
 paper's CIFAR networks pad with zeros (option A).
 
 Parameters at 10 classes: `resnet14_small` 175,258, `resnet20_cifar` 272,474,
-`resnet20_bottleneck_small` 56,754.
+`resnet20_bottleneck_small` 56,754, `resnet110_cifar` 1,730,714.
 """
 
 from collections.abc import Sequence

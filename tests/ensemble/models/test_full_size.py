@@ -53,6 +53,12 @@ PUBLISHED = {
     "torchvision/inception_v3": (23.83, 1000),  # without its auxiliary head; 27.16 with it
     "timm/inception_resnet_v2": (55.84, 1000),
     "wide_resnet28_10": (36.48, 10),  # Zagoruyko, Komodakis 2016, Table 4: 36.5
+    # A study of PyramidNets within 2 M parameters: 0.22, 1.15, 1.97, 1.72 and 2.00.
+    "pyramidnet110_a4.75_bottleneck": (0.22, 10),
+    "pyramidnet110_a48_bottleneck": (1.15, 10),
+    "pyramidnet128_a64_bottleneck": (1.97, 10),
+    "pyramidnet164_a48_bottleneck": (1.72, 10),
+    "resnet110_cifar": (1.73, 10),  # He et al. 2015, Table 6: 1.7, with option A
     "pyramidnet196_a48": (2.00, 10),  # P4: 1.9, and at most 2
 }
 

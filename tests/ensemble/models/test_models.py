@@ -87,6 +87,15 @@ def test_pyramidnet_widens_by_alpha_over_all_units() -> None:
     assert last_norm.num_features == 16 + 48
 
 
+def test_a_multiplicative_pyramidnet_widens_by_the_same_ratio_at_every_unit() -> None:
+    network = pyramidnet(10, depth=20, alpha=8.0, is_bottleneck=False, widening="multiplicative")
+    norms = [m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    # Nine units of three normalisations, between that of the stem and the last one.
+    widths = norms[3:-1:3]
+    assert widths == [round(16 * 8 ** (k / 9)) for k in range(1, 10)]
+    assert norms[-1] == 16 * 8
+
+
 def test_pyramidnet_with_bottlenecks_gives_logits() -> None:
     network = pyramidnet(10, depth=29, alpha=12.0, is_bottleneck=True).eval()
     assert network(torch.rand(2, 3, 16, 16)).shape == (2, 10)
