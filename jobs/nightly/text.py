@@ -7,6 +7,8 @@ from ensemble.report.documents.nightly import Comparison, Night, RowResult, Wors
 from jobs.cli.app import EXIT_NOT_COMPARABLE, EXIT_PARTIAL, EXIT_REGRESSION
 from jobs.nightly.alerts import Alert
 
+_NUM_CLASSES = 3  # named in a sentence
+
 
 def exit_code(night: Night, alerts: Sequence[Alert]) -> int:
     """Give the exit code of a night: an open alert comes first, then what is missing, then what has no baseline."""
@@ -95,8 +97,12 @@ def describe_row(row: RowResult) -> list[str]:
 def describe_worse_member(line: WorseMemberLine) -> str:
     """Describe a member that does worse by itself, in one sentence."""
     classes = ", ".join(
-        f"{c.name} ({c.newly_wrong} newly wrong, {c.newly_right} newly right)" for c in line.classes
+        f"{c.name} ({c.newly_wrong} newly wrong, {c.newly_right} newly right)"
+        for c in line.classes[:_NUM_CLASSES]
     )
+    more = len(line.classes) - _NUM_CLASSES
+    if more > 0:
+        classes += f" and {more} more"
     return (
         f"{line.name} by itself, against record {line.baseline_record}: {loss_text('top1_error', line.loss)}, "
         f"{line.newly_wrong} newly wrong, {line.newly_right} newly right, p = {line.p:.2g}"
