@@ -17,7 +17,7 @@ from ensemble.training.settings import TrainingConfig
 from ensemble.views.settings import CenterView, Views
 from jobs.settings import ImagesConfig
 
-_SHIPPED = Path(__file__).parents[1] / "configs" / "studies"
+SHIPPED = Path(__file__).parents[1] / "configs" / "studies"
 # Settings that change how a study computes, or that its scale has put in place already.
 _EXECUTION_ONLY = {"name", "runs", "training", "cluster", "scales"}
 _NOT_IN_NAMES, _STEM_LENGTH = re.compile(r"[^A-Za-z0-9_-]+"), 23
@@ -162,7 +162,7 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _path(name: str) -> Path:
-    shipped = {path.stem: path for path in _SHIPPED.glob("*.yaml")}
+    shipped = {path.stem: path for path in SHIPPED.glob("*.yaml")}
     if name in shipped:
         return shipped[name]
     if Path(name).suffix not in (".yaml", ".yml"):
