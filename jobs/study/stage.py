@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Bool
 from rich.console import Console
 
+from ensemble.checkpoints.load import load_network
 from ensemble.config import check
-from ensemble.errors import ConfigError, MemberFailedError
+from ensemble.errors import CheckpointError, ConfigError, MemberFailedError
 from ensemble.evaluation.metrics import is_top_k_error
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
@@ -171,10 +172,23 @@ def _predict(job: Job, networks: dict[str, Member]) -> tuple[dict[str, Member], 
             job.progress.say(str(error))
             # Rows that share the network fail with it.
             column = networks[error.name].column
-            failures |= {n: str(error) for n, m in networks.items() if m.column == column}
+            reason = _explain(networks[error.name], error)
+            failures |= {n: reason for n, m in networks.items() if m.column == column}
             networks = {name: m for name, m in networks.items() if name not in failures}
         else:
             return networks, failures
+
+
+def _explain(network: Member, error: MemberFailedError) -> str:
+    """Tell why a network cannot predict: by its weights if these cannot be read, the same in every attempt.
+
+    The error itself also names the images, and which these are depends on the order of the work.
+    """
+    try:
+        load_network(network)
+    except CheckpointError as cause:
+        return str(cause)
+    return str(error)
 
 
 def check_views(study: StudyConfig) -> None:
