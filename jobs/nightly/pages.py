@@ -297,8 +297,7 @@ def _night_row(row: RowResult) -> NightRow:
     shown = (
         "images labels classes decoder precision device driver libraries commit dirty config seeds"
     )
-    notes = [f"Worse: {describe_worse_member(line)}" for line in row.worse_members]
-    notes += row.notes
+    notes = list(row.notes)
     if row.proposal:
         notes.append(row.proposal)
     if row.canary:
@@ -329,6 +328,7 @@ def _night_row(row: RowResult) -> NightRow:
         )
         if explanation
         else (),
+        worse=tuple(describe_worse_member(line) for line in row.worse_members),
         classes=_class_cells(explanation.classes) if explanation else (),
         clusters=_class_cells(explanation.clusters) if explanation else (),
         images=tuple(

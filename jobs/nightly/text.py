@@ -37,6 +37,11 @@ def loss_text(metric: str, loss: float) -> str:
     return f"{100 * loss:+.2f} {'%' if metric == 'seconds' else 'points'}"
 
 
+def p_text(p: float) -> str:
+    """Write a p-value; what is smaller than numbers can tell is no 0."""
+    return "p < 1e-15" if p < 1e-15 else f"p = {p:.2g}"
+
+
 def describe_comparison(comparison: Comparison) -> str:
     """Describe a comparison in one line."""
     c = comparison
@@ -51,7 +56,7 @@ def describe_comparison(comparison: Comparison) -> str:
     if c.newly_wrong is not None:
         parts.append(f"{c.newly_wrong} newly wrong, {c.newly_right} newly right")
     if c.p is not None:
-        parts.append(f"p = {c.p:.2g}")
+        parts.append(p_text(c.p))
     if c.num_images_needed is not None:
         parts.append(f"about {c.num_images_needed:,} images would decide")
     if c.reason:
@@ -105,7 +110,7 @@ def describe_worse_member(line: WorseMemberLine) -> str:
         classes += f" and {more} more"
     return (
         f"{line.name} by itself, against record {line.baseline_record}: {loss_text('top1_error', line.loss)}, "
-        f"{line.newly_wrong} newly wrong, {line.newly_right} newly right, p = {line.p:.2g}"
+        f"{line.newly_wrong} newly wrong, {line.newly_right} newly right, {p_text(line.p)}"
         f"{'; most of all on ' + classes if classes else ''}"
     )
 

@@ -147,6 +147,7 @@ class NightRow:
     verdict: str
     comparisons: tuple[ComparisonLine, ...]
     blame: tuple[tuple[str, str, float, tuple[str, ...]], ...]
+    worse: tuple[str, ...]
     classes: tuple[tuple[str, int, int, int], ...]
     clusters: tuple[tuple[str, int, int, int], ...]
     images: tuple[ImageTile, ...]
