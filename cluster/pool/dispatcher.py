@@ -23,7 +23,7 @@ from cluster.scheduling.placement import Device
 from cluster.scheduling.predict_task import PredictTask
 from cluster.scheduling.work_queue import CALLS_IN_FLIGHT, Call, WorkQueue
 from cluster.settings import ClusterConfig
-from ensemble.errors import MemberFailedError
+from ensemble.errors import MemberFailedError, TableError
 from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ShardSpec
 from ensemble.images.unlabelled.settings import UnlabelledConfig
@@ -86,6 +86,7 @@ class Dispatcher:
 
         Raises:
             MemberFailedError: A call failed, and its cause allows no further attempt.
+            TableError: A worker cannot write the table.
         """
         self._queue = WorkQueue(calls)
         self.shards.expect(calls)
@@ -129,7 +130,7 @@ class Dispatcher:
                 on_start(call.about.name)
             call.kind = self.host_group.kind(handle)
             call.pixels = tuple(self.shards.ref(spec) for spec in call.shards)
-            method = getattr(handle.actor, call.verb)
+            method = getattr(handle.actor, call.method)
             handle.calls[method.remote(*call.arguments, *call.pixels)] = call
 
     def _take(self) -> Iterator[tuple[Call, Any]]:
@@ -166,6 +167,8 @@ class Dispatcher:
         decision = self._decide(call, cause, reason, call.failures[cause])
         if decision is Decision.RAISE:
             original = error.cause if isinstance(error, ray_exceptions.RayTaskError) else error
+            if isinstance(original, TableError):
+                raise original from error  # of the store that a worker writes to, not of a member
             raise self._error(call, call.failures[cause], reason) from original
         if decision is Decision.QUARANTINE:
             self._quarantine(call, reason)

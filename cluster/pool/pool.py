@@ -7,6 +7,7 @@ neither the table nor the search.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -26,6 +27,7 @@ from ensemble.images.shard import ShardSpec
 from ensemble.inference.costs import CostCache
 from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
+from ensemble.table.shard_writer import ShardWriter, Written
 from ensemble.training.task import TrainTask
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Pool:
         host: type[Host] = Host,
     ) -> None:
         is_cluster = is_named(ray_address())
+        self.is_on_this_machine = not is_cluster
         self.devices = list_devices(config, is_cluster, ray.nodes())
         self._config = config
         self._costs = Costs(config, cache)
@@ -137,13 +140,47 @@ class Pool:
                 its block be quarantined.
             ClusterError: A member fits on no device.
         """
+        yield from self._blocks(work, on_plan, None)
+
+    def predict_and_write(
+        self,
+        work: Iterable[tuple[ShardSpec, Sequence[Member]]],
+        writer: ShardWriter,
+        on_plan: Callable[[Plan], None] = lambda plan: None,
+    ) -> Iterator[tuple[Member, Written]]:
+        """Predict as `predict` does, but have the workers write the blocks: no row comes here.
+
+        Args:
+            work: Shards in order, each with the members that lack it.
+            writer: Writes to a place that every worker reaches.
+            on_plan: Receives the plan before it is carried out.
+
+        Raises:
+            MemberFailedError: A call failed, and its cause neither allows another attempt nor lets
+                its block be quarantined.
+            ClusterError: A member fits on no device.
+            TableError: A worker cannot write to the place.
+        """
+        yield from self._blocks(work, on_plan, writer)
+
+    def _blocks(
+        self,
+        work: Iterable[tuple[ShardSpec, Sequence[Member]]],
+        on_plan: Callable[[Plan], None],
+        writer: ShardWriter | None,
+    ) -> Iterator[tuple[Member, Any]]:
+        """Yield blocks; where there is a writer, what it returns for each."""
         pairs = [(member, spec) for spec, members in work for member in members]
         calls = [
-            Call("predict", member, (spec,), order) for order, (member, spec) in enumerate(pairs)
+            Call("predict", member, (spec,), order, writer=writer)
+            for order, (member, spec) in enumerate(pairs)
         ]
         while firsts := self._first_of_unmeasured(calls):
             self._dispatcher.host_group.place(whole_devices(self.devices))
-            measures = [Call("measure", call.about, call.shards, call.order) for call in firsts]
+            measures = [
+                Call("measure", call.about, call.shards, call.order, writer=writer)
+                for call in firsts
+            ]
             for call, (block, cost) in self._dispatcher.run(measures):
                 self._costs.keep(call.member, call.kind, cost)
                 if cost.batch_images:
@@ -155,7 +192,7 @@ class Pool:
 
     def _predict(
         self, calls: Sequence[Call], on_plan: Callable[[Plan], None]
-    ) -> Iterator[tuple[Member, LogitBlock]]:
+    ) -> Iterator[tuple[Member, Any]]:
         kinds = {device.kind for device in self.devices}
         works = self._costs.works(calls, kinds)
         devices = self._costs.with_memory(self.devices, {call.member for call in calls})

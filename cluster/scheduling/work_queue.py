@@ -13,12 +13,15 @@ from cluster.scheduling.placement import HostPlan
 from cluster.scheduling.predict_task import PredictTask
 from ensemble.images.shard import ShardSpec
 from ensemble.members.member import Member
+from ensemble.table.shard_writer import ShardWriter
 from ensemble.training.task import TrainTask
 
 Verb = Literal["train", "measure", "predict", "answer"]
 
 # One block computes while the next one's shard travels; a training waits for the first free worker.
 CALLS_IN_FLIGHT: dict[Verb, int] = {"train": 1, "measure": 1, "predict": 2, "answer": 2}
+# Methods of `Host` that leave the block in the table's store and return no row of it.
+_WRITING: dict[Verb, str] = {"measure": "measure_and_write", "predict": "predict_and_write"}
 _MB = 1 << 20
 
 
@@ -27,7 +30,7 @@ class Call:
     """One piece of work: a method of `Host`, and what it needs.
 
     Attributes:
-        verb: Name of the method of `Host`.
+        verb: What a worker is to do.
         about: The training, the member that predicts, or the part that an ensemble answers.
         shards: Shards whose images it needs.
         order: Place in the work: all members of a shard before the next shard.
@@ -35,6 +38,7 @@ class Call:
         pixels: References to the decoded shards, while it is under way.
         kind: Kind of the device that it went to last.
         batch_images: Images a batch that are known to fit into memory; the usual number if none.
+        writer: Writes the block where it is computed; none if the driver gets the rows.
     """
 
     verb: Verb
@@ -45,6 +49,7 @@ class Call:
     pixels: tuple[Any, ...] = ()
     kind: str = ""
     batch_images: int | None = None
+    writer: ShardWriter | None = None
 
     @property
     def owner(self) -> str | None:
@@ -63,10 +68,17 @@ class Call:
         return self.about
 
     @property
+    def method(self) -> str:
+        """Name of the method of `Host` that does it."""
+        return _WRITING[self.verb] if self.writer else self.verb
+
+    @property
     def arguments(self) -> tuple[Any, ...]:
         """Arguments of the method that stand before the shards."""
         if self.verb in ("train", "answer"):
             return (self.about,)
+        if self.writer:
+            return (self.writer, self.about, self.batch_images)
         return (self.about, self.batch_images)
 
     def __str__(self) -> str:

@@ -1,12 +1,11 @@
 """The durable logit table: blocks are committed once, and rows are read by image id."""
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Shaped
@@ -14,30 +13,22 @@ from jaxtyping import Float32, Shaped
 from ensemble.errors import IncompleteTableError
 from ensemble.images.shard import BadImage
 from ensemble.storage.local_store import LocalStore
+from ensemble.storage.settings import S3Config
 from ensemble.storage.store import Staged, Store
 from ensemble.table import shard_file, shard_reader
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import CommitLog
 from ensemble.table.lease import Lease
-from ensemble.table.log_entry import VERSIONS, BadImageEntry, Commit, Dtype
+from ensemble.table.log_entry import VERSIONS, Commit, Dtype, Fence
 from ensemble.table.shard_reader import ShardReader, as_slice
-
-
-@runtime_checkable
-class Computation(Protocol):
-    """The computation behind a column: that of a `Member`, or of imported predictions."""
-
-    @property
-    def name(self) -> str:
-        """Name of the member."""
-
-    @property
-    def column(self) -> str:
-        """Identity of the column."""
-
-    @property
-    def identity(self) -> Mapping[str, object]:
-        """Everything that the column's fingerprint is made of."""
+from ensemble.table.shard_writer import (
+    Computation,
+    ShardWriter,
+    Written,
+    describe,
+    parts_of,
+    read_block,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +63,7 @@ class LogitTable:
         self._log = CommitLog(self._store, lease.number if lease else 0)
         self._columns: dict[str, _Rows] = {}
         self._shards = ShardReader(self._store)
+        self._retries_of_workers = 0
         for _, commit in self._log.read():
             self._register(commit)
 
@@ -82,8 +74,31 @@ class LogitTable:
 
     @property
     def retries(self) -> int:
-        """Number of requests to the store that were made again."""
-        return self._store.retries
+        """Number of requests to the store that were made again, here and by workers."""
+        return self._store.retries + self._retries_of_workers
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the table is on S3, and so within reach of other machines."""
+        return self._store.is_remote
+
+    def writer(self, storage: S3Config) -> ShardWriter:
+        """Begin the log if there is none, and give what workers write shards with, for `count`.
+
+        Shards of several workers without any log would look like a table whose log was lost.
+
+        Args:
+            storage: How S3 is reached.
+
+        Raises:
+            TableBusyError: Another driver is writing, or took the table over.
+        """
+        if not self._log.next_number:
+            fence = Fence(writer=self._log.writer, reason="workers begin to write")
+            for other in self._log.append(fence):
+                self._register(other)
+        place = self.root if self.is_remote else str(Path(self.root).absolute())
+        return ShardWriter(place, storage, self._dtype)
 
     def commit(self, member: Computation, block: LogitBlock) -> None:
         """Make a block durable, then count it. Rows that are there already are left out.
@@ -99,7 +114,7 @@ class LogitTable:
             if not missing:
                 return
             block = block.only(missing)
-        for part in _parts(block, self._dtype):
+        for part in parts_of(block, self._dtype):
             self._commit(member, part)
 
     def _commit(self, member: Computation, block: LogitBlock) -> None:
@@ -108,7 +123,29 @@ class LogitTable:
         file = shard_file.encode(block, member.identity, self._dtype)
         # The file is written and synced while it is hashed and while its entry is.
         with _staging(self._store, file.parts) as staging:
-            self._append(self._describe(member, block, file), file.parts, staging)
+            entry = describe(member, block, file, self._dtype, self._log.writer)
+            self._append(entry, file.parts, staging)
+
+    def count(self, member: Computation, written: Written) -> None:
+        """Count shards that a worker has made durable. Rows that are there already are left out.
+
+        Raises:
+            DamagedTableError: Some rows are there already, and a shard is not as it was written.
+            TableBusyError: Another driver is writing, or took the table over.
+        """
+        self._retries_of_workers += written.retries
+        for commit in written.commits:
+            image_ids = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
+            if not self._has_none(commit.column, image_ids):
+                # Seldom: the shard is read and cut. Its file is left to `ensemble table gc`.
+                self.commit(member, read_block(self._store, commit))
+                continue
+            if self._lease is not None:
+                self._lease.check()
+            entry = commit.model_copy(update={"writer": self._log.writer})
+            for other in self._log.append(entry):
+                self._register(other)
+            self._register(entry)
 
     def adopt(self, member: Computation, commit: Commit, source: Store) -> bool:
         """Copy a shard of another table as it is, and tell whether it was copied.
@@ -151,28 +188,6 @@ class LogitTable:
         for other in self._log.append(commit, publish):
             self._register(other)
         self._register(commit)
-
-    def _describe(self, member: Computation, block: LogitBlock, file: shard_file.Encoded) -> Commit:
-        return Commit(
-            writer=self._log.writer,
-            column=block.column,
-            name=member.name,
-            identity=dict(member.identity),
-            path=f"columns/{block.column}/{file.sha256[:16]}.arrow",
-            sha256=file.sha256,
-            size_bytes=file.size_bytes,
-            dtype=self._dtype,
-            image_ids=tuple(block.image_ids.tolist()),
-            classes=block.log_probabilities.shape[1],
-            values_start=file.values_start,
-            pieces=file.pieces,
-            bad=tuple(BadImageEntry(image_id=b.image_id, reason=b.reason) for b in block.bad),
-            forward_passes=block.forward_passes,
-            seconds=block.seconds,
-            flops_per_image=block.flops_per_image,
-            gpu_bytes=block.gpu_bytes,
-            device_kind=block.device_kind,
-        )
 
     def missing(self, column: str, image_ids: Iterable[str]) -> tuple[str, ...]:
         """List the images that a column has neither a row nor a reason for, in the order of `image_ids`.
@@ -265,22 +280,3 @@ def _staging(store: Store, parts: Sequence[bytes | memoryview]) -> Iterator[Futu
             if staging.exception() is None:
                 with staging.result():
                     pass
-
-
-def _parts(block: LogitBlock, dtype: Dtype) -> Iterator[LogitBlock]:
-    """Divide a block into parts that fit a file; the cost and the bad images go with the first."""
-    step = shard_file.max_rows(block.log_probabilities.shape[1], dtype)
-    yield replace(
-        block,
-        image_ids=block.image_ids[:step],
-        log_probabilities=block.log_probabilities[:step],
-    )
-    for start in range(step, len(block.image_ids), step):
-        yield replace(
-            block,
-            image_ids=block.image_ids[start : start + step],
-            log_probabilities=block.log_probabilities[start : start + step],
-            bad=(),
-            seconds=0.0,
-            forward_passes=0,
-        )

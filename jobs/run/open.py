@@ -19,6 +19,7 @@ from jobs.plan.text import plan_line
 from jobs.progress.live import Progress
 from jobs.run.job import Clock, Job, RunOptions
 from jobs.run.train import check_classes, import_pool, import_starts
+from jobs.run.writers import describe_writers
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import RunFolder, cache_in
 from jobs.stored_runs.publish import publish_config, published
@@ -62,6 +63,7 @@ def open_job(
             pool = stack.enter_context(open_pool(config.cluster, config.image_source, costs))
             plan, _, unknown = draft(config, pool.devices, *size)
             progress.say(plan_line(plan, not unknown))
+            progress.say(describe_writers(table, pool))
             _check_cost(config, {device.kind for device in pool.devices})
         metrics = RunMetrics(folder.path.name)
         stack.enter_context(progress.measured(metrics, lambda: pool.retries_by_name))

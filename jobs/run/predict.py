@@ -1,6 +1,6 @@
 """Predictions: every block that the table lacks, and the images that some member has none of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,11 @@ from ensemble.images.split import Splits
 from ensemble.members.member import Member
 from ensemble.outranking.table import OutrankingTable
 from ensemble.storage.local_store import LocalStore
+from ensemble.table.block import LogitBlock
+from ensemble.table.shard_writer import Written
 from jobs.plan.text import plan_line
 from jobs.run.job import Job
+from jobs.run.writers import workers_write
 from jobs.stored_runs.columns import write_columns
 
 # How many blocks or images a message names before it only counts them.
@@ -114,8 +117,7 @@ def fill_table(
         def show_plan(plan: Plan) -> None:
             job.progress.say(plan_line(plan))
 
-        for member, block in job.pool.predict(work, show_plan):
-            job.table.commit(member, block)
+        for member, block in _durable_blocks(job, work, show_plan):
             if streaming:
                 streaming.read_landed()
             blocks_left[member.name] -= 1
@@ -133,6 +135,23 @@ def fill_table(
                 job.progress.member(member.name, "predicted")
     for lost in job.pool.quarantined:
         job.progress.member(lost.member.name, "predicted in part")
+
+
+def _durable_blocks(
+    job: Job,
+    work: Sequence[tuple[ShardSpec, Sequence[Member]]],
+    on_plan: Callable[[Plan], None],
+) -> Iterator[tuple[Member, LogitBlock | Written]]:
+    """Yield what each block cost once it is in the table, whoever has written it."""
+    if not work or not workers_write(job.table, job.pool):
+        for member, block in job.pool.predict(work, on_plan):
+            job.table.commit(member, block)
+            yield member, block
+        return
+    writer = job.table.writer(job.config.storage)
+    for member, written in job.pool.predict_and_write(work, writer, on_plan):
+        job.table.count(member, written)
+        yield member, written
 
 
 def _missing_blocks(

@@ -1,4 +1,4 @@
-"""SIGKILL of host actors at seeded blocks, with a table behind the pool."""
+"""SIGKILL of host actors at seeded blocks, with a table behind the pool that the hosts write."""
 
 import os
 import random
@@ -13,6 +13,7 @@ from ensemble.images.index import ImageIndex
 from ensemble.images.shard import plan_shards
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
+from ensemble.storage.settings import S3Config
 from ensemble.table.logit_table import LogitTable
 
 from ..conftest import host_pids
@@ -25,9 +26,10 @@ Members = tuple[Member, ...]
 def _fill(pool: Pool, images: ImageIndex, members: Members, root: Path, kill_at: set[int]) -> int:
     """Fill a table, and kill one host after each of some blocks; tell how many were killed."""
     table, killed = LogitTable(root), 0
-    specs = plan_shards(images.image_ids.tolist(), 30)
-    for number, (member, block) in enumerate(pool.predict([(spec, members) for spec in specs])):
-        table.commit(member, block)
+    work = [(spec, members) for spec in plan_shards(images.image_ids.tolist(), 30)]
+    written_blocks = pool.predict_and_write(work, table.writer(S3Config()))
+    for number, (member, written) in enumerate(written_blocks):
+        table.count(member, written)
         if number in kill_at and (pids := sorted(host_pids())):
             os.kill(pids[number % len(pids)], signal.SIGKILL)
             killed += 1
@@ -41,7 +43,10 @@ def _shards(root: Path) -> dict[str, bytes]:
 
 def _kill(pool: Pool, images: ImageIndex, members: Members, folder: Path, kills: int) -> int:
     rng, killed, round_ = random.Random(kills), 0, 0
-    _fill(pool, images, members, folder / "undisturbed", set())
+    undisturbed = LogitTable(folder / "undisturbed")
+    work = [(spec, members) for spec in plan_shards(images.image_ids.tolist(), 30)]
+    for member, block in pool.predict(work):
+        undisturbed.commit(member, block)
     expected = _shards(folder / "undisturbed")
     while killed < kills:
         round_ += 1

@@ -1,4 +1,7 @@
-"""SIGKILL of a process that does nothing but commit: most kills meet a commit under way."""
+"""SIGKILL of a process that does nothing but commit: most kills meet a commit under way.
+
+It writes shards as a driver does, or as a worker and then counts them as its driver does.
+"""
 
 import os
 import random
@@ -12,6 +15,7 @@ import pytest
 
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
+from ensemble.storage.settings import S3Config
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import hold
 from ensemble.table.logit_table import LogitTable
@@ -23,22 +27,26 @@ MakeBlock = Callable[..., LogitBlock]
 BLOCKS = 10
 
 
-def _write(root: Path, member: Member, blocks: list[LogitBlock]) -> None:
+def _write(root: Path, member: Member, blocks: list[LogitBlock], as_worker: bool) -> None:
     with hold(LocalStore(root)) as lease:
         table = LogitTable(LocalStore(root), lease=lease)
+        writer = table.writer(S3Config()) if as_worker else None
         for block in blocks:
-            table.commit(member, block)
+            if writer is None:
+                table.commit(member, block)
+            else:
+                table.count(member, writer.write(member, block))
 
 
 def _kill_until_full(
-    root: Path, member: Member, blocks: list[LogitBlock], rng: random.Random
+    root: Path, member: Member, blocks: list[LogitBlock], rng: random.Random, as_worker: bool
 ) -> tuple[int, int]:
     """Kill writers until one gets through; tell how many died, and what they left over."""
     kills = leftovers = 0
     store = LocalStore(root)
     while LogitTable(store).missing(member.column, [i for b in blocks for i in b.image_ids]):
         before = list(store.keys("log"))
-        writer = get_context("fork").Process(target=_write, args=(root, member, blocks))
+        writer = get_context("fork").Process(target=_write, args=(root, member, blocks, as_worker))
         writer.start()
         assert writer.pid is not None
         deadline = time.monotonic() + 60
@@ -63,19 +71,22 @@ def _kill_until_full(
 @pytest.mark.parametrize(
     "tables", [1, pytest.param(15, marks=pytest.mark.nightly)], ids=["once", "often"]
 )
+@pytest.mark.parametrize(
+    "as_worker", [False, pytest.param(True, marks=pytest.mark.nightly)], ids=["driver", "worker"]
+)
 def test_killed_writers_leave_a_table_that_the_next_one_finishes_to_the_byte(
-    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock, tables: int
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock, tables: int, as_worker: bool
 ) -> None:
     member, rng = make_member("wide", num_classes=50), random.Random(tables)
     ids = [f"{i:05d}" for i in range(20 * BLOCKS)]
     blocks = [make_block(member, ids[i : i + 20]) for i in range(0, len(ids), 20)]
-    _write(tmp_path / "undisturbed", member, blocks)
+    _write(tmp_path / "undisturbed", member, blocks, as_worker=False)
     undisturbed = LocalStore(tmp_path / "undisturbed")
     expected = {key: undisturbed.read(key) for key in undisturbed.keys("columns")}
     kills = leftovers = 0
     for number in range(tables):
         store = LocalStore(tmp_path / f"{number}")
-        died, left = _kill_until_full(store.root, member, blocks, rng)
+        died, left = _kill_until_full(store.root, member, blocks, rng, as_worker)
         kills, leftovers = kills + died, leftovers + left
         assert {key: store.read(key) for key in store.keys("columns")} == expected
         assert len(LogitTable(store).commits()) == BLOCKS
