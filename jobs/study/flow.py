@@ -226,16 +226,15 @@ def _differing(base: VariantConfig, settings: VariantConfig) -> dict[str, str]:
     before, after = (
         _flat({"architecture": s.architecture, "recipe": s.recipe}) for s in (base, settings)
     )
-    keys = dict.fromkeys([*after, *before])
     return {
-        key: str(after.get(key, "default")) for key in keys if before.get(key) != after.get(key)
+        key: str(value) for key, value in after.items() if key not in before or before[key] != value
     }
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = dict[str, Any]()
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
