@@ -42,8 +42,6 @@ import os
 import torch
 from torch import nn
 
-from ...members import make_member
-
 
 class Net(nn.Module):
     def __init__(self, seed, is_deadly):
