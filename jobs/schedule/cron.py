@@ -55,6 +55,10 @@ class CronTime:
         names = "" if len(weekdays) == 7 else f"{_names(weekdays)} "
         clock = f"{_ranges(parsed.hours, 24)}:{_ranges(parsed.minutes, 60)}:00 {self.timezone}"
         month = _ranges(parsed.months, 12)
+        _, _, day, _, weekday = self.fields.split()
+        if "*" not in (day[0], weekday[0]) and (not names or days == "*"):
+            # Either of both is enough for cron, and one is written so that it names every day.
+            return (f"*-{month}-* {clock}",)
         if not names or days == "*":
             return (f"{names}*-{month}-{days} {clock}",)
         return f"*-{month}-{days} {clock}", f"{names}*-{month}-* {clock}"

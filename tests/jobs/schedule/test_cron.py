@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 from cronsim import CronSim
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from ensemble.errors import ConfigError
@@ -46,6 +46,8 @@ def _elapses(on_calendar: tuple[str, ...], count: int) -> list[datetime]:
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
 @settings(max_examples=20)
 @given(_FIELDS)
+@example(("*", "*", "2", "*", "0-6"))
+@example(("0", "2", "1-31", "*", "1"))
 def test_systemd_starts_at_the_times_of_cron(words: tuple[str, ...]) -> None:
     fields = " ".join(words)
     _, _, day, _, weekday = words
