@@ -37,8 +37,8 @@ _ATTEMPTS, _WAIT_S = 5, 0.2
 
 
 @dataclass(frozen=True)
-class Served:
-    """What is served, and how it is found.
+class ServedArtifact:
+    """The artifact that is served, and how it is reached.
 
     Attributes:
         place: The artifact, a folder that every machine sees, or s3://bucket/prefix.
@@ -56,13 +56,13 @@ class Served:
 class _Replica:
     """One copy of the ensemble; requests that arrive together are predicted together."""
 
-    def __init__(self, served: Served, config: ServingConfig) -> None:
+    def __init__(self, artifact: ServedArtifact, config: ServingConfig) -> None:
         self._service = LocalService(
-            served.place,
-            served.about.name,
+            artifact.place,
+            artifact.about.name,
             config.device,
-            served.storage,
-            trust_code=served.trust_code,
+            artifact.storage,
+            trust_code=artifact.trust_code,
         )
         # Also the first forward passes, which take longer than all later ones.
         if problems := self._service.check():
@@ -130,18 +130,20 @@ class _Replicas:
         )
 
 
-def application(served: Served, config: ServingConfig, key: str | None) -> serve.Application:
+def application(
+    artifact: ServedArtifact, config: ServingConfig, key: str | None
+) -> serve.Application:
     """Make the application of Ray Serve.
 
     Args:
-        served: The ensemble.
+        artifact: The ensemble.
         config: Copies, batches, and limits.
         key: What clients must send as a bearer token; everybody is answered if None.
     """
 
     def build_app() -> Any:
         handle = serve.get_deployment_handle(_REPLICA, app_name=APP)
-        return make_app(_Replicas(handle, served.about), config, key)
+        return make_app(_Replicas(handle, artifact.about), config, key)
 
     is_on_gpu = config.device.startswith("cuda")
     replica = serve.deployment(
@@ -160,12 +162,12 @@ def application(served: Served, config: ServingConfig, key: str | None) -> serve
         graceful_shutdown_timeout_s=config.drain_s,
         ray_actor_options={"num_cpus": 0},
     )(serve.ingress(build_app)())
-    bound: serve.Application = ingress.bind(replica.bind(served, config))
+    bound: serve.Application = ingress.bind(replica.bind(artifact, config))
     return bound
 
 
 @contextmanager
-def serving(served: Served, config: ServingConfig, key: str | None) -> Iterator[str]:
+def serving(artifact: ServedArtifact, config: ServingConfig, key: str | None) -> Iterator[str]:
     """Serve an ensemble on the Ray that is joined, until the block ends; requests under way are answered.
 
     Yields:
@@ -178,12 +180,12 @@ def serving(served: Served, config: ServingConfig, key: str | None) -> Iterator[
         # What Ray Serve logs about itself; the verb says what a user has to know.
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options={"host": config.host, "port": config.port})
-        serve.run(application(served, config, key), name=APP, route_prefix="/")
+        serve.run(application(artifact, config, key), name=APP, route_prefix="/")
     # Broad, because Ray Serve raises RuntimeError, ValueError and others where a deployment does not come up.
     except Exception as error:
         serve.shutdown()
         raise ClusterError(
-            f"cannot serve {served.place!r} at {config.host}:{config.port}: {str(error).strip()}. See that the port "
+            f"cannot serve {artifact.place!r} at {config.host}:{config.port}: {str(error).strip()}. See that the port "
             "is free and the device there; `ensemble verify` checks the artifact."
         ) from error
     try:
@@ -202,13 +204,16 @@ def build(args: dict[str, Any]) -> serve.Application:
         ConfigError: A setting is wrong.
         CheckpointError: The artifact cannot be read.
     """
-    place, name = str(args.pop("artifact")), str(args.pop("name", APP))
-    storage = check(StorageConfig, args.pop("storage", {}), "serve.yaml: storage")
-    config = check(ServingConfig, args, "serve.yaml: args")
+    settings = dict(args)
+    place, name = str(settings.pop("artifact")), str(settings.pop("name", APP))
+    storage = check(StorageConfig, settings.pop("storage", {}), "serve.yaml: storage")
+    config = check(ServingConfig, settings, "serve.yaml: args")
     return application(describe(place, name, storage), config, os.environ.get(KEY_VARIABLE))
 
 
-def describe(place: str, name: str, storage: S3Config, *, trust_code: bool = False) -> Served:
+def describe(
+    place: str, name: str, storage: S3Config, *, trust_code: bool = False
+) -> ServedArtifact:
     """Read what an artifact says of itself.
 
     Raises:
@@ -221,4 +226,4 @@ def describe(place: str, name: str, storage: S3Config, *, trust_code: bool = Fal
         )
     document = parse_document(content, f"{place}/{FILE_NAME}")
     about = About(name, document.classes, tuple(member.name for member in document.members))
-    return Served(place, about, storage, trust_code)
+    return ServedArtifact(place, about, storage, trust_code)

@@ -58,25 +58,26 @@ def serve(
             f"host={config.host} lets everybody ask who reaches this machine. Set the environment variable "
             f"{KEY_VARIABLE} to a key that clients send as Authorization: Bearer KEY, or add --insecure."
         )
-    artifact, storage = find_artifact(place, split_words(words)[0])
+    place, storage = find_artifact(place, split_words(words)[0])
     try:
         from cluster import serving
     except ImportError as error:
         raise ConfigError(
             f"serving needs {error.name}, which is not installed: pip install -e '.[serve]'."
         ) from error
-    served = serving.describe(artifact, config.name, storage, trust_code=trust_code)
+    artifact = serving.describe(place, config.name, storage, trust_code=trust_code)
     settings = ServingConfig.model_validate(
         {name: getattr(config, name) for name in ServingConfig.model_fields}
     )
-    say(f"{artifact}: {len(served.about.members)} members, {len(served.about.classes)} classes")
+    about = artifact.about
+    say(f"{place}: {len(about.members)} members, {len(about.classes)} classes")
     with (
         session(ClusterConfig(hosts=config.replicas), address),
-        serving.serving(served, settings, key) as url,
-        _stopped() as stopped,
+        serving.serving(artifact, settings, key) as url,
+        _stop_event() as stop,
     ):
         say(f"ready: {url} has a page, {url}/docs every request; Ctrl-C stops it")
-        stopped.wait()
+        stop.wait()
         say("stopping; requests under way are answered first")
 
 
@@ -88,7 +89,7 @@ def _is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def _stopped() -> Iterator[threading.Event]:
+def _stop_event() -> Iterator[threading.Event]:
     """Give an event that SIGINT and SIGTERM set while the block runs."""
     event = threading.Event()
     before = {

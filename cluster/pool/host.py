@@ -13,7 +13,7 @@ from ensemble.images.shard import ImageShard
 from ensemble.inference.costs import MemberCost
 from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
-from ensemble.table.shard_writer import ShardWriter, Written
+from ensemble.table.shard_writer import Receipt, ShardWriter
 from ensemble.training.task import TrainTask
 
 if TYPE_CHECKING:
@@ -141,14 +141,14 @@ class Host:
 
     def predict_and_write(
         self, writer: ShardWriter, member: Member, largest_batch: int | None, shard: ImageShard
-    ) -> tuple[Written, int | None]:
+    ) -> tuple[Receipt, int | None]:
         """Do what `predict` does, and make the block durable here instead of returning its rows."""
         block, largest_batch = self.predict(member, largest_batch, shard)
         return writer.write(member, block), largest_batch
 
     def measure_and_write(
         self, writer: ShardWriter, member: Member, largest_batch: int | None, shard: ImageShard
-    ) -> tuple[Written, MemberCost]:
+    ) -> tuple[Receipt, MemberCost]:
         """Do what `measure` does, and make the block durable here instead of returning its rows."""
         block, cost = self.measure(member, largest_batch, shard)
         return writer.write(member, block), cost

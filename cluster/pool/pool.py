@@ -27,7 +27,7 @@ from ensemble.images.shard import ShardSpec
 from ensemble.inference.costs import CostCache
 from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
-from ensemble.table.shard_writer import ShardWriter, Written
+from ensemble.table.shard_writer import Receipt, ShardWriter
 from ensemble.training.task import TrainTask
 
 log = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Pool:
         work: Iterable[tuple[ShardSpec, Sequence[Member]]],
         writer: ShardWriter,
         on_plan: Callable[[Plan], None] = lambda plan: None,
-    ) -> Iterator[tuple[Member, Written]]:
+    ) -> Iterator[tuple[Member, Receipt]]:
         """Predict as `predict` does, but have the workers write the blocks: no row comes here.
 
         Args:

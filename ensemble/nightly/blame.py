@@ -135,7 +135,7 @@ def worse_members(
         p_values.append(evidences[-1].p_worse)
         p_values += [exact_p(line.newly_wrong, line.newly_right) for line in classes[-1]]
     is_worse = iter(holm(p_values, level))
-    found = [
+    comparisons = [
         WorseMember(
             name=name,
             evidence=evidence,
@@ -144,7 +144,7 @@ def worse_members(
         )
         for name, evidence, lines in zip(names, evidences, classes, strict=True)
     ]
-    worse = [member for member in found if member.is_worse_overall or member.classes]
+    worse = [member for member in comparisons if member.is_worse_overall or member.classes]
     return tuple(sorted(worse, key=lambda member: member.evidence.p_worse))
 
 

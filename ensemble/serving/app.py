@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -19,7 +19,7 @@ from ensemble.images.inputs import Pixels
 from ensemble.serving import hugging_face, open_inference, plain
 from ensemble.serving.bodies import decode_all
 from ensemble.serving.meters import Meters
-from ensemble.serving.service import Answer, RequestError, Service
+from ensemble.serving.service import About, Answer, RequestError, Service
 from ensemble.serving.settings import ServingConfig
 
 _PAGE = Path(__file__).with_name("page.html")
@@ -77,8 +77,8 @@ def make_app(service: Service, config: ServingConfig, key: str | None = None) ->
     @app.middleware("http")
     async def check_key(request: Request, proceed: Any) -> Response:
         if key is not None and request.url.path not in _OPEN_PATHS:
-            given = request.headers.get("authorization", "")
-            if not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
+            header = request.headers.get("authorization", "")
+            if not hmac.compare_digest(header.encode(), f"Bearer {key}".encode()):
                 return JSONResponse(
                     {"error": "the key is missing or wrong; expected Authorization: Bearer KEY."},
                     401,
@@ -87,48 +87,72 @@ def make_app(service: Service, config: ServingConfig, key: str | None = None) ->
         answer: Response = await proceed(request)
         return answer
 
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    async def page() -> Response:
-        return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers={"X-Frame-Options": "DENY"})
+    app.include_router(_questions(server))
+    app.include_router(_descriptions(server, service.about))
+    app.include_router(_health(server, service))
+    return app
 
-    @app.post("/v1/predict", openapi_extra=_PLAIN_BODY)
+
+def _questions(server: "_Server") -> APIRouter:
+    """The routes that answer images."""
+    router = APIRouter()
+
+    @router.post("/v1/predict", openapi_extra=_PLAIN_BODY)
     async def predict(request: Request) -> Any:
         """Answer one image or several: as they are, as files of a form, or as base64 in JSON."""
         async with server.measured("plain"):
             return await server.predict_plain(request)
 
-    @app.post("/", include_in_schema=False)
+    @router.post("/", include_in_schema=False)
     async def classify(request: Request) -> Any:
         async with server.measured("hugging_face"):
             return await server.classify(request)
 
-    @app.post("/v2/models/{name}/infer")
-    @app.post("/v2/models/{name}/versions/{version}/infer", include_in_schema=False)
+    @router.post("/v2/models/{name}/infer")
+    @router.post("/v2/models/{name}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, name: str) -> Any:
         """Answer a request of the Open Inference Protocol."""
         async with server.measured("open_inference"):
             server.check_name(name)
             return await server.infer(request)
 
-    @app.get("/v2")
+    return router
+
+
+def _descriptions(server: "_Server", about: About) -> APIRouter:
+    """The routes that tell what is served, and the page to try it."""
+    router = APIRouter()
+
+    @router.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page() -> Response:
+        return HTMLResponse(_PAGE.read_text(encoding="utf-8"), headers={"X-Frame-Options": "DENY"})
+
+    @router.get("/v2")
     async def describe_server() -> Any:
         return {"name": "ensemble", "version": "1", "extensions": ["binary_tensor_data"]}
 
-    @app.get("/v2/models/{name}")
-    @app.get("/v2/models/{name}/versions/{version}", include_in_schema=False)
+    @router.get("/v2/models/{name}")
+    @router.get("/v2/models/{name}/versions/{version}", include_in_schema=False)
     async def describe_model(name: str) -> Any:
         server.check_name(name)
-        return open_inference.describe(service.about)
+        return open_inference.describe(about)
 
-    @app.get("/livez")
-    @app.get("/v2/health/live", include_in_schema=False)
+    return router
+
+
+def _health(server: "_Server", service: Service) -> APIRouter:
+    """The routes that tell whether all is well, and how much was answered."""
+    router = APIRouter()
+
+    @router.get("/livez")
+    @router.get("/v2/health/live", include_in_schema=False)
     async def live() -> Any:
         """Tell that the server answers at all."""
         return {"live": True}
 
-    @app.get("/readyz")
-    @app.get("/v2/health/ready", include_in_schema=False)
-    @app.get("/v2/models/{name}/ready", include_in_schema=False)
+    @router.get("/readyz")
+    @router.get("/v2/health/ready", include_in_schema=False)
+    @router.get("/v2/models/{name}/ready", include_in_schema=False)
     async def ready() -> Response:
         """Hash changed files, replay the golden inputs, and tell whether all answers are as they should be."""
         problems = await service.problems()
@@ -136,11 +160,11 @@ def make_app(service: Service, config: ServingConfig, key: str | None = None) ->
             {"ready": not problems, "problems": list(problems)}, 503 if problems else 200
         )
 
-    @app.get("/metrics", include_in_schema=False)
+    @router.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
         return Response(server.meters.text(), media_type="text/plain; version=0.0.4")
 
-    return app
+    return router
 
 
 class _Server:
@@ -189,20 +213,20 @@ class _Server:
         query, top_k = dict(request.query_params), self._config.top_k
         kind = _media_type(request)
         if kind == "application/json":
-            asked = plain.read_document(await self._body(request), query, top_k)
+            question = plain.read_document(await self._body(request), query, top_k)
         elif kind == "multipart/form-data":
             files, fields = await self._form(request)
-            asked = plain.read_encoded(files, {**query, **fields}, top_k)
+            question = plain.read_encoded(files, {**query, **fields}, top_k)
         elif kind.startswith("image/") or kind in ("", "application/octet-stream"):
-            asked = plain.read_encoded([await self._body(request)], query, top_k)
+            question = plain.read_encoded([await self._body(request)], query, top_k)
         else:
             raise RequestError(
                 415,
                 f"the type of the body is {kind!r:.60}; expected image/…, application/octet-stream, "
                 "multipart/form-data or application/json.",
             )
-        answers = await self._answer(await self._decode(asked.images))
-        return plain.write(answers, asked, self._service.about)
+        answers = await self._answer(await self._decode(question.images))
+        return plain.write(answers, question, self._service.about)
 
     async def classify(self, request: Request) -> list[dict[str, Any]]:
         is_json = _media_type(request) == "application/json"
@@ -212,10 +236,10 @@ class _Server:
 
     async def infer(self, request: Request) -> dict[str, Any]:
         length = request.headers.get(open_inference.LENGTH_HEADER)
-        asked = open_inference.read(await self._body(request), length)
-        self._check_count(len(asked))
-        pixels = await asyncio.to_thread(asked.decode, self._config.max_pixels)
-        return open_inference.write(await self._answer(pixels), asked, self._service.about)
+        question = open_inference.read(await self._body(request), length)
+        self._check_count(len(question))
+        pixels = await asyncio.to_thread(question.decode, self._config.max_pixels)
+        return open_inference.write(await self._answer(pixels), question, self._service.about)
 
     async def _decode(self, images: Sequence[bytes]) -> list[Pixels]:
         self._check_count(len(images))

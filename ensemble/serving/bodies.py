@@ -13,7 +13,6 @@ from ensemble.images.inputs import Pixels
 from ensemble.serving.service import RequestError
 
 _MAX_TOP_K = 100_000
-_MAX_DEPTH_ERROR = "it nests too deeply"
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -25,7 +24,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except RecursionError:
-        raise RequestError(400, f"the body is no JSON: {_MAX_DEPTH_ERROR}.") from None
+        raise RequestError(400, "the body is no JSON: it nests too deeply.") from None
     except ValueError as error:
         raise RequestError(400, f"the body is no JSON: {error}.") from error
     if not isinstance(document, dict):

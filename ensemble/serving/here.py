@@ -77,7 +77,7 @@ class LocalService:
                 if stamps != self._hashed or self._problems:
                     self._problems, self._hashed = check_sums(self._folder), stamps
                 self._problems = self._problems or self._predictor.replay().problems
-            except ProjectError as error:
+            except (ProjectError, OSError) as error:
                 self._problems = (str(error),)
             self._checked_at = time.monotonic()
             return self._problems

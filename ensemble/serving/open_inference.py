@@ -91,18 +91,18 @@ def read(body: bytes, length: str | None) -> InferRequest:
         )
     document, binary = read_json(body[:size]), body[size:]
     try:
-        asked = _Body.model_validate(document)
+        infer = _Body.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise RequestError(400, f"{where}: {first['msg']}.") from error
-    (tensor,) = asked.inputs
-    length_said = tensor.parameters.binary_data_size
-    if length_said not in (None, len(binary)):
+    (tensor,) = infer.inputs
+    binary_size = tensor.parameters.binary_data_size
+    if binary_size not in (None, len(binary)):
         raise RequestError(
-            400, f"binary_data_size is {length_said}, and {len(binary)} bytes follow the JSON."
+            400, f"binary_data_size is {binary_size}, and {len(binary)} bytes follow the JSON."
         )
-    behind = None if length_said is None else binary
+    behind = None if binary_size is None else binary
     encoded: tuple[bytes, ...] = ()
     pixels: tuple[Pixels, ...] = ()
     shape = tensor.shape
@@ -116,7 +116,7 @@ def read(body: bytes, length: str | None) -> InferRequest:
             f"the input is {tensor.datatype} of the shape {list(shape)!s:.60}; expected BYTES [n], or UINT8 "
             "[n, height, width, 3].",
         )
-    return InferRequest(encoded, pixels, asked.id, tuple(one.name for one in asked.outputs))
+    return InferRequest(encoded, pixels, infer.id, tuple(one.name for one in infer.outputs))
 
 
 def _encoded(data: object, binary: bytes | None, count: int) -> tuple[bytes, ...]:

@@ -23,8 +23,8 @@ from ensemble.table.log_entry import VERSIONS, Commit, Dtype, Fence
 from ensemble.table.shard_reader import ShardReader, as_slice
 from ensemble.table.shard_writer import (
     Computation,
+    Receipt,
     ShardWriter,
-    Written,
     describe,
     parts_of,
     read_block,
@@ -126,15 +126,15 @@ class LogitTable:
             entry = describe(member, block, file, self._dtype, self._log.writer)
             self._append(entry, file.parts, staging)
 
-    def count(self, member: Computation, written: Written) -> None:
+    def count(self, member: Computation, receipt: Receipt) -> None:
         """Count shards that a worker has made durable. Rows that are there already are left out.
 
         Raises:
-            DamagedTableError: Some rows are there already, and a shard is not as it was written.
+            DamagedTableError: Some rows are there already, and a shard is not as it was receipt.
             TableBusyError: Another driver is writing, or took the table over.
         """
-        self._retries_of_workers += written.retries
-        for commit in written.commits:
+        self._retries_of_workers += receipt.retries
+        for commit in receipt.commits:
             image_ids = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
             if not self._has_none(commit.column, image_ids):
                 # Seldom: the shard is read and cut. Its file is left to `ensemble table gc`.

@@ -39,7 +39,7 @@ class Computation(Protocol):
 
 
 @dataclass(frozen=True)
-class Written:
+class Receipt:
     """What a worker hands to the driver instead of the rows of a block.
 
     Attributes:
@@ -75,7 +75,7 @@ class ShardWriter:
     storage: S3Config
     dtype: Dtype
 
-    def write(self, computation: Computation, block: LogitBlock) -> Written:
+    def write(self, computation: Computation, block: LogitBlock) -> Receipt:
         """Make a block durable; it counts once the driver has counted it.
 
         Args:
@@ -86,13 +86,13 @@ class ShardWriter:
             TableError: The place cannot be written.
         """
         if not len(block.image_ids) and not block.bad:
-            return Written(())
+            return Receipt(())
         store = _store_at(self.place, self.storage)
         retries = store.retries
         commits = tuple(
             _write(store, computation, part, self.dtype) for part in parts_of(block, self.dtype)
         )
-        return Written(commits, store.retries - retries)
+        return Receipt(commits, store.retries - retries)
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ensemble.evaluation.crossed_bootstrap import crossed_bootstrap
 from ensemble.outranking import measures
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.table import OutrankingTable
@@ -19,7 +20,6 @@ from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
 from ensemble.search.weights import finish
 from ensemble.statistics import Interval, MeanSd, mean_sd
-from jobs.benchmark.crossed_bootstrap import crossed_bootstrap
 
 Predictor = tuple[str, str]
 """A search, and what its weights are means of."""

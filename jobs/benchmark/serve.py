@@ -159,9 +159,9 @@ def _measure_server(
     from cluster import serving
 
     settings = ServingConfig(port=config.port, max_batch=max_batch)
-    served = serving.describe(place, "benchmark", S3Config())
+    artifact = serving.describe(place, "benchmark", S3Config())
     begin(f"{name}: starting the server")
-    with session(ClusterConfig(hosts=1)), serving.serving(served, settings, None) as url:
+    with session(ClusterConfig(hosts=1)), serving.serving(artifact, settings, None) as url:
         measure_load(url, image, config.concurrency, config.concurrency)
         alone, together = [], []
         for number in range(1, config.repeats + 1):

@@ -19,7 +19,7 @@ from ensemble.members.member import Member
 from ensemble.outranking.table import OutrankingTable
 from ensemble.storage.local_store import LocalStore
 from ensemble.table.block import LogitBlock
-from ensemble.table.shard_writer import Written
+from ensemble.table.shard_writer import Receipt
 from jobs.plan.text import plan_line
 from jobs.run.job import Job
 from jobs.run.writers import workers_write
@@ -141,7 +141,7 @@ def _durable_blocks(
     job: Job,
     work: Sequence[tuple[ShardSpec, Sequence[Member]]],
     on_plan: Callable[[Plan], None],
-) -> Iterator[tuple[Member, LogitBlock | Written]]:
+) -> Iterator[tuple[Member, LogitBlock | Receipt]]:
     """Yield what each block cost once it is in the table, whoever has written it."""
     if not work or not workers_write(job.table, job.pool):
         for member, block in job.pool.predict(work, on_plan):
@@ -149,9 +149,9 @@ def _durable_blocks(
             yield member, block
         return
     writer = job.table.writer(job.config.storage)
-    for member, written in job.pool.predict_and_write(work, writer, on_plan):
-        job.table.count(member, written)
-        yield member, written
+    for member, receipt in job.pool.predict_and_write(work, writer, on_plan):
+        job.table.count(member, receipt)
+        yield member, receipt
 
 
 def _missing_blocks(

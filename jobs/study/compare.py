@@ -7,9 +7,9 @@ from statistics import NormalDist
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ensemble.evaluation.crossed_bootstrap import crossed_bootstrap, crossed_samples
 from ensemble.report.documents.study import BaseDifference
 from ensemble.statistics import Interval
-from jobs.benchmark.crossed_bootstrap import crossed_bootstrap, crossed_samples
 
 # A difference counts as detectable if such a study finds it in this share of its repetitions.
 _POWER = 0.8
@@ -39,7 +39,7 @@ def choose(wrong: Bool[np.ndarray, "row seed image"], resamples: int, seed: int)
     Raises:
         EmptySplitError: There is no image.
     """
-    samples = crossed_samples(wrong, np.ones(wrong.shape[1:], bool), resamples, seed)
+    samples = crossed_samples(wrong.astype(float), np.ones(wrong.shape[1:], bool), resamples, seed)
     is_lowest = samples == samples.min(axis=0)
     shares = (is_lowest / is_lowest.sum(axis=0)).mean(axis=1)
     return Choice(int(wrong.sum(axis=(1, 2)).argmin()), shares)

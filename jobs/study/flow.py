@@ -212,11 +212,11 @@ def _write_configs(
     """Write the recipe of the final model, and the pool of all networks, as configs of runs."""
     final = make_variant("final", base)
     members = {f"final-seed{seed}": (final, seed) for seed in range(config.seeds)}
-    for file, title, chosen in (
+    for file, title, pool in (
         (FINAL, "The model that the study ends with, once for each seed", members),
         (NETWORKS, "Every network of the study", dict(networks)),
     ):
-        settings = run_settings(config, f"{name}.{Path(file).stem}", chosen)
+        settings = run_settings(config, f"{name}.{Path(file).stem}", pool)
         head = f"# {title}: `ensemble run` of it trains and predicts nothing again.\n"
         write_atomic(folder / file, head + yaml.safe_dump(settings, sort_keys=False))
 

@@ -80,7 +80,7 @@ class Killer:
             if victim in OF_RAY:
                 self._disturb_ray(victim, process, mark)
                 return
-            hosts = [pid for pid in marked(mark) if _command(pid).startswith("ray::Host")]
+            hosts = [pid for pid in marked(mark) if command_line(pid).startswith("ray::Host")]
             if hosts:
                 os.kill(self.rng.choice(hosts), signal.SIGKILL)
                 self.kills["host"] += 1
@@ -97,7 +97,9 @@ class Killer:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             start = time.monotonic()
-            raylets = [p for p in marked(mark) if Path(_command(p).split("\0")[0]).name == "raylet"]
+            raylets = [
+                p for p in marked(mark) if Path(command_line(p).split("\0")[0]).name == "raylet"
+            ]
             for pid in raylets:
                 os.kill(pid, signal.SIGSTOP)
             if continue_after_s is not None:
@@ -108,7 +110,9 @@ class Killer:
             return process.returncode, errors, time.monotonic() - start
 
     def _disturb_ray(self, victim: str, process: subprocess.Popen[str], mark: str) -> None:
-        pids = [pid for pid in marked(mark) if Path(_command(pid).split("\0")[0]).name == victim]
+        pids = [
+            pid for pid in marked(mark) if Path(command_line(pid).split("\0")[0]).name == victim
+        ]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         output, errors = self._end(victim, process, LOSS_LIMIT_S)
@@ -222,7 +226,8 @@ def marked(mark: str) -> Iterator[int]:
             yield int(path.name)
 
 
-def _command(pid: int) -> str:
+def command_line(pid: int) -> str:
+    """The words of a process, with a zero byte behind each; nothing where it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:

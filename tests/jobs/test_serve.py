@@ -1,15 +1,18 @@
 """`ensemble serve`: what is refused before Ray is started; and, at night, a server that loses a replica."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from ensemble.errors import ConfigError
 from jobs.serve import serve
 
 from .artifacts import make_artifact, write_digits
+from .killing import command_line, kill_marked, marked
 
 pytestmark = pytest.mark.ray
 
@@ -51,22 +55,43 @@ def test_what_is_no_artifact_is_not_served(tmp_path: Path) -> None:
         serve(str(tmp_path), [], print)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server in a process of its own; whatever it started carries its mark."""
+
+    url: str
+    process: subprocess.Popen[str]
+    mark: str
+
+    def replicas(self) -> list[int]:
+        """Processes that predict."""
+        name = "ray::ServeReplica:ensemble:Replica"
+        return [pid for pid in marked(self.mark) if command_line(pid).startswith(name)]
+
+
 @pytest.fixture(scope="module")
-def server(artifact: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def server(artifact: Path) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = ["-m", "jobs", "serve", str(artifact), f"port={port}", "replicas=2", "name=digits"]
-    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as process:
+    # Ray's sockets live below it, and paths of sockets must be short.
+    mark = tempfile.mkdtemp(prefix="serve-", dir="/tmp")
+    with subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": mark},
+    ) as process:
         assert process.stdout is not None
         deadline = time.monotonic() + STARTED_WITHIN_S
         for line in process.stdout:
             assert time.monotonic() < deadline
             if line.startswith("ready"):
                 break
-        yield f"http://127.0.0.1:{port}", process
-        if process.poll() is None:
-            process.kill()
+        yield Server(f"http://127.0.0.1:{port}", process, mark)
+        kill_marked(mark)
+    shutil.rmtree(mark, ignore_errors=True)
 
 
 def _ask(url: str, data: bytes) -> int:
@@ -81,43 +106,34 @@ def _ask(url: str, data: bytes) -> int:
 
 @pytest.mark.nightly
 def test_a_client_of_hugging_face_gets_the_predictors_answer(
-    server: tuple[str, object], artifact: Path, tmp_path: Path
+    server: Server, artifact: Path, tmp_path: Path
 ) -> None:
     write_digits(tmp_path, 4)
     for path in sorted(tmp_path.rglob("*.png"))[:4]:
         expected = predictor.load(artifact).predict(path).top(3)[0]
-        found = InferenceClient(model=server[0]).image_classification(path, top_k=3)
+        found = InferenceClient(model=server.url).image_classification(path, top_k=3)
         assert [(line.label, line.score) for line in found] == [
             (label, float(np.float32(value))) for label, value in expected
         ]
 
 
 @pytest.mark.nightly
-def test_replicas_that_are_killed_lose_no_request(
-    server: tuple[str, object], tmp_path: Path
-) -> None:
+def test_replicas_that_are_killed_lose_no_request(server: Server, tmp_path: Path) -> None:
     write_digits(tmp_path, 4)
     data = next(tmp_path.rglob("*.png")).read_bytes()
     with ThreadPoolExecutor(4) as pool:
-        replies = [pool.submit(_ask, server[0], data) for _ in range(400)]
+        replies = [pool.submit(_ask, server.url, data) for _ in range(400)]
         kills = 0
         while not all(reply.done() for reply in replies):
             done = sum(reply.done() for reply in replies)
-            if done >= 60 * (kills + 1) and (pids := _replicas()):
+            if done >= 60 * (kills + 1) and (pids := server.replicas()):
                 os.kill(pids[0], signal.SIGKILL)
                 kills += 1
     assert kills >= 3
     assert {reply.result() for reply in replies} == {200}
 
 
-def _replicas() -> list[int]:
-    words = ["pgrep", "-f", "ray::ServeReplica:ensemble:Replica"]
-    return [
-        int(pid) for pid in subprocess.run(words, capture_output=True, check=False).stdout.split()
-    ]
-
-
 @pytest.mark.nightly
-def test_ctrl_c_ends_it_without_an_error(server: tuple[str, subprocess.Popen[str]]) -> None:
-    server[1].send_signal(signal.SIGINT)
-    assert server[1].wait(60) == 0
+def test_ctrl_c_ends_it_without_an_error(server: Server) -> None:
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(60) == 0

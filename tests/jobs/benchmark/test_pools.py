@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from ensemble.errors import ConfigError
+from ensemble.evaluation.crossed_bootstrap import crossed_bootstrap
 from ensemble.outranking import measures
 from jobs.benchmark import top_k_lists as lists
-from jobs.benchmark.crossed_bootstrap import crossed_bootstrap
 from jobs.benchmark.pools import benchmark_pools
 from jobs.benchmark.report import BenchmarkReport
 from jobs.import_table.job import ImportSettings, import_table
