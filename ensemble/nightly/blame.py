@@ -1,8 +1,4 @@
-"""Blame without a forward pass: the table holds old and new columns, so each change is undone in turn.
-
-An ensemble hides what one of its members loses. So each changed member is also compared with itself, on
-the same images, over all classes and class by class: two outputs that were exchanged are seen there only.
-"""
+"""Blame without a forward pass: the table holds old and new columns, so each change is undone in turn."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool
 
-from ensemble.evaluation import metrics
 from ensemble.images.index import ImageIndex
-from ensemble.nightly.deployment import WEIGHTS, Deployment, evaluate, windows
+from ensemble.nightly.deployment import WEIGHTS, Deployment, evaluate
 from ensemble.nightly.outcomes import Outcomes
-from ensemble.nightly.paired import Evidence, compare_errors, exact_p, holm
 from ensemble.nightly.verdict import figure
 from ensemble.table.logit_table import LogitTable
 
@@ -49,23 +43,6 @@ class ClassChange:
     images: int
     newly_wrong: int
     newly_right: int
-
-
-@dataclass(frozen=True)
-class WorseMember:
-    """A member that does worse by itself than it did, whatever the ensemble makes of it.
-
-    Attributes:
-        name: Name of the member.
-        evidence: Its top-1 errors tonight against its own of the baseline.
-        is_worse_overall: Whether its errors over all classes are more by more than chance.
-        classes: The classes on which it errs more by more than chance, those with the greatest loss first.
-    """
-
-    name: str
-    evidence: Evidence
-    is_worse_overall: bool
-    classes: tuple[ClassChange, ...]
 
 
 def changed_parts(before: Deployment, after: Deployment) -> tuple[str, ...]:
@@ -105,67 +82,17 @@ def blame(
     return tuple(sorted(shares, key=lambda share: -share.recovered))
 
 
-def worse_members(
-    table: LogitTable, before: Deployment, after: Deployment, images: ImageIndex, level: float
-) -> tuple[WorseMember, ...]:
-    """Find the changed members that do worse by themselves, the surest first.
-
-    McNemar's exact test, one-sided, of each member over all classes and of each of its classes; all of them
-    together by Holm's rule.
-
-    Args:
-        table: A table with the rows of both deployments.
-        before: The baseline's deployment.
-        after: Tonight's deployment.
-        images: The images that both were judged on.
-        level: Chance of naming a member that is no worse.
-
-    Raises:
-        IncompleteTableError: The table lacks rows of the baseline.
-    """
-    members = {member.name for member in after.document.members}
-    names = [
-        name for name in changed_parts(before, after) if name in members and name in before.columns
-    ]
-    evidences, classes, p_values = [], [], list[float]()
-    for name in names:
-        was, is_now = (_errors_alone(table, of.columns[name], images) for of in (before, after))
-        evidences.append(compare_errors(was, is_now))
-        classes.append(_count_by_class(was, is_now, images.labels))
-        p_values.append(evidences[-1].p_worse)
-        p_values += [exact_p(line.newly_wrong, line.newly_right) for line in classes[-1]]
-    is_worse = iter(holm(p_values, level))
-    comparisons = [
-        WorseMember(
-            name=name,
-            evidence=evidence,
-            is_worse_overall=next(is_worse),
-            classes=tuple(line for line in lines if next(is_worse)),
-        )
-        for name, evidence, lines in zip(names, evidences, classes, strict=True)
-    ]
-    worse = [member for member in comparisons if member.is_worse_overall or member.classes]
-    return tuple(sorted(worse, key=lambda member: member.evidence.p_worse))
-
-
-def _errors_alone(table: LogitTable, column: str, images: ImageIndex) -> Bool[np.ndarray, " image"]:
-    parts = [
-        metrics.ranks(table.read(column, images.image_ids[window]), images.labels[window]) > 0
-        for window in windows(len(images))
-    ]
-    return np.concatenate(parts)
-
-
 def changes_by_class(
     before: Outcomes, after: Outcomes, labels: np.ndarray, k: int
 ) -> tuple[ClassChange, ...]:
     """Count changed errors by class, those with the greatest loss first; classes without a change are left out."""
-    return _count_by_class(before.is_error(k), after.is_error(k), labels)
+    return count_by_class(before.is_error(k), after.is_error(k), labels)
 
 
-def _count_by_class(
+def count_by_class(
     was: Bool[np.ndarray, " image"], is_now: Bool[np.ndarray, " image"], labels: np.ndarray
 ) -> tuple[ClassChange, ...]:
+    """Count changed errors by class, from whether the baseline and tonight err on each image."""
     size = int(labels.max(initial=-1)) + 1
     images, wrong, right = (
         np.bincount(labels[chosen], minlength=size)

@@ -32,7 +32,7 @@ from jobs.nightly.candidate import Say, Workers, conditions, watch_and_vault
 from jobs.nightly.history import History, append, read_history, read_outcomes, write_outcomes
 from jobs.nightly.night import TABLE, without_bad
 from jobs.nightly.suite import RowConfig, SuiteConfig
-from jobs.nightly.verdicts import SECONDS, compare, decide, figures_of
+from jobs.nightly.verdicts import compare, decide, figures_of
 from jobs.stored_runs.tables import hold_if_shared
 
 
@@ -173,7 +173,7 @@ def _cumulative_loss(
     losses = {}
     for gate in row.gates:
         old, new = anchor.row.figure(gate.metric), tonight.figure(gate.metric)
-        if old is None or new is None or gate.metric == SECONDS:
+        if old is None or new is None or not gate.is_of_outcomes:
             continue
         loss = losses[f"{row.name}/{gate.metric}"] = new.value - old.value
         say(
@@ -223,7 +223,7 @@ def _open_vault(
     last = vault_of(history, row.name)
     if last is None:
         return line
-    gates = tuple(gate for gate in row.gates if gate.role == "gate")[:1]
+    gates = [gate for gate in row.gates if gate.role == "gate" and gate.is_of_outcomes][:1]
     old, new = (
         RowResult(
             name=row.name,
@@ -235,7 +235,7 @@ def _open_vault(
     )
     before = {last.outcomes: read_outcomes(store, last.outcomes)}
     baseline = Baseline("accepted", 1, old)
-    chosen = row.model_copy(update={"gates": gates})
+    chosen = row.model_copy(update={"gates": tuple(gates)})
     decided, pending = compare(chosen, new, outcomes, before, [baseline])
     level = nightly_level(
         suite.false_alarms_per_year, suite.nights_per_year, vault_openings(history) + 1

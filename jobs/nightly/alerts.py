@@ -6,6 +6,7 @@ from typing import Literal
 
 from ensemble.report.documents.nightly import Accept, Acknowledge, Comparison, Night, RowResult
 from jobs.nightly.history import History
+from jobs.nightly.suite import MEMBER_ERROR
 
 State = Literal["open", "acknowledged", "resolved"]
 
@@ -97,8 +98,13 @@ def _update(
     for comparison in row.comparisons:
         if comparison.is_gate:
             by_metric.setdefault(comparison.metric, []).append(comparison)
+    has_regressed = any(
+        c.verdict == "regressed" and c.metric != MEMBER_ERROR for c in row.comparisons if c.is_gate
+    )
     for metric, comparisons in by_metric.items():
         bad = [c for c in comparisons if c.verdict == "regressed"]
+        if metric == MEMBER_ERROR and has_regressed and f"{row.name}/{metric}" not in alerts:
+            continue  # the ensemble's own alert names the member: one regression, one alert
         worst = max(bad, key=lambda c: c.loss or 0.0, default=None)
         is_over = all(c.verdict in _RESOLVING for c in comparisons)
         _step(alerts, over, number, night, row, metric, worst is not None, worst, is_over)

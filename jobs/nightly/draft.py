@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ensemble.images.index import ImageIndex
+from ensemble.nightly.members import MemberChange
 from ensemble.nightly.outcomes import Outcomes
 from ensemble.report.documents.nightly import (
     RowResult,
@@ -26,3 +27,4 @@ class Draft:
     watch: ImageIndex | None = None
     outcomes: Outcomes | None = None
     baselines: tuple[Baseline, ...] = ()
+    member_changes: tuple[MemberChange, ...] = ()

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from jaxtyping import Int
+
 from ensemble.images.index import ImageIndex
 from ensemble.nightly.blame import (
     ClassChange,
@@ -9,9 +12,9 @@ from ensemble.nightly.blame import (
     changed_images,
     changes_by_class,
     changes_by_cluster,
-    worse_members,
 )
 from ensemble.nightly.deployment import WEIGHTS, Deployment, evaluate
+from ensemble.nightly.members import MemberChange, compare_members, worse_members
 from ensemble.nightly.outcomes import Outcomes
 from ensemble.nightly.verdict import top_k
 from ensemble.report.build.examples import png
@@ -26,11 +29,10 @@ from ensemble.report.documents.nightly import (
 )
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.overview import list_differences
-from jobs.nightly.baselines import MUST_MATCH_ALWAYS, differences
+from jobs.nightly.baselines import MUST_MATCH_ALWAYS, Baseline, differences
 from jobs.nightly.candidate import Candidate
 from jobs.nightly.draft import Draft
-from jobs.nightly.suite import RowConfig, SuiteConfig
-from jobs.nightly.verdicts import SECONDS
+from jobs.nightly.suite import MEMBER_ERROR, SECONDS, RowConfig, SuiteConfig
 
 _NUM_CLASSES = 10
 _NUM_CHANGES = 8
@@ -45,7 +47,7 @@ def explain(
 ) -> Explanation | None:
     """Explain a change against the baseline that shows it most, from the table alone."""
     changed = [c for c in comparisons if c.verdict in ("regressed", "improved", "drift")]
-    changed = [c for c in changed if c.metric != SECONDS]
+    changed = [c for c in changed if c.metric not in (MEMBER_ERROR, SECONDS)]
     if not changed or draft.candidate is None or draft.watch is None or draft.outcomes is None:
         return None
     chosen = min(changed, key=lambda c: (c.verdict != "regressed", not c.is_gate))
@@ -109,34 +111,61 @@ def _class_line(name: str, change: ClassChange) -> ClassLine:
     )
 
 
-def compare_members(table: LogitTable, draft: Draft, level: float) -> tuple[WorseMemberLine, ...]:
-    """Compare each changed member with itself at the accepted baseline, as far as the table holds its rows."""
-    accepted = next((b for b in draft.baselines if b.name == "accepted"), None)
+def member_changes(
+    table: LogitTable,
+    deployment: Deployment,
+    images: ImageIndex,
+    tonight: RowResult,
+    baselines: Sequence[Baseline],
+    groups: Int[np.ndarray, " image"] | None = None,
+) -> tuple[MemberChange, ...]:
+    """Compare each changed member with itself at the accepted baseline, as far as the table holds its rows.
+
+    Args:
+        table: The table of the suite.
+        deployment: Tonight's deployment.
+        images: The images that tonight is judged on.
+        tonight: The row's result so far.
+        baselines: The baselines of the row.
+        groups: Number of the group of near-duplicates of each image; every image alone if not passed.
+    """
+    accepted = _accepted(baselines)
     before = deployment_in(accepted.row) if accepted else None
-    if before is None or accepted is None or draft.candidate is None or draft.watch is None:
+    if before is None or accepted is None:
         return ()
     assert accepted.row.conditions is not None
-    assert draft.result.conditions is not None
-    if differences(accepted.row.conditions, draft.result.conditions, MUST_MATCH_ALWAYS):
+    assert tonight.conditions is not None
+    if differences(accepted.row.conditions, tonight.conditions, MUST_MATCH_ALWAYS):
         return ()
-    ids = draft.watch.image_ids.tolist()
+    ids = images.image_ids.tolist()
     there = {part: c for part, c in before.columns.items() if not table.missing(c, ids)}
-    before = Deployment(before.document, there)
+    return compare_members(table, Deployment(before.document, there), deployment, images, groups)
+
+
+def name_worse_members(draft: Draft, level: float) -> tuple[WorseMemberLine, ...]:
+    """Name the members that do worse by themselves by more than chance, with the classes of which this is so."""
+    accepted = _accepted(draft.baselines)
+    if accepted is None or draft.watch is None:
+        return ()
     return tuple(
         WorseMemberLine(
-            name=member.name,
+            name=member.change.name,
             baseline_record=accepted.number,
-            loss=member.evidence.loss,
-            p=member.evidence.p_worse,
-            newly_wrong=member.evidence.newly_wrong or 0,
-            newly_right=member.evidence.newly_right or 0,
+            loss=member.change.evidence.loss,
+            p=member.change.evidence.p_worse,
+            newly_wrong=member.change.evidence.newly_wrong or 0,
+            newly_right=member.change.evidence.newly_right or 0,
             classes=tuple(
                 _class_line(draft.watch.classes[line.label], line)
                 for line in member.classes[:_NUM_CLASSES]
             ),
         )
-        for member in worse_members(table, before, draft.candidate.deployment, draft.watch, level)
+        for member in worse_members(draft.member_changes, level)
     )
+
+
+def _accepted(baselines: Sequence[Baseline]) -> Baseline | None:
+    return next((baseline for baseline in baselines if baseline.name == "accepted"), None)
 
 
 def deployment_in(row: RowResult) -> Deployment | None:

@@ -44,7 +44,7 @@ from jobs.nightly.candidate import (
     watch_and_vault,
 )
 from jobs.nightly.draft import Draft
-from jobs.nightly.explain import compare_members, explain
+from jobs.nightly.explain import explain, member_changes, name_worse_members
 from jobs.nightly.history import (
     History,
     append,
@@ -53,8 +53,8 @@ from jobs.nightly.history import (
     write_outcomes,
 )
 from jobs.nightly.proposal import propose
-from jobs.nightly.suite import RowConfig, SuiteConfig
-from jobs.nightly.verdicts import SECONDS, compare, compare_times, decide, figures_of
+from jobs.nightly.suite import SECONDS, RowConfig, SuiteConfig
+from jobs.nightly.verdicts import compare, compare_members, compare_times, decide, figures_of
 from jobs.stored_runs.tables import hold_if_shared
 
 TABLE = "table"
@@ -210,10 +210,14 @@ def _judge_row(context: _Context, row: RowConfig) -> Draft:
     if row.stream is not None:
         state = _stream(context, row, watch, outcomes, result)
         return Draft(result.model_copy(update={"stream": state}), [], candidate, watch, outcomes)
-    decided, pending = compare(row, result, outcomes, before, known, read_groups(row, watch))
-    decided += compare_times(row, result, context.history, known)
+    groups = read_groups(row, watch)
+    decided, pending = compare(row, result, outcomes, before, known, groups)
+    changes = member_changes(table, candidate.deployment, watch, result, known, groups)
+    of_members, pending_members = compare_members(row, result, changes, known)
+    decided += [*of_members, *compare_times(row, result, context.history, known)]
     result = result.model_copy(update={"comparisons": tuple(decided)})
-    return Draft(result, pending, candidate, watch, outcomes, known)
+    pending += pending_members
+    return Draft(result, pending, candidate, watch, outcomes, known, changes)
 
 
 def without_bad(
@@ -288,13 +292,13 @@ def _decide(
         order = [gate.metric for gate in row.gates]
         own = sorted(
             [*draft.result.comparisons, *comparisons[start:stop]],
-            key=lambda c: (c.baseline, order.index(c.metric)),
+            key=lambda c: (c.baseline, order.index(c.metric), c.part),
         )
         start = stop
         result = draft.result.model_copy(update={"comparisons": tuple(own)})
         update = {
             "explanation": explain(suite, row, table, draft, own),
-            "worse_members": compare_members(table, draft, level),
+            "worse_members": name_worse_members(draft, level),
         }
         results.append(result.model_copy(update=update))
     return results

@@ -26,6 +26,7 @@ from ensemble.storage.store import Store
 from jobs.nightly.alerts import Alert, replay
 from jobs.nightly.baselines import baselines
 from jobs.nightly.history import INDEX, JUNIT, MARKDOWN, PAGES, TABLE_FILE, History
+from jobs.nightly.suite import MEMBER_ERROR
 from jobs.nightly.text import (
     describe_alert,
     describe_comparison,
@@ -204,7 +205,7 @@ def _row_line(history: History, row: RowResult) -> RowLine:
         for number, night in history.nights()
         if (result := night.row(row.name)) is not None and not result.error
     ]
-    gates = [c.metric for c in row.comparisons if c.is_gate]
+    gates = [c.metric for c in row.comparisons if c.is_gate and c.metric != MEMBER_ERROR]
     metrics = dict.fromkeys([*gates, *(figure.metric for figure in row.figures)])
     trends: list[Trend] = []
     for metric in metrics:
@@ -355,7 +356,7 @@ def _class_cells(lines: Sequence[ClassLine]) -> tuple[tuple[str, int, int, int],
 def _comparison_line(row: RowResult, c: Comparison) -> ComparisonLine:
     figure = row.figure(c.metric)
     value = value_text(c.metric, figure.value) if figure else ""
-    return ComparisonLine(c.metric, value, c.verdict, describe_comparison(c))
+    return ComparisonLine(c.label, value, c.verdict, describe_comparison(c))
 
 
 def _condition_text(value: object) -> str:

@@ -24,6 +24,9 @@ from ensemble.storage.settings import StorageConfig
 from ensemble.table.settings import TableConfig
 from jobs.settings import RunConfig, load_run_config
 
+MEMBER_ERROR = "member_error"
+SECONDS = "seconds"
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 
 Condition = Literal[
@@ -44,8 +47,9 @@ _CUMULATIVE = 2.0
 class GateConfig(Config):
     """A figure that is compared every night."""
 
-    metric: Annotated[str, Field(pattern=r"^(top[1-9][0-9]*_error|nll|ece|seconds)$")]
-    """The figure: top1_error, top5_error or any other top-k error, nll, ece, or seconds an image."""
+    metric: Annotated[str, Field(pattern=r"^(top[1-9][0-9]*_error|nll|ece|member_error|seconds)$")]
+    """The figure: top1_error, top5_error or any other top-k error, nll, ece; member_error, the top-1 error of each
+    member that changed, by itself, because an ensemble hides what one member loses; or seconds an image."""
     min_effect: PositiveFloat
     """The least loss that matters: percentage points of errors and of the ECE, nats of the NLL, percent of seconds."""
     max_cumulative_loss: PositiveFloat | None = None
@@ -58,6 +62,11 @@ class GateConfig(Config):
     def unit(self) -> float:
         """What a figure of the setting's unit is multiplied by."""
         return 1.0 if self.metric == "nll" else 0.01
+
+    @property
+    def is_of_outcomes(self) -> bool:
+        """Whether the figure is one of the ensemble's answers on the images."""
+        return self.metric not in (MEMBER_ERROR, SECONDS)
 
     @property
     def least(self) -> float:
@@ -112,6 +121,7 @@ class RowConfig(Config):
     """CSV file with the columns image_id and group: near-duplicates, as views of one object, count once."""
     gates: Annotated[tuple[GateConfig, ...], Field(min_length=1)] = (
         GateConfig(metric="top1_error", min_effect=0.5),
+        GateConfig(metric="member_error", min_effect=1.0),
         GateConfig(metric="nll", min_effect=0.02, role="watch"),
     )
     """Figures that are compared, and the least loss of each that matters."""

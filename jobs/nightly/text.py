@@ -70,7 +70,7 @@ def describe_row(row: RowResult) -> list[str]:
         return [f"{row.name}: not judged: {row.error}"]
     figures = ", ".join(f"{f.metric} {value_text(f.metric, f.value)}" for f in row.figures)
     lines = [f"{row.name}: {figures}, n = {row.n}; {row.forward_passes} forward passes"]
-    lines += [f"  {c.metric}: {describe_comparison(c)}" for c in row.comparisons]
+    lines += [f"  {c.label}: {describe_comparison(c)}" for c in row.comparisons]
     if row.explanation:
         lines += [
             f"  blame: {line.part}, {100 * line.share:.0f} % of the change"
@@ -120,7 +120,7 @@ def describe_alert(alert: Alert) -> str:
     owner = f", owner {alert.owner}" if alert.owner else ""
     state = f"acknowledged until {alert.until}" if alert.state == "acknowledged" else alert.state
     last = (
-        f": {loss_text(alert.metric, alert.last.loss)}"
+        f": {alert.last.part}{' ' if alert.last.part else ''}{loss_text(alert.metric, alert.last.loss)}"
         if alert.last and alert.last.loss is not None
         else ""
     )
@@ -171,7 +171,7 @@ def junit(night: Night) -> bytes:
             ElementTree.SubElement(case, "error", message=_xml(row.error))
             tests, errors = tests + 1, errors + 1
         for c in row.comparisons:
-            name = f"{c.metric} against {c.baseline}"
+            name = f"{c.label} against {c.baseline}"
             case = ElementTree.SubElement(suite, "testcase", classname=row.name, name=name)
             tests += 1
             if c.verdict == "regressed" and c.is_gate:

@@ -61,12 +61,12 @@ def _metrics(night: Night) -> dict[str, float]:
     values = {
         f"{row.name}/{figure.metric}": figure.value for row in night.rows for figure in row.figures
     }
-    losses = {
-        f"{row.name}/{c.metric}_loss_{c.baseline}": c.loss
-        for row in night.rows
-        for c in row.comparisons
-        if c.loss is not None
-    }
+    losses: dict[str, float] = {}
+    for row in night.rows:
+        for c in row.comparisons:
+            if c.loss is not None:
+                name = f"{row.name}/{c.metric}_loss_{c.baseline}"
+                losses[name] = max(c.loss, losses.get(name, c.loss))  # of members: the worst one's
     return values | losses
 
 

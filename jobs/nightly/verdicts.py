@@ -7,15 +7,14 @@ from statistics import median
 import numpy as np
 from jaxtyping import Int
 
+from ensemble.nightly.members import MemberChange
 from ensemble.nightly.outcomes import Outcomes
 from ensemble.nightly.paired import Evidence
 from ensemble.nightly.verdict import Verdict, collect, drift, figure, judge, top_k
 from ensemble.report.documents.nightly import Comparison, Figure, RowResult
 from jobs.nightly.baselines import MUST_MATCH_ALWAYS, OF_TIME, Baseline, differences
 from jobs.nightly.history import History
-from jobs.nightly.suite import GateConfig, RowConfig
-
-SECONDS = "seconds"
+from jobs.nightly.suite import MEMBER_ERROR, SECONDS, GateConfig, RowConfig
 
 # Times are compared with the median of as many measurements as this.
 _TIMES = 5
@@ -31,17 +30,19 @@ class Pending:
         gate: The gate.
         baseline: The baseline.
         evidence: What the images say.
+        part: Name of the member that is compared with itself; empty for a figure of the ensemble.
     """
 
     row: str
     gate: GateConfig
     baseline: Baseline
     evidence: Evidence
+    part: str = ""
 
 
 def figures_of(outcomes: Outcomes, gates: Sequence[GateConfig]) -> tuple[Figure, ...]:
     """Compute the figures of a row, with the intervals that a trend shows; top-1 error and NLL are always there."""
-    metrics = ["top1_error", "nll", *(gate.metric for gate in gates if gate.metric != SECONDS)]
+    metrics = ["top1_error", "nll", *(gate.metric for gate in gates if gate.is_of_outcomes)]
     return tuple(_figure(metric, outcomes) for metric in dict.fromkeys(metrics))
 
 
@@ -67,15 +68,12 @@ def compare(
         What is decided, and what `decide` has to decide together with the other rows.
     """
     decided, pending = [], []
-    assert tonight.conditions is not None
     for baseline in baselines:
         old = baseline.row
-        assert old.conditions is not None
-        fields = [*MUST_MATCH_ALWAYS, *row.must_match]
-        differing = differences(old.conditions, tonight.conditions, fields)
+        differing = differences_of(baseline, tonight, row)
         is_same = old.identity == tonight.identity
         for gate in row.gates:
-            if gate.metric == SECONDS:
+            if not gate.is_of_outcomes:
                 continue
             if differing:
                 decided.append(_comparison(gate, baseline, "not_comparable", reason=differing))
@@ -122,6 +120,7 @@ def decide(pending: Sequence[Pending], level: float) -> list[Comparison]:
                 newly_wrong=evidence.newly_wrong,
                 newly_right=evidence.newly_right,
                 num_images_needed=judgement.num_images_needed,
+                part=entry.part,
             )
     return [by_index[i] for i in range(len(pending))]
 
@@ -144,6 +143,46 @@ def compare_outcomes(
         Pending("compare", gate, baseline, collect(gate.metric, before, after)) for gate in gates
     ]
     return decide(pending, level)
+
+
+def compare_members(
+    row: RowConfig,
+    tonight: RowResult,
+    changes: Sequence[MemberChange],
+    baselines: Sequence[Baseline],
+) -> tuple[list[Comparison], list[Pending]]:
+    """Compare the changed members with themselves at the accepted baseline, where the row has a gate for them.
+
+    Args:
+        row: The settings of the row.
+        tonight: The row's result so far.
+        changes: The changed members that both have.
+        baselines: The baselines.
+
+    Returns:
+        What is decided, and what `decide` has to decide together with the other rows: one for each member.
+    """
+    gate = next((gate for gate in row.gates if gate.metric == MEMBER_ERROR), None)
+    accepted = next((b for b in baselines if b.name == "accepted"), None)
+    if gate is None or accepted is None:
+        return [], []
+    differing = differences_of(accepted, tonight, row)
+    if differing:
+        return [_comparison(gate, accepted, "not_comparable", reason=differing)], []
+    if not changes:
+        reason = "no member that both have has changed"
+        return [_comparison(gate, accepted, "identical", loss=0.0, reason=reason)], []
+    return [], [
+        Pending(row.name, gate, accepted, change.summary, change.name) for change in changes
+    ]
+
+
+def differences_of(baseline: Baseline, tonight: RowResult, row: RowConfig) -> str:
+    """Tell which conditions that must match differ from a baseline's; nothing where all of them are the same."""
+    assert baseline.row.conditions is not None
+    assert tonight.conditions is not None
+    fields = [*MUST_MATCH_ALWAYS, *row.must_match]
+    return differences(baseline.row.conditions, tonight.conditions, fields)
 
 
 def compare_times(

@@ -100,6 +100,13 @@ class Comparison(Config):
     """Images that would decide an inconclusive comparison."""
     reason: str = ""
     """What differs, where figures drifted or cannot be compared."""
+    part: str = ""
+    """Name of the member that is compared with itself; empty for a figure of the ensemble."""
+
+    @property
+    def label(self) -> str:
+        """The metric, and the member that it is of."""
+        return f"{self.metric} of {self.part}" if self.part else self.metric
 
 
 class BlameLine(Config):
@@ -229,7 +236,7 @@ class RowResult(Config):
     comparisons: tuple[Comparison, ...] = ()
     explanation: Explanation | None = None
     worse_members: tuple[WorseMemberLine, ...] = ()
-    """Changed members that do worse by themselves, whatever the ensemble makes of it; they raise no alert."""
+    """Changed members that do worse by themselves, whatever the ensemble makes of it; `member_error` is their gate."""
     stream: StreamState | None = None
     canary: Canary | None = None
     forward_passes: NonNegativeInt = 0

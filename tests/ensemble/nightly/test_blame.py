@@ -19,9 +19,9 @@ from ensemble.nightly.blame import (
     changed_parts,
     changes_by_class,
     changes_by_cluster,
-    worse_members,
 )
 from ensemble.nightly.deployment import Deployment, evaluate, subclassifier_name
+from ensemble.nightly.members import compare_members, worse_members
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.settings import CenterView
@@ -156,11 +156,17 @@ def test_a_member_whose_outputs_were_exchanged_is_worse_on_these_classes_alone(
     _commit(table, "b", "e" * 16, rows[:, [3, 1, 2, 0, 4]])
     before = Deployment(_document((8, 1, 8)), _columns())
     after = Deployment(_document((8, 1, 8)), {**_columns(a="0", c="0"), "b": "e" * 16})
-    (member,) = worse_members(table, before, after, images, 0.01)
-    assert member.name == "b"
+    changes = compare_members(table, before, after, images)
+    (member,) = worse_members(changes, 0.01)
+    assert member.change.name == "b"
     assert member.is_worse_overall
     assert {line.label for line in member.classes} == {0, 3}
-    assert member.evidence.loss > 0.05
+    assert member.change.evidence.loss > 0.05
+    assert member.change.summary.p_worse < 0.01
+    assert [change.name for change in changes if change.summary.p_worse < 0.01] == ["b"]
+    # Images of one group count once: with all of a class in one group nothing is left to be sure of.
+    grouped = compare_members(table, before, after, images, images.labels)
+    assert worse_members(grouped, 0.01) == ()
 
 
 def test_members_that_did_not_change_or_are_no_worse_are_not_named(
@@ -169,6 +175,6 @@ def test_members_that_did_not_change_or_are_no_worse_are_not_named(
     before = Deployment(_document(), _columns())
     for endings in ({}, {name: "0" for name in NAMES}):
         after = Deployment(_document(), _columns(**endings))
-        assert worse_members(table, before, after, images, 0.01) == ()
+        assert worse_members(compare_members(table, before, after, images), 0.01) == ()
     bad = Deployment(_document(), _columns(a="f"))
-    assert worse_members(table, bad, before, images, 0.01) == ()  # it got better
+    assert worse_members(compare_members(table, bad, before, images), 0.01) == ()  # it got better

@@ -21,8 +21,9 @@ from torch.nn import functional
 
 from ensemble.artifact.document import ArtifactDocument, MemberEntry
 from ensemble.images.index import ImageIndex
-from ensemble.nightly.blame import blame, worse_members
+from ensemble.nightly.blame import blame
 from ensemble.nightly.deployment import Deployment, evaluate
+from ensemble.nightly.members import compare_members, worse_members
 from ensemble.nightly.verdict import collect, judge, nightly_level
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
@@ -164,24 +165,38 @@ def test_faults_on_real_images_are_found_and_their_member_blamed(tmp_path: Path)
                 column = _commit(table, f"{number:016x}", logs)
                 after = Deployment(document, {**rounded, name: column})
                 evidence = collect("top1_error", then, evaluate(table, after, images))
-                (judgement,) = judge([evidence], [0.001], level)
-                worse = [
-                    member.name for member in worse_members(table, before, after, images, level)
+                # As a night does by default: the ensemble's gate and the members' share the level.
+                changes = compare_members(table, before, after, images)
+                judgement, *judgements = judge(
+                    [evidence, *(change.summary for change in changes)],
+                    [0.005, *[0.01] * len(changes)],
+                    level,
+                )
+                alarms = [
+                    change.name
+                    for change, judged in zip(changes, judgements, strict=True)
+                    if judged.verdict == "regressed"
                 ]
+                worse = [member.change.name for member in worse_members(changes, level)]
                 is_regressed = judgement.verdict == "regressed"
                 culprit = worse[0] if worse else None
                 if is_regressed:
                     culprit = blame(table, before, after, images, "top1_error")[0].part
                 outcomes["all"] += 1
                 outcomes["of the ensemble"] += is_regressed
+                outcomes["alerts"] += is_regressed or bool(alarms)
+                outcomes["wrong alerts"] += len(set(alarms) - {name})
                 outcomes["found"] += is_regressed or bool(worse)
                 outcomes["blamed"] += culprit == name
                 outcomes["wrongly named"] += len(set(worse) - {name})
                 print(
                     f"{pool}/{name} {fault}: {100 * evidence.loss:+.2f} points, {judgement.verdict}; worse by "
-                    f"itself: {', '.join(worse) or 'none'}; blamed {culprit}"
+                    f"itself: {', '.join(worse) or 'none'}, alert for {', '.join(alarms) or 'none'}; "
+                    f"blamed {culprit}"
                 )
     print(f"error of the pools {then.is_error(1).mean():.2%}; {dict(outcomes)}")
     assert outcomes["found"] >= 0.95 * outcomes["all"]
     assert outcomes["blamed"] >= 0.95 * outcomes["all"]
+    assert outcomes["alerts"] >= 0.95 * outcomes["all"]
     assert not outcomes["wrongly named"]
+    assert not outcomes["wrong alerts"]

@@ -130,6 +130,32 @@ def test_one_regression_over_ten_nights_is_one_alert_and_one_message(nights: Nig
     assert (alert.state, alert.nights, alert.opened) == ("open", 10, 2)
 
 
+def test_a_member_that_the_ensemble_hides_raises_one_alert_of_its_own(nights: Nights) -> None:
+    """Its weight is small, so the ensemble hardly errs more; put back, the alert resolves itself."""
+    world = nights.world
+    world.weights = {"a": 8, "b": 1, "c": 8}
+    nights.run()
+    world.change("b", shift=3.0)
+    record, code = nights.run()
+    verdicts = {c.label: c.verdict for c in record.rows[0].comparisons if c.is_gate}
+    assert verdicts["member_error of b"] == "regressed"
+    assert verdicts["top1_error"] != "regressed"
+    assert code == 3
+    (alert,) = replay(read_history(LocalStore(nights.folder)))
+    assert alert.key == "digits/member_error"
+    assert alert.last is not None
+    assert alert.last.part == "b"
+    assert "member_error of b" in (nights.folder / "nights/000002.html").read_text()
+    assert nights.run()[1] == 3
+    acknowledge(nights.suite, "digits/member_error", nights.day + timedelta(days=1))
+    assert nights.run()[1] == 0
+    world.change("b", shift=0.0)
+    record, code = nights.run()
+    assert code == 0
+    (alert,) = replay(read_history(LocalStore(nights.folder)))
+    assert (alert.state, alert.nights) == ("resolved", 3)
+
+
 def test_identical_nights_raise_no_alert_and_test_nothing(nights: Nights) -> None:
     nights.run()
     for _ in range(5):
