@@ -7,8 +7,6 @@ from ensemble.evaluation.outcome import evaluate
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
 from ensemble.report.build.findings import Findings, frontier_key
-from ensemble.search.fallbacks import find_fallbacks_among_selected
-from ensemble.search.frontier import cost_frontier
 from ensemble.subclassifiers.answers import calibrate_answers, evaluate_routed
 from ensemble.subclassifiers.findings import RoutedTest, Subclassified, SubclassifiersOnTest
 from jobs.run.all_outputs import judge_among_all_outputs
@@ -29,14 +27,15 @@ def judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
 
 
 def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
-    members, splits, outranking = predictions.members, predictions.splits, predictions.outranking
-    ensemble, settings = fitted.ensemble, fitted.settings
-    rows, answer = fitted.predictors, fitted.answer.ensemble
+    members, splits, search = predictions.members, predictions.splits, fitted.search
     # The best member's outcome is that of the member.
-    weightings = {str(row.key): row.ensemble.weighting for row in rows if row.key != "best"}
-    frontier = cost_frontier(outranking, settings, [ensemble]) if settings.costs else ()
-    weightings |= {frontier_key(i): point.ensemble.weighting for i, point in enumerate(frontier)}
-    images, weighting, routing = splits.search, answer.weighting, None
+    weightings = {
+        str(row.key): row.ensemble.weighting for row in search.predictors if row.key != "best"
+    }
+    weightings |= {
+        frontier_key(i): point.ensemble.weighting for i, point in enumerate(search.frontier)
+    }
+    images, weighting, routing = splits.search, search.answer.ensemble.weighting, None
     subclassifiers = fitted.subclassifiers
     if subclassifiers is not None and subclassifiers.is_used:
         images, weighting = subclassifiers.choosing, subclassifiers.weighting
@@ -45,10 +44,8 @@ def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
         splits=splits,
         bad=predictions.excluded,
         members=members,
-        ensemble=ensemble,
-        outranking=outranking,
-        predictors=rows,
-        recommendation=fitted.recommendation,
+        outcome=search,
+        outranking=predictions.outranking,
         notes=fitted.notes,
         search=fitted.on_search,
         test=evaluate(job.table, members, splits.test, weightings),
@@ -58,13 +55,9 @@ def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
         subclassifiers=subclassifiers,
         routed=judge_on_test(job, members, splits.test, subclassifiers) if subclassifiers else None,
         subclassifier_settings=job.config.subclassifiers,
-        settings=settings,
-        cost_unit=("as given" if job.config.search.costs else settings.cost) if frontier else None,
-        frontier=frontier,
-        # They are weights of the answer: a base predictor of other weights has no use for them.
-        fallbacks=find_fallbacks_among_selected(outranking, answer, settings)
-        if weighting.equals(answer.weighting)
-        else (),
+        cost_unit=("as given" if job.config.search.costs else search.settings.cost)
+        if search.frontier
+        else None,
         costs=_costs(job, members, subclassifiers, fitted.depths),
     )
 

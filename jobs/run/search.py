@@ -12,10 +12,8 @@ from ensemble.evaluation.suspects import describe_suspects
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import WEIGHT_UNITS
 from ensemble.outranking.weighting import Weighting
-from ensemble.search.comparison import Predictor, predictors
 from ensemble.search.fallbacks import settings_without
-from ensemble.search.recommend import Recommendation, answering, recommend
-from ensemble.search.result import Ensemble
+from ensemble.search.outcome import SearchOutcome
 from ensemble.search.settings import SearchConfig
 from ensemble.search.weights import best_first
 from ensemble.subclassifiers.choose import Trial
@@ -38,10 +36,7 @@ class Fitted:
     """What was fitted on the search split.
 
     Attributes:
-        settings: The search's, complete.
-        ensemble: The weights.
-        predictors: The ensemble, and the predictors that it is compared with.
-        recommendation: Which of them is recommended, and why.
+        search: The weights, and all that their table says of them.
         on_search: Outcome of each member on the search split, by name.
         depths: Weighted layers on the longest path of each member's network, by name; None where they
             cannot be counted.
@@ -49,24 +44,11 @@ class Fitted:
         subclassifiers: What was fine-tuned and chosen; None without sub-classifiers.
     """
 
-    settings: SearchConfig
-    ensemble: Ensemble
-    predictors: tuple[Predictor, ...]
-    recommendation: Recommendation
+    search: SearchOutcome
     on_search: dict[str, Outcome]
     depths: dict[str, int | None]
     notes: tuple[str, ...] = ()
     subclassifiers: Subclassified | None = None
-
-    @property
-    def recommended(self) -> Predictor:
-        """The recommended row of the comparison."""
-        return next(row for row in self.predictors if row.key == self.recommendation.key)
-
-    @property
-    def answer(self) -> Predictor:
-        """The row of the comparison that answers before any routing."""
-        return answering(self.predictors, self.recommendation, self.settings)
 
 
 def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
@@ -84,10 +66,8 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
 
     def fitted() -> Fitted:
         with job.progress.stage("search"):
-            ensemble = search.result()
-            rows = predictors(predictions.outranking, settings, ensemble)
-            recommendation = recommend(predictions.outranking, settings, ensemble)
-        return Fitted(settings, ensemble, rows, recommendation, on_search, depths, notes)
+            outcome = search.result()
+        return Fitted(outcome, on_search, depths, notes)
 
     config = job.config.subclassifiers
     if config is None:
@@ -113,7 +93,7 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
     tuned = fine_tune(job, config, base, splits, stopping, clusterings)
     fill_table(job, "predict with sub-classifiers", tuned.members, splits)
     search_fit = fitted()
-    answer = search_fit.answer.ensemble
+    answer = search_fit.search.answer.ensemble
     weighting = answer.weighting if config.base is None else _only(members, base)
     with job.progress.stage("route"):
         tried = tuple(
@@ -127,11 +107,14 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
             job.table,
             members,
             choosing,
-            {"answer": answer.weighting, "recommended": search_fit.recommended.ensemble.weighting},
+            {
+                "answer": answer.weighting,
+                "recommended": search_fit.search.recommended.ensemble.weighting,
+            },
         )
     subclassified = Subclassified(
         member=base,
-        first=search_fit.answer.label if config.base is None else base.name,
+        first=search_fit.search.answer.label if config.base is None else base.name,
         weighting=weighting,
         similarity=similarity.matrix,
         stopping=stopping if config.patience else stopping.take(np.arange(0)),

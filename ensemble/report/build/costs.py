@@ -81,8 +81,8 @@ def _predictors(findings: Findings) -> Iterator[tuple[ResultKey, str, list[Membe
         "ensemble": f"the {len(findings.ensemble.selected)} selected",
         "uniform_all": f"all {len(findings.members)}",
     }
-    by_key = {row.key: row for row in findings.predictors}
-    recommended = findings.recommendation.key
+    by_key = {row.key: row for row in findings.outcome.predictors}
+    recommended = findings.outcome.recommendation.key
     if recommended in by_key and recommended not in (*labels, "uniform_selected"):
         labels[recommended] = by_key[recommended].label
     for key, label in labels.items():

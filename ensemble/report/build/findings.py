@@ -11,10 +11,8 @@ from ensemble.outranking.table import OutrankingTable
 from ensemble.report.documents.run import ResultKey
 from ensemble.search.comparison import Predictor
 from ensemble.search.fallbacks import Fallback
-from ensemble.search.frontier import FrontierPoint
-from ensemble.search.recommend import Recommendation, answering
+from ensemble.search.outcome import SearchOutcome
 from ensemble.search.result import Ensemble
-from ensemble.search.settings import SearchConfig
 from ensemble.search.weights import best_member
 from ensemble.subclassifiers.answers import CalibrationOnTest
 from ensemble.subclassifiers.findings import Subclassified, SubclassifiersOnTest
@@ -53,10 +51,8 @@ class Findings:
         splits: The images of each split, without those that were left out.
         bad: Images that were left out, and why.
         members: The pool.
-        ensemble: Weights of the members.
+        outcome: What the search found by the outranking table alone.
         outranking: Outranking table of the search split.
-        predictors: The ensemble, and the predictors that it is compared with.
-        recommendation: Which of these is recommended, and why.
         notes: What a reader should know first, in sentences.
         among_all: Errors among all outputs of the members whose label map leaves some out, by name in
             the config.
@@ -70,30 +66,21 @@ class Findings:
         subclassifiers: Label clusters, sub-classifiers and routings; None in a run without them.
         routed: Outcomes with sub-classifiers on the test split; None in a run without them.
         subclassifier_settings: Settings of the sub-classifiers; None in a run without them.
-        settings: Settings of the search.
         cost_unit: Unit of the members' costs; None where costs do not count.
-        frontier: Ensembles that no cheaper one beats; empty where costs do not count.
-        fallbacks: Weights for the loss of a member, over others that have a weight; empty where the
-            base predictor of the sub-classifiers has other weights than the ensemble.
     """
 
     splits: Splits
     bad: tuple[BadImage, ...]
     members: tuple[Member, ...]
-    ensemble: Ensemble
+    outcome: SearchOutcome
     outranking: OutrankingTable
-    predictors: tuple[Predictor, ...]
-    recommendation: Recommendation
     search: dict[str, Outcome]
     test: dict[str, Outcome]
     calibration: CalibrationOnTest | None = None
     subclassifiers: Subclassified | None = None
     routed: SubclassifiersOnTest | None = None
     subclassifier_settings: SubclassifiersConfig | None = None
-    settings: SearchConfig = field(default_factory=SearchConfig)
     cost_unit: str | None = None
-    frontier: tuple[FrontierPoint, ...] = ()
-    fallbacks: tuple[Fallback, ...] = ()
     notes: tuple[str, ...] = ()
     among_all: Mapping[str, AmongAllOutputs] = field(default_factory=dict)
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -101,7 +88,24 @@ class Findings:
     @property
     def best(self) -> Member:
         """The best single member on the search split, by what the search lowers."""
-        return self.members[best_member(self.outranking, self.settings)]
+        return self.members[best_member(self.outranking, self.outcome.settings)]
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """Weights of the members."""
+        return self.outcome.ensemble
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """Weights for the loss of a member, over others that have a weight.
+
+        They are weights of the answer: a base predictor of sub-classifiers that has other weights has no
+        use for them.
+        """
+        subclassified = self.subclassifiers if self.is_routing else None
+        answer = self.answer.ensemble.weighting
+        is_other = subclassified is not None and not subclassified.weighting.equals(answer)
+        return () if is_other else self.outcome.fallbacks
 
     @property
     def is_routing(self) -> bool:
@@ -111,7 +115,7 @@ class Findings:
     @property
     def answer(self) -> Predictor:
         """The row of the comparison that the artifact answers with before any routing."""
-        return answering(self.predictors, self.recommendation, self.settings)
+        return self.outcome.answer
 
     @property
     def answering_key(self) -> ResultKey:
@@ -123,7 +127,7 @@ class Findings:
         """Key of the result that is recommended."""
         if self.subclassifiers is not None and self.subclassifiers.is_recommended:
             return "ensemble_subclassifiers"
-        return self.recommendation.key
+        return self.outcome.recommendation.key
 
 
 def frontier_key(number: int) -> str:

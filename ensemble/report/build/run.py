@@ -34,18 +34,10 @@ from ensemble.report.documents import run as document
 from ensemble.report.documents import weights as weights_document
 from ensemble.report.documents.subclassifiers import Subclassifiers
 from ensemble.search.comparison import warnings
-from ensemble.search.explain import explain
-from ensemble.search.stability import bootstrap
 from ensemble.subclassifiers.answers import CalibrationOnTest
 from ensemble.subclassifiers.findings import Subclassified
 from ensemble.table.logit_table import LogitTable
 from ensemble.views.policies import describe_views, list_views
-
-STABILITY_RESAMPLES = 200
-
-MAX_RESAMPLED_NUMBERS = 5_000_000
-"""Size of the largest outranking table whose search a run resamples. It is no limit of time, by which
-two runs of one config would differ; `ensemble search` resamples tables of any size."""
 
 
 def build(
@@ -81,7 +73,7 @@ def build(
         k=k,
         members=tuple(_member(findings, i, top_k) for i in range(len(findings.members))),
         search=_search(findings),
-        recommendation=recommended(findings.recommendation, findings.recommended_key),
+        recommendation=recommended(findings.outcome.recommendation, findings.recommended_key),
         results=_results(findings, top_k, resamples),
         costs=build_costs(findings),
         fallbacks=fallback_lines(findings.fallbacks),
@@ -164,14 +156,11 @@ def _among_all(findings: Findings, member: Member) -> document.AmongAllOutputs |
 
 
 def _search(findings: Findings) -> weights_document.Search:
-    ensemble, outranking, settings = findings.ensemble, findings.outranking, findings.settings
-    stability = None
-    if outranking.differences.size <= MAX_RESAMPLED_NUMBERS:
-        stability = bootstrap(outranking, ensemble, settings, STABILITY_RESAMPLES, settings.seed)
+    outranking, outcome = findings.outranking, findings.outcome
+    ensemble, settings = outcome.ensemble, outcome.settings
     families = {member.name: member.architecture for member in findings.members}
     temperatures = {m.name: m.temperature for m in findings.members if m.temperature != 1.0}
-    reasons = explain(outranking, ensemble, settings)
-    on_test = [findings.test[frontier_key(i)] for i in range(len(findings.frontier))]
+    on_test = [findings.test[frontier_key(i)] for i in range(len(outcome.frontier))]
     return weights_document.Search(
         kind=ensemble.kind,
         combine=ensemble.combine,
@@ -190,11 +179,13 @@ def _search(findings: Findings) -> weights_document.Search:
         ),
         tied_images=measures.num_ties(outranking.of(ensemble.combine), ensemble.units, ensemble.k),
         warnings=(*findings.notes, *warnings(outranking, ensemble)),
-        members=member_lines(reasons, stability, families, settings.costs, temperatures),
-        stability=stability_summary(stability),
+        members=member_lines(
+            outcome.reasons, outcome.stability, families, settings.costs, temperatures
+        ),
+        stability=stability_summary(outcome.stability),
         cost_unit=findings.cost_unit,
         max_cost=settings.max_cost,
-        frontier=frontier_lines(findings.frontier, [out.errors(ensemble.k) for out in on_test]),
+        frontier=frontier_lines(outcome.frontier, [out.errors(ensemble.k) for out in on_test]),
     )
 
 
@@ -207,7 +198,7 @@ def _results(findings: Findings, top_k: int, resamples: int) -> tuple[document.R
             len(row.ensemble.selected),
             best if row.key == "best" else findings.test[row.key],
         )
-        for row in findings.predictors
+        for row in findings.outcome.predictors
     ]
     if findings.subclassifiers is not None and findings.routed is not None:
         num_members = int((findings.subclassifiers.weighting.units > 0).sum())
@@ -268,7 +259,7 @@ def _errors_by_class(findings: Findings) -> diagnostics.ErrorsByClass:
         label = f"{findings.subclassifiers.first} + sub-classifiers"
         recommended = (label, routed.chosen.outcome)
     elif key != "best":
-        row = next(row for row in findings.predictors if row.key == key)
+        row = next(row for row in findings.outcome.predictors if row.key == key)
         recommended = (row.label, findings.test[key])
     return errors_by_class(test.labels, len(test.classes), best, recommended, findings.ensemble.k)
 

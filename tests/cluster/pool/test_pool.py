@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from cluster.pool.pool import Pool
@@ -99,12 +100,26 @@ def test_a_checkpoint_trained_on_the_pool_is_the_librarys_to_the_byte(
     assert elsewhere.checkpoint.read_bytes() == task.checkpoint.read_bytes()
 
 
-def test_a_search_task_finds_what_the_library_finds(pool: Pool) -> None:
+@ray.remote
+class _Holder:
+    """An actor that holds CPUs while it lives."""
+
+    def holds(self) -> bool:
+        return True
+
+
+def test_a_search_task_finds_what_the_library_finds_though_others_hold_every_cpu(
+    pool: Pool,
+) -> None:
+    left = ray.available_resources().get("CPU", 0.0)
+    holder = _Holder.options(num_cpus=left).remote()
+    assert ray.get(holder.holds.remote())
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(3, 200, 6))
     logs = (scores - np.log(np.exp(scores).sum(axis=2, keepdims=True))).astype(np.float32)
     table = from_columns(dict(zip("abc", logs, strict=True)), rng.integers(0, 6, 200))
-    ensemble = start_search(table, SearchConfig(kind="paper")).result()
+    ensemble = start_search(table, SearchConfig(kind="paper")).result().ensemble
     expected = fit(table, SearchConfig(kind="paper"))
     np.testing.assert_array_equal(ensemble.weights, expected.weights)
     assert ensemble.errors == expected.errors
+    ray.kill(holder)

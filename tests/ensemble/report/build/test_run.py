@@ -27,8 +27,8 @@ from ensemble.report.build.views import networks_by_views, seen_image
 from ensemble.report.documents import provenance
 from ensemble.report.documents import run as document
 from ensemble.report.pages.run import render
-from ensemble.search.comparison import Predictor, predictors
-from ensemble.search.frontier import cost_frontier
+from ensemble.search.comparison import Predictor
+from ensemble.search.outcome import SearchOutcome, outcome_of
 from ensemble.search.recommend import Recommendation
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
@@ -82,6 +82,10 @@ class World:
 
     table: LogitTable
     findings: Findings
+
+    def outcome(self, **changes: object) -> SearchOutcome:
+        """What the search found, with changes."""
+        return replace(self.findings.outcome, **changes)
 
     def report(self, **changes: object) -> document.Report:
         findings = replace(self.findings, **changes)
@@ -142,10 +146,11 @@ def find(
         splits=parts,
         bad=(BadImage("image-999", "torn"),),
         members=members,
-        ensemble=ensemble,
+        outcome=replace(
+            outcome_of(outranking, SearchConfig(), ensemble),
+            recommendation=Recommendation("ensemble", (), "It is made up."),
+        ),
         outranking=outranking,
-        predictors=predictors(outranking, SearchConfig(), ensemble),
-        recommendation=Recommendation("ensemble", (), "It is made up."),
         search=evaluate(table, members, parts.search, {}),
         test=evaluate(table, members, parts.test, weightings),
         subclassifiers=found,
@@ -187,7 +192,9 @@ def with_trial(findings: Findings, **changes: object) -> Subclassified:
 def test_best_member_has_the_fewest_errors_where_the_search_was_fitted(world: World) -> None:
     rows = [world.table.read(m.column, splits().search.image_ids) for m in world.findings.members]
     errors = [metrics.top_k_error_count(part, splits().search.labels, 1) for part in rows]
-    assert errors[best_member(world.findings.outranking, world.findings.settings)] == min(errors)
+    assert errors[best_member(world.findings.outranking, world.findings.outcome.settings)] == min(
+        errors
+    )
 
 
 def test_every_score_is_that_of_brute_force(world: World) -> None:
@@ -416,12 +423,11 @@ def test_the_search_says_why_and_how_sure_it_is(world: World) -> None:
 def test_a_search_under_a_cost_bound_shows_costs_and_error_against_cost(world: World) -> None:
     costs = {"x": 3.0, "y": 2.0, "z": 1.0}
     settings = SearchConfig(kind="paper", max_cost=5.0, costs=costs)
-    frontier = cost_frontier(world.findings.outranking, settings, [world.findings.ensemble])
-    outcomes = {frontier_key(i): world.findings.test["x"] for i in range(len(frontier))}
+    found = outcome_of(world.findings.outranking, settings, world.findings.ensemble)
+    outcomes = {frontier_key(i): world.findings.test["x"] for i in range(len(found.frontier))}
     report = world.report(
-        settings=settings,
+        outcome=found,
         cost_unit="as given",
-        frontier=frontier,
         test=world.findings.test | outcomes,
     )
     assert [line.cost for line in report.search.members] == [3, 2, 1]
@@ -435,21 +441,18 @@ def test_a_search_under_a_cost_bound_shows_costs_and_error_against_cost(world: W
     assert "cheapest tied" in html
 
 
-def test_a_table_too_large_to_resample_has_no_stability(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ensemble.report.build.run.MAX_RESAMPLED_NUMBERS", 0)
-    search = world.report().search
+def test_a_table_too_large_to_resample_has_no_stability(world: World) -> None:
+    search = world.report(outcome=world.outcome(stability=None)).search
     assert search.stability is None
     assert {line.frequency for line in search.members} == {None}
 
 
 def test_the_paper_has_a_row_and_every_row_is_compared_with_uniform(world: World) -> None:
     ensemble = Ensemble(("x", "y", "z"), np.array([1.0, 0.0, 0.0]), "paper", 1, 12, 60)
-    *others, last = world.findings.predictors
+    *others, last = world.findings.outcome.predictors
     compared = (*others, Predictor("paper", "the paper's search", ensemble), last)
     test = {**world.findings.test, "paper": world.findings.test["x"]}
-    report = world.report(predictors=compared, test=test)
+    report = world.report(outcome=world.outcome(predictors=compared), test=test)
     rows = {row.key: row for row in report.results}
     assert rows["paper"].members == 1
     assert [key for key, row in rows.items() if row.against_uniform is None] == ["uniform_all"]
@@ -461,7 +464,8 @@ def test_the_paper_has_a_row_and_every_row_is_compared_with_uniform(world: World
 
 
 def test_a_run_of_a_larger_k_is_judged_at_that_k_with_top_1_beside_it(world: World) -> None:
-    report = world.report(ensemble=replace(world.findings.ensemble, k=3), subclassifiers=None)
+    at_3 = world.outcome(ensemble=replace(world.findings.ensemble, k=3))
+    report = world.report(outcome=at_3, subclassifiers=None)
     assert (report.k, report.top_k, report.other_k) == (3, 3, 1)
     best = world.findings.test[world.findings.best.name]
     for result in report.results:
@@ -486,12 +490,11 @@ def test_the_recommended_row_has_the_star_and_the_artifact_keeps_the_search_that
     world: World,
 ) -> None:
     best = Recommendation("best", (), "It is made up.")
-    asked = world.report(
-        recommendation=best, subclassifiers=None, settings=SearchConfig(kind="paper")
-    )
+    as_asked = world.outcome(recommendation=best, settings=SearchConfig(kind="paper"))
+    asked = world.report(outcome=as_asked, subclassifiers=None)
     assert (asked.chosen.key, asked.answering.key) == ("best", "ensemble")
     assert "search.kind=paper asks for it" in render(asked)
-    open_search = world.report(recommendation=best, subclassifiers=None)
+    open_search = world.report(outcome=world.outcome(recommendation=best), subclassifiers=None)
     assert (open_search.chosen.key, open_search.answering.key) == ("best", "best")
     assert open_search.examples == ()
 
