@@ -86,7 +86,7 @@ class HostGroup:
     ) -> None:
         self._config, self._devices, self._host = config, tuple(devices), host
         self._is_cluster = is_cluster
-        self._placement_groups = PlacementGroups(devices, scales=is_cluster)
+        self._placement_groups = PlacementGroups(devices)
         self._last_look_up = self._last_move = time.monotonic()
         self.handles: list[HostHandle] = []
 

@@ -1,6 +1,7 @@
-"""Room on the cluster for planned devices: node labels, placement groups for shared GPUs, autoscaler requests.
+"""Room on the cluster for planned devices: node labels, and placement groups for shared GPUs.
 
-Ray keeps one autoscaler request for the whole cluster, so the last run to make one overrides the others'.
+The autoscaler sees workers and groups that wait for room, and adds nodes for those of every run. A request of its
+own is not made: Ray keeps one for the whole cluster, so that a run would take back what another asked for.
 """
 
 import logging
@@ -9,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.autoscaler.sdk import request_resources
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
@@ -68,20 +68,11 @@ class PlacementGroups:
 
     Args:
         devices: All devices of the run.
-        scales: Whether to tell the autoscaler what the run needs, so that the cluster grows.
     """
 
-    def __init__(self, devices: Sequence[Device], scales: bool) -> None:
+    def __init__(self, devices: Sequence[Device]) -> None:
         self._devices = tuple(devices)
         self._groups: dict[int, _Group] = {}
-        self._scales = scales
-        if scales:
-            bundles: list[dict[str, float]] = [
-                {"GPU": 1.0, "CPU": device.cpus} if device.is_gpu else {"CPU": device.cpus}
-                for device in devices
-            ]
-            labels = [dict(device.selectors[0]) if device.selectors else {} for device in devices]
-            request_resources(bundles=bundles, bundle_label_selectors=labels)
 
     def options(self, plan: HostPlan) -> dict[str, Any]:
         """Return Ray's options for the actor of a worker."""
@@ -122,8 +113,6 @@ class PlacementGroups:
         return late
 
     def close(self) -> None:
-        """Remove all placement groups, and withdraw the request to the autoscaler."""
+        """Remove all placement groups."""
         for group in self._groups.values():
             group.close()
-        if self._scales:
-            request_resources(bundles=[])

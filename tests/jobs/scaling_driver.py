@@ -1,4 +1,4 @@
-"""A driver on a cluster that grows: prints what it asked the autoscaler for, and which nodes came and went."""
+"""A driver on a cluster that grows: prints which nodes came and went, and what programs asked the autoscaler for."""
 
 import json
 import os
@@ -31,16 +31,14 @@ def drive(config: ClusterConfig, folder: Path) -> dict[str, Any]:
     work = [(spec, members) for spec in plan_shards(ids, 50)]
     seen: dict[str, Any] = {}
     with open_pool(config, DigitsConfig(), CostCache(folder), SyntheticHost) as pool:
-        seen["asked_at_start"] = _asked_for()
         seen["blocks"] = sum(1 for _ in pool.predict(work))
         deadline = time.monotonic() + LIMIT_S
         while len(pool.where()) < 2 and time.monotonic() < deadline:
             sum(1 for _ in pool.predict(work))  # once more, until the second node has come
-        seen["nodes"] = _nodes()
+        seen["nodes"], seen["asked"] = _nodes(), _asked_for()
         markets = {node["NodeID"]: node["Labels"].get("ray.io/market-type") for node in ray.nodes()}
         seen["markets"] = sorted(markets[place.node_id] for place in pool.where())
     ray.init(ADDRESS, log_to_driver=False, logging_level="ERROR")
-    seen["asked_at_the_end"] = _asked_for()
     deadline = time.monotonic() + LIMIT_S
     while _nodes() and time.monotonic() < deadline:
         time.sleep(0.5)
