@@ -156,4 +156,4 @@ def _length(start: bytes) -> int:
 
 def checkpoint_name(architecture: str, key: str) -> str:
     """Name the file of weights that are kept by content."""
-    return f"{re.sub('[/:]', '-', architecture)}-{key[:24]}.safetensors"
+    return f"{re.sub('[/:,=]', '-', architecture)}-{key[:24]}.safetensors"

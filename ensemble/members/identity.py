@@ -50,8 +50,14 @@ def dump_for_identity(config: Config, later: Collection[str]) -> dict[str, Any]:
 
     Args:
         config: The settings.
-        later: Names of settings that came after fingerprints were first taken.
+        later: Names of settings that came after fingerprints were first taken; group.name for one of a
+            group of settings, which a group of another kind need not have.
     """
-    defaults = {name: type(config).model_fields[name].get_default() for name in later}
-    silent = {name for name, default in defaults.items() if getattr(config, name) == default}
-    return config.model_dump(mode="json", exclude=silent)
+    document = config.model_dump(mode="json")
+    for full_name in later:
+        group, _, name = full_name.rpartition(".")
+        owner = getattr(config, group) if group else config
+        field = None if owner is None else type(owner).model_fields.get(name)
+        if field is not None and getattr(owner, name) == field.get_default():
+            del (document[group] if group else document)[name]
+    return document

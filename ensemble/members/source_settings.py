@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, model_validator
 
 from ensemble.config import AbsolutePath, Config, Place
-from ensemble.errors import UnknownNameError
+from ensemble.errors import ConfigError
 from ensemble.members.identity import dump_for_identity
 from ensemble.models import registry as models
 
@@ -15,7 +15,7 @@ from ensemble.models import registry as models
 def _known_architecture(name: str) -> str:
     try:
         models.check(name)
-    except UnknownNameError as error:
+    except ConfigError as error:
         raise ValueError(str(error)) from error
     return name
 
@@ -184,8 +184,8 @@ class RecipeSource(Config):
 
     kind: Literal["recipe"] = "recipe"
     architecture: Architecture | None = None
-    """Name of one of the architectures of `ensemble.models`, as resnet20_cifar, or as torchvision/resnet50; that of
-    `start` if not set."""
+    """Name of one of the architectures of `ensemble.models`, as resnet20_cifar, with options behind it where it has
+    any, as pyramidnet20:alpha=48,depth=110, or as torchvision/resnet50; that of `start` if not set."""
     recipe: str = "default"
     """Name of one of the config's `recipes`."""
     seed: NonNegativeInt = 0

@@ -3,14 +3,39 @@
 A layer that only one family uses stays in that family's file.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import nn
 from torch.nn import functional
 
+from ensemble.errors import UnknownNameError
+
 Images = Float[torch.Tensor, "image 3 _ _"]
 FeatureMaps = Float[torch.Tensor, "image _ _ _"]
 Logits = Float[torch.Tensor, "image class"]
+
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    # With torch's slope of 0.01.
+    "leaky_relu": nn.LeakyReLU,
+    "selu": nn.SELU,
+    "hardswish": nn.Hardswish,
+}
+
+
+def make_activation(name: str) -> nn.Module:
+    """Make the function between layers that a name of `ensemble.models.options.ACTIVATIONS` stands for.
+
+    Raises:
+        UnknownNameError: There is no such function.
+    """
+    if name not in _ACTIVATIONS:
+        raise UnknownNameError.of("activation", name, _ACTIVATIONS)
+    return _ACTIVATIONS[name]()
 
 
 def conv(
@@ -98,17 +123,25 @@ class FlatClassifier(nn.Module):
         *,
         pooled_side: int,
         hidden: int,
+        activation: str = "relu",
+        dropout_of: Literal["inputs", "outputs"] = "inputs",
     ) -> None:
         super().__init__()
         self.features = features
         self.pool = nn.AdaptiveAvgPool2d(pooled_side)
+        # What is not there is an identity, so that layers have the same names either way.
+        before, after = (
+            nn.Dropout(0.5) if dropout_of == side else nn.Identity()
+            for side in ("inputs", "outputs")
+        )
         self.hidden = nn.Sequential(
-            nn.Dropout(0.5),
+            before,
             nn.Linear(num_channels * pooled_side**2, hidden),
-            nn.ReLU(),
+            make_activation(activation),
             nn.Dropout(0.5),
             nn.Linear(hidden, hidden),
-            nn.ReLU(),
+            make_activation(activation),
+            after,
         )
         self.head = nn.Linear(hidden, num_classes)
 

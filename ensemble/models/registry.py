@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ensemble.errors import ConfigError, UnknownNameError
+from ensemble.models import options
 
 if TYPE_CHECKING:
     import torch.nn
@@ -41,6 +42,7 @@ SMALL: dict[str, Architecture] = {
             "widths": (24, 48, 64, 64, 48),
             "stem_kernel": 5,
             "stem_stride": 1,
+            "stem_padding": 2,
             "hidden": 128,
             "pooled_side": 1,
         },
@@ -161,8 +163,11 @@ FULL_SIZE: dict[str, Architecture] = {
             "widths": (96, 256, 384, 384, 256),
             "stem_kernel": 11,
             "stem_stride": 4,
+            "stem_padding": 2,
             "hidden": 4096,
             "pooled_side": 6,
+            "dropout_of": "outputs",
+            "initialisation": "paper",
         },
         classes=1000,
         size=224,
@@ -265,9 +270,15 @@ def check(name: str) -> None:
 
     Raises:
         UnknownNameError: There is no architecture of that name.
+        ConfigError: It does not take the options behind its name.
     """
-    if name.partition("/")[0] in LIBRARIES or name in ARCHITECTURES:
+    architecture, text = options.split_name(name)
+    if name.partition("/")[0] in LIBRARIES:
         return
+    if architecture in ARCHITECTURES:
+        options.parse(text, ARCHITECTURES[architecture].factory, name)
+        return
+    name = architecture
     # Only here: the import takes a second or more.
     from ensemble.models.libraries import find_in_libraries
 
@@ -283,7 +294,7 @@ def build(architecture: str, num_classes: int, seed: int = 0) -> "torch.nn.Modul
     """Build a network with fresh weights, the same for the same arguments.
 
     Args:
-        architecture: A name from `known()`, or one of a library.
+        architecture: A name from `known()`, with options if there are any, or one of a library.
         num_classes: Number of logits per image.
         seed: Seed of the weights; the global generator is left as it was.
 
@@ -293,7 +304,7 @@ def build(architecture: str, num_classes: int, seed: int = 0) -> "torch.nn.Modul
 
     Raises:
         UnknownNameError: There is no architecture of that name.
-        ConfigError: `num_classes` is less than 1.
+        ConfigError: `num_classes` is less than 1, or an option does not fit.
     """
     import torch
 
@@ -311,7 +322,10 @@ def _build(architecture: str, num_classes: int) -> "torch.nn.Module":
         from ensemble.models.libraries import build_from
 
         return build_from(library, name, num_classes)
-    entry = ARCHITECTURES[architecture]
+    own, text = options.split_name(architecture)
+    entry = ARCHITECTURES[own]
     factory = getattr(importlib.import_module(f"ensemble.models.{entry.module}"), entry.factory)
-    network: torch.nn.Module = factory(num_classes, **entry.kwargs)
+    network: torch.nn.Module = factory(
+        num_classes, **(dict(entry.kwargs) | options.parse(text, entry.factory, architecture))
+    )
     return network

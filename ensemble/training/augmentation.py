@@ -67,6 +67,55 @@ def change_colours(
     return torch.lerp(grey, images, saturation).clamp(0, 1)
 
 
+def measure_components(
+    images: Float[torch.Tensor, "image 3 height width"],
+) -> Float[torch.Tensor, "3 3"]:
+    """Measure the principal components of pixels, each as a column as long as the variance along it.
+
+    Args:
+        images: Pixels in [0, 1].
+    """
+    pixels = images.transpose(0, 1).flatten(1).to(torch.float64)
+    variances, components = torch.linalg.eigh(torch.cov(pixels))
+    return (components * variances.clamp_min(0)).to(torch.float32)
+
+
+def shift_colours(
+    images: Float[torch.Tensor, "image 3 height width"],
+    components: Float[torch.Tensor, "3 3"],
+    sd: float,
+    generator: torch.Generator,
+) -> Float[torch.Tensor, "image 3 height width"]:
+    """Add to all pixels of each image sum_i a_i l_i p_i, with a_i from N(0, sd) drawn for each image.
+
+    Args:
+        images: Pixels in [0, 1], which may leave that range.
+        components: The vectors l_i p_i as columns, from `measure_components`. The paper does not say in which units
+            l_i is; here it is the variance of pixels in [0, 1], at which 0.1 is a visible and small change.
+        sd: Standard deviation of a_i; the paper's is 0.1.
+        generator: A generator on the CPU, so that the changes are the same on a GPU.
+
+    Source: Krizhevsky, Sutskever, Hinton 2012, section 4.1.
+    """
+    shares = sd * torch.randn(len(images), 3, generator=generator)
+    shifts = to_device(shares, images.device).to(images.dtype) @ components.T.to(images.dtype)
+    return images + shifts[:, :, None, None]
+
+
+def add_noise(
+    images: Float[torch.Tensor, "image 3 height width"], sd: float, generator: torch.Generator
+) -> Float[torch.Tensor, "image 3 height width"]:
+    """Add Gaussian noise to every pixel, drawn on the CPU, so that it is the same on a GPU.
+
+    Args:
+        images: Normalised images.
+        sd: Standard deviation, in units of the images.
+        generator: A generator on the CPU.
+    """
+    noise = torch.randn(images.shape, generator=generator)
+    return images + sd * to_device(noise, images.device).to(images.dtype)
+
+
 def erase(
     images: Float[torch.Tensor, "image 3 height width"],
     config: ErasingConfig,

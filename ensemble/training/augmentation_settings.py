@@ -17,6 +17,10 @@ class ColourConfig(Config):
     """Largest change of the contrast, as a share of it."""
     saturation: Fraction = 0.0
     """Largest change of the saturation, as a share of it."""
+    pca_sd: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Standard deviation, as 0.1, of what each image's colours move along the principal components of all training
+    pixels, as a share of the variance along them (pixels in [0, 1]); 0 for none. Source: Krizhevsky et al. 2012,
+    section 4.1."""
 
 
 class ErasingConfig(Config):

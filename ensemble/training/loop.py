@@ -15,7 +15,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ensemble.errors import DataError
 from ensemble.models.heads import find_head
-from ensemble.training.augmentation import augment, change_colours, erase, make_mixer
+from ensemble.training.augmentation import (
+    add_noise,
+    augment,
+    change_colours,
+    erase,
+    make_mixer,
+    measure_components,
+    shift_colours,
+)
 from ensemble.training.optimizers import build_optimizer
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.schedules import rate_factor
@@ -23,11 +31,15 @@ from ensemble.training.step import PreparedBatch, Step
 from ensemble.training.step_results import StepResults
 from ensemble.training.training_images import (
     Batches,
+    ImageBatches,
     Pixels,
     TrainingImages,
     check_images,
     device_bytes_for_images,
 )
+
+# Images whose colours the principal components are measured on.
+_MEASURED_IMAGES = 1024
 
 Triple = tuple[float, float, float]
 Prepare = Callable[[torch.Tensor, torch.Tensor], PreparedBatch]
@@ -207,8 +219,9 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     prepare: Prepare = _as_it_is
     if channels is not None:
+        assert isinstance(data, ImageBatches)  # what has channels is an image
         prepare = _Preparation(
-            recipe, channels, num_classes or label_range[1] + 1, generator, device
+            recipe, channels, num_classes or label_range[1] + 1, generator, data, device
         )
     # In this layout convolutions are a quarter faster on a CPU, and more on a GPU.
     network.train().to(memory_format=torch.channels_last)
@@ -249,9 +262,14 @@ class _Preparation:
         channels: tuple[Triple, Triple],
         num_classes: int,
         generator: torch.Generator,
+        data: ImageBatches,
         device: torch.device,
     ) -> None:
         self._recipe, self._generator = recipe, generator
+        self._components = torch.zeros(3, 3, device=device)
+        if recipe.colour is not None and recipe.colour.pca_sd:
+            sample = torch.cat([images.cpu() for images, _ in data.sample(_MEASURED_IMAGES)])
+            self._components = measure_components(sample).to(device)
         self._offset, self._factor = (
             torch.tensor(value, device=device).view(3, 1, 1) for value in channels
         )
@@ -263,7 +281,13 @@ class _Preparation:
             images = augment(images, recipe.augmentation, self._generator)
         if recipe.colour is not None:
             images = change_colours(images, recipe.colour, self._generator)
+            if recipe.colour.pca_sd:
+                images = shift_colours(
+                    images, self._components, recipe.colour.pca_sd, self._generator
+                )
         images = (images - self._offset) / self._factor
+        if recipe.noise_sd:
+            images = add_noise(images, recipe.noise_sd, self._generator)
         if recipe.erasing is not None:
             images = erase(images, recipe.erasing, self._generator)
         if self._mix is not None:

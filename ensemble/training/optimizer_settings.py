@@ -25,6 +25,16 @@ class SgdConfig(Config):
     """Use Nesterov's momentum, whose gradient is taken one step ahead."""
     weight_decay: Decay = 5e-4
     """Factor of the weights that is added to their gradient, an L2 penalty."""
+    rule: Literal["torch", "paper"] = "torch"
+    """Where the learning rate stands in the velocity: torch multiplies it by the rate when the weights change, and
+    `paper`, v := momentum v - weight_decay lr w - lr g, w := w + v, when it is updated, so that steps keep their size
+    for a while after the rate drops. Source: Krizhevsky et al. 2012, section 5."""
+
+    @model_validator(mode="after")
+    def _paper_has_no_nesterov(self) -> "SgdConfig":
+        if self.rule == "paper" and self.nesterov:
+            raise ValueError("rule=paper has no Nesterov momentum; set nesterov=false too.")
+        return self
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> "SgdConfig":

@@ -9,6 +9,7 @@ from torch import nn
 
 from ensemble.errors import ConfigError
 from ensemble.training.optimizer_settings import NamedOptimizerConfig, SgdConfig
+from ensemble.training.paper_sgd import PaperSgd
 from ensemble.training.recipe import RecipeConfig
 
 # Blocks of layers that a layer decay tells apart, as many as a common vision transformer has.
@@ -32,6 +33,8 @@ def build_optimizer(network: nn.Module, recipe: RecipeConfig) -> torch.optim.Opt
         parameters = _group_by_depth(network, recipe.layer_decay)
     if isinstance(config, NamedOptimizerConfig):
         return _build_named(parameters, config)
+    if isinstance(config, SgdConfig) and config.rule == "paper":
+        return PaperSgd(parameters, config.lr, config.momentum, config.weight_decay)
     if isinstance(config, SgdConfig):
         return torch.optim.SGD(
             parameters,

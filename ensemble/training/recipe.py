@@ -67,6 +67,13 @@ _LATER = (
     "head_only",
     "freeze_epochs",
     "layer_decay",
+    "noise_sd",
+    "colour.pca_sd",
+    "optimizer.rule",
+    "schedule.stage_epochs",
+    "schedule.is_continuous",
+    "schedule.floor",
+    "schedule.warmup_epochs",
 )
 
 
@@ -99,6 +106,9 @@ class RecipeConfig(Config):
     """Random changes of the colours."""
     erasing: ErasingConfig | None = None
     """Random rectangles that are erased."""
+    noise_sd: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Standard deviation of Gaussian noise that is added to each pixel of a training image, in units of the channel's
+    standard deviation; 0 for none."""
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Parameter of the Beta distribution that Mixup draws the shares of two mixed images from; 0 mixes none."""
     cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0

@@ -43,12 +43,18 @@ class MultiStepConfig(Config):
 
 
 class ExponentialConfig(Config):
-    """The learning rate is multiplied by a factor after each epoch."""
+    """The learning rate is multiplied by a factor after each stage, of one epoch if not set."""
 
     kind: Literal["exponential"] = "exponential"
     """Name of the schedule."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """Factor that the learning rate is multiplied by after each epoch."""
+    """Factor that the learning rate is multiplied by after each stage."""
+    stage_epochs: Annotated[float, Field(gt=0)] = 1.0
+    """Epochs in a stage."""
+    is_continuous: bool = False
+    """Lower the rate at every step, by factor^(epochs / stage_epochs), and not at the end of a stage alone."""
+    floor: Fraction = 0.0
+    """Share of the peak that the rate does not fall below."""
 
 
 class WarmRestartsConfig(Config):
@@ -84,6 +90,8 @@ class PlateauConfig(Config):
     """Number of epochs without a lower loss after which the rate drops at the next one."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 1e-4
     """Share of the lowest loss by which a loss must be lower to count."""
+    warmup_epochs: NonNegativeInt = 0
+    """Number of epochs over which the learning rate rises in a line from zero to its peak; losses count after them."""
 
 
 AnySchedule = (

@@ -32,9 +32,13 @@ def rate_factor(
     if isinstance(schedule, MultiStepConfig):
         return schedule.factor ** bisect.bisect_right(schedule.milestones, epoch)
     if isinstance(schedule, ExponentialConfig):
-        return schedule.factor ** math.floor(epoch)
+        stages = epoch / schedule.stage_epochs
+        done = stages if schedule.is_continuous else math.floor(stages)
+        return max(schedule.floor, schedule.factor**done)
     if isinstance(schedule, PlateauConfig):
-        return schedule.factor ** _count_drops(schedule, losses_nats)
+        if epoch < schedule.warmup_epochs:
+            return epoch / schedule.warmup_epochs
+        return schedule.factor ** _count_drops(schedule, losses_nats[schedule.warmup_epochs :])
     if isinstance(schedule, WarmRestartsConfig):
         return _cosine(_place_in_cycle(schedule, epoch))
     warmup = schedule.warmup_fraction * epochs

@@ -35,6 +35,14 @@ class Batches(Protocol):
         """
 
 
+@runtime_checkable
+class ImageBatches(Batches, Protocol):
+    """Batches of images, of which some can be looked at before a training."""
+
+    def sample(self, num_images: int) -> Iterator[Batch]:
+        """Yield some images, evenly spaced, in batches and unchanged."""
+
+
 class TrainingImages:
     """Images and their labels, of which the host draws batches without waiting for the device.
 
@@ -82,6 +90,13 @@ class TrainingImages:
         for step in range(first_step, self.num_steps(batch_size)):
             part = slice(step * batch_size, (step + 1) * batch_size)
             yield to_float(self._take(rows[part])), labels[part]
+
+    def sample(self, num_images: int) -> Iterator[Batch]:
+        """Yield some images, evenly spaced."""
+        count = min(num_images, len(self._images))
+        rows = torch.linspace(0, len(self._images) - 1, count).round().long()
+        there = to_device(rows, self._device)
+        yield to_float(self._take(there if self._is_resident else rows)), self._labels[there]
 
     def _take(self, rows: Int64[torch.Tensor, " batch"]) -> Pixels:
         if self._is_resident:

@@ -4,7 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional
 
-from ensemble.training.augmentation import augment, change_colours, erase, make_mixer
+from ensemble.training.augmentation import (
+    add_noise,
+    augment,
+    change_colours,
+    erase,
+    make_mixer,
+    measure_components,
+    shift_colours,
+)
 from ensemble.training.augmentation_settings import AugmentationConfig, ColourConfig, ErasingConfig
 
 STILL = AugmentationConfig(max_shift=0, max_rotation_degrees=0, min_scale=1, max_scale=1)
@@ -134,3 +142,46 @@ def test_mixed_labels_are_shares_of_two_classes() -> None:
         assert targets.shape == (8, 10)
         torch.testing.assert_close(targets.sum(dim=1), torch.ones(8))
     assert make_mixer(0.0, 0.0, 10) is None
+
+
+def coloured(num_images: int) -> torch.Tensor:
+    """Images whose channels go together, as those of photographs do."""
+    mixing = torch.tensor([[0.2, 0.1, 0.0], [0.18, 0.0, 0.05], [0.15, -0.1, -0.05]])
+    noise = torch.randn(num_images, 3, 6, 6, generator=rng(8))
+    return (0.5 + torch.einsum("cd,ndhw->nchw", mixing, noise)).clamp(0, 1)
+
+
+def test_components_are_the_eigenvectors_of_the_covariance_times_their_eigenvalues() -> None:
+    images = coloured(200)
+    components = measure_components(images).double()
+    covariance = torch.cov(images.double().transpose(0, 1).flatten(1))
+    # sum l_i^2 p_i p_i^T is the square of the covariance.
+    torch.testing.assert_close(
+        components @ components.T, covariance @ covariance, atol=1e-6, rtol=0
+    )
+    lengths = components.norm(dim=0)
+    directions = components / lengths
+    torch.testing.assert_close(covariance @ directions, directions * lengths, atol=1e-6, rtol=0)
+
+
+def test_colour_noise_has_the_covariance_of_the_formula_and_one_shift_for_an_image() -> None:
+    components = measure_components(coloured(200))
+    images = torch.rand(20_000, 3, 2, 2, generator=rng())
+    shifts = shift_colours(images, components, 0.1, rng(1)) - images
+    torch.testing.assert_close(shifts, shifts[:, :, :1, :1].expand_as(shifts), atol=1e-6, rtol=0)
+    found = torch.cov(shifts[:, :, 0, 0].T)
+    expected = 0.01 * components @ components.T
+    torch.testing.assert_close(found, expected, atol=0.03 * float(expected.max()), rtol=0.05)
+
+
+def test_noise_is_normal_with_its_deviation_and_new_for_each_pixel() -> None:
+    images = torch.rand(50, 3, 16, 16, generator=rng())
+    noise = add_noise(images, 0.3, rng(1)) - images
+    assert float(noise.std()) == pytest.approx(0.3, rel=0.02)
+    assert abs(float(noise.mean())) < 0.01
+    # 68.3 % within one standard deviation, 95.4 % within two.
+    within = [float((noise.abs() < k * 0.3).float().mean()) for k in (1, 2)]
+    assert within == pytest.approx([0.683, 0.954], abs=0.01)
+    neighbours = torch.stack([noise[..., :-1].flatten(), noise[..., 1:].flatten()])
+    assert abs(float(torch.corrcoef(neighbours)[0, 1])) < 0.02
+    assert torch.equal(add_noise(images, 0.3, rng(1)), add_noise(images, 0.3, rng(1)))

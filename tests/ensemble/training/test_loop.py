@@ -62,7 +62,7 @@ def train_plainly(
     torch.manual_seed(seed)
     network.train().to(memory_format=torch.channels_last)
     config = recipe.optimizer
-    settings = config.model_dump(exclude={"kind", "beta1", "beta2"})
+    settings = config.model_dump(exclude={"kind", "beta1", "beta2", "rule"})
     optimizer = (
         torch.optim.SGD(network.parameters(), **settings)
         if isinstance(config, SgdConfig)

@@ -76,3 +76,36 @@ def test_multi_step_drops_at_its_milestones() -> None:
 
 def test_constant_stays() -> None:
     assert rate_factor(ConstantConfig(), 7.0, 9) == 1.0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"schedule": {"kind": "exponential"}, "colour": {"brightness": 0.1}},
+        {"schedule": {"kind": "plateau"}, "optimizer": {"kind": "adamw"}},
+    ],
+)
+def test_settings_that_came_later_leave_the_identity_of_a_recipe_without_them(
+    values: dict[str, Any],
+) -> None:
+    identity = RecipeConfig.model_validate(values).identity()
+    later = {"rule", "stage_epochs", "is_continuous", "floor", "warmup_epochs", "pca_sd"}
+    groups = [value for value in identity.values() if isinstance(value, dict)]
+    assert not any(later & group.keys() for group in groups)
+    assert "noise_sd" not in identity
+
+
+@pytest.mark.parametrize(
+    ("values", "group", "name"),
+    [
+        ({"schedule": {"kind": "exponential", "floor": 0.1}}, "schedule", "floor"),
+        ({"schedule": {"kind": "plateau", "warmup_epochs": 2}}, "schedule", "warmup_epochs"),
+        ({"optimizer": {"kind": "sgd", "nesterov": False, "rule": "paper"}}, "optimizer", "rule"),
+        ({"colour": {"pca_sd": 0.1}}, "colour", "pca_sd"),
+    ],
+)
+def test_settings_that_came_later_count_where_they_are_used(
+    values: dict[str, Any], group: str, name: str
+) -> None:
+    assert name in RecipeConfig.model_validate(values).identity()[group]

@@ -50,3 +50,33 @@ def test_cycles_end_where_the_rate_starts_again() -> None:
 def test_exponential_rate_falls_after_each_epoch() -> None:
     factors = [rate_factor(ExponentialConfig(factor=0.5), epoch, 4) for epoch in (0.1, 0.9, 1.5)]
     assert factors == [1.0, 1.0, 0.5]
+
+
+@given(st.floats(0, 40), st.floats(0.5, 12), st.sampled_from([0.0, 0.01, 0.3]), st.booleans())
+def test_exponential_rate_is_its_closed_form(
+    epoch: float, stage: float, floor: float, is_continuous: bool
+) -> None:
+    config = ExponentialConfig(
+        factor=0.8, stage_epochs=stage, floor=floor, is_continuous=is_continuous
+    )
+    stages = epoch / stage if is_continuous else epoch // stage
+    assert rate_factor(config, epoch, 40) == pytest.approx(max(floor, 0.8**stages))
+
+
+def test_exponential_rate_is_that_of_torch() -> None:
+    theirs = optimizer()
+    scheduler = lr_scheduler.ExponentialLR(theirs, gamma=0.9)
+    for epoch in range(20):
+        ours = rate_factor(ExponentialConfig(factor=0.9), epoch + 0.5, 20)
+        assert ours == pytest.approx(theirs.param_groups[0]["lr"])
+        theirs.step()
+        scheduler.step()
+
+
+def test_a_plateau_rises_in_a_line_first_and_does_not_count_losses_meanwhile() -> None:
+    config = PlateauConfig(factor=0.5, patience=1, warmup_epochs=4)
+    assert [rate_factor(config, e, 20) for e in (0.0, 1.0, 3.0)] == [0.0, 0.25, 0.75]
+    rising = [1.0, 2.0, 3.0, 4.0]
+    assert rate_factor(config, 4.5, 20, rising) == 1.0
+    assert rate_factor(config, 7.5, 20, [*rising, 5.0, 5.0]) == 1.0
+    assert rate_factor(config, 8.5, 20, [*rising, 5.0, 5.0, 5.0]) == 0.5
