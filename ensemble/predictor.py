@@ -14,6 +14,7 @@ from ensemble.artifact.fetch import fetch
 from ensemble.artifact.golden import compare, read_golden
 from ensemble.artifact.lost_member import find_lost_member
 from ensemble.artifact.read import Artifact, load_unchanged, read
+from ensemble.cascade.steps import Steps, follow
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DecodeError
 from ensemble.evaluation import metrics
@@ -46,11 +47,14 @@ class Explanation:
         answer: Name of the class.
         votes: For each member, the class it gives most probability to, and that probability.
         routed: Whether a sub-classifier answered.
+        exit_step: The step of a cascade after which the image stopped, from 1; None without a cascade. Members
+            of later steps have no vote.
     """
 
     answer: str
     votes: Mapping[str, tuple[str, float]]
     routed: bool
+    exit_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ class Prediction:
         answers: Class index; of a routed image the sub-classifier's.
         routed: Whether a sub-classifier answered.
         classes: Class names, by class index.
-        by_member: Probabilities of each member, by its name.
+        by_member: Probabilities of each member, by its name; NaN where an image stopped before the member's step.
+        exits: The step of a cascade after which each image stopped, from 1; None without a cascade.
     """
 
     probabilities: Float[np.ndarray, "image class"]
@@ -70,6 +75,7 @@ class Prediction:
     routed: Bool[np.ndarray, "image"]
     classes: tuple[str, ...]
     by_member: Mapping[str, Float[np.ndarray, "image class"]]
+    exits: Int[np.ndarray, "image"] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -86,11 +92,12 @@ class Prediction:
 
     def explain(self, image: int) -> Explanation:
         """Tell what each member answered for an image, by its number, and whether it was routed."""
+        exit_step = None if self.exits is None else int(self.exits[image])
         votes = {
             name: (self.classes[int(rows[image].argmax())], float(rows[image].max()))
-            for name, rows in self.by_member.items()
+            for name, rows in list(self.by_member.items())[:exit_step]
         }
-        return Explanation(self.labels[image], votes, bool(self.routed[image]))
+        return Explanation(self.labels[image], votes, bool(self.routed[image]), exit_step)
 
 
 @dataclass(frozen=True)
@@ -265,6 +272,8 @@ class Predictor:
         for member in _networks_of(artifact):
             views = [view for view, _ in weigh_views(member.views, member.preprocessing.size)]
             shard = without_strips(shard, member.preprocessing, views)
+        if artifact.cascade is not None:
+            return shard, self._answer_in_steps(shard, artifact.cascade)
         logs = self._log_probabilities(artifact.members, shard)
         base = metrics.pooled(logs, artifact.weighting)
         by_member = {
@@ -288,6 +297,12 @@ class Predictor:
         other._artifact = replace(self._artifact, routing=None)
         return other
 
+    def without_cascade(self) -> "Predictor":
+        """Leave out the steps of a cascade: every image is answered by the weighted mean of all members."""
+        other = copy(self)
+        other._artifact = replace(self._artifact, cascade=None, lead=None)
+        return other
+
     def network_of(self, member: Member) -> "nn.Module":
         """Give the network of a member, in its precision and on the device of the predictor."""
         return self._networks[member.weights_sha256, member.precision].network
@@ -298,13 +313,19 @@ class Predictor:
         It shares the networks of the predictor, and takes a batch of images of one size.
 
         Raises:
-            ConfigError: The artifact routes images to sub-classifiers, a member is a program, or a member
-                looks at whole images.
+            ConfigError: The artifact is a cascade or routes images to sub-classifiers, a member is a program, or a
+                member looks at whole images.
         """
         # Here, because torch takes seconds to import.
         from ensemble.inference.ensemble_module import EnsembleModule
 
         artifact = self._artifact
+        if artifact.cascade is not None:
+            raise ConfigError(
+                f"the artifact is a cascade of {len(artifact.cascade.order)} steps, which a plain module cannot be. "
+                "Export the whole ensemble, which `ensemble search RUN --save` writes, use "
+                "`predictor.without_cascade()`, or use the artifact as it is."
+            )
         if artifact.routing is not None:
             raise ConfigError(
                 f"the artifact routes unsure images to {len(artifact.routing.subclassifiers)} sub-classifiers, "
@@ -343,6 +364,31 @@ class Predictor:
         other = copy(self)
         other._artifact = self._artifact.without(name)
         return other
+
+    def _answer_in_steps(self, shard: ImageShard, cascade: Steps) -> Prediction:
+        """Answer images step by step; those that go on make up the batches of the next step."""
+        artifact = self._artifact
+        members = (*artifact.members, *((artifact.lead,) if artifact.lead else ()))
+        pixels, shape = list(shard.images()), (len(shard), len(artifact.classes))
+        by_member = {members[index].name: np.full(shape, np.nan) for index in cascade.order}
+
+        def predict(index: int, rows: Int[np.ndarray, " row"]) -> Float[np.ndarray, "row class"]:
+            part = shard
+            if len(rows) < len(shard):
+                part = ImageShard.pack(shard.image_ids[rows].tolist(), [pixels[i] for i in rows])
+            (logs,) = self._log_probabilities([members[index]], part)
+            by_member[members[index].name][rows] = np.exp(logs.astype(np.float64))
+            return logs
+
+        found = follow(cascade, artifact.weighting, shape, predict)
+        return Prediction(
+            at_temperature(found.probabilities, artifact.temperature),
+            found.scores.argmax(axis=1),
+            np.zeros(len(shard), bool),
+            artifact.classes,
+            by_member,
+            found.exits + 1,
+        )
 
     def _route(
         self,
@@ -421,6 +467,10 @@ class Batches:
 
 
 def _networks_of(artifact: Artifact) -> tuple[Member, ...]:
-    """List the members, and the sub-classifiers behind them."""
-    routing = artifact.routing
-    return (*artifact.members, *(routing.subclassifiers.values() if routing else ()))
+    """List the members, the lead of a cascade, and the sub-classifiers behind them."""
+    routing, lead = artifact.routing, artifact.lead
+    return (
+        *artifact.members,
+        *((lead,) if lead else ()),
+        *(routing.subclassifiers.values() if routing else ()),
+    )

@@ -33,7 +33,7 @@ def about_run(
     return About(
         name=report.name,
         images=report.best.score.n,
-        data=_data(config),
+        data=data_of(config),
         figures=tuple(
             Figure(
                 result.label,
@@ -71,7 +71,7 @@ def about_search(
     return About(
         name=f"{report.run}-{report.search}",
         images=report.judged_images,
-        data=_data(config),
+        data=data_of(config),
         figures=tuple(
             Figure(
                 result.label,
@@ -99,7 +99,8 @@ def machine(hosts: int) -> str:
     return f"{hosts} workers, driver on {platform.machine()} with {os.cpu_count()} cores"
 
 
-def _data(config: RunConfig) -> str:
+def data_of(config: RunConfig) -> str:
+    """Tell where the images of a run come from, in words."""
     source = config.images.source
     path = getattr(source, "path", None)
     first = path[0] if isinstance(path, tuple) else path

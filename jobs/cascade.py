@@ -5,19 +5,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ensemble.cascade.fit import LEVEL, Cascade, fit, frontier, orders
-from ensemble.cascade.readings import Order, Readings, read
+from ensemble.cascade.readings import Readings, read
+from ensemble.cascade.steps import Order
 from ensemble.cascade.thresholds import Effect, effect
 from ensemble.errors import ConfigError
 from ensemble.evaluation.reading import read_windows
 from ensemble.images.index import ImageIndex
-from ensemble.outranking import measures
-from ensemble.report.documents.cascade import CascadeEffect, CascadeReport, CascadeStep
+from ensemble.images.open import open_source
+from ensemble.outranking.measures import member_errors
+from ensemble.report.documents.cascade import (
+    CascadeEffect,
+    CascadeReport,
+    CascadeSeconds,
+    CascadeStep,
+)
 from ensemble.search.fit import fit as fit_weights
 from ensemble.search.result import Ensemble
 from ensemble.search.weights import best_member
 from ensemble.statistics import score_bounds
 from jobs.search_settings import search_settings
 from jobs.stored_runs.finished import (
+    FinishedRun,
     at_temperatures,
     fit_temperatures,
     open_finished_run,
@@ -27,7 +35,11 @@ from jobs.stored_runs.open import split_words
 
 
 def cascade(
-    place: Path | str, words: Sequence[str], lose_points: float
+    place: Path | str,
+    words: Sequence[str],
+    lose_points: float,
+    saves: bool = False,
+    measures: bool = False,
 ) -> tuple[CascadeReport, str]:
     """Fit a cascade of a finished run's ensemble, and write its report into the run's folder.
 
@@ -36,6 +48,8 @@ def cascade(
         words: Settings of the search that finds the weights, of the form key=value; those of storage say how S3
             is reached.
         lose_points: Percentage points of error that the cascade may lose to the whole ensemble.
+        saves: Write an artifact of the cascade, too, into the folder `ensemble` beside the report.
+        measures: Answer test images with that artifact, and report the wall time beside the predicted one.
 
     Returns:
         The report, and where it is.
@@ -44,6 +58,8 @@ def cascade(
         ConfigError: The folder is not that of a finished run, a setting is wrong, the run did not measure the
             cost of each member, or there are too few images for the promise.
     """
+    if measures and not saves:
+        raise ConfigError("--measure runs the artifact that --save writes. Add --save.")
     if not 0 < lose_points < 100:
         raise ConfigError(
             f"--lose is {lose_points:g}; expected percentage points of error above 0, such as 0.1."
@@ -63,7 +79,7 @@ def cascade(
     table = read_outranking(run, run.splits.search, temperatures, search.combines)
     ensemble = fit_weights(table, search)
     costs = [search.costs[name] for name in names]
-    errors = measures.member_errors(table, search.error_k).tolist()
+    errors = member_errors(table, search.error_k).tolist()
 
     def read_images(images: ImageIndex, proposed: Sequence[Order]) -> tuple[Readings, ...]:
         windows = read_windows(run.table, at_temperatures(run, temperatures), images)
@@ -95,9 +111,28 @@ def cascade(
         best_member_cost=costs[best],
         frontier=_frontier(next(r for r in fitted if r.order == chosen.order), chosen, search.seed),
     )
-    path = f"cascade/lose-{lose_points:g}-{ensemble.search}-k{report.k}.json"
-    run.files.replace(path, (report.model_dump_json(indent=2) + "\n").encode())
-    return report, f"{run.files.url}/{path}"
+    folder = f"cascade/lose-{lose_points:g}-{ensemble.search}-k{report.k}"
+    if saves:
+        # Here, because a cascade that is not saved needs no weights.
+        from jobs.save_cascade import save_cascade
+
+        saved = save_cascade(run, temperatures, ensemble, chosen, report, folder)
+        if measures:
+            seconds = _measure(run, saved, storage)
+            report = report.model_copy(update={"seconds": seconds})
+    text = report.model_dump_json(indent=2) + "\n"
+    run.files.replace(f"{folder}/cascade-report.json", text.encode())
+    return report, f"{run.files.url}/{folder}/cascade-report.json"
+
+
+def _measure(run: FinishedRun, place: str, storage: Sequence[str]) -> CascadeSeconds:
+    # Here, because torch takes seconds to import.
+    from jobs.artifacts import bring_artifact
+    from jobs.cascade_time import measure_cascade
+
+    source = open_source(run.config.image_source)
+    artifact = bring_artifact(place, storage)
+    return measure_cascade(artifact.path, source, run.splits.test, run.config.cluster.shard_images)
 
 
 def _steps(

@@ -22,7 +22,7 @@ from ensemble.answers.chapters import Chapter, Chapters, parts_folder
 from ensemble.answers.part import encode_failed_part
 from ensemble.answers.settings import PartSettings
 from ensemble.artifact.document import FILE_NAME
-from ensemble.artifact.read import document_sha256
+from ensemble.artifact.read import document_sha256, parse_document
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, PartialError
 from ensemble.files import seal, unseal
@@ -50,6 +50,7 @@ class _Work:
     config: PredictConfig
     artifact: str
     artifact_sha256: str
+    part: PartSettings
     out: str
     trust_code: bool
     allow_partial: bool
@@ -57,10 +58,6 @@ class _Work:
     @property
     def store(self) -> Store:
         return open_store(self.out, self.config.storage)
-
-    @property
-    def part(self) -> PartSettings:
-        return PartSettings(self.config.top_k, self.config.probabilities)
 
     def task(self, name: str, key: str, keys: tuple[str, ...], ids: tuple[str, ...]) -> PredictTask:
         """Make the task of one part."""
@@ -114,6 +111,11 @@ def predict(
         config,
         _everywhere(artifact),
         document_sha256(content),
+        PartSettings(
+            config.top_k,
+            config.probabilities,
+            steps=parse_document(content, f"{artifact}/{FILE_NAME}").cascade is not None,
+        ),
         _everywhere(out),
         trust_code,
         allow_partial,

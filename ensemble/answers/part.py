@@ -50,8 +50,10 @@ def encode_part(
         "top_labels": names[best].tolist(),
         "top_probabilities": np.take_along_axis(probabilities, best, axis=1).tolist(),
     }
+    if settings.steps:
+        values["step"] = [] if prediction.exits is None else prediction.exits[order].tolist()
     columns: dict[str, pa.Array] = {"image_id": pa.array(image_ids, pa.string())}
-    for name, kind in _TYPES.items():
+    for name, kind in _types(settings).items():
         columns[name] = pa.array(_spread(rows, values[name]), kind)
     if settings.probabilities:
         columns["probabilities"] = _dense(rows, probabilities)
@@ -69,11 +71,16 @@ _TYPES = {
 }
 
 
+def _types(settings: PartSettings) -> dict[str, pa.DataType]:
+    """Give the columns with one value an image, by name; those of one kind of ensemble only where it is that kind."""
+    return _TYPES | ({"step": pa.int32()} if settings.steps else {})
+
+
 def encode_failed_part(image_ids: Sequence[str], reason: str, settings: PartSettings) -> bytes:
     """Encode a part of images that all lack an answer for one reason."""
     nothing = [None] * len(image_ids)
     columns = {"image_id": pa.array(image_ids, pa.string())}
-    columns |= {name: pa.array(nothing, kind) for name, kind in _TYPES.items()}
+    columns |= {name: pa.array(nothing, kind) for name, kind in _types(settings).items()}
     if settings.probabilities:
         columns["probabilities"] = pa.array(nothing, pa.list_(pa.float32()))
     columns["error"] = pa.array([reason] * len(image_ids), pa.string())

@@ -10,7 +10,9 @@ class PartSettings:
     Attributes:
         top_k: Number of the most probable classes.
         probabilities: Whether it holds the probability of every class.
+        steps: Whether it holds the step of a cascade after which an image stopped.
     """
 
     top_k: int = 5
     probabilities: bool = False
+    steps: bool = False

@@ -27,7 +27,7 @@ class Figure:
         label: Name of the predictor.
         members: Number of members with a weight.
         errors: Errors at k, by k.
-        nll: Mean negative log-likelihood of the label, in nats.
+        nll: Mean negative log-likelihood of the label, in nats; None where it was not computed.
         against_best: Difference of the error rates to the best member at the first k, with the ends of
             its 95 % interval; None for the best member itself.
         is_answer: Whether the artifact answers with it.
@@ -36,7 +36,7 @@ class Figure:
     label: str
     members: int
     errors: Mapping[int, int]
-    nll: float
+    nll: float | None
     against_best: tuple[float, float, float] | None
     is_answer: bool = False
 

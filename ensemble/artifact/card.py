@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from ensemble.artifact.about import About, Figure
-from ensemble.artifact.document import ArtifactDocument, MemberEntry
+from ensemble.artifact.document import ArtifactDocument, NetworkEntry
 
 FILE_NAME = "README.md"
 
@@ -44,7 +44,7 @@ does the first of these anywhere. `requirements.txt` names the versions of the l
 
 def _header(document: ArtifactDocument, about: About) -> str:
     """Give the header in YAML; JSON strings are YAML's, too."""
-    licences = sorted({entry.licence for entry in document.members if entry.licence})
+    licences = sorted({entry.licence for entry in document.networks if entry.licence})
     lines = [
         "---",
         "pipeline_tag: image-classification",
@@ -87,6 +87,13 @@ def _summary(document: ArtifactDocument, about: About) -> str:
             "of classes that are easily confused"
         )
     text += "."
+    if document.cascade is not None:
+        steps = [step.member for step in document.cascade.steps]
+        text += (
+            f" It is a cascade: {_list(steps)} answer one after the other, and an image stops where the "
+            f"{document.cascade.signal} of the answer is high enough"
+        )
+        text += "."
     if covered := [fallback.missing for fallback in document.fallbacks]:
         text += f" It also holds weights for the loss of {_list(covered)}."
     return text
@@ -105,9 +112,8 @@ def _figures(about: About) -> str:
     for figure in about.figures:
         label = f"**{figure.label}** (answers)" if figure.is_answer else figure.label
         errors = [_rate(figure, k, about.images) for k in ks]
-        lines.append(
-            _row([label, str(figure.members), *errors, f"{figure.nll:.4f}", _difference(figure)])
-        )
+        loss = "" if figure.nll is None else f"{figure.nll:.4f}"
+        lines.append(_row([label, str(figure.members), *errors, loss, _difference(figure)]))
     return (
         f"On {about.images:,} images{f' of {about.data}' if about.data else ''} that nothing was fitted on. "
         "Intervals of rates are Wilson's, of differences the paired bootstrap's, in percentage points.\n\n"
@@ -146,7 +152,8 @@ def _members(document: ArtifactDocument, about: About) -> str:
     heads = [head.replace("parameters an image", "parameters") for head in heads]
     heads += ["origin", "licence"]
     lines = [_row(heads), _row(["---"] * len(heads))]
-    for entry in document.members:
+    weights = {entry.name: entry.weight_units for entry in document.members}
+    for entry in document.networks:
         costs = about.costs.get(entry.name, {})
         figures = [
             f"{costs[unit] * _UNITS[unit][1]:.3g}" if costs.get(unit) else "" for unit in units
@@ -155,7 +162,7 @@ def _members(document: ArtifactDocument, about: About) -> str:
             _row(
                 [
                     entry.name,
-                    f"{entry.weight_units / 1e5:.5g}",
+                    f"{weights.get(entry.name, 0) / 1e5:.5g}",
                     *figures,
                     _text(entry.source),
                     _text(entry.licence),
@@ -165,7 +172,7 @@ def _members(document: ArtifactDocument, about: About) -> str:
     text = "\n".join(lines)
     if about.machine and units:
         text += f"\n\nCosts were measured on {about.machine}."
-    if unknown := [entry.name for entry in document.members if not _is_licensed(entry)]:
+    if unknown := [entry.name for entry in document.networks if not _is_licensed(entry)]:
         text += (
             f"\n\nThe licence of {_list(unknown)} is not known here: ask whoever made the weights before you "
             "pass them on."
@@ -181,7 +188,7 @@ def _golden(about: About) -> str:
     )
 
 
-def _is_licensed(entry: MemberEntry) -> bool:
+def _is_licensed(entry: NetworkEntry) -> bool:
     return bool(entry.licence) and entry.licence != _UNKNOWN
 
 

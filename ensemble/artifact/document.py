@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
+from ensemble.cascade.steps import Signal, Steps
 from ensemble.config import Config
 from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.members.settings import Precision
@@ -18,13 +20,12 @@ FILE_NAME = "ensemble.json"
 PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class MemberEntry(Config):
-    """A member with a weight."""
+class NetworkEntry(Config):
+    """A network over all classes, with a name of its own."""
 
     name: str
     file: str
     sha256: str
-    weight_units: PositiveInt
     views: Views
     precision: Precision = "float32"
     """Precision of the member's weights and activations; float32 where version 1 leaves it out."""
@@ -34,6 +35,12 @@ class MemberEntry(Config):
     """Origin of the weights, as timm:resnet50.a1_in1k; empty where it is not known."""
     licence: str = ""
     """Licence of the weights; empty where it is not known."""
+
+
+class MemberEntry(NetworkEntry):
+    """A member with a weight."""
+
+    weight_units: PositiveInt
 
 
 class SubclassifierEntry(Config):
@@ -73,12 +80,41 @@ class FallbackEntry(Config):
     """What a mean of logarithms is multiplied by at these weights."""
 
 
+class CascadeStepEntry(Config):
+    """A step of a cascade."""
+
+    member: str
+    """Name of the member that the step adds."""
+    threshold: FiniteFloat | None
+    """The least signal at which an image stops here; null where none does, and at the last step."""
+
+
+class CascadeEntry(Config):
+    """The order in which members answer, and how sure the answer is with which an image stops."""
+
+    signal: Signal
+    """What tells how sure an answer is."""
+    steps: tuple[CascadeStepEntry, ...] = Field(min_length=1)
+    lead: NetworkEntry | None = None
+    """The first step's member where it has no weight; its answer is not counted later."""
+
+    def steps_over(self, members: Sequence[MemberEntry]) -> Steps:
+        """Give the steps over the members of a document."""
+        names = [entry.name for entry in (*members, *((self.lead,) if self.lead else ()))]
+        thresholds = [np.inf if step.threshold is None else step.threshold for step in self.steps]
+        return Steps(
+            tuple(names.index(step.member) for step in self.steps),
+            self.signal,
+            np.array([*thresholds[:-1], -np.inf]),
+        )
+
+
 class ArtifactDocument(Config):
     """Everything that `ensemble.json` says."""
 
-    schema_version: Literal[1, 2, 3, 4] = 4
+    schema_version: Literal[1, 2, 3, 4, 5] = 5
     """Version 2 says the precision of each member, version 3 what the weights are of, version 4 where
-    members come from and with which versions of libraries they were run."""
+    members come from and with which versions of libraries they were run, version 5 the steps of a cascade."""
     classes: tuple[str, ...]
     data_sha256: str
     search: str
@@ -95,12 +131,20 @@ class ArtifactDocument(Config):
     """Versions of the libraries that a forward pass depends on, by name; empty before version 4."""
     golden: NonNegativeInt = 0
     """Number of golden inputs in the folder `golden`."""
+    cascade: CascadeEntry | None = None
+    """Steps of a cascade; null where every image is answered by all members."""
 
     @property
     def files(self) -> tuple[str, ...]:
         """Files of the members and sub-classifiers, relative to the folder."""
         subclassifiers = self.routing.subclassifiers if self.routing else ()
-        return (*(m.file for m in self.members), *(s.file for s in subclassifiers))
+        return (*(n.file for n in self.networks), *(s.file for s in subclassifiers))
+
+    @property
+    def networks(self) -> tuple[NetworkEntry, ...]:
+        """The members, and the lead of a cascade."""
+        lead = self.cascade.lead if self.cascade else None
+        return (*self.members, *((lead,) if lead else ()))
 
     @model_validator(mode="after")
     def _check_fallbacks(self) -> "ArtifactDocument":
@@ -114,14 +158,41 @@ class ArtifactDocument(Config):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _check_cascade(self) -> "ArtifactDocument":
+        if self.cascade is None:
+            return self
+        lead, names = self.cascade.lead, [member.name for member in self.members]
+        steps = [step.member for step in self.cascade.steps]
+        first = [lead.name] if lead else []
+        if steps[: len(first)] != first or sorted(steps) != sorted([*first, *names]):
+            raise ValueError(
+                f"the steps of the cascade are {steps}; expected {first + names}, each once, and a lead first."
+            )
+        if self.cascade.steps[-1].threshold is not None:
+            raise ValueError(
+                f"the last step of the cascade has the threshold {self.cascade.steps[-1].threshold}; expected null: "
+                "every image stops there."
+            )
+        if self.routing is not None:
+            raise ValueError(
+                "it has both a cascade and sub-classifiers; expected one of them at most."
+            )
+        return self
+
 
 def document_without(document: ArtifactDocument, name: str) -> ArtifactDocument:
     """Leave a member out, and give the others the weights that were fitted for its loss.
+
+    A cascade is left out, too: its thresholds were fitted with that member. Without the lead of a cascade all
+    weights stay.
 
     Raises:
         UnknownNameError: No member has this name.
         CheckpointError: The document has no weights for the loss of this member.
     """
+    if document.cascade and document.cascade.lead and document.cascade.lead.name == name:
+        return document.model_copy(update={"cascade": None})
     fallback = fallback_for(
         name,
         [entry.name for entry in document.members],
@@ -132,7 +203,7 @@ def document_without(document: ArtifactDocument, name: str) -> ArtifactDocument:
         for entry in document.members
         if entry.name in fallback.weight_units
     )
-    update = {"members": members, "fallbacks": (), "scale": fallback.scale}
+    update = {"members": members, "fallbacks": (), "scale": fallback.scale, "cascade": None}
     return document.model_copy(update=update)
 
 

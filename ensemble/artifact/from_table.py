@@ -4,12 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from ensemble.artifact.golden import Golden, Pixels, tolerance_of
+from ensemble.cascade.steps import CascadeAnswers, Steps, follow
 from ensemble.errors import DecodeError
 from ensemble.evaluation import metrics
 from ensemble.evaluation.calibration import at_temperature
-from ensemble.evaluation.reading import read_column
+from ensemble.evaluation.reading import WINDOW_IMAGES, read_column
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
 from ensemble.outranking.weighting import Weighting
@@ -20,6 +22,8 @@ from ensemble.table.logit_table import LogitTable
 NUM_IMAGES = 8
 """Number of golden inputs: as many as the largest batch that an exported program is checked with."""
 
+_STEPPED = 1024  # images whose steps are looked at
+_FAR = 4  # times the tolerance of a probability: a margin moves by two of them, and devices differ
 _CANDIDATES, _MAX_PIXELS = 32, 1 << 21  # two megapixels; eight PNG files of them have some 30 MB
 
 
@@ -31,6 +35,8 @@ def golden_from_table(
     temperature: float,
     images: ImageIndex,
     decode: Callable[[str], Pixels],
+    cascade: Steps | None = None,
+    lead: Member | None = None,
 ) -> Golden | None:
     """Choose golden inputs among some images, and read from the table what the ensemble answers.
 
@@ -42,20 +48,34 @@ def golden_from_table(
         temperature: Temperature of the ensemble's probabilities.
         images: Images of which some are chosen, at equal distances.
         decode: Gives the pixels of an image by its id.
+        cascade: Steps of a cascade over the members with a weight. Its golden inputs are far enough from all
+            thresholds to stop at the same step on another device.
+        lead: The first member of the cascade where it has no weight.
 
     Returns:
         The golden inputs; None where no image can be decoded any more.
     """
-    pixels = _choose(images, decode)
+    used = [member for member, units in zip(members, weighting.units, strict=True) if units]
+    weights = replace(weighting, units=weighting.units[weighting.units > 0])
+    tolerance = tolerance_of([member.precision for member in (*used, *((lead,) if lead else ()))])
+    if cascade is not None:
+        # As many as fit into memory, whatever the split.
+        images = images.take(np.unique(np.linspace(0, len(images) - 1, _STEPPED).astype(int)))
+        slack = cascade_answers(table, used, weights, cascade, lead, images).slack
+        images = images.take(np.flatnonzero(slack > _FAR * tolerance))
+    pixels = _choose(images, decode) if len(images) else {}
     if not pixels:
         return None
     position = {image_id: row for row, image_id in enumerate(images.image_ids.tolist())}
     chosen = images.take(np.array([position[image_id] for image_id in pixels]))
-    used = [member for member, units in zip(members, weighting.units, strict=True) if units]
-    precisions = [member.precision for member in used]
-    if routing is not None and routing.routing.is_open:
+    if cascade is not None:
+        found = cascade_answers(table, used, weights, cascade, lead, chosen)
+        probabilities, answers = found.probabilities, found.scores.argmax(axis=1)
+    elif routing is not None and routing.routing.is_open:
         fitted = routing.routing
-        precisions += [member.precision for member in routing.subclassifiers.values()]
+        tolerance = max(
+            tolerance, tolerance_of([m.precision for m in routing.subclassifiers.values()])
+        )
         evidence = gather_evidence(
             table, members, chosen, weighting, fitted.clusters, routing.subclassifiers
         )
@@ -64,14 +84,46 @@ def golden_from_table(
         answers = rank_scores(evidence.base, evidence.subs, fitted, routed).argmax(axis=1)
     else:
         columns = [read_column(table, member, chosen.image_ids) for member in used]
-        weights = replace(weighting, units=weighting.units[weighting.units > 0])
         probabilities = metrics.pooled(columns, weights)
         answers = probabilities.argmax(axis=1)
     return Golden(
         tuple(pixels.values()),
         at_temperature(probabilities, temperature),
         answers,
-        tolerance_of(precisions),
+        tolerance,
+    )
+
+
+def cascade_answers(
+    table: LogitTable,
+    members: Sequence[Member],
+    weighting: Weighting,
+    cascade: Steps,
+    lead: Member | None,
+    images: ImageIndex,
+) -> CascadeAnswers:
+    """Answer images of the table by a cascade, some at a time.
+
+    Args:
+        table: The logit table, with the rows of the members and of the lead.
+        members: The ensemble's members, each at its temperature.
+        weighting: Weight of each member, above 0.
+        cascade: The cascade over them.
+        lead: The first member of the cascade where it has no weight.
+        images: The images.
+    """
+    steps, parts = (*members, *((lead,) if lead else ())), []
+    for start in range(0, len(images), WINDOW_IMAGES):
+        ids = images.image_ids[start : start + WINDOW_IMAGES]
+
+        def read(
+            member: int, rows: Int[np.ndarray, " row"], ids: Shaped[np.ndarray, " image"] = ids
+        ) -> Float[np.ndarray, "row class"]:
+            return read_column(table, steps[member], ids[rows])
+
+        parts.append(follow(cascade, weighting, (len(ids), len(images.classes)), read))
+    return CascadeAnswers(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0]))
     )
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble.artifact.document import MemberEntry
+from ensemble.artifact.document import NetworkEntry
 from ensemble.artifact.read import path_of, read_document
 from ensemble.errors import CheckpointError
 from ensemble.files import sha256_of
@@ -28,7 +28,7 @@ def find_lost_member(folder: Path) -> LostMember | None:
     Raises:
         CheckpointError: The document cannot be read, or more than one member is lost.
     """
-    entries = read_document(folder).members
+    entries = read_document(folder).networks
     lost = [LostMember(entry.name, reason) for entry in entries if (reason := _why(folder, entry))]
     if len(lost) > 1:
         raise CheckpointError(
@@ -38,7 +38,7 @@ def find_lost_member(folder: Path) -> LostMember | None:
     return lost[0] if lost else None
 
 
-def _why(folder: Path, entry: MemberEntry) -> str:
+def _why(folder: Path, entry: NetworkEntry) -> str:
     path = path_of(folder, entry.file)
     try:
         digest = sha256_of(path)

@@ -13,12 +13,13 @@ from ensemble.artifact.document import (
     FILE_NAME,
     ArtifactDocument,
     FallbackEntry,
-    MemberEntry,
+    NetworkEntry,
     RoutingEntry,
     SubclassifierEntry,
     document_without,
     fallback_for,
 )
+from ensemble.cascade.steps import Steps
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError
 from ensemble.files import unseal
@@ -43,6 +44,8 @@ class Artifact:
         fallbacks: Weights for the loss of a member, by its name.
         temperature: Temperature of the ensemble's probabilities.
         folder: The folder that it was read from.
+        cascade: Steps of a cascade; None where every image is answered by all members.
+        lead: The first member of a cascade where it has no weight; None where there is none.
     """
 
     classes: tuple[str, ...]
@@ -52,22 +55,29 @@ class Artifact:
     fallbacks: Mapping[str, FallbackEntry]
     temperature: float
     folder: Path
+    cascade: Steps | None = None
+    lead: Member | None = None
 
     def without(self, name: str) -> "Artifact":
         """Leave a member out, and give the others the weights that were fitted for its loss.
 
-        The gate to the sub-classifiers, if there is one, and the temperature stay as fitted.
+        The gate to the sub-classifiers, if there is one, and the temperature stay as fitted. A cascade is left
+        out; without its lead all weights stay.
 
         Raises:
             UnknownNameError: No member has this name.
             CheckpointError: The artifact has no weights for the loss of this member.
         """
+        if self.lead is not None and self.lead.name == name:
+            return replace(self, cascade=None, lead=None)
         fallback = fallback_for(name, [member.name for member in self.members], self.fallbacks)
         weights = fallback.weight_units
         members = tuple(member for member in self.members if member.name in weights)
         units = np.array([weights[member.name] for member in members])
         weighting = Weighting(units, self.weighting.combine, fallback.scale)
-        return replace(self, members=members, weighting=weighting, fallbacks={})
+        return replace(
+            self, members=members, weighting=weighting, fallbacks={}, cascade=None, lead=None
+        )
 
 
 def read(folder: Path, *, trust_code: bool = False, without: str | None = None) -> Artifact:
@@ -85,14 +95,7 @@ def read(folder: Path, *, trust_code: bool = False, without: str | None = None) 
             are no weights for the loss of the member.
     """
     document = read_document(folder, without)
-    outputs = tuple(range(len(document.classes)))
-    members = tuple(
-        replace(
-            _load(folder, entry.name, entry, outputs, document.data_sha256, trust_code),
-            temperature=entry.temperature,
-        )
-        for entry in document.members
-    )
+    members = tuple(_read_member(folder, entry, document, trust_code) for entry in document.members)
     weighting = Weighting(
         np.array([entry.weight_units for entry in document.members]),
         document.combine,
@@ -102,9 +105,26 @@ def read(folder: Path, *, trust_code: bool = False, without: str | None = None) 
     if document.routing is not None:
         routing = _read_routing(folder, document, document.routing, weighting, trust_code)
     fallbacks = {fallback.missing: fallback for fallback in document.fallbacks}
+    lead = document.cascade.lead if document.cascade else None
     return Artifact(
-        document.classes, members, weighting, routing, fallbacks, document.temperature, folder
+        document.classes,
+        members,
+        weighting,
+        routing,
+        fallbacks,
+        document.temperature,
+        folder,
+        document.cascade.steps_over(document.members) if document.cascade else None,
+        _read_member(folder, lead, document, trust_code) if lead else None,
     )
+
+
+def _read_member(
+    folder: Path, entry: NetworkEntry, document: ArtifactDocument, trust_code: bool
+) -> Member:
+    outputs = tuple(range(len(document.classes)))
+    member = _load(folder, entry.name, entry, outputs, document.data_sha256, trust_code)
+    return replace(member, temperature=entry.temperature)
 
 
 def load_unchanged(folder: Path, load: Callable[[], Loaded]) -> Loaded:
@@ -243,7 +263,7 @@ def _index_of(folder: Path, clusters: LabelClusters, classes: tuple[int, ...]) -
 def _load(
     folder: Path,
     name: str,
-    entry: MemberEntry | SubclassifierEntry,
+    entry: NetworkEntry | SubclassifierEntry,
     classes: tuple[int, ...],
     data_sha256: str,
     trust_code: bool,

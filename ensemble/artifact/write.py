@@ -1,9 +1,11 @@
 """Writing an artifact: the members with a weight, their sub-classifiers, and the document."""
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +14,17 @@ from ensemble.artifact.about import About, Origin
 from ensemble.artifact.document import (
     FILE_NAME,
     ArtifactDocument,
+    CascadeEntry,
+    CascadeStepEntry,
     FallbackEntry,
     MemberEntry,
+    NetworkEntry,
     RoutingEntry,
     SubclassifierEntry,
 )
 from ensemble.artifact.golden import write_golden
 from ensemble.artifact.sums import write_sums
+from ensemble.cascade.steps import Steps
 from ensemble.files import publish_folder, seal
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import to_units
@@ -42,6 +48,8 @@ def save(
     fallbacks: Sequence[Fallback] = (),
     temperature: float = 1.0,
     about: About | None = None,
+    cascade: Steps | None = None,
+    lead: Member | None = None,
 ) -> None:
     """Write the artifact; members without a weight are left out.
 
@@ -55,6 +63,8 @@ def save(
         fallbacks: Weights for the loss of a member, over others that have a weight.
         temperature: Temperature of the ensemble's probabilities (`calibration`).
         about: What the artifact tells of itself beside its weights.
+        cascade: Steps of a cascade over the members with a weight; None where all of them answer every image.
+        lead: The first member of the cascade where it has no weight.
 
     Raises:
         OSError: A checkpoint cannot be read, or the disk is full.
@@ -65,17 +75,7 @@ def save(
     for part in ("members", "subclassifiers"):
         (building / part).mkdir(parents=True)
     entries = [
-        MemberEntry(
-            name=member.name,
-            file=_copy(member, building, f"members/{member.pool_name}"),
-            sha256=member.weights_sha256,
-            weight_units=int(weight),
-            views=member.views,
-            precision=member.precision,
-            temperature=member.temperature,
-            source=about.origins.get(member.pool_name, Origin("", "")).source,
-            licence=about.origins.get(member.pool_name, Origin("", "")).licence,
-        )
+        MemberEntry(weight_units=int(weight), **_network(member, building, about))
         for member, weight in zip(members, weighting.units, strict=True)
         if weight
     ]
@@ -90,8 +90,15 @@ def save(
         routing=_save_routing(building, routing) if routing and is_open else None,
         fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
         temperature=temperature,
-        versions=requirements.versions_of(members),
+        versions=requirements.versions_of([*members, *([lead] if lead else [])]),
         golden=0 if about.golden is None else len(about.golden.images),
+        cascade=_save_cascade(
+            cascade,
+            [entry.name for entry in entries],
+            NetworkEntry(**_network(lead, building, about)) if lead else None,
+        )
+        if cascade
+        else None,
     )
     text = json.dumps(seal(document.model_dump(mode="json")), indent=2) + "\n"
     (building / FILE_NAME).write_text(text, encoding="utf-8")
@@ -100,8 +107,37 @@ def save(
     publish_folder(building, folder)
 
 
+def _network(member: Member, folder: Path, about: About) -> dict[str, Any]:
+    """Copy a member's checkpoint, and give what the document says of it beside its weight."""
+    origin = about.origins.get(member.pool_name, Origin("", ""))
+    return {
+        "name": member.name,
+        "file": _copy(member, folder, f"members/{member.pool_name}"),
+        "sha256": member.weights_sha256,
+        "views": member.views,
+        "precision": member.precision,
+        "temperature": member.temperature,
+        "source": origin.source,
+        "licence": origin.licence,
+    }
+
+
+def _save_cascade(steps: Steps, names: Sequence[str], lead: NetworkEntry | None) -> CascadeEntry:
+    named = [*names, *([lead.name] if lead else [])]
+    return CascadeEntry(
+        signal=steps.signal,
+        steps=tuple(
+            CascadeStepEntry(
+                member=named[member], threshold=value if math.isfinite(value) else None
+            )
+            for member, value in zip(steps.order, steps.thresholds.tolist(), strict=True)
+        ),
+        lead=lead,
+    )
+
+
 def _write_about(folder: Path, document: ArtifactDocument, about: About) -> None:
-    names = [entry.name for entry in document.members]
+    names = [entry.name for entry in document.networks]
     costs = {name: dict(about.costs[name]) for name in names if name in about.costs}
     if costs:
         text = json.dumps(

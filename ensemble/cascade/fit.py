@@ -8,7 +8,8 @@ from statistics import NormalDist
 import numpy as np
 from jaxtyping import Float, Int
 
-from ensemble.cascade.readings import SIGNALS, Order, Readings, Signal
+from ensemble.cascade.readings import Readings
+from ensemble.cascade.steps import SIGNALS, Order, Signal
 from ensemble.cascade.thresholds import Effect, effect, fit_thresholds
 from ensemble.errors import ConfigError, ShapeError
 from ensemble.outranking.weighting import Weighting

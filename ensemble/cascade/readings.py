@@ -2,23 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from ensemble.cascade.steps import SIGNALS, Order, Signal, answer_after, contribution
 from ensemble.errors import EmptySplitError, ShapeError
 from ensemble.evaluation import metrics
 from ensemble.outranking.weighting import Weighting
 
-Signal = Literal["confidence", "margin", "agreement"]
-SIGNALS: tuple[Signal, ...] = ("confidence", "margin", "agreement")
-"""What can tell whether an answer is sure enough, the simplest first: the probability of the answer; its distance
-from that of the second class; and the share of the members so far that give the same answer, ties by confidence."""
-
 # Rows of every member and the labels, of as many images as there happen to be.
 Window = tuple[Sequence[Float[np.ndarray, "_ _"]], Int[np.ndarray, " _"]]
-Order = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,11 +70,18 @@ def read(
     """
     _check(weighting, costs, orders)
     steps = {tuple(sorted(part)) for order in orders for part in _prefixes(order)}
-    parts: dict[Order, list[tuple[np.ndarray, dict[Signal, np.ndarray]]]] = {s: [] for s in steps}
+    parts: dict[Order, list[tuple[np.ndarray, Mapping[Signal, np.ndarray]]]] = {
+        s: [] for s in steps
+    }
     for rows, labels in windows:
-        added = _contributions(rows, weighting, {member for step in steps for member in step})
+        added = {
+            member: contribution(rows[member], member, weighting)
+            for member in {member for step in steps for member in step}
+        }
         for step in steps:
-            parts[step].append(_answer(added, step, len(rows), weighting, labels, k))
+            answer = answer_after(added, step, weighting)
+            is_error = metrics.is_top_k_error(answer.scores, labels, k)
+            parts[step].append((is_error, answer.signals))
     if not any(parts.values()):
         raise EmptySplitError("there is no image to fit a cascade on.")
     whole = float(sum(cost for cost, unit in zip(costs, weighting.units, strict=True) if unit))
@@ -106,43 +107,6 @@ def read(
 
 def _prefixes(order: Order) -> list[Order]:
     return [order[: step + 1] for step in range(len(order))]
-
-
-def _contributions(
-    rows: Sequence[Float[np.ndarray, "image class"]], weighting: Weighting, members: set[int]
-) -> dict[int, Float[np.ndarray, "image class"]]:
-    """The exact scores of each member alone, times its weight; of 1 where it has none."""
-    result = {}
-    for member in members:
-        alone = np.zeros(len(rows), dtype=np.int64)
-        alone[member] = weighting.units[member] or 1
-        result[member] = metrics.scores(rows, replace(weighting, units=alone))
-    return result
-
-
-def _answer(
-    added: Mapping[int, Float[np.ndarray, "image class"]],
-    step: Order,
-    num_members: int,
-    weighting: Weighting,
-    labels: Int[np.ndarray, " image"],
-    k: int,
-) -> tuple[Bool[np.ndarray, " image"], dict[Signal, Float[np.ndarray, " image"]]]:
-    voters = tuple(member for member in step if weighting.units[member]) or step
-    scores = sum((added[member] for member in voters[1:]), start=added[voters[0]])
-    units = np.zeros(num_members, dtype=np.int64)
-    units[list(voters)] = [weighting.units[member] or 1 for member in voters]
-    probabilities = metrics.to_probabilities(scores, num_members, replace(weighting, units=units))
-    second, best = np.partition(probabilities, -2, axis=1)[:, -2:].T
-    answers = scores.argmax(axis=1)
-    same = np.mean([added[member].argmax(axis=1) == answers for member in step], axis=0)
-    confidence = np.nan_to_num(best, nan=-1.0)
-    return metrics.is_top_k_error(scores, labels, k), {
-        "confidence": confidence,
-        "margin": np.nan_to_num(best - second, nan=-1.0),
-        # One member agrees with itself: that says nothing.
-        "agreement": same * len(step) + confidence if len(step) > 1 else confidence,
-    }
 
 
 def _check(weighting: Weighting, costs: Sequence[float], orders: Sequence[Order]) -> None:

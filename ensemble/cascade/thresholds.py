@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from ensemble.cascade.readings import Readings, Signal
+from ensemble.cascade.readings import Readings
+from ensemble.cascade.steps import Signal
 
 # Sweeps over all steps; thresholds seldom move after the second.
 _SWEEPS = 3

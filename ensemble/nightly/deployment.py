@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ensemble.artifact.document import ArtifactDocument, RoutingEntry
+from ensemble.cascade.steps import follow
 from ensemble.errors import EmptySplitError
 from ensemble.evaluation import metrics
 from ensemble.evaluation.calibration import apply_temperature, at_temperature
@@ -42,10 +43,13 @@ class Deployment:
         """Identity of everything that is no network."""
         document, routing = self.document, self.document.routing
         gate = routing and routing.model_dump(mode="json", exclude={"subclassifiers"})
+        steps = document.cascade and document.cascade.model_dump(mode="json", exclude={"lead"})
         return fingerprint(
             {
                 "members": [[m.name, m.weight_units, m.temperature] for m in document.members],
                 "classes": document.classes,
+                # Only where there is one: an ensemble without steps has the identity that it always had.
+                **({"cascade": steps} if steps else {}),
                 "mean": [document.combine, document.scale, document.temperature],
                 "gate": gate,
                 "subclassifiers": [sub.classes for sub in routing.subclassifiers]
@@ -113,6 +117,12 @@ def _outcomes(
     weighting = Weighting(units, document.combine, document.scale)
     scores = metrics.scores(logs, weighting)
     probabilities = metrics.to_probabilities(scores, len(logs), weighting)
+    if document.cascade is not None:
+        cascade, lead = document.cascade.steps_over(document.members), document.cascade.lead
+        if lead is not None:
+            logs.append(apply_temperature(rows[lead.name], lead.temperature))
+        found = follow(cascade, weighting, scores.shape, lambda step, part: logs[step][part])
+        scores, probabilities = found.scores, found.probabilities
     if document.routing is not None:
         routing, parts = _routing(document.routing)
         subs = {number: np.exp(rows[part].astype(np.float64)) for number, part in parts.items()}

@@ -250,7 +250,7 @@ class _Server:
         for number, answer in enumerate(await self._service.answer(pixels)):
             if isinstance(answer, str):
                 raise RequestError(400, f"image {number} cannot be predicted: {answer}.")
-            self.meters.count_image(answer.label, answer.routed)
+            self.meters.count_image(answer.label, answer.routed, answer.exit_step)
             answers.append(answer)
         return answers
 

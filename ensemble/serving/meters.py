@@ -24,6 +24,12 @@ class Meters:
             "Images that a sub-classifier answered.",
             registry=self._registry,
         )
+        self._exits = Counter(
+            "ensemble_cascade_exits",
+            "Images that stopped after a step of a cascade.",
+            ("step",),
+            registry=self._registry,
+        )
         self._under_way = Gauge(
             "ensemble_requests_under_way", "Requests under way.", registry=self._registry
         )
@@ -40,11 +46,13 @@ class Meters:
         self._requests.labels(protocol, str(status)).inc()
         self._seconds.labels(protocol).observe(seconds)
 
-    def count_image(self, label: str, routed: bool) -> None:
-        """Count an image that was answered."""
+    def count_image(self, label: str, routed: bool, exit_step: int | None = None) -> None:
+        """Count an image that was answered, and the step of a cascade that it stopped after."""
         self._images.labels(label).inc()
         if routed:
             self._routed.inc()
+        if exit_step is not None:
+            self._exits.labels(str(exit_step)).inc()
 
     def set_under_way(self, count: int) -> None:
         """Tell how many requests are under way."""

@@ -34,12 +34,14 @@ class Answer:
         probabilities: Probability of each class; float32, so that every protocol gives the same digits.
         routed: Whether a sub-classifier answered.
         votes: For each member, the class it gives most probability to, and that probability.
+        exit_step: The step of a cascade after which the image stopped, from 1; None without a cascade.
     """
 
     label: str
     probabilities: Float32[np.ndarray, " class"]
     routed: bool
     votes: Mapping[str, tuple[str, float]]
+    exit_step: int | None = None
 
     def top(self, k: int, classes: Sequence[str]) -> list[tuple[str, float]]:
         """Give the k most probable classes with their probabilities, the best first."""
@@ -102,6 +104,12 @@ def answer_images(predictor: Predictor, images: Sequence[Pixels]) -> list[Answer
             return reasons[name]
         row = rows[name]
         explanation = prediction.explain(row)
-        return Answer(explanation.answer, probabilities[row], explanation.routed, explanation.votes)
+        return Answer(
+            explanation.answer,
+            probabilities[row],
+            explanation.routed,
+            explanation.votes,
+            explanation.exit_step,
+        )
 
     return [answer(name) for name in names]

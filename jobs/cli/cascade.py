@@ -30,6 +30,22 @@ def cascade(
             help="Percentage points of error that may be lost to the whole ensemble, at 95 % confidence.",
         ),
     ] = 0.1,
+    save: Annotated[
+        bool,
+        typer.Option(
+            "--save",
+            help="Also write an artifact that answers step by step, for `ensemble predict`, `serve` and `verify`, "
+            "into the folder `ensemble` beside the report.",
+        ),
+    ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="With --save: answer test images with the artifact on this machine's CPU, and print the wall time "
+            "beside the predicted one.",
+        ),
+    ] = False,
     as_json: AsReport = False,
 ) -> None:
     """Order an ensemble's members so that an image stops where the answer is sure, and price what that saves."""
@@ -38,13 +54,15 @@ def cascade(
     from jobs.progress.live import working
 
     with working("cascade", f"fit a cascade on {place}"):
-        report, path = cascade_job(place, words or [], lose)
+        report, path = cascade_job(place, words or [], lose, save, measure)
     if as_json:
         echo(report.model_dump_json(indent=2))
         return
     open_console().print(_table(report))
     for line in _lines(report):
         echo(line)
+    if save:
+        echo(f"artifact: {path.rpartition('/')[0]}/ensemble")
     echo(f"report: {path}")
 
 
@@ -72,7 +90,7 @@ def _table(report: "CascadeReport") -> "Table":
 def _lines(report: "CascadeReport") -> list[str]:
     test, fitted, errors = report.test, report.fitted, report.errors
     kept = "kept" if test.loss <= report.lose else "NOT KEPT"
-    return [
+    lines = [
         f"{test.speedup:.2f}x less {report.cost_unit} than the whole ensemble, for {100 * test.loss:+.2f} points of "
         f"top-{report.k} error ({errors['cascade']:.2%} against {errors['ensemble']:.2%}).",
         f"{test.cost / report.best_member_cost:.2f}x the {report.cost_unit} of the best member, {report.best_member}, "
@@ -80,3 +98,11 @@ def _lines(report: "CascadeReport") -> list[str]:
         f"The promise, at most {100 * report.lose:g} points lost at 95 % confidence: {100 * fitted.bound:.3f} on the "
         f"{fitted.num_images} images it was fitted on; on the test images {100 * test.loss:+.3f}, {kept}.",
     ]
+    if (seconds := report.seconds) is not None:
+        lines.append(
+            f"Wall time here, {seconds.images} images: {1e3 * seconds.measured:.3g} ms an image, "
+            f"{seconds.measured / seconds.predicted - 1:+.0%} against the {1e3 * seconds.predicted:.3g} ms that its "
+            f"steps take alone; the whole ensemble {1e3 * seconds.ensemble:.3g} ms, "
+            f"{seconds.ensemble / seconds.measured:.2f}x as long."
+        )
+    return lines

@@ -98,7 +98,8 @@ def deployment_of(
     document: ArtifactDocument, artifact: Artifact
 ) -> tuple[Deployment, dict[str, Member]]:
     """Put the document of an artifact and its networks together, by the names of the parts."""
-    members = {member.name: member for member in artifact.members}
+    lead = (artifact.lead,) if artifact.lead else ()
+    members = {member.name: member for member in (*artifact.members, *lead)}
     if document.routing is not None and artifact.routing is not None:
         by_classes = {sub.classes: sub for sub in artifact.routing.subclassifiers.values()}
         for number, entry in enumerate(document.routing.subclassifiers):

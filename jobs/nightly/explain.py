@@ -217,4 +217,6 @@ def _changes(before: RowResult, after: RowResult, part: str) -> tuple[str, ...]:
             lines.append(f"{key}: {was} -> {is_now}")
     if bool(before.document.routing) != bool(after.document.routing):
         lines.append("sub-classifiers came or went")
+    if before.document.cascade != after.document.cascade:
+        lines.append("the steps of a cascade came, went or changed")
     return tuple(lines[:_NUM_CHANGES])

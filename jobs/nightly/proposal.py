@@ -27,7 +27,7 @@ def propose(table: LogitTable, candidate: Candidate, images: ImageIndex, deploye
         A sentence; empty where there are no weights to select.
     """
     document = candidate.deployment.document
-    if len(document.members) < 2 or document.routing is not None:
+    if len(document.members) < 2 or document.routing or document.cascade:
         return ""
     columns = [
         ColumnAtTemperature(m.name, candidate.deployment.columns[m.name], m.temperature)

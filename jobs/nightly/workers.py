@@ -166,6 +166,7 @@ class RayWorkers:
         artifact = replace(
             loaded.artifact,
             members=tuple(replace(m, data_sha256=data) for m in loaded.artifact.members),
+            lead=loaded.artifact.lead and replace(loaded.artifact.lead, data_sha256=data),
             routing=loaded.artifact.routing
             and replace(
                 loaded.artifact.routing,

@@ -455,7 +455,7 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "match"),
     [
-        ('"schema_version": 4', '"schema_version": 5', r"is not an ensemble: .*schema_version"),
+        ('"schema_version": 5', '"schema_version": 6', r"is not an ensemble: .*schema_version"),
         ('"search"', '"serach"', r"is not an ensemble: .*serach"),
         ("{", "", "is not an ensemble: .*Invalid JSON"),
         ('"0",\n    "1"', '"0"', r"says \[0, 1, 2, 3, 4, 5, 6, 7, 8\]"),

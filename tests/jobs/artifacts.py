@@ -9,6 +9,7 @@ from PIL import Image
 from ensemble.artifact import write
 from ensemble.artifact.about import About, Origin
 from ensemble.artifact.golden import Golden
+from ensemble.cascade.steps import Steps
 from ensemble.checkpoints.load import load_member
 from ensemble.images.open import decode_shard
 from ensemble.images.settings import DigitsConfig, SplitConfig
@@ -26,7 +27,7 @@ ARCHITECTURES = ("alexnet_small", "mobilenet_v2_small")
 CLASSES = tuple(f"digit {number}" for number in range(10))
 
 
-def make_artifact(folder: Path) -> Path:
+def make_artifact(folder: Path, cascade: Steps | None = None) -> Path:
     """Make an artifact with golden inputs, whose members have their initial weights."""
     source = open_source(DigitsConfig())
     index = source.index()
@@ -43,12 +44,20 @@ def make_artifact(folder: Path) -> Path:
         {n: Origin("test", "mine") for n in ARCHITECTURES},
     )
     place = folder / "ensemble"
-    write.save(place, members, weighting, CLASSES, "paper", about=About(origins=origins))
+    write.save(
+        place, members, weighting, CLASSES, "paper", about=About(origins=origins), cascade=cascade
+    )
     pixels = tuple(list(shards[0].images())[:8])
     found = load(place, equal_bits=True).predict(pixels)
     golden = Golden(pixels, found.probabilities, found.answers, 1e-3)
     write.save(
-        place, members, weighting, CLASSES, "paper", about=About(origins=origins, golden=golden)
+        place,
+        members,
+        weighting,
+        CLASSES,
+        "paper",
+        about=About(origins=origins, golden=golden),
+        cascade=cascade,
     )
     return place
 

@@ -39,6 +39,19 @@ class CascadeEffect(_Document):
     """Cost of the whole ensemble divided by that of the cascade."""
 
 
+class CascadeSeconds(_Document):
+    """What a saved cascade takes on the CPU of this machine, in seconds an image."""
+
+    images: int
+    """Number of images that were answered."""
+    ensemble: float
+    """Of the whole ensemble."""
+    predicted: float
+    """Of each step's member alone, times the share of the images that reach it."""
+    measured: float
+    """Of the cascade."""
+
+
 class CascadeReport(_Document):
     """A cascade of a finished run's ensemble."""
 
@@ -68,5 +81,7 @@ class CascadeReport(_Document):
     """Name of the best member on the search images."""
     best_member_cost: float
     """Cost of the best member for one image."""
+    seconds: CascadeSeconds | None = None
+    """Wall time of the saved cascade; null where it was not measured."""
     frontier: tuple[CascadeEffect, ...]
     """Other cascades of the same order on the search images, from the one that loses least to the cheapest."""

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,18 @@ def test_each_image_has_one_row_in_its_place_with_an_answer_or_a_reason(
     )
     assert failed.schema == pq.read_schema(io.BytesIO(content))
     assert failed["error"].to_pylist() == ["why"] * 5
+
+
+def test_the_step_of_a_cascade_is_a_column_of_its_own() -> None:
+    exits = replace(prediction(2), exits=np.array([2, 1]))
+    found = PartSettings(2, steps=True)
+    content = encode_part(
+        ["a", "b", "c"], ["a", "b", "c"], shard(["a", "c"], {"b": "torn"}), exits, found
+    )
+    table = pq.read_table(io.BytesIO(content))
+    assert table["step"].to_pylist() == [2, None, 1]
+    failed = pq.read_table(io.BytesIO(encode_failed_part(["a"], "why", found)))
+    assert failed.schema == table.schema
 
 
 def test_a_shard_without_any_sound_image_is_a_part_too() -> None:

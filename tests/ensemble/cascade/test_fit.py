@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from ensemble.cascade.fit import fit, frontier, orders
-from ensemble.cascade.readings import SIGNALS, Readings
+from ensemble.cascade.readings import Readings
+from ensemble.cascade.steps import SIGNALS
 from ensemble.cascade.thresholds import effect
 from ensemble.errors import ConfigError, ShapeError
 from ensemble.outranking.weighting import Weighting

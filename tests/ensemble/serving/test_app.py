@@ -18,6 +18,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from ensemble import predictor
+from ensemble.cascade.steps import Steps
 from ensemble.serving.app import make_app
 from ensemble.serving.here import LocalService
 from ensemble.serving.service import Answer
@@ -123,6 +124,27 @@ def test_several_images_are_answered_in_their_order(
     assert reply["id"] == "7"
     (output,) = reply["outputs"]
     assert output["data"] == [line["label"] for line in alone]
+
+
+def test_answers_of_a_cascade_say_their_step_and_the_metrics_count_them(
+    tmp_path: Path, images: list[np.ndarray]
+) -> None:
+    surest = predictor.load(make_artifact(tmp_path / "whole")).predict(images).by_member
+    values = surest["alexnet_small"].max(axis=1)
+    steps = Steps((0, 1), "confidence", np.array([values.mean(), -np.inf]))
+    artifact = make_artifact(tmp_path / "steps", steps)
+    expected = predictor.load(artifact).predict(images).exits
+    assert expected is not None
+    assert sorted(expected) == [1, 2]
+    with TestClient(make_app(LocalService(artifact, "steps"), ServingConfig())) as client:
+        document = {"images": [text(image) for image in images], "explain": True}
+        answers = client.post("/v1/predict", json=document).json()["predictions"]
+        assert [answer["step"] for answer in answers] == expected.tolist()
+        assert [len(answer["votes"]) for answer in answers] == expected.tolist()
+        metrics = client.get("/metrics").text
+        assert client.get("/readyz").status_code == 200
+    assert 'ensemble_cascade_exits_total{step="1"} 1.0' in metrics
+    assert 'ensemble_cascade_exits_total{step="2"} 1.0' in metrics
 
 
 HUGE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\xff\xdc\0\0\xff\xdc\x08\2\0\0\0" + b"\0" * 40
