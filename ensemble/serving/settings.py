@@ -25,8 +25,9 @@ class ServingConfig(Config):
     """Number of the most probable classes in an answer, where a request does not say."""
     max_batch: PositiveInt = 32
     """Requests that are predicted together."""
-    batch_wait_ms: NonNegativeFloat = 5.0
-    """The longest that a request waits for others to be predicted with, in milliseconds."""
+    batch_wait_ms: NonNegativeFloat = 0.0
+    """The longest that a request waits for others to be predicted with, in milliseconds; those that arrive while
+    others are predicted are predicted together next in any case."""
     max_queue: PositiveInt = 256
     """Requests that are under way at a time; a further one is answered with 503, to be sent again."""
     max_images: PositiveInt = 32
