@@ -124,7 +124,8 @@ class TakeConfig(Config):
     """
 
     first: NonNegativeInt = 0
-    """Number of layers from the input on."""
+    """Number of layers from the input on; each goes to the next layer of its shape, so that a deeper network may have
+    others between."""
     last: NonNegativeInt = 0
     """Number of layers up to the head, with the head counted; the head itself is taken only where it fits."""
 

@@ -20,7 +20,13 @@ from typing import Literal
 from torch import nn
 
 from ensemble.errors import ConfigError
-from ensemble.models.layers import FlatClassifier, initialise_he, make_activation
+from ensemble.models.layers import (
+    FlatClassifier,
+    initialise_he,
+    initialise_normal,
+    make_activation,
+    response_norm,
+)
 
 _REMOVABLE = (3, 4, 5)
 _PAPERS_DEVIATION = 0.01
@@ -71,7 +77,7 @@ def alexnet(
     layers: list[nn.Module] = [
         nn.Conv2d(3, first, stem_kernel, stride=stem_stride, padding=stem_padding),
         make_activation(activation),
-        *([_response_norm()] if has_lrn else []),
+        *([response_norm()] if has_lrn else []),
         nn.MaxPool2d(pool, stride=2),
     ]
     channels = first
@@ -87,7 +93,7 @@ def alexnet(
         ]
         channels = out
         if number == 2:
-            layers += [*([_response_norm()] if has_lrn else []), nn.MaxPool2d(pool, stride=2)]
+            layers += [*([response_norm()] if has_lrn else []), nn.MaxPool2d(pool, stride=2)]
     features = nn.Sequential(*layers, nn.MaxPool2d(pool, stride=2))
     network = FlatClassifier(
         features,
@@ -117,19 +123,13 @@ def _check(widths: Sequence[int], groups: int, pool: int, width: float, without:
         raise ConfigError(f"without={without}; one of the convolutions 3, 4 and 5 can be left out.")
 
 
-def _response_norm() -> nn.LocalResponseNorm:
-    # PyTorch divides alpha by the number of channels summed (5); the paper's 1e-4 is not divided.
-    return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
-
-
 def _initialise_as_published(network: FlatClassifier, without: int) -> None:
     """Draw weights from N(0, 0.01), and set biases to 1 in convolutions 2, 4 and 5 and in the hidden layers."""
     numbers = [number for number in (1, 2, 3, 4, 5) if number != without]
     convolutions = [m for m in network.features.modules() if isinstance(m, nn.Conv2d)]
     hidden = [m for m in network.hidden if isinstance(m, nn.Linear)]
     ones = [c for n, c in zip(numbers, convolutions, strict=True) if n in (2, 4, 5)] + hidden
-    for layer in (*convolutions, *hidden, network.head):
-        assert isinstance(layer, nn.Conv2d | nn.Linear)
-        nn.init.normal_(layer.weight, std=_PAPERS_DEVIATION)
+    initialise_normal(network, _PAPERS_DEVIATION)
+    for layer in ones:
         assert layer.bias is not None
-        nn.init.constant_(layer.bias, float(any(layer is one for one in ones)))
+        nn.init.ones_(layer.bias)

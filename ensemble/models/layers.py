@@ -152,6 +152,21 @@ class FlatClassifier(nn.Module):
         return logits
 
 
+def response_norm() -> nn.LocalResponseNorm:
+    """Build the local response normalisation of Krizhevsky et al. 2012, section 3.3."""
+    # PyTorch divides alpha by the number of channels summed (5); the paper's 1e-4 is not divided.
+    return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+
+
+def initialise_normal(network: nn.Module, deviation: float) -> None:
+    """Draw weights from N(0, deviation) and set biases to 0, in place."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, std=deviation)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def initialise_he(network: nn.Module) -> None:
     """Draw weights before a ReLU from He's normal distribution and set biases to 0, in place.
 

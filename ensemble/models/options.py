@@ -32,6 +32,11 @@ OPTIONS: dict[str, dict[str, Kind]] = {
         "shakedrop": float,
         "widening": ("additive", "multiplicative"),
     },
+    "published_vgg": {
+        "configuration": ("A", "A-LRN", "B", "C", "D", "E"),
+        "initialisation": ("he", "paper"),
+        "width": float,
+    },
     "resnet": {"blocks": _NUMBERS, "is_bottleneck": bool, "width": int},
     "wide_resnet": {"depth": int, "dropout": float, "widen": int},
 }

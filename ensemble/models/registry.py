@@ -136,6 +136,19 @@ SMALL: dict[str, Architecture] = {
             "pooled_side": 1,
         },
     ),
+    "vgg_small": Architecture(
+        module="vgg",
+        factory="published_vgg",
+        paper="Simonyan, Zisserman 2014",
+        parameters=170_682,
+        kwargs={
+            "configuration": "A",
+            "width": 0.125,
+            "hidden": 128,
+            "pooled_side": 1,
+            "has_first_pool": False,
+        },
+    ),
     "wide_resnet10_2": Architecture(
         module="wide_resnet",
         factory="wide_resnet",
@@ -224,6 +237,21 @@ FULL_SIZE: dict[str, Architecture] = {
             (224, 44, 73_611_304),
         )
     },
+    "vgg_a_lrn": Architecture(
+        module="vgg",
+        factory="published_vgg",
+        paper="Simonyan, Zisserman 2014",
+        parameters=132_863_336,
+        kwargs={
+            "configuration": "A-LRN",
+            "width": 1.0,
+            "hidden": 4096,
+            "pooled_side": 7,
+            "has_first_pool": True,
+        },
+        classes=1000,
+        size=224,
+    ),
     "vgg_c": Architecture(
         module="full_size",
         factory="imagenet_vgg",

@@ -104,6 +104,8 @@ def _take_all(
 def _take(network: nn.Module, start: Start, weights: checkpoint.Weights) -> checkpoint.Weights:
     """Take some of the first and last layers, in the order in which both networks have them.
 
+    Each of the first goes to the next layer of its shape, and each of the last to that at its place from the end.
+
     Source: Simonyan, Zisserman 2014, §3.1: the first four convolutions and the fully connected layers.
     """
     take, own = start.take or TakeConfig(first=1), network.state_dict()
@@ -116,24 +118,30 @@ def _take(network: nn.Module, start: Start, weights: checkpoint.Weights) -> chec
                 f"weights and the network to train {len(mine)}; take at most "
                 f"{min(len(mine), len(theirs))}."
             )
-    pairs = list(zip(mine[: take.first], theirs[: take.first], strict=True))
-    if take.last:
-        pairs += zip(mine[-take.last :], theirs[-take.last :], strict=True)
     taken: checkpoint.Weights = {}
-    for layer, source in pairs:
-        tensors = {
-            name: weights[other]
-            for name, other in zip(layer.tensors, source.tensors, strict=False)
-            if own[name].shape == weights[other].shape
-        }
-        if len(tensors) == len(layer.tensors) == len(source.tensors):
-            taken |= tensors
-        elif layer is not mine[-1]:
+    place = 0
+    for source in theirs[: take.first]:
+        # Deeper networks have layers of other shapes between: VGG-A's second is the third of VGG-D.
+        shapes = [weights[name].shape for name in source.tensors]
+        while place < len(mine) and [own[name].shape for name in mine[place].tensors] != shapes:
+            place += 1
+        if place == len(mine):
             raise CheckpointError(
-                f"the layer {layer.name} has {_shapes(own, layer)}, and {source.name} of "
-                f"{start.weights.checkpoint} has {_shapes(weights, source)}; take only layers of equal "
-                "shape, by smaller take.first or take.last."
+                f"the network to train has no further layer with {_shapes(weights, source)}, as {source.name} of "
+                f"{start.weights.checkpoint} has; take fewer layers, by a smaller take.first."
             )
+        taken |= _tensors(mine[place], source, weights)
+        place += 1
+    if take.last:
+        for layer, source in zip(mine[-take.last :], theirs[-take.last :], strict=True):
+            if [own[n].shape for n in layer.tensors] == [weights[n].shape for n in source.tensors]:
+                taken |= _tensors(layer, source, weights)
+            elif layer is not mine[-1]:
+                raise CheckpointError(
+                    f"the layer {layer.name} has {_shapes(own, layer)}, and {source.name} of "
+                    f"{start.weights.checkpoint} has {_shapes(weights, source)}; take only layers of equal "
+                    "shape, by a smaller take.last."
+                )
     return taken
 
 
@@ -159,6 +167,11 @@ def _layers(network: nn.Module) -> list[_Layer]:
 
 def _own_tensors(module: nn.Module) -> list[tuple[str, object]]:
     return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+
+
+def _tensors(layer: "_Layer", source: "_Layer", weights: checkpoint.Weights) -> checkpoint.Weights:
+    pairs = zip(layer.tensors, source.tensors, strict=True)
+    return {name: weights[other] for name, other in pairs}
 
 
 def _shapes(state: checkpoint.Weights, layer: _Layer) -> str:

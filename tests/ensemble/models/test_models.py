@@ -87,6 +87,21 @@ def test_pyramidnet_widens_by_alpha_over_all_units() -> None:
     assert last_norm.num_features == 16 + 48
 
 
+@pytest.mark.parametrize(("depth", "is_bottleneck"), [(20, False), (56, False), (29, True)])
+@pytest.mark.parametrize("alpha", [4.75, 48.0])
+def test_each_unit_of_a_pyramidnet_has_the_width_of_the_formula(
+    depth: int, is_bottleneck: bool, alpha: float
+) -> None:
+    with torch.device("meta"):
+        network = pyramidnet(10, depth=depth, alpha=alpha, is_bottleneck=is_bottleneck)
+    units = [module for module in network.modules() if isinstance(module, PyramidUnit)]
+    count = 3 * ((depth - 2) // (9 if is_bottleneck else 6))
+    outputs = [list(unit.residual.children())[-1].num_features for unit in units]
+    # Han et al. 2016, equation 3: D_k = D_(k-1) + alpha / N from D_1 = 16; four times as wide in bottlenecks.
+    expected = [round(16 + alpha * k / count) for k in range(1, count + 1)]
+    assert outputs == [4 * width if is_bottleneck else width for width in expected]
+
+
 def test_a_multiplicative_pyramidnet_widens_by_the_same_ratio_at_every_unit() -> None:
     network = pyramidnet(10, depth=20, alpha=8.0, is_bottleneck=False, widening="multiplicative")
     norms = [m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
