@@ -87,20 +87,24 @@ def remove_abandoned(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(removed))
 
 
-def publish(file: BinaryIO, path: Path) -> None:
+def publish(file: BinaryIO, path: Path, is_synced: bool = True) -> None:
     """Sync a file of `partial_file` and give it its final name, over an older file.
 
     Args:
         file: All of its content has been written.
         path: The final name, in the folder of the partial file.
+        is_synced: Wait until the disk has it. If not, a power cut may leave a part of it under its name: only for
+            what a reader checks and makes again.
 
     Raises:
         OSError: The disk is full, or the name is that of a folder; `path` is as it was.
     """
     file.flush()
-    os.fsync(file.fileno())
+    if is_synced:
+        os.fsync(file.fileno())
     os.replace(file.name, path)
-    sync_folder(path.parent)
+    if is_synced:
+        sync_folder(path.parent)
 
 
 def publish_folder(partial: Path, path: Path) -> None:

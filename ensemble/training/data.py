@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
-from ensemble.images.open import decode_shard, open_source
-from ensemble.images.shard import BadImage, ImageShard, ShardSpec
+from ensemble.images.open import decode_for, open_source
+from ensemble.images.shard import BadImage, ImageShard
 from ensemble.inference.resized import without_strips
 from ensemble.inference.transforms import normalise_, to_input
 from ensemble.members.settings import Preprocessing
@@ -175,8 +175,8 @@ def _batches(
     else:
         source = open_source(reading.source)
 
-        def decode(image_ids: tuple[str, ...]) -> ImageShard:
-            return decode_shard(source, ShardSpec(image_ids))
+        def decode(image_ids: tuple[str, ...]) -> Iterator[ImageShard]:
+            return decode_for(source, image_ids, form.short_side)
 
         folder = task.folder / "photographs"
     photographs = Photographs(
@@ -198,7 +198,7 @@ def _batches(
 
 def _decoder_of_shards(
     index: ImageIndex, shards: Sequence[ImageShard]
-) -> Callable[[tuple[str, ...]], ImageShard]:
+) -> Callable[[tuple[str, ...]], Iterator[ImageShard]]:
     """Take images out of shards in place of decoding them."""
     needed = set(index.image_ids.tolist())
     images = {
@@ -209,13 +209,12 @@ def _decoder_of_shards(
     }
     bad = {one.image_id: one for shard in shards for one in shard.bad}
 
-    def decode(image_ids: tuple[str, ...]) -> ImageShard:
-        here = [image_id for image_id in image_ids if image_id in images]
-        return ImageShard.pack(
-            here,
-            [images[image_id] for image_id in here],
-            [bad[image_id] for image_id in image_ids if image_id in bad],
-        )
+    def decode(image_ids: tuple[str, ...]) -> Iterator[ImageShard]:
+        for image_id in image_ids:
+            if image_id in images:
+                yield ImageShard.pack([image_id], [images[image_id]])
+            elif image_id in bad:
+                yield ImageShard.pack([], [], [bad[image_id]])
 
     return decode
 
@@ -230,9 +229,17 @@ def _of_fresh(task: TrainTask) -> Preprocessing:
 
 
 def _measure_batches(batches: PhotographBatches, preprocessing: Preprocessing) -> Preprocessing:
-    images = torch.cat([images.cpu() for images, _ in batches.sample(_MEASURED_IMAGES)])
-    measured = _measure(images)
-    return preprocessing.model_copy(update={"mean": measured.mean, "std": measured.std})
+    """Measure mean and standard deviation batch by batch: a thousand images at once may take a gigabyte."""
+    count, total, squares = 0, torch.zeros(3), torch.zeros(3)
+    for pixels, _ in batches.sample(_MEASURED_IMAGES):
+        # Sums of whole numbers, which are exact.
+        count += pixels[:, 0].numel()
+        total = total + pixels.sum(dim=(0, 2, 3), dtype=torch.int64).double()
+        squares = squares + pixels.int().square_().sum(dim=(0, 2, 3)).double()
+    mean = total / count
+    variance = (squares - count * mean**2) / max(1, count - 1)
+    std = variance.clamp_min(0).sqrt().div(255).clamp_min(_SMALLEST_STD)
+    return preprocessing.model_copy(update={"mean": _rounded(mean / 255), "std": _rounded(std)})
 
 
 def _select(
@@ -296,7 +303,10 @@ def _judge_on(
 
 
 def _measure(images: Float[torch.Tensor, "image 3 size size"]) -> Preprocessing:
-    mean = images.mean(dim=(0, 2, 3)).tolist()
-    std = images.std(dim=(0, 2, 3)).clamp_min(_SMALLEST_STD).tolist()
-    rounded_mean, rounded_std = ([round(value, 4) for value in part] for part in (mean, std))
-    return Preprocessing(size=images.shape[-1], mean=tuple(rounded_mean), std=tuple(rounded_std))
+    mean, std = images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)).clamp_min(_SMALLEST_STD)
+    return Preprocessing(size=images.shape[-1], mean=_rounded(mean), std=_rounded(std))
+
+
+def _rounded(channels: Float[torch.Tensor, "3"]) -> tuple[float, float, float]:
+    red, green, blue = (round(value, 4) for value in channels.tolist())
+    return red, green, blue

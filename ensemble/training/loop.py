@@ -36,6 +36,7 @@ from ensemble.training.training_images import (
     TrainingImages,
     check_images,
     device_bytes_for_images,
+    to_float,
 )
 
 # Images whose colours the principal components are measured on.
@@ -268,15 +269,18 @@ class _Preparation:
         self._recipe, self._generator = recipe, generator
         self._components = torch.zeros(3, 3, device=device)
         if recipe.colour is not None and recipe.colour.pca_sd:
-            sample = torch.cat([images.cpu() for images, _ in data.sample(_MEASURED_IMAGES)])
+            drawn = data.sample(_MEASURED_IMAGES)
+            sample = torch.cat([to_float(images).cpu() for images, _ in drawn])
             self._components = measure_components(sample).to(device)
         self._offset, self._factor = (
             torch.tensor(value, device=device).view(3, 1, 1) for value in channels
         )
         self._mix = make_mixer(recipe.mixup, recipe.cutmix, num_classes)
+        self._unit, self._input = torch.empty(0), torch.empty(0)
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> PreparedBatch:
         recipe, targets = self._recipe, labels
+        images = self._to_unit(images)
         if recipe.augmentation is not None:
             images = augment(images, recipe.augmentation, self._generator)
         if recipe.colour is not None:
@@ -285,15 +289,27 @@ class _Preparation:
                 images = shift_colours(
                     images, self._components, recipe.colour.pca_sd, self._generator
                 )
-        images = (images - self._offset) / self._factor
+        images = images.sub_(self._offset).div_(self._factor)
         if recipe.noise_sd:
             images = add_noise(images, recipe.noise_sd, self._generator)
         if recipe.erasing is not None:
             images = erase(images, recipe.erasing, self._generator)
         if self._mix is not None:
             images, targets = self._mix(images, labels)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return PreparedBatch(images, labels, targets)
+        return PreparedBatch(self._input[: len(images)].copy_(images), labels, targets)
+
+    def _to_unit(self, images: torch.Tensor) -> torch.Tensor:
+        """Copy a batch into memory of its own, with pixels in [0, 1].
+
+        The memory of a batch is that of the one before: on a CPU, a system that hands out new memory for each
+        batch of photographs takes longer than all that is computed in it here.
+        """
+        if self._unit.shape[1:] != images.shape[1:] or len(self._unit) < len(images):
+            shape, device = images.shape, images.device
+            self._unit = torch.empty(shape, device=device)
+            self._input = torch.empty(shape, device=device, memory_format=torch.channels_last)
+        unit = self._unit[: len(images)].copy_(images)
+        return unit if images.is_floating_point() else unit.div_(255)
 
 
 def _run_epoch(

@@ -73,7 +73,7 @@ class PhotographBatches:
     def batches(
         self, batch_size: int, generator: torch.Generator, first_step: int = 0
     ) -> Iterator[Batch]:
-        """Draw an order of all images and a box in each, and yield batch after batch on the device.
+        """Draw an order of all images and a box in each, and yield batch after batch on the device, as uint8.
 
         Args:
             batch_size: Number of images in each batch but the last.
@@ -89,14 +89,14 @@ class PhotographBatches:
         yield from self._make(rows, boxes)
 
     def in_turn(self, batch_size: int) -> Iterator[Batch]:
-        """Yield all images in order, cut as they are predicted."""
+        """Yield all images in order, cut as they are predicted, with pixels in [0, 1]."""
         rows = torch.split(torch.arange(len(self._labels)), batch_size)
-        yield from self._make(
-            list(rows), centre_boxes(self._photographs.sides, self._preprocessing)
-        )
+        boxes = centre_boxes(self._photographs.sides, self._preprocessing)
+        for pixels, labels in self._make(list(rows), boxes):
+            yield to_float(pixels), labels
 
     def sample(self, num_images: int) -> Iterator[Batch]:
-        """Yield some images, evenly spaced, cut as they are predicted."""
+        """Yield some images, evenly spaced, cut as they are predicted, as uint8."""
         count = min(num_images, len(self))
         rows = torch.linspace(0, len(self) - 1, count).round().long()
         boxes = centre_boxes(self._photographs.sides, self._preprocessing)
@@ -121,12 +121,12 @@ class PhotographBatches:
 
             for batch, pixels in in_order(pool, stack, rows, ahead=threads + _AHEAD):
                 labels = self._labels_there[to_device(batch, self._device)]
-                yield to_float(self._staging.copy(pixels)), labels
+                yield self._staging.copy(pixels), labels
 
     def _cut(self, row: int, box: list[int]) -> UInt8[torch.Tensor, "3 size size"]:
         top, left, height, width = box
         image = self._photographs.read(row)[top : top + height, left : left + width]
-        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
         size = self._preprocessing.size
         if (height, width) == (size, size):
             return pixels

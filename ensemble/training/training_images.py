@@ -13,7 +13,7 @@ from ensemble.inference.staging import Staging, to_device
 _MEMORY_PART = 0.25
 
 Pixels = UInt8[torch.Tensor, "image 3 height width"] | Float[torch.Tensor, "image 3 height width"]
-Batch = tuple[Float[torch.Tensor, "batch 3 height width"], Int64[torch.Tensor, " batch"]]
+Batch = tuple[Pixels, Int64[torch.Tensor, " batch"]]
 
 
 @runtime_checkable
@@ -26,7 +26,9 @@ class Batches(Protocol):
     def batches(
         self, batch_size: int, generator: torch.Generator, first_step: int = 0
     ) -> Iterator[Batch]:
-        """Draw an order of all images, and yield batch after batch on the device, with pixels in [0, 1].
+        """Draw an order of all images, and yield batch after batch on the device.
+
+        Pixels are from 0 to 255 as uint8, or in [0, 1] as floats.
 
         Args:
             batch_size: Number of images in each batch but the last.
@@ -76,7 +78,9 @@ class TrainingImages:
     def batches(
         self, batch_size: int, generator: torch.Generator, first_step: int = 0
     ) -> Iterator[Batch]:
-        """Draw an order of all images, and yield batch after batch on the device, with pixels in [0, 1].
+        """Draw an order of all images, and yield batch after batch on the device.
+
+        Pixels are from 0 to 255 as uint8, or in [0, 1] as floats.
 
         Args:
             batch_size: Number of images in each batch but the last.
@@ -89,14 +93,14 @@ class TrainingImages:
         rows = order_there if self._is_resident else order
         for step in range(first_step, self.num_steps(batch_size)):
             part = slice(step * batch_size, (step + 1) * batch_size)
-            yield to_float(self._take(rows[part])), labels[part]
+            yield self._take(rows[part]), labels[part]
 
     def sample(self, num_images: int) -> Iterator[Batch]:
         """Yield some images, evenly spaced."""
         count = min(num_images, len(self._images))
         rows = torch.linspace(0, len(self._images) - 1, count).round().long()
         there = to_device(rows, self._device)
-        yield to_float(self._take(there if self._is_resident else rows)), self._labels[there]
+        yield self._take(there if self._is_resident else rows), self._labels[there]
 
     def _take(self, rows: Int64[torch.Tensor, " batch"]) -> Pixels:
         if self._is_resident:

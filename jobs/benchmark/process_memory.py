@@ -59,21 +59,23 @@ def _build(
     labels = pool.labels(min(WINDOW_IMAGES, images))
     window = list(pool.columns(labels))
     size = sum(column.nbytes for column in window)
-    before = _resident() - size
+    before = resident_bytes() - size
     for first in range(0, images, WINDOW_IMAGES):
         rows = slice(0, min(WINDOW_IMAGES, images - first))
         builder.add([column[rows] for column in window], labels[rows])
     table = builder.finish()
     held = [part for part in (table, table.logs, table.likely) if part is not None]
     arrays = [v for part in held for v in vars(part).values() if isinstance(v, np.ndarray)]
-    return PeakMemory(before, size, _peak(), sum(array.nbytes for array in arrays))
+    return PeakMemory(before, size, peak_bytes(), sum(array.nbytes for array in arrays))
 
 
-def _resident() -> int:
+def resident_bytes() -> int:
+    """Give the resident memory of this process, in bytes."""
     return _status("VmRSS")
 
 
-def _peak() -> int:
+def peak_bytes() -> int:
+    """Give the peak of the resident memory of this process, in bytes."""
     # Not getrusage: its peak goes on counting from that of the parent.
     return _status("VmHWM")
 

@@ -174,6 +174,22 @@ def benchmark_predict(
     _run(benchmark_job, words, full)
 
 
+@benchmark.command("train")
+def benchmark_train(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...", help="Settings, such as photographs=1000 photograph_size=224."
+        ),
+    ] = None,
+    full: Full = False,
+) -> None:
+    """Time the training loop against a plain loop, and an epoch over photographs against decoding alone."""
+    from jobs.benchmark.train import benchmark_train as benchmark_job
+
+    _run(benchmark_job, words, full)
+
+
 @benchmark.command("gpu")
 def benchmark_gpu(
     words: Annotated[

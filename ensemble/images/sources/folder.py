@@ -25,12 +25,18 @@ class _Folder:
         return lay_out("folder-1", self.config, walk(Path(self.config.path)), test)
 
     def decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
+        return self._decode(image_id, None)
+
+    def decode_reduced(self, image_id: str, short_side: int) -> UInt8[np.ndarray, "height width 3"]:
+        return self._decode(image_id, short_side)
+
+    def _decode(self, image_id: str, short_side: int | None) -> UInt8[np.ndarray, "height width 3"]:
         root, key = self.config.path, image_id
         if self.config.test is not None and image_id.startswith(TEST_FOLDER):
             root, key = self.config.test, image_id.removeprefix(TEST_FOLDER)
         path = to_path(Path(root), key)
         try:
-            return decode(path, self.config.max_pixels)
+            return decode(path, self.config.max_pixels, short_side)
         except OSError as error:
             raise unreadable(to_text(path), error.strerror or str(error)) from error
 

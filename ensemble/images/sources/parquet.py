@@ -54,6 +54,12 @@ class _Parquet:
         )
 
     def decode(self, image_id: str) -> UInt8[np.ndarray, "height width 3"]:
+        return decode(self._encoded(image_id), self.config.max_pixels)
+
+    def decode_reduced(self, image_id: str, short_side: int) -> UInt8[np.ndarray, "height width 3"]:
+        return decode(self._encoded(image_id), self.config.max_pixels, short_side)
+
+    def _encoded(self, image_id: str) -> io.BytesIO:
         if image_id not in self._places:
             raise DecodeError(f"no image {image_id!r} in {', '.join(map(str, self._files))}")
         path, row = self._places[image_id]
@@ -66,7 +72,7 @@ class _Parquet:
             raise DecodeError(f"{type(error).__name__}: {error}") from error
         if not encoded:
             raise DecodeError("the row holds no image")
-        return decode(io.BytesIO(encoded), self.config.max_pixels)
+        return io.BytesIO(encoded)
 
     @cached_property
     def _files(self) -> list[Path]:

@@ -76,9 +76,15 @@ class RemoteFolder:
             DecodeError: The object is too large, or no image that can be decoded.
             DataError: The object is gone since the prefix was listed.
         """
+        return decode(self._bytes(image_id), self._config.max_pixels)
+
+    def decode_reduced(self, image_id: str, short_side: int) -> UInt8[np.ndarray, "height width 3"]:
+        """Decode one image that will be resized to a short side; it raises what `decode` does."""
+        return decode(self._bytes(image_id), self._config.max_pixels, short_side)
+
+    def _bytes(self, image_id: str) -> BytesIO:
         ahead = self._ahead.pop(image_id, None)
-        data = self._read(image_id) if ahead is None else ahead.result()
-        return decode(BytesIO(data), self._config.max_pixels)
+        return BytesIO(self._read(image_id) if ahead is None else ahead.result())
 
     def _read(self, image_id: str) -> bytes:
         store, key, limit = self._store, image_id, max_file_bytes(self._config.max_pixels)

@@ -189,3 +189,40 @@ def test_file_that_cannot_be_read_is_no_image_that_cannot_be_decoded(tmp_path: P
 def test_identity_names_the_rule_of_depth_where_a_file_may_need_it() -> None:
     assert decoder(["a.JPG", "b.webp"]) == decoder([])
     assert decoder(["a.jpg", "b.png"]) == decoder() == f"{decoder([])} depth-2"
+
+
+@given(st.tuples(st.integers(8, 300), st.integers(8, 300)), st.integers(4, 80), st.integers(0, 99))
+def test_jpeg_that_will_be_resized_is_decoded_smaller_but_never_under_twice_that(
+    sides: tuple[int, int], short_side: int, seed: int
+) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    file = io.BytesIO()
+    picture = Image.fromarray(noise).resize(sides, Image.Resampling.BICUBIC)
+    picture.save(file, "JPEG", quality=95)
+    whole = decode(io.BytesIO(file.getvalue()), 10**6)
+    reduced = decode(io.BytesIO(file.getvalue()), 10**6, short_side)
+    factor = min(sides) / min(reduced.shape[:2])
+    if reduced.shape == whole.shape:
+        assert np.array_equal(reduced, whole)
+    else:
+        assert min(reduced.shape[:2]) >= 2 * short_side
+    assert factor < 9
+    assert reduced.shape[1] / reduced.shape[0] == pytest.approx(sides[0] / sides[1], rel=0.15)
+
+
+def test_photograph_is_the_same_at_its_short_side_however_it_was_decoded() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).resize((1200, 900), Image.Resampling.BICUBIC).save(file, "JPEG")
+    whole, reduced = (decode(io.BytesIO(file.getvalue()), 10**7, side) for side in (None, 100))
+    assert (whole.shape, reduced.shape) == ((900, 1200, 3), (225, 300, 3))
+    left, right = (
+        np.asarray(Image.fromarray(image).resize((120, 90), Image.Resampling.BOX), np.float64)
+        for image in (whole, reduced)
+    )
+    assert np.abs(left - right).mean() < 1.5
+
+
+def test_png_has_one_size_to_be_decoded_in() -> None:
+    file = encoded(np.zeros((64, 64, 3), np.uint8), "PNG")
+    assert decode(file, 10**6, 4).shape == (64, 64, 3)

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +14,14 @@ from ensemble.checkpoints.header import read_bad_images
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import EmptySplitError
 from ensemble.images.index import ImageIndex
-from ensemble.images.open import decode_shard, open_source
+from ensemble.images.open import decode_for, open_source
 from ensemble.images.settings import FolderConfig
-from ensemble.images.shard import ImageShard, ShardSpec
+from ensemble.images.shard import ImageShard
 from ensemble.inference.transforms import to_input
 from ensemble.members.settings import Preprocessing
 from ensemble.training.augmentation_settings import RandomCropConfig, RandomResizedCropConfig
 from ensemble.training.crops import centre_boxes, draw_boxes
+from ensemble.training.data import open_images
 from ensemble.training.member import train_member
 from ensemble.training.photograph_batches import PhotographBatches
 from ensemble.training.photographs import KeptForm, Photographs
@@ -63,9 +64,9 @@ class Decoder:
     def __init__(self, folder: Path) -> None:
         self._source, self.decoded = open_source(FolderConfig(path=str(folder))), 0
 
-    def __call__(self, image_ids: tuple[str, ...]) -> ImageShard:
+    def __call__(self, image_ids: tuple[str, ...]) -> Iterator[ImageShard]:
         self.decoded += len(image_ids)
-        return decode_shard(self._source, ShardSpec(image_ids))
+        return decode_for(self._source, image_ids, FORM.short_side)
 
 
 def pixels(photographs: Photographs) -> list[bytes]:
@@ -125,7 +126,7 @@ def test_small_images_are_kept_as_they_are_and_large_ones_at_the_short_side(
 
 def test_no_photograph_that_can_be_decoded_is_refused(index: ImageIndex) -> None:
     with pytest.raises(EmptySplitError, match="none of the images"):
-        Photographs(index, FORM, TO, lambda image_ids: ImageShard.pack([], []))
+        Photographs(index, FORM, TO, lambda image_ids: [ImageShard.pack([], [])])
 
 
 def test_images_in_turn_are_what_the_member_will_be_given(folder: Path, index: ImageIndex) -> None:
@@ -134,7 +135,7 @@ def test_images_in_turn_are_what_the_member_will_be_given(folder: Path, index: I
     labels = torch.zeros(len(photographs), dtype=torch.int64)
     batches = PhotographBatches(photographs, labels, TO, None, CPU)
     given = torch.cat([images for images, _ in batches.in_turn(5)])
-    expected = to_input([decode(photographs.image_ids)], TO.size, TO.resize, TO.interpolation)
+    expected = to_input(list(decode(photographs.image_ids)), TO.size, TO.resize, TO.interpolation)
     # One rounding to 8 bits; the smallest images are cut first, to whole pixels, and then resized.
     is_small = photographs.sides.min(dim=1).values < 20
     assert (given - expected)[~is_small].abs().max() <= 1.01 / 255
@@ -204,8 +205,8 @@ def test_training_reads_its_photographs_itself_or_takes_them_from_shards(
         input_size=16, epochs=1, batch_size=8, crop=RandomCropConfig(short_side=(20, 24))
     )
     task = TrainTask("mine", "resnet14_small", recipe, 0, index, (0, 1), tmp_path / "shards")
-    shard = Decoder(folder)(tuple(index.image_ids.tolist()))
-    path = train_member(task, [shard], CPU)
+    shards = list(Decoder(folder)(tuple(index.image_ids.tolist())))
+    path = train_member(task, shards, CPU)
     reading = Reading(FolderConfig(path=str(folder)), disk_mb=1)
     alone = replace(task, folder=tmp_path / "alone", reading=reading)
     assert train_member(alone, [], CPU).read_bytes() == path.read_bytes()
@@ -213,4 +214,7 @@ def test_training_reads_its_photographs_itself_or_takes_them_from_shards(
     assert list((tmp_path / "alone" / "photographs").iterdir())
     preprocessing = load_member("a", path, CenterView(), "d" * 64).preprocessing
     assert (preprocessing.size, preprocessing.resize) == (16, 20)
-    assert preprocessing.mean != (0.5, 0.5, 0.5)
+    images = open_images(task, index, preprocessing, shards, CPU)
+    given = torch.cat([batch for batch, _ in images.in_turn()])
+    assert preprocessing.mean == pytest.approx(given.mean(dim=(0, 2, 3)).tolist(), abs=1e-4)
+    assert preprocessing.std == pytest.approx(given.std(dim=(0, 2, 3)).tolist(), abs=1e-4)
