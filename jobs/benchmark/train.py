@@ -159,7 +159,7 @@ def _plain_loop(
     network.train().to(memory_format=torch.channels_last)
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (_MEAN, _STD))
     prepared = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-    settings = recipe.optimizer.model_dump(exclude={"kind"})
+    settings = recipe.optimizer.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"})
     optimizer = torch.optim.SGD(network.parameters(), **settings)
 
     def epoch() -> None:
