@@ -68,6 +68,8 @@ class Prediction:
         classes: Class names, by class index.
         by_member: Probabilities of each member, by its name; NaN where an image stopped before the member's step.
         exits: The step of a cascade after which each image stopped, from 1; None without a cascade.
+        sets: Classes that hold the label together, with the probability that the artifact states; None where it
+            has no conformal sets.
     """
 
     probabilities: Float[np.ndarray, "image class"]
@@ -76,6 +78,7 @@ class Prediction:
     classes: tuple[str, ...]
     by_member: Mapping[str, Float[np.ndarray, "image class"]]
     exits: Int[np.ndarray, "image"] | None = None
+    sets: Bool[np.ndarray, "image class"] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -89,6 +92,13 @@ class Prediction:
             tuple((self.classes[index], float(row[index])) for index in best)
             for row, best in zip(self.probabilities, order, strict=True)
         )
+
+    def set_of(self, image: int) -> tuple[str, ...] | None:
+        """Give the classes of an image's conformal set, by its number, the most probable first; None without sets."""
+        if self.sets is None:
+            return None
+        order = np.argsort(-self.probabilities[image], kind="stable")
+        return tuple(self.classes[index] for index in order if self.sets[image, index])
 
     def explain(self, image: int) -> Explanation:
         """Tell what each member answered for an image, by its number, and whether it was routed."""
@@ -273,7 +283,7 @@ class Predictor:
             views = [view for view, _ in weigh_views(member.views, member.preprocessing.size)]
             shard = without_strips(shard, member.preprocessing, views)
         if artifact.cascade is not None:
-            return shard, self._answer_in_steps(shard, artifact.cascade)
+            return shard, self._with_sets(self._answer_in_steps(shard, artifact.cascade))
         logs = self._log_probabilities(artifact.members, shard)
         base = metrics.pooled(logs, artifact.weighting)
         by_member = {
@@ -283,24 +293,31 @@ class Predictor:
         probabilities, answers, routed = base, base.argmax(axis=1), np.zeros(len(base), bool)
         if artifact.routing is not None:
             probabilities, answers, routed = self._route(base, shard, artifact.routing)
-        return shard, Prediction(
+        prediction = Prediction(
             at_temperature(probabilities, artifact.temperature),
             answers,
             routed,
             artifact.classes,
             by_member,
         )
+        return shard, self._with_sets(prediction)
 
     def without_routing(self) -> "Predictor":
-        """Leave out the sub-classifiers: every image is answered by the weighted mean of the members."""
+        """Leave out the sub-classifiers: every image is answered by the weighted mean of the members.
+
+        Conformal sets, which were fitted on the answers with them, are left out, too.
+        """
         other = copy(self)
-        other._artifact = replace(self._artifact, routing=None)
+        other._artifact = replace(self._artifact, routing=None, conformal=None)
         return other
 
     def without_cascade(self) -> "Predictor":
-        """Leave out the steps of a cascade: every image is answered by the weighted mean of all members."""
+        """Leave out the steps of a cascade: every image is answered by the weighted mean of all members.
+
+        Conformal sets, which were fitted on the answers of the cascade, are left out, too.
+        """
         other = copy(self)
-        other._artifact = replace(self._artifact, cascade=None, lead=None)
+        other._artifact = replace(self._artifact, cascade=None, lead=None, conformal=None)
         return other
 
     def network_of(self, member: Member) -> "nn.Module":
@@ -364,6 +381,10 @@ class Predictor:
         other = copy(self)
         other._artifact = self._artifact.without(name)
         return other
+
+    def _with_sets(self, prediction: Prediction) -> Prediction:
+        sets = self._artifact.conformal
+        return replace(prediction, sets=sets.of(prediction.probabilities)) if sets else prediction
 
     def _answer_in_steps(self, shard: ImageShard, cascade: Steps) -> Prediction:
         """Answer images step by step; those that go on make up the batches of the next step."""

@@ -13,6 +13,7 @@ from ensemble.evaluation.reading import read_windows
 from ensemble.images.index import ImageIndex
 from ensemble.images.open import open_source
 from ensemble.outranking.measures import member_errors
+from ensemble.report.build.diagnostics import sets_on_test
 from ensemble.report.documents.cascade import (
     CascadeEffect,
     CascadeReport,
@@ -116,7 +117,11 @@ def cascade(
         # Here, because a cascade that is not saved needs no weights.
         from jobs.save_cascade import save_cascade
 
-        saved = save_cascade(run, temperatures, ensemble, chosen, report, folder)
+        saved, sets = save_cascade(
+            run, temperatures, ensemble, chosen, report, folder, config.coverage
+        )
+        on_test = sets_on_test("the cascade", sets)
+        report = report.model_copy(update={"sets": on_test})
         if measures:
             seconds = _measure(run, saved, storage)
             report = report.model_copy(update={"seconds": seconds})

@@ -107,6 +107,7 @@ def predict(
     ]
     artifact, _ = find_artifact(place, storage)
     content = open_store(artifact, config.storage).read(FILE_NAME)
+    document = parse_document(content, f"{artifact}/{FILE_NAME}")
     work = _Work(
         config,
         _everywhere(artifact),
@@ -114,7 +115,8 @@ def predict(
         PartSettings(
             config.top_k,
             config.probabilities,
-            steps=parse_document(content, f"{artifact}/{FILE_NAME}").cascade is not None,
+            steps=document.cascade is not None,
+            sets=document.conformal is not None,
         ),
         _everywhere(out),
         trust_code,

@@ -13,6 +13,7 @@ from ensemble.artifact.write import save as save_artifact
 from ensemble.cascade.fit import Cascade
 from ensemble.cascade.steps import Steps
 from ensemble.evaluation.calibration import Temperature, at_temperature, calibrate
+from ensemble.evaluation.conformal import JudgedSets, can_promise, fit_conformal, judge_sets
 from ensemble.evaluation.metrics import nll
 from ensemble.images.open import open_source
 from ensemble.report.documents.cascade import CascadeReport
@@ -31,7 +32,8 @@ def save_cascade(
     fitted: Cascade,
     report: CascadeReport,
     folder: str,
-) -> str:
+    coverage: float | None = None,
+) -> tuple[str, JudgedSets | None]:
     """Write the artifact of a cascade into a folder of its run.
 
     Args:
@@ -41,9 +43,11 @@ def save_cascade(
         fitted: The cascade, whose order is over the run's members.
         report: The report of the cascade.
         folder: The folder, relative to the run's.
+        coverage: Least probability that the conformal set of an answer holds the label; None for no sets. There are
+            none either where so few images cannot promise it.
 
     Returns:
-        The place of the artifact.
+        The place of the artifact, and its conformal sets, judged on the test images.
 
     Raises:
         ConfigError: The weights of a member are not on this machine, or the predictions were imported.
@@ -64,6 +68,11 @@ def save_cascade(
     )
     with np.errstate(divide="ignore"):
         temperature = calibrate(np.log(on_search), search.labels, run.config.seed).value
+    on_search, on_test = (at_temperature(part, temperature) for part in (on_search, on_test))
+    judged = None
+    if coverage is not None and can_promise(len(search), coverage):
+        sets = fit_conformal(on_search, search.labels, coverage)
+        judged = judge_sets(sets, [(on_test, test.labels)])
     golden = golden_from_table(
         run.table,
         members,
@@ -79,7 +88,7 @@ def save_cascade(
         name=f"{run.name}-cascade",
         images=len(test),
         data=data_of(run.config),
-        figures=_figures(report, nll(at_temperature(on_test, temperature), test.labels)),
+        figures=_figures(report, nll(on_test, test.labels)),
         origins=origins(run.config.members),
         costs={
             name: {unit: by_name[name] for unit, by_name in run.costs.items()} for name in order
@@ -99,10 +108,11 @@ def save_cascade(
             about=about,
             cascade=steps,
             lead=lead,
+            conformal=judged.sets if judged else None,
         )
         if run.files.is_remote:
             publish_artifact(run.files, key, local)
-    return f"{run.files.url}/{key}"
+    return f"{run.files.url}/{key}", judged
 
 
 def _steps_over(names: Sequence[str], order: Sequence[str], fitted: Cascade) -> Steps:

@@ -81,6 +81,7 @@ def save_search(
             fallbacks,
             temperature,
             about,
+            conformal=findings.conformal,
         )
         if run.files.is_remote:
             publish_artifact(run.files, key, local)

@@ -11,7 +11,14 @@ import numpy as np
 
 from ensemble.errors import ConfigError
 from ensemble.evaluation.broken import SoundMembers, count_broken, leave_out_broken
-from ensemble.evaluation.calibration import Temperature, calibrate
+from ensemble.evaluation.calibration import Temperature, apply_temperature, calibrate
+from ensemble.evaluation.conformal import (
+    ConformalSets,
+    JudgedSets,
+    can_promise,
+    fit_conformal,
+    judge_sets,
+)
 from ensemble.evaluation.outcome import Outcome
 from ensemble.evaluation.reading import ColumnAtTemperature
 from ensemble.evaluation.suspects import describe_suspects
@@ -34,13 +41,14 @@ from ensemble.search.crossfit import stratified_folds
 from ensemble.search.fallbacks import find_fallbacks, settings_without
 from ensemble.search.fit import fit
 from ensemble.search.frontier import cost_frontier
-from ensemble.search.recommend import recommend
+from ensemble.search.recommend import Recommendation, answering, recommend
 from ensemble.search.result import Ensemble
 from ensemble.search.stability import Stability, bootstrap
 from jobs.search_settings import SearchJobConfig, search_settings
 from jobs.stored_runs.finished import (
     FinishedRun,
     average_logs,
+    average_windows,
     evaluate_averages,
     evaluate_members,
     fit_temperatures,
@@ -91,7 +99,8 @@ def search(
             versions={"python": platform.python_version(), "numpy": version("numpy")},
         ),
     )
-    settings = fingerprint(config.model_dump(mode="json"))[:8]
+    # Without the coverage, which changes no weight: a search has the folder that it had before there was one.
+    settings = fingerprint(config.model_dump(mode="json", exclude={"coverage"}))[:8]
     folder = f"search/{config.search.kind}-k{report.k}-{settings}"
     text = report.model_dump_json(indent=2) + "\n"
     if saves:
@@ -119,6 +128,13 @@ def _find(run: FinishedRun, config: SearchJobConfig, notes: tuple[str, ...]) -> 
     table = read_outranking(run, images, temperatures, search.combines)
     ensemble = fit(table, search)
     recommendation = recommend(table, search, ensemble)
+    conformal, sets = _sets(run, config, images, temperatures, (table, ensemble, recommendation))
+    if config.coverage is not None and conformal is None:
+        notes = (
+            *notes,
+            f"{len(images)} search images cannot promise sets that hold the label with a probability of "
+            f"{config.coverage:g}: answers have none.",
+        )
     logs = average_logs(run, images, temperatures, ensemble.weighting)
     average, on_test = calibrate(logs, images.labels, search.seed), {}
     if config.cross_fit:
@@ -151,7 +167,32 @@ def _find(run: FinishedRun, config: SearchJobConfig, notes: tuple[str, ...]) -> 
         costs=run.costs,
         test=images if config.cross_fit else run.splits.test,
         on_test=on_test,
+        conformal=conformal,
+        sets=sets,
     )
+
+
+def _sets(
+    run: FinishedRun,
+    config: SearchJobConfig,
+    images: ImageIndex,
+    temperatures: dict[str, Temperature],
+    found: tuple[OutrankingTable, Ensemble, Recommendation],
+) -> tuple[ConformalSets | None, JudgedSets | None]:
+    """Fit conformal sets of what an artifact answers with, and judge them on the test images if these are others."""
+    if config.coverage is None or not can_promise(len(images), config.coverage):
+        return None, None
+    table, ensemble, recommendation = found
+    rows = predictors(table, config.search, ensemble)
+    weighting = answering(rows, recommendation, config.search).ensemble.weighting
+    logs = average_logs(run, images, temperatures, weighting)
+    temperature = calibrate(logs, images.labels, config.search.seed).value
+    probabilities = np.exp(apply_temperature(logs, temperature))
+    sets = fit_conformal(probabilities, images.labels, config.coverage)
+    if config.cross_fit:
+        return sets, None
+    test = average_windows(run, run.splits.test, temperatures, weighting, temperature)
+    return sets, judge_sets(sets, test)
 
 
 def _on_test(

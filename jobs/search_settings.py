@@ -21,6 +21,8 @@ class SearchJobConfig(Config):
     """Take search and test images as one labelled set, and judge by two-fold cross-fitting."""
     resamples: Annotated[int, Field(ge=100)] = 10_000
     """Bootstrap samples of each paired interval."""
+    coverage: Annotated[float, Field(gt=0, lt=1)] | None = 0.9
+    """Least probability with which the set of classes that each answer has holds the label; null for no sets."""
     stability: NonNegativeInt = 200
     """Bootstrap samples that the search is repeated on; 0 for none."""
     stability_limit_s: PositiveFloat = 60.0

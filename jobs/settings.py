@@ -54,6 +54,8 @@ class ReportConfig(Config):
     """Number of resamples of each paired bootstrap interval."""
     max_examples: NonNegativeInt = 8
     """Number of example images shown whose answer the ensemble changed."""
+    coverage: Annotated[float, Field(gt=0, lt=1)] | None = 0.9
+    """Least probability with which the set of classes that each answer has holds the label; null for no sets."""
 
     def fit_top_k(self, num_classes: int) -> int:
         """Give the k to report: the default is lowered where there are so few classes that none could be wrong."""
@@ -189,6 +191,8 @@ class RunConfig(Config):
         for member, settings in zip(document["members"], self.members, strict=True):
             if isinstance(settings.source, RecipeSource):
                 member["source"] = settings.source.identity()
+        if self.report.coverage == ReportConfig.model_fields["coverage"].default:  # likewise
+            del document["report"]["coverage"]
         if self.search.combine is None:  # likewise
             del document["search"]["combine"]
         return fingerprint(document)

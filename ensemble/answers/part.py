@@ -52,6 +52,8 @@ def encode_part(
     }
     if settings.steps:
         values["step"] = [] if prediction.exits is None else prediction.exits[order].tolist()
+    if settings.sets:
+        values["set"] = [prediction.set_of(row) for row in sound]
     columns: dict[str, pa.Array] = {"image_id": pa.array(image_ids, pa.string())}
     for name, kind in _types(settings).items():
         columns[name] = pa.array(_spread(rows, values[name]), kind)
@@ -73,7 +75,8 @@ _TYPES = {
 
 def _types(settings: PartSettings) -> dict[str, pa.DataType]:
     """Give the columns with one value an image, by name; those of one kind of ensemble only where it is that kind."""
-    return _TYPES | ({"step": pa.int32()} if settings.steps else {})
+    steps = {"step": pa.int32()} if settings.steps else {}
+    return _TYPES | steps | ({"set": pa.list_(pa.string())} if settings.sets else {})
 
 
 def encode_failed_part(image_ids: Sequence[str], reason: str, settings: PartSettings) -> bytes:

@@ -11,8 +11,10 @@ class PartSettings:
         top_k: Number of the most probable classes.
         probabilities: Whether it holds the probability of every class.
         steps: Whether it holds the step of a cascade after which an image stopped.
+        sets: Whether it holds conformal sets.
     """
 
     top_k: int = 5
     probabilities: bool = False
     steps: bool = False
+    sets: bool = False

@@ -94,6 +94,12 @@ def _summary(document: ArtifactDocument, about: About) -> str:
             f"{document.cascade.signal} of the answer is high enough"
         )
         text += "."
+    if document.conformal is not None:
+        text += (
+            " Each answer has a set of classes that holds the label of a new image like those it was fitted on with "
+            f"a probability of {document.conformal.coverage:.0%} or more (RAPS, fitted on "
+            f"{document.conformal.images:,} images)."
+        )
     if covered := [fallback.missing for fallback in document.fallbacks]:
         text += f" It also holds weights for the loss of {_list(covered)}."
     return text

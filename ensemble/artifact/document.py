@@ -109,12 +109,24 @@ class CascadeEntry(Config):
         )
 
 
+class ConformalEntry(Config):
+    """Sets of classes that hold the label of a new image with a stated probability."""
+
+    coverage: Annotated[float, Field(gt=0, lt=1)]
+    """Least probability that the set of a new image holds its label."""
+    threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    """What probabilities, and what each class costs, add up to in a set; null where every class belongs to it."""
+    images: PositiveInt
+    """Number of the images that it was fitted on."""
+
+
 class ArtifactDocument(Config):
     """Everything that `ensemble.json` says."""
 
     schema_version: Literal[1, 2, 3, 4, 5] = 5
     """Version 2 says the precision of each member, version 3 what the weights are of, version 4 where
-    members come from and with which versions of libraries they were run, version 5 the steps of a cascade."""
+    members come from and with which versions of libraries they were run, version 5 the steps of a cascade, and
+    conformal sets."""
     classes: tuple[str, ...]
     data_sha256: str
     search: str
@@ -133,6 +145,8 @@ class ArtifactDocument(Config):
     """Number of golden inputs in the folder `golden`."""
     cascade: CascadeEntry | None = None
     """Steps of a cascade; null where every image is answered by all members."""
+    conformal: ConformalEntry | None = None
+    """Sets that every answer has; null where answers have none."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -184,15 +198,15 @@ class ArtifactDocument(Config):
 def document_without(document: ArtifactDocument, name: str) -> ArtifactDocument:
     """Leave a member out, and give the others the weights that were fitted for its loss.
 
-    A cascade is left out, too: its thresholds were fitted with that member. Without the lead of a cascade all
-    weights stay.
+    A cascade and conformal sets are left out, too: their thresholds were fitted with that member. Without the
+    lead of a cascade all weights stay.
 
     Raises:
         UnknownNameError: No member has this name.
         CheckpointError: The document has no weights for the loss of this member.
     """
     if document.cascade and document.cascade.lead and document.cascade.lead.name == name:
-        return document.model_copy(update={"cascade": None})
+        return document.model_copy(update={"cascade": None, "conformal": None})
     fallback = fallback_for(
         name,
         [entry.name for entry in document.members],
@@ -203,7 +217,8 @@ def document_without(document: ArtifactDocument, name: str) -> ArtifactDocument:
         for entry in document.members
         if entry.name in fallback.weight_units
     )
-    update = {"members": members, "fallbacks": (), "scale": fallback.scale, "cascade": None}
+    update = {"members": members, "fallbacks": (), "scale": fallback.scale}
+    update |= {"cascade": None, "conformal": None}
     return document.model_copy(update=update)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ensemble.artifact.document import (
     FILE_NAME,
     ArtifactDocument,
+    ConformalEntry,
     FallbackEntry,
     NetworkEntry,
     RoutingEntry,
@@ -22,6 +23,7 @@ from ensemble.artifact.document import (
 from ensemble.cascade.steps import Steps
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError
+from ensemble.evaluation.conformal import ConformalSets
 from ensemble.files import unseal
 from ensemble.members.member import Member, in_precision
 from ensemble.outranking.weighting import Weighting
@@ -46,6 +48,7 @@ class Artifact:
         folder: The folder that it was read from.
         cascade: Steps of a cascade; None where every image is answered by all members.
         lead: The first member of a cascade where it has no weight; None where there is none.
+        conformal: Sets that every answer has; None where answers have none.
     """
 
     classes: tuple[str, ...]
@@ -57,27 +60,27 @@ class Artifact:
     folder: Path
     cascade: Steps | None = None
     lead: Member | None = None
+    conformal: ConformalSets | None = None
 
     def without(self, name: str) -> "Artifact":
         """Leave a member out, and give the others the weights that were fitted for its loss.
 
         The gate to the sub-classifiers, if there is one, and the temperature stay as fitted. A cascade is left
-        out; without its lead all weights stay.
+        out; without its lead all weights stay. So are conformal sets.
 
         Raises:
             UnknownNameError: No member has this name.
             CheckpointError: The artifact has no weights for the loss of this member.
         """
         if self.lead is not None and self.lead.name == name:
-            return replace(self, cascade=None, lead=None)
+            return replace(self, cascade=None, lead=None, conformal=None)
         fallback = fallback_for(name, [member.name for member in self.members], self.fallbacks)
         weights = fallback.weight_units
         members = tuple(member for member in self.members if member.name in weights)
         units = np.array([weights[member.name] for member in members])
         weighting = Weighting(units, self.weighting.combine, fallback.scale)
-        return replace(
-            self, members=members, weighting=weighting, fallbacks={}, cascade=None, lead=None
-        )
+        alone = replace(self, cascade=None, lead=None, conformal=None)
+        return replace(alone, members=members, weighting=weighting, fallbacks={})
 
 
 def read(folder: Path, *, trust_code: bool = False, without: str | None = None) -> Artifact:
@@ -116,6 +119,7 @@ def read(folder: Path, *, trust_code: bool = False, without: str | None = None) 
         folder,
         document.cascade.steps_over(document.members) if document.cascade else None,
         _read_member(folder, lead, document, trust_code) if lead else None,
+        _read_conformal(document.conformal) if document.conformal else None,
     )
 
 
@@ -125,6 +129,11 @@ def _read_member(
     outputs = tuple(range(len(document.classes)))
     member = _load(folder, entry.name, entry, outputs, document.data_sha256, trust_code)
     return replace(member, temperature=entry.temperature)
+
+
+def _read_conformal(entry: ConformalEntry) -> ConformalSets:
+    threshold = np.inf if entry.threshold is None else entry.threshold
+    return ConformalSets(entry.coverage, threshold, entry.images)
 
 
 def load_unchanged(folder: Path, load: Callable[[], Loaded]) -> Loaded:

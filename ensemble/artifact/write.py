@@ -16,6 +16,7 @@ from ensemble.artifact.document import (
     ArtifactDocument,
     CascadeEntry,
     CascadeStepEntry,
+    ConformalEntry,
     FallbackEntry,
     MemberEntry,
     NetworkEntry,
@@ -25,6 +26,7 @@ from ensemble.artifact.document import (
 from ensemble.artifact.golden import write_golden
 from ensemble.artifact.sums import write_sums
 from ensemble.cascade.steps import Steps
+from ensemble.evaluation.conformal import ConformalSets
 from ensemble.files import publish_folder, seal
 from ensemble.members.member import Member
 from ensemble.outranking.fixed_point import to_units
@@ -50,6 +52,7 @@ def save(
     about: About | None = None,
     cascade: Steps | None = None,
     lead: Member | None = None,
+    conformal: ConformalSets | None = None,
 ) -> None:
     """Write the artifact; members without a weight are left out.
 
@@ -65,6 +68,7 @@ def save(
         about: What the artifact tells of itself beside its weights.
         cascade: Steps of a cascade over the members with a weight; None where all of them answer every image.
         lead: The first member of the cascade where it has no weight.
+        conformal: Sets that every answer has; None where answers have none.
 
     Raises:
         OSError: A checkpoint cannot be read, or the disk is full.
@@ -99,6 +103,7 @@ def save(
         )
         if cascade
         else None,
+        conformal=_save_conformal(conformal) if conformal else None,
     )
     text = json.dumps(seal(document.model_dump(mode="json")), indent=2) + "\n"
     (building / FILE_NAME).write_text(text, encoding="utf-8")
@@ -134,6 +139,11 @@ def _save_cascade(steps: Steps, names: Sequence[str], lead: NetworkEntry | None)
         ),
         lead=lead,
     )
+
+
+def _save_conformal(sets: ConformalSets) -> ConformalEntry:
+    threshold = sets.threshold if math.isfinite(sets.threshold) else None
+    return ConformalEntry(coverage=sets.coverage, threshold=threshold, images=sets.num_images)
 
 
 def _write_about(folder: Path, document: ArtifactDocument, about: About) -> None:

@@ -132,8 +132,13 @@ def answering(
     Where the settings leave the search open (`auto`) that is the recommended row, and where they name
     a search its weights.
     """
-    key = recommendation.key if config.kind == "auto" else "ensemble"
+    key = answering_key(recommendation, config)
     return next(row for row in rows if row.key == key)
+
+
+def answering_key(recommendation: Recommendation, config: SearchConfig) -> PredictorKey:
+    """Give the key of the row that an artifact answers with."""
+    return recommendation.key if config.kind == "auto" else "ensemble"
 
 
 def is_told_apart(wrong: Bool[np.ndarray, " image"], simpler: Bool[np.ndarray, " image"]) -> bool:

@@ -80,6 +80,8 @@ def _prediction(answer: Answer, request: PlainRequest, about: About) -> dict[str
         "probability": float(answer.probabilities[about.classes.index(answer.label)]),
         "top": [{"label": label, "probability": probability} for label, probability in top],
     }
+    if answer.set is not None:
+        prediction["set"] = list(answer.set)
     if answer.exit_step is not None:
         prediction["step"] = answer.exit_step
     if request.has_probabilities:

@@ -35,6 +35,7 @@ class Answer:
         routed: Whether a sub-classifier answered.
         votes: For each member, the class it gives most probability to, and that probability.
         exit_step: The step of a cascade after which the image stopped, from 1; None without a cascade.
+        set: Classes of the conformal set, the most probable first; None without such sets.
     """
 
     label: str
@@ -42,6 +43,7 @@ class Answer:
     routed: bool
     votes: Mapping[str, tuple[str, float]]
     exit_step: int | None = None
+    set: tuple[str, ...] | None = None
 
     def top(self, k: int, classes: Sequence[str]) -> list[tuple[str, float]]:
         """Give the k most probable classes with their probabilities, the best first."""
@@ -110,6 +112,7 @@ def answer_images(predictor: Predictor, images: Sequence[Pixels]) -> list[Answer
             explanation.routed,
             explanation.votes,
             explanation.exit_step,
+            prediction.set_of(row),
         )
 
     return [answer(name) for name in names]

@@ -1,5 +1,6 @@
 """Answers with sub-classifiers: what a split is answered with routing, read from the table in windows."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ from ensemble.evaluation.calibration import (
     calibrate,
     calibration_images,
 )
+from ensemble.evaluation.conformal import JudgedSets, can_promise, fit_conformal, judge_sets
 from ensemble.evaluation.outcome import Outcome
 from ensemble.evaluation.reading import read_windows
 from ensemble.images.index import ImageIndex
@@ -80,11 +82,13 @@ class CalibrationOnTest:
         temperature: Temperature fitted on search images.
         before: Outcome on the test split at a temperature of 1.
         after: Outcome on the test split at the temperature.
+        sets: Conformal sets at the temperature, judged on the test split; None where there are none.
     """
 
     temperature: Temperature
     before: Outcome
     after: Outcome
+    sets: JudgedSets | None = None
 
     @property
     def nll_before(self) -> float:
@@ -104,6 +108,7 @@ def calibrate_answers(
     test: ImageIndex,
     answering: tuple[Weighting, FittedRouting | None],
     seed: int,
+    coverage: float | None = None,
 ) -> CalibrationOnTest | None:
     """Fit a temperature for the answers of an ensemble, and judge it on the test split.
 
@@ -114,6 +119,8 @@ def calibrate_answers(
         test: Images to judge on.
         answering: Weights of the members, and the routing if there is one.
         seed: Seed of the folds and of the draw.
+        coverage: Least probability that the conformal set of a new image holds its label; None for no sets. There
+            are none either where so few images cannot promise it.
 
     Returns:
         The temperature; None where fewer than two search images can be used.
@@ -130,10 +137,21 @@ def calibrate_answers(
     with np.errstate(divide="ignore"):
         temperature = calibrate(np.log(probabilities[sound]), labels[sound], seed)
     before, after = [], []
-    for part, labels in final_probabilities(table, members, test, *answering):
-        before.append(Outcome.of(part, labels))
-        after.append(Outcome.of(at_temperature(part, temperature.value), labels))
-    return CalibrationOnTest(temperature, Outcome.join(before), Outcome.join(after))
+
+    def on_test() -> Iterator[tuple[Float[np.ndarray, "_ _"], Int[np.ndarray, " _"]]]:
+        for part, own in final_probabilities(table, members, test, *answering):
+            before.append(Outcome.of(part, own))
+            part = at_temperature(part, temperature.value)
+            after.append(Outcome.of(part, own))
+            yield part, own
+
+    sets = None
+    if coverage is not None and can_promise(len(labels), coverage):
+        warm = at_temperature(probabilities, temperature.value)
+        sets = judge_sets(fit_conformal(warm, labels, coverage), on_test())
+    else:
+        deque(on_test(), maxlen=0)
+    return CalibrationOnTest(temperature, Outcome.join(before), Outcome.join(after), sets)
 
 
 def gather_evidence(

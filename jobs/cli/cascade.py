@@ -49,6 +49,7 @@ def cascade(
     as_json: AsReport = False,
 ) -> None:
     """Order an ensemble's members so that an image stops where the answer is sure, and price what that saves."""
+    from ensemble.report.pages.advice import sets_line
     from jobs.cascade import cascade as cascade_job
     from jobs.cli.app import open_console
     from jobs.progress.live import working
@@ -61,6 +62,8 @@ def cascade(
     open_console().print(_table(report))
     for line in _lines(report):
         echo(line)
+    if report.sets is not None:
+        echo(sets_line(report.sets))
     if save:
         echo(f"artifact: {path.rpartition('/')[0]}/ensemble")
     echo(f"report: {path}")

@@ -30,7 +30,7 @@ def search(
     as_json: AsReport = False,
 ) -> None:
     """Search weights on the predictions of a finished run, in seconds: no model and no Ray is needed."""
-    from ensemble.report.pages.advice import search_advice
+    from ensemble.report.pages.advice import search_advice, sets_line
     from jobs.cli.tables import search_table
     from jobs.progress.live import working
     from jobs.search import search as search_job
@@ -42,7 +42,8 @@ def search(
         return
     notes = (f"note: {warning}" for warning in report.warnings)
     saved = (f"artifact: {page.rpartition('/')[0]}/ensemble",) if save else ()
-    print_results(search_table(report), (*search_advice(report), *notes, *saved), page)
+    sets = (sets_line(report.sets),) if report.sets else ()
+    print_results(search_table(report), (*search_advice(report), *sets, *notes, *saved), page)
 
 
 def summary(

@@ -50,7 +50,13 @@ def _judge(job: Job, predictions: Predictions, fitted: Fitted) -> Findings:
         search=fitted.on_search,
         test=evaluate(job.table, members, splits.test, weightings),
         calibration=calibrate_answers(
-            job.table, members, images, splits.test, (weighting, routing), job.config.seed
+            job.table,
+            members,
+            images,
+            splits.test,
+            (weighting, routing),
+            job.config.seed,
+            job.config.report.coverage,
         ),
         subclassifiers=subclassifiers,
         routed=judge_on_test(job, members, splits.test, subclassifiers) if subclassifiers else None,

@@ -49,6 +49,7 @@ def _save_artifact(job: Job, findings: Findings, report: document.Report) -> Non
     weighting = answer.weighting if subclassified is None else subclassified.weighting
     routing = subclassified.fitted() if subclassified else None
     temperature = findings.calibration.temperature.value if findings.calibration else 1.0
+    sets = findings.calibration.sets if findings.calibration else None
     test, costs = findings.splits.test, {m.name: findings.costs.get(m.column, {}) for m in members}
     golden = golden_from_table(
         job.table, members, weighting, routing, temperature, test, job.source.decode
@@ -63,6 +64,7 @@ def _save_artifact(job: Job, findings: Findings, report: document.Report) -> Non
         findings.fallbacks,
         temperature,
         about_run(job.config, report, costs, golden),
+        conformal=sets.sets if sets else None,
     )
 
 

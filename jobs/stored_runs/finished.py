@@ -1,15 +1,15 @@
 """The table of a finished run, opened without its models: splits, columns, costs, outranking tables."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from ensemble.errors import ConfigError, DamagedTableError, TableError
-from ensemble.evaluation.calibration import Temperature, calibrate
+from ensemble.evaluation.calibration import Temperature, at_temperature, calibrate
 from ensemble.evaluation.metrics import pooled
 from ensemble.evaluation.outcome import Outcome, evaluate, evaluate_weightings
 from ensemble.evaluation.reading import (
@@ -166,6 +166,18 @@ def average_logs(
         with np.errstate(divide="ignore"):
             parts.append(np.log(pooled(rows, weighting)))
     return np.concatenate(parts)
+
+
+def average_windows(
+    run: FinishedRun,
+    images: ImageIndex,
+    temperatures: Mapping[str, Temperature],
+    weighting: Weighting,
+    temperature: float,
+) -> Iterator[tuple[Float[np.ndarray, "image class"], Int[np.ndarray, " image"]]]:
+    """Give the probabilities that members have together at a temperature, and labels, by windows."""
+    for rows, labels in read_windows(run.table, at_temperatures(run, temperatures), images):
+        yield at_temperature(pooled(rows, weighting), temperature), labels
 
 
 def at_temperatures(

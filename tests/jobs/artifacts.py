@@ -11,6 +11,7 @@ from ensemble.artifact.about import About, Origin
 from ensemble.artifact.golden import Golden
 from ensemble.cascade.steps import Steps
 from ensemble.checkpoints.load import load_member
+from ensemble.evaluation.conformal import ConformalSets
 from ensemble.images.open import decode_shard
 from ensemble.images.settings import DigitsConfig, SplitConfig
 from ensemble.images.shard import plan_shards
@@ -58,6 +59,7 @@ def make_artifact(folder: Path, cascade: Steps | None = None) -> Path:
         "paper",
         about=About(origins=origins, golden=golden),
         cascade=cascade,
+        conformal=ConformalSets(0.9, 0.5, 60) if cascade else None,
     )
     return place
 

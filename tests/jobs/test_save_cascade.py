@@ -92,6 +92,11 @@ def test_the_saved_cascade_answers_as_its_report_says(run: Path, command_here: C
     shares = [(found.exits == step + 1).mean() for step in range(len(report["steps"]))]
     assert shares == pytest.approx([step["exits"] for step in report["steps"]])
     assert 0 < shares[0] < 1
+    # The sets that every answer has hold the labels as the report says.
+    assert found.sets is not None
+    held = found.sets[np.arange(len(images)), images.labels].mean()
+    assert held == pytest.approx(report["sets"]["coverage"])
+    assert found.sets.sum(axis=1).mean() == pytest.approx(report["sets"]["mean_size"])
     assert "It is a cascade" in (place / "README.md").read_text()
 
 

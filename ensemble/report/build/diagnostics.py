@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
+from ensemble.evaluation.conformal import JudgedSets, risk_coverage_area
 from ensemble.evaluation.confusions import list_confusions
 from ensemble.evaluation.outcome import Outcome
 from ensemble.evaluation.reliability import calibration_error, reliability
@@ -72,11 +73,33 @@ def reliability_at(
     )
 
 
+def sets_on_test(predictor: str, judged: JudgedSets | None) -> document.SetsOnTest | None:
+    """Put conformal sets into a report.
+
+    Args:
+        predictor: Name of the predictor.
+        judged: The sets on the test images; None where answers have none.
+    """
+    if judged is None:
+        return None
+    return document.SetsOnTest(
+        predictor=predictor,
+        promised=judged.sets.coverage,
+        fitted_on=judged.sets.num_images,
+        images=judged.num_images,
+        coverage=judged.coverage,
+        mean_size=judged.mean_size,
+        naive_coverage=judged.naive_coverage,
+        naive_mean_size=judged.naive_mean_size,
+    )
+
+
 def _reliability(outcome: Outcome, temperature: float) -> document.Reliability:
     bins = reliability(outcome)
     return document.Reliability(
         temperature=temperature,
         calibration_error=calibration_error(bins),
+        risk_coverage_area=risk_coverage_area(outcome.answer_probabilities, outcome.is_wrong),
         bins=tuple(
             document.ReliabilityBin(
                 low=part.low,

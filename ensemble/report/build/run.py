@@ -16,7 +16,12 @@ from ensemble.report.build.costs import (
     seconds_per_image,
 )
 from ensemble.report.build.curves import read_curves
-from ensemble.report.build.diagnostics import agreement, errors_by_class, reliability_at
+from ensemble.report.build.diagnostics import (
+    agreement,
+    errors_by_class,
+    reliability_at,
+    sets_on_test,
+)
 from ensemble.report.build.difference import difference
 from ensemble.report.build.examples import Change, PredictorOnTest, list_examples
 from ensemble.report.build.findings import Findings, frontier_key
@@ -79,6 +84,9 @@ def build(
         fallbacks=fallback_lines(findings.fallbacks),
         calibration=_calibration(findings.calibration),
         reliability=_reliability(findings),
+        sets=sets_on_test(
+            _answering(findings), findings.calibration.sets if findings.calibration else None
+        ),
         errors_by_class=_errors_by_class(findings),
         agreement=agreement(
             {member.name: findings.test[member.name].is_error(k) for member in findings.members},
@@ -242,13 +250,17 @@ def _reliability(findings: Findings) -> diagnostics.ReliabilityAtTemperature | N
     calibration = findings.calibration
     if calibration is None:
         return None
-    subclassified = findings.subclassifiers
-    label = findings.answer.label
-    if findings.is_routing and subclassified is not None:
-        label = f"{subclassified.first} + sub-classifiers"
     temperature = calibration.temperature
     after = calibration.after if temperature.is_kept else None
-    return reliability_at(label, calibration.before, temperature.value, after)
+    return reliability_at(_answering(findings), calibration.before, temperature.value, after)
+
+
+def _answering(findings: Findings) -> str:
+    """Name the predictor that the artifact answers with."""
+    subclassified = findings.subclassifiers
+    if findings.is_routing and subclassified is not None:
+        return f"{subclassified.first} + sub-classifiers"
+    return findings.answer.label
 
 
 def _errors_by_class(findings: Findings) -> diagnostics.ErrorsByClass:

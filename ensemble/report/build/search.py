@@ -5,11 +5,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ensemble.evaluation.calibration import Temperature
+from ensemble.evaluation.conformal import ConformalSets, JudgedSets
 from ensemble.evaluation.outcome import Outcome
 from ensemble.images.index import ImageIndex
 from ensemble.outranking.table import OutrankingTable
 from ensemble.report.build.costs import build_search_costs
-from ensemble.report.build.diagnostics import agreement, errors_by_class, reliability_at
+from ensemble.report.build.diagnostics import (
+    agreement,
+    errors_by_class,
+    reliability_at,
+    sets_on_test,
+)
 from ensemble.report.build.difference import describe_difference
 from ensemble.report.build.weights import (
     fallback_lines,
@@ -25,7 +31,7 @@ from ensemble.search.comparison import JudgedPredictor, warnings
 from ensemble.search.explain import explain
 from ensemble.search.fallbacks import Fallback, missing_fallbacks
 from ensemble.search.frontier import FrontierPoint
-from ensemble.search.recommend import Recommendation
+from ensemble.search.recommend import Recommendation, answering_key
 from ensemble.search.result import Ensemble
 from ensemble.search.settings import SearchConfig
 from ensemble.search.stability import Stability
@@ -73,6 +79,8 @@ class SearchFindings:
         on_test: Outcomes on these images: by key of the best member, of what is recommended and of the
             ensemble, and by `CALIBRATED` of the ensemble at the average's temperature; empty where the
             results are cross-fitted.
+        conformal: Sets of classes that answers have, at the temperature of the average; None where they have none.
+        sets: The same, judged on the test images; None where the results are cross-fitted.
     """
 
     table: OutrankingTable
@@ -90,6 +98,8 @@ class SearchFindings:
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     test: ImageIndex | None = None
     on_test: Mapping[str, Outcome] = field(default_factory=dict)
+    conformal: ConformalSets | None = None
+    sets: JudgedSets | None = None
 
 
 CALIBRATED = "ensemble, calibrated"
@@ -154,6 +164,14 @@ def build(
         costs=_costs(findings, search),
         average_temperature=_average_temperature(findings.average),
         reliability=_reliability(findings),
+        sets=sets_on_test(
+            next(
+                row.label
+                for row in findings.predictors
+                if row.key == answering_key(findings.recommendation, search)
+            ),
+            findings.sets,
+        ),
         class_names=() if findings.test is None else findings.test.classes,
         errors_by_class=_errors_by_class(findings),
         agreement=agreement(

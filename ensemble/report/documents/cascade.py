@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ensemble.report.documents.diagnostics import SetsOnTest
+
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,5 +85,7 @@ class CascadeReport(_Document):
     """Cost of the best member for one image."""
     seconds: CascadeSeconds | None = None
     """Wall time of the saved cascade; null where it was not measured."""
+    sets: SetsOnTest | None = None
+    """Conformal sets of the saved cascade's answers, on the test images; null where it was not saved."""
     frontier: tuple[CascadeEffect, ...]
     """Other cascades of the same order on the search images, from the one that loses least to the cheapest."""

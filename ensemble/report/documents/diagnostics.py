@@ -80,6 +80,9 @@ class Reliability(Config):
     """Expected calibration error: mean distance of confidence and accuracy over the bins, by images."""
     bins: tuple[ReliabilityBin, ...]
     """Bins of equal width that hold an image."""
+    risk_coverage_area: Fraction | None = None
+    """Mean error rate of the surest images over all shares that may be answered (AURC): lower is better; None in
+    reports of earlier versions."""
 
 
 class ReliabilityAtTemperature(Config):
@@ -90,6 +93,27 @@ class ReliabilityAtTemperature(Config):
     before: Reliability
     after: Reliability | None = None
     """The same at the temperature that was kept; None where none was kept."""
+
+
+class SetsOnTest(Config):
+    """Sets of classes that hold the label with a stated probability, on images that they were not fitted on."""
+
+    predictor: str
+    """Name of the predictor."""
+    promised: Fraction
+    """Least probability that the set of a new image holds its label."""
+    fitted_on: PositiveInt
+    """Number of search images that the threshold was fitted on."""
+    images: PositiveInt
+    """Number of test images."""
+    coverage: Fraction
+    """Share of the sets that hold the label."""
+    mean_size: Finite
+    """Mean number of classes of a set."""
+    naive_coverage: Fraction
+    """The same share where classes are taken until their probabilities add up to what is promised."""
+    naive_mean_size: Finite
+    """The same number for these naive sets."""
 
 
 class Agreement(Config):

@@ -19,6 +19,7 @@ from ensemble.report.documents.diagnostics import (
     NetworkByViews,
     ReliabilityAtTemperature,
     SeenImage,
+    SetsOnTest,
 )
 from ensemble.report.documents.provenance import Data, Execution, Identity
 from ensemble.report.documents.subclassifiers import Subclassifiers
@@ -210,6 +211,8 @@ class Report(Config):
     calibration: Calibration | None = None
     reliability: ReliabilityAtTemperature | None = None
     """Reliability of what the artifact answers; None in reports of earlier versions."""
+    sets: SetsOnTest | None = None
+    """Conformal sets of the answers on the test images; None where there are none, or in earlier reports."""
     errors_by_class: ErrorsByClass | None = None
     """Errors by class, and confusions; None in reports of earlier versions."""
     agreement: Agreement | None = None

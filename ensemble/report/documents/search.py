@@ -13,6 +13,7 @@ from ensemble.report.documents.diagnostics import (
     Agreement,
     ErrorsByClass,
     ReliabilityAtTemperature,
+    SetsOnTest,
 )
 from ensemble.report.documents.weights import (
     Cost,
@@ -128,6 +129,8 @@ class SearchReport(Config):
     """Temperature for the weighted average."""
     reliability: ReliabilityAtTemperature | None = None
     """Reliability of the weighted ensemble on the test images; None where the results are cross-fitted."""
+    sets: SetsOnTest | None = None
+    """Conformal sets of the answers on the test images; None where there are none, or in earlier reports."""
     class_names: tuple[str, ...] = ()
     """Name of each class, by class index; empty in reports of earlier versions."""
     errors_by_class: ErrorsByClass | None = None

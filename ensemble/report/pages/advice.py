@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ensemble.report.documents.diagnostics import SetsOnTest
 from ensemble.report.documents.run import Report
 from ensemble.report.documents.search import SearchReport
 from ensemble.report.documents.weights import Difference
@@ -29,6 +30,15 @@ def run_advice(report: Report) -> tuple[str, ...]:
             labels["uniform_all"],
         ),
         _next_of_run(report),
+    )
+
+
+def sets_line(sets: SetsOnTest) -> str:
+    """Say what conformal sets hold on the test images, beside those of a naive threshold."""
+    return (
+        f"Sets of classes that hold the label with a probability of {sets.promised:.0%} (coverage=): "
+        f"{sets.coverage:.1%} of {sets.images:,} test images, {sets.mean_size:.2f} classes on average; adding up "
+        f"probabilities to {sets.promised:.0%} holds {sets.naive_coverage:.1%} with {sets.naive_mean_size:.2f}."
     )
 
 

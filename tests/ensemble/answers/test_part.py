@@ -69,14 +69,17 @@ def test_each_image_has_one_row_in_its_place_with_an_answer_or_a_reason(
     assert failed["error"].to_pylist() == ["why"] * 5
 
 
-def test_the_step_of_a_cascade_is_a_column_of_its_own() -> None:
-    exits = replace(prediction(2), exits=np.array([2, 1]))
-    found = PartSettings(2, steps=True)
+def test_steps_of_a_cascade_and_conformal_sets_are_columns_of_their_own() -> None:
+    sets = np.array([[True, False, True], [False, True, False]])
+    exits = replace(prediction(2), exits=np.array([2, 1]), sets=sets)
+    found = PartSettings(2, steps=True, sets=True)
     content = encode_part(
         ["a", "b", "c"], ["a", "b", "c"], shard(["a", "c"], {"b": "torn"}), exits, found
     )
     table = pq.read_table(io.BytesIO(content))
     assert table["step"].to_pylist() == [2, None, 1]
+    first, bad, second = table["set"].to_pylist()
+    assert (sorted(first), bad, second) == (["cat", "cow"], None, ["dog"])
     failed = pq.read_table(io.BytesIO(encode_failed_part(["a"], "why", found)))
     assert failed.schema == table.schema
 

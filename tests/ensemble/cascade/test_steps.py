@@ -20,6 +20,7 @@ from ensemble.artifact.read import read, read_document
 from ensemble.cascade.steps import SIGNALS, Signal, Steps, follow
 from ensemble.errors import CheckpointError, ConfigError
 from ensemble.evaluation import metrics
+from ensemble.evaluation.conformal import ConformalSets
 from ensemble.files import seal, unseal
 from ensemble.nightly.deployment import Deployment, evaluate
 from ensemble.outranking.combine import Combine
@@ -120,6 +121,7 @@ def saved(tiny_run: Any, steps: Steps, tmp_path_factory: pytest.TempPathFactory)
         temperature=1.5,
         about=About(golden=golden),
         cascade=steps,
+        conformal=ConformalSets(0.9, 0.7, 90),
     )
     return folder
 
@@ -159,6 +161,22 @@ def test_the_predictors_answers_are_those_of_the_table_to_the_bit(
     weights = Weighting(np.array([100]))
     behind = cascade_answers(tiny_run.table, member, weights, steps, lead, images)
     assert load(led).predict(pixels).probabilities.tobytes() == behind.probabilities.tobytes()
+
+
+def test_every_answer_has_the_set_that_the_artifact_states(tiny_run: Any, saved: Path) -> None:
+    pixels = tiny_run.pixels(tiny_run.splits.test.image_ids.tolist())
+    loaded = load(saved)
+    found = loaded.predict(pixels)
+    assert found.sets is not None
+    assert np.array_equal(found.sets, ConformalSets(0.9, 0.7, 90).of(found.probabilities))
+    assert len(set(found.sets.sum(axis=1).tolist())) > 2
+    for image in range(len(pixels)):
+        names = found.set_of(image)
+        assert names is not None
+        assert names == tuple(label for label, _ in found.top(len(names))[image])
+    # Thresholds of an ensemble say nothing of another one.
+    assert loaded.without_cascade().predict(pixels[:2]).set_of(0) is None
+    assert loaded.without("alexnet_small").predict(pixels[:2]).sets is None
 
 
 def test_a_member_says_nothing_of_an_image_that_stopped_before_it(
@@ -213,7 +231,7 @@ def test_an_artifact_of_version_4_has_no_steps(saved: Path, tmp_path: Path) -> N
     copy = Path(shutil.copytree(saved, tmp_path / "ensemble"))
     document = unseal(json.loads((copy / "ensemble.json").read_text()))
     assert document["schema_version"] == 5
-    del document["cascade"]
+    del document["cascade"], document["conformal"]
     (copy / "ensemble.json").write_text(json.dumps(seal(document | {"schema_version": 4})))
     assert read(copy).cascade is None
     images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), dtype=np.uint8)

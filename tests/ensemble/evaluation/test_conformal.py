@@ -1,10 +1,12 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
-from ensemble.evaluation.conformal import fit_conformal, risk_coverage_area
+from ensemble.evaluation.conformal import fit_conformal, judge_sets, risk_coverage_area
 
 
 def _made_up(num_images: int, seed: int, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,9 +27,11 @@ def test_sets_hold_the_label_as_often_as_promised_however_wrong_the_confidences(
     rates = []
     for seed in range(20):
         probabilities, labels = _made_up(3000, seed, sharpness)
-        sets = fit_conformal(probabilities[:1500], labels[:1500], coverage, seed)
+        sets = fit_conformal(probabilities[:1500], labels[:1500], coverage)
+        judged = judge_sets(sets, [(probabilities[1500:], labels[1500:])])
+        rates.append(judged.coverage)
         rows = np.arange(1500)
-        rates.append(sets.of(probabilities[1500:], seed + 100)[rows, labels[1500:]].mean())
+        assert judged.coverage == sets.of(probabilities[1500:])[rows, labels[1500:]].mean()
     # The first class is always in, so that a high accuracy may cover more than was asked for.
     accuracy = np.mean(
         [
@@ -53,6 +57,51 @@ def test_the_classes_of_a_set_are_the_most_probable_ones() -> None:
     sets = fit_conformal(probabilities, labels, 0.9).of(probabilities)
     for row, chosen in zip(probabilities, sets, strict=True):
         assert row[chosen].min() >= row[~chosen].max(initial=0)
+
+
+def test_sets_of_real_predictions_hold_the_label_on_held_out_halves(tiny_run: Any) -> None:
+    splits, table = tiny_run.splits, tiny_run.table
+    ids = [*splits.search.image_ids.tolist(), *splits.test.image_ids.tolist()]
+    labels = np.concatenate([splits.search.labels, splits.test.labels])
+    # The worse of two members: where more answers are right than is promised, so many are held.
+    probabilities = min(
+        (np.exp(table.read(member.column, ids)) for member in tiny_run.members),
+        key=lambda rows: (rows.argmax(axis=1) == labels).mean(),
+    )
+    rates = []
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(len(ids))
+        seen, unseen = order[: len(ids) // 2], order[len(ids) // 2 :]
+        sets = fit_conformal(probabilities[seen], labels[seen], 0.9)
+        rates.append(judge_sets(sets, [(probabilities[unseen], labels[unseen])]).coverage)
+    # Of n images, sets hold 0.9 to 0.9 + 1 / (n + 1) in expectation.
+    assert abs(np.mean(rates) - (0.9 + 0.5 / (len(ids) / 2 + 1))) < 0.02
+
+
+def test_naive_sets_take_classes_until_their_probabilities_add_up() -> None:
+    probabilities, labels = _made_up(300, 1, 2.0)
+    judged = judge_sets(fit_conformal(probabilities, labels, 0.9), [(probabilities, labels)])
+    sizes, hits = [], []
+    for row, label in zip(probabilities, labels, strict=True):
+        chosen, total = [], 0.0
+        for index in np.argsort(-row, kind="stable"):
+            if total >= 0.9:
+                break
+            chosen.append(index)
+            total += row[index]
+        sizes.append(len(chosen))
+        hits.append(label in chosen)
+    assert judged.naive_mean_size == pytest.approx(np.mean(sizes))
+    assert judged.naive_coverage == pytest.approx(np.mean(hits))
+    # Confidences that are too sure promise what they do not hold.
+    assert judged.naive_coverage < 0.85 < 0.9 <= judged.coverage
+
+
+def test_a_broken_row_counts_as_a_label_that_no_set_holds() -> None:
+    probabilities, labels = _made_up(200, 0)
+    probabilities[:40] = np.nan
+    assert fit_conformal(probabilities, labels, 0.9).threshold == np.inf
+    assert fit_conformal(probabilities, labels, 0.7).threshold < 2
 
 
 def test_too_few_images_for_a_coverage_are_named_with_how_many_are_needed() -> None:

@@ -133,13 +133,15 @@ def test_answers_of_a_cascade_say_their_step_and_the_metrics_count_them(
     values = surest["alexnet_small"].max(axis=1)
     steps = Steps((0, 1), "confidence", np.array([values.mean(), -np.inf]))
     artifact = make_artifact(tmp_path / "steps", steps)
-    expected = predictor.load(artifact).predict(images).exits
+    found = predictor.load(artifact).predict(images)
+    expected = found.exits
     assert expected is not None
     assert sorted(expected) == [1, 2]
     with TestClient(make_app(LocalService(artifact, "steps"), ServingConfig())) as client:
         document = {"images": [text(image) for image in images], "explain": True}
         answers = client.post("/v1/predict", json=document).json()["predictions"]
         assert [answer["step"] for answer in answers] == expected.tolist()
+        assert [tuple(answer["set"]) for answer in answers] == [found.set_of(0), found.set_of(1)]
         assert [len(answer["votes"]) for answer in answers] == expected.tolist()
         metrics = client.get("/metrics").text
         assert client.get("/readyz").status_code == 200
