@@ -61,7 +61,11 @@ def _why_no_run(place: str, storage: StorageConfig) -> str | None:
     return "it is not the folder of a run"
 
 
-def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None) -> str:
+def summarise(
+    places: Sequence[str | Path],
+    storage: StorageConfig | None = None,
+    has_members: bool = False,
+) -> str:
     """Make Markdown tables over runs: error at the runs' k and its difference to the best member, in per cent.
 
     Where k is above 1 the top-1 error stands beside it.
@@ -72,6 +76,7 @@ def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None
     Args:
         places: Folders of runs, or s3://bucket/prefix of each.
         storage: How S3 is reached.
+        has_members: Add a table of the members, each alone.
 
     Raises:
         ConfigError: A folder holds no report, or the runs differ in more than their seed.
@@ -90,11 +95,37 @@ def summarise(places: Sequence[str | Path], storage: StorageConfig | None = None
     for key in keys:
         rows = [(report, r) for report in reports for r in report.results if r.key == key]
         lines.append(_line(rows))
+    if has_members:
+        lines += ["", *members_alone(reports)]
     parts = [report.subclassifiers for report in reports if report.subclassifiers]
     if len(parts) == len(reports):
         lines += ["", *whole_test(parts, reports[0].best.score.n)]
         lines += ["", *within_clusters(parts, reports[0].top_k)]
     return "\n".join(lines)
+
+
+def members_alone(reports: Sequence[Report]) -> list[str]:
+    """Make the table of the members, each alone on the test split, in the order of the pool.
+
+    Where members keep their views apart, each view has a row. Seconds are those of the training; a snapshot has
+    none of its own.
+    """
+    lines = [
+        f"| member | top-{reports[0].k} error, % | NLL, nats | in the ensemble of | training, s |",
+        "|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(member.name for report in reports for member in report.members):
+        rows = [(report, m) for report in reports for m in report.members if m.name == name]
+        seconds = [r.execution.training_seconds.get(name) for r, _ in rows]
+        cells = [
+            name,
+            spread([100 * report.error(member.test) for report, member in rows]),
+            spread([member.test.nll for _, member in rows]),
+            f"{sum(member.selected for _, member in rows)} of {len(rows)}",
+            spread([s for s in seconds if s is not None]) if any(seconds) else "",
+        ]
+        lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    return lines
 
 
 def _check_alike(places: Sequence[str | Path], reports: Sequence[Report]) -> None:

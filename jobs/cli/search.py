@@ -55,6 +55,9 @@ def summary(
             "no finished run is left out, as in runs/*.",
         ),
     ],
+    members: Annotated[
+        bool, typer.Option("--members", help="Add a table of the members, each alone.")
+    ] = False,
 ) -> None:
     """Print the mean ± standard deviation over finished runs of one config, as Markdown tables."""
     from jobs.progress.live import working
@@ -70,7 +73,7 @@ def summary(
     store = storage_config(storage)
     with working("summary", f"read {len(runs)} reports"):
         runs, notes = choose_runs(runs, store)
-        tables = summarise(runs, store)
+        tables = summarise(runs, store, members)
     for note in notes:
         echo(note, err=True)
     echo(tables)

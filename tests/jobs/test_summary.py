@@ -55,6 +55,24 @@ def test_a_row_that_some_runs_lack_is_summed_up_over_the_others(tmp_path: Path) 
     assert cells(rows[-1])[2] == f"{100 * report.results[-1].score.top1_error:.2f}"
 
 
+def test_members_alone_have_a_row_each_with_the_seconds_of_their_training(tmp_path: Path) -> None:
+    report = at_k(1)
+    first, *others = (member.name for member in report.members)
+    places = []
+    for seconds in (2.0, 4.0):
+        execution = report.execution.model_copy(update={"training_seconds": {first: seconds}})
+        run = report.model_copy(update={"execution": execution})
+        places.append(written(tmp_path / f"{seconds}", run))
+    assert "| member |" not in summarise(places)
+    lines = summarise(places, has_members=True).splitlines()
+    rows = [cells(line) for line in lines[lines.index("") + 3 :]]
+    assert [row[0] for row in rows] == [first, *others]
+    assert [row[-1] for row in rows] == ["3.00 ± 1.41", *[""] * len(others)]
+    for row, member in zip(rows, report.members, strict=True):
+        assert row[1] == f"{100 * report.error(member.test):.2f} ± 0.00"
+        assert row[3] == f"{2 * member.selected} of 2"
+
+
 def test_runs_of_different_k_are_not_averaged(tmp_path: Path) -> None:
     places = [written(tmp_path / f"{k}", at_k(k)) for k in (1, 3)]
     with pytest.raises(ConfigError, match=r"(?s)or k\. .*top-1: \S+/1\n.*top-3: \S+/3"):

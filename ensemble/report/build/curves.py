@@ -25,3 +25,13 @@ def read_curves(networks: Iterable[Member]) -> tuple[Curve, ...]:
         if epochs:
             curves[network.pool_name] = Curve(name=network.pool_name, epochs=tuple(epochs))
     return tuple(curves.values())
+
+
+def read_training_seconds(networks: Iterable[Member]) -> dict[str, float]:
+    """Read how long all epochs of each network's training took, by its name; snapshots cost nothing of their own."""
+    paths = {network.pool_name: curve_file(network.checkpoint) for network in networks}
+    return {
+        name: sum(epoch["seconds"] for epoch in json.loads(path.read_bytes()))
+        for name, path in paths.items()
+        if path.is_file()
+    }

@@ -15,7 +15,7 @@ from ensemble.report.build.costs import (
     seconds_by_member,
     seconds_per_image,
 )
-from ensemble.report.build.curves import read_curves
+from ensemble.report.build.curves import read_curves, read_training_seconds
 from ensemble.report.build.diagnostics import (
     agreement,
     errors_by_class,
@@ -101,6 +101,7 @@ def build(
             update={
                 "seconds_per_image": seconds_per_image(findings),
                 "seconds_by_member": seconds_by_member(findings),
+                "training_seconds": read_training_seconds(findings.members),
             }
         ),
     )

@@ -95,6 +95,8 @@ class Execution(Config):
     """Seconds of an image under all views, one network after the other, by the key of the report's costs."""
     seconds_by_member: dict[str, Finite] = Field(default_factory=dict)
     """Seconds of an image under all views of each member, by name; without those that were not measured."""
+    training_seconds: dict[str, Finite] = Field(default_factory=dict)
+    """Seconds of all epochs of each member that was trained here, by name, in this run or an earlier one."""
     retries: Retries
     versions: dict[str, str]
     """Versions that cannot change a figure: Python, scheduler and platform."""

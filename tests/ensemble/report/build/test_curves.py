@@ -2,7 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from ensemble.report.build.curves import read_curves
+from ensemble.report.build.curves import read_curves, read_training_seconds
 from ensemble.report.documents.curves import Curve
 from ensemble.report.pages.charts import training_curve
 
@@ -24,6 +24,7 @@ def test_curves_are_read_from_beside_the_weights_once_for_each_network(
     assert curve.name == "a"
     assert [epoch.validation_accuracy for epoch in curve.epochs] == [0.75, None]
     assert "seconds" not in curve.epochs[0].model_dump()
+    assert read_training_seconds([*views, elsewhere]) == {"a": 4.0}
 
 
 def test_both_errors_are_drawn_on_one_scale() -> None:
