@@ -105,7 +105,6 @@ except ClusterError as error:
 """
 
 
-# The loss of the raylet is in the default suite too, in tests/jobs/run/test_kills.py.
 @pytest.mark.parametrize(
     "process", [pytest.param("raylet", marks=pytest.mark.nightly), "gcs_server"]
 )
