@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
+from mimetypes import guess_type
 from pathlib import Path
 from threading import local
 from urllib.parse import urlsplit
@@ -18,8 +19,6 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ensemble.errors import ClusterError
-
-_PATH = "/v1/predict?top_k=1"
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,19 @@ class Load:
         return float(np.percentile(self.seconds, percent))
 
 
-def measure_load(url: str, image: Path, requests: int, concurrency: int) -> Load:
-    """Send one image many times from another process.
+def measure_load(url: str, body: Path, requests: int, concurrency: int) -> Load:
+    """Send the same request many times from another process.
+
+    Args:
+        url: Where it goes, with path and query.
+        body: File with its body, whose name tells the type of its content.
+        requests: How often.
+        concurrency: How many are under way at a time.
 
     Raises:
         ClusterError: A request was not answered.
     """
-    words = [sys.executable, "-m", "jobs.benchmark.http_load", url, str(image)]
+    words = [sys.executable, "-m", "jobs.benchmark.http_load", url, str(body)]
     done = subprocess.run(
         [*words, str(requests), str(concurrency)], capture_output=True, text=True, check=False
     )
@@ -64,12 +69,14 @@ def main(words: list[str]) -> None:
     """Send the requests, and print what they took."""
     url, path, requests, concurrency = words
     address, body, own = urlsplit(url), Path(path).read_bytes(), local()
+    place = f"{address.path}?{address.query}"
+    headers = {"Content-Type": guess_type(path)[0] or "application/octet-stream"}
 
     def send(_: None) -> float:
         began = time.perf_counter()
         if not hasattr(own, "connection"):
             own.connection = http.client.HTTPConnection(address.hostname or "", address.port)
-        own.connection.request("POST", _PATH, body, {"Content-Type": "image/jpeg"})
+        own.connection.request("POST", place, body, headers)
         reply = own.connection.getresponse()
         content = reply.read()
         if reply.status != 200:

@@ -1,5 +1,7 @@
 """`ensemble benchmark serve`: requests over HTTP against the bare predictor, with and without batching."""
 
+import base64
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +33,7 @@ from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
 from ensemble.views.settings import CenterView
 from jobs.artifacts import find_artifact
+from jobs.benchmark import litserve_baseline
 from jobs.benchmark.http_load import Load, measure_load
 from jobs.benchmark.report import (
     Bar,
@@ -103,6 +106,8 @@ def measure(config: ServeBenchmarkConfig, begin: Begin) -> BenchmarkReport:
             name: _measure_server(place, image, config, batch, name, begin)
             for name, batch in (("batched", config.max_batch), ("one by one", 1))
         }
+        if litserve_baseline.is_installed():
+            loads["LitServe"] = _measure_litserve(place, image, config, begin)
     return _report(config, bare, loads)
 
 
@@ -162,13 +167,30 @@ def _measure_server(
     artifact = serving.describe(place, "benchmark", S3Config())
     begin(f"{name}: starting the server")
     with session(ClusterConfig(hosts=1)), serving.serving(artifact, settings, None) as url:
-        measure_load(url, image, config.concurrency, config.concurrency)
-        alone, together = [], []
-        for number in range(1, config.repeats + 1):
-            begin(f"{name}: round {number} of {config.repeats}")
-            alone.append(measure_load(url, image, config.requests, 1))
-            together.append(measure_load(url, image, 4 * config.requests, config.concurrency))
-        return [alone, together]
+        return _measure_rounds(f"{url}/v1/predict?top_k=1", image, config, name, begin)
+
+
+def _measure_litserve(
+    place: str, image: Path, config: ServeBenchmarkConfig, begin: Begin
+) -> list[list[Load]]:
+    begin("LitServe: starting the server")
+    # It takes JSON where it is told of no form.
+    body = image.with_suffix(".json")
+    body.write_text(json.dumps({"image": base64.b64encode(image.read_bytes()).decode()}))
+    with litserve_baseline.litserve(place, config.port, config.max_batch) as url:
+        return _measure_rounds(url, body, config, "LitServe", begin)
+
+
+def _measure_rounds(
+    url: str, body: Path, config: ServeBenchmarkConfig, name: str, begin: Begin
+) -> list[list[Load]]:
+    measure_load(url, body, config.concurrency, config.concurrency)
+    alone, together = [], []
+    for number in range(1, config.repeats + 1):
+        begin(f"{name}: round {number} of {config.repeats}")
+        alone.append(measure_load(url, body, config.requests, 1))
+        together.append(measure_load(url, body, 4 * config.requests, config.concurrency))
+    return [alone, together]
 
 
 def _make_artifact(folder: Path) -> Path:
@@ -212,7 +234,7 @@ def _table(figures: Mapping[str, Any]) -> Table:
     table.add_row(
         "bare predictor", f"{1e3 * bare['one_s']:.1f}", "", "", "", f"{bare['batch_per_s']:.1f}"
     )
-    for name in ("batched", "one by one"):
+    for name in [name for name in figures if name != "bare"]:
         row = figures[name]
         times = (f"{1e3 * row[key]:.1f}" for key in list(row)[:4])
         table.add_row(name, *times, f"{row['together_per_s']:.1f}")
