@@ -127,6 +127,13 @@ def mean_sd(values: Sequence[float]) -> MeanSd:
     return MeanSd(float(np.mean(values)), sd, len(values))
 
 
+def spread(values: Sequence[float], sign: str = "") -> str:
+    """Format values as mean ± sd, or as the value itself where there is one."""
+    summary = mean_sd(list(values))
+    text = f"{summary.mean:{sign}.2f}"
+    return text if summary.sd is None else f"{text} ± {summary.sd:.2f}"
+
+
 def error_correlations(
     wrong: Bool[np.ndarray, "image predictor"],
 ) -> Float[np.ndarray, "predictor predictor"]:

@@ -17,6 +17,7 @@ from jobs.cli import (
     run,
     schedule,
     search,
+    show,
     study,
     subclassifiers,
     table,
@@ -49,6 +50,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
         "summary": search.summary,
         "evaluate": evaluate.evaluate,
         "compare": evaluate.compare,
+        "show": show.show,
     },
     "Using the result": {
         "predict": use.predict,
