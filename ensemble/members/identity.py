@@ -58,6 +58,8 @@ def dump_for_identity(config: Config, later: Collection[str]) -> dict[str, Any]:
         group, _, name = full_name.rpartition(".")
         owner = getattr(config, group) if group else config
         field = None if owner is None else type(owner).model_fields.get(name)
-        if field is not None and getattr(owner, name) == field.get_default():
+        if field is not None and getattr(owner, name) == field.get_default(
+            call_default_factory=True
+        ):
             del (document[group] if group else document)[name]
     return document

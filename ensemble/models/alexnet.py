@@ -42,7 +42,7 @@ def alexnet(
     hidden: int,
     pooled_side: int,
     activation: str = "relu",
-    dropout_of: Literal["inputs", "outputs"] = "inputs",
+    dropout_of: Literal["inputs", "outputs", "none"] = "inputs",
     groups: int = 2,
     has_lrn: bool = True,
     initialisation: Literal["he", "paper"] = "he",
@@ -61,7 +61,8 @@ def alexnet(
         hidden: Units of each of the two hidden layers.
         pooled_side: Side of the feature map that the hidden layers read.
         activation: Name of the function after each layer; the paper's is relu.
-        dropout_of: Whether dropout acts on the inputs or, as in the paper, on the outputs of the hidden layers.
+        dropout_of: Whether dropout acts on the inputs of the hidden layers, on their outputs as in the paper, or
+            not at all.
         groups: Groups of the second, fourth and fifth convolution; 2 in the paper, 1 for none.
         has_lrn: Normalise responses after the first two convolutions.
         initialisation: Start from He's weights, or from the paper's.

@@ -124,7 +124,7 @@ class FlatClassifier(nn.Module):
         pooled_side: int,
         hidden: int,
         activation: str = "relu",
-        dropout_of: Literal["inputs", "outputs"] = "inputs",
+        dropout_of: Literal["inputs", "outputs", "none"] = "inputs",
     ) -> None:
         super().__init__()
         self.features = features
@@ -138,7 +138,7 @@ class FlatClassifier(nn.Module):
             before,
             nn.Linear(num_channels * pooled_side**2, hidden),
             make_activation(activation),
-            nn.Dropout(0.5),
+            nn.Identity() if dropout_of == "none" else nn.Dropout(0.5),
             nn.Linear(hidden, hidden),
             make_activation(activation),
             after,

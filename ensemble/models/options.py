@@ -13,9 +13,10 @@ _NUMBERS = "numbers"
 Kind = type | tuple[str, ...] | str
 
 OPTIONS: dict[str, dict[str, Kind]] = {
+    "airbench": {"widths": _NUMBERS},
     "alexnet": {
         "activation": ACTIVATIONS,
-        "dropout_of": ("inputs", "outputs"),
+        "dropout_of": ("inputs", "outputs", "none"),
         "groups": int,
         "initialisation": ("he", "paper"),
         "pool": int,

@@ -167,6 +167,13 @@ SMALL: dict[str, Architecture] = {
 
 
 FULL_SIZE: dict[str, Architecture] = {
+    "airbench94": Architecture(
+        module="airbench",
+        factory="airbench",
+        paper="Jordan 2024",
+        parameters=1_972_504,
+        kwargs={"widths": (64, 256, 256)},
+    ),
     "alexnet": Architecture(
         module="alexnet",
         factory="alexnet",

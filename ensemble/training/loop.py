@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ensemble.errors import DataError
+from ensemble.models.airbench import Whitening
 from ensemble.models.heads import find_head
 from ensemble.training.augmentation import (
     add_noise,
@@ -39,7 +40,7 @@ from ensemble.training.training_images import (
     to_float,
 )
 
-# Images whose colours the principal components are measured on.
+# Images that principal components, of colours and of patches, are measured on.
 _MEASURED_IMAGES = 1024
 
 Triple = tuple[float, float, float]
@@ -221,6 +222,7 @@ def fit(
     prepare: Prepare = _as_it_is
     if channels is not None:
         assert isinstance(data, ImageBatches)  # what has channels is an image
+        _measure_whitening(network, data, channels)
         prepare = _Preparation(
             recipe, channels, num_classes or label_range[1] + 1, generator, data, device
         )
@@ -248,6 +250,19 @@ def fit(
             checkpoint.end(training)
     network.eval().to(memory_format=torch.contiguous_format)
     return TrainingLog(tuple(training.log), training.average)
+
+
+def _measure_whitening(
+    network: nn.Module, data: ImageBatches, channels: tuple[Triple, Triple]
+) -> None:
+    """Set the weights of whitening layers that have none yet by the training images."""
+    layers = [m for m in network.modules() if isinstance(m, Whitening) and not m.is_measured]
+    if not layers:
+        return
+    sample = torch.cat([images for images, _ in data.sample(_MEASURED_IMAGES)])
+    mean, std = (torch.tensor(value, device=sample.device).view(3, 1, 1) for value in channels)
+    for layer in layers:
+        layer.measure((sample - mean) / std)
 
 
 def _as_it_is(rows: torch.Tensor, labels: torch.Tensor) -> PreparedBatch:

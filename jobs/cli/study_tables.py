@@ -32,14 +32,14 @@ def _table(report: StudyReport, stage: StudyStage) -> Table:
         table.add_column(column, justify="right")
     for row in stage.rows:
         start = (f"{row.name}{' *' if row.is_winner else ''}", f"{row.parameters:,}", str(row.n))
-        if row.validation is None or row.test is None:
+        if row.test is None:
             table.add_row(*start, "-", "-", "-", "-", "-", "-")
             continue
         against = row.against_base
         table.add_row(
             *start,
-            _mean(row.validation),
-            f"{row.chosen_share or 0:.0%}",
+            _mean(row.validation) if row.validation else "trained on",
+            f"{row.chosen_share or 0:.0%}" if row.validation else "-",
             _mean(row.test),
             f"{100 * against.difference:+.2f} [{100 * against.low:+.2f}, {100 * against.high:+.2f}]"
             if against

@@ -1,7 +1,7 @@
 """The job of a study: one stage after the other, the winner of each the base of the next."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from jobs.run.job import RunOptions
 from jobs.study.compare import against_base, choose
 from jobs.study.settings import StageConfig, StudyConfig, VariantConfig
 from jobs.study.stage import TrainedRow, check_views, run_settings, run_stage, without_answers
-from jobs.study.variants import Variant, count_parameters, list_variants, make_variant
+from jobs.study.variants import BASE, Variant, count_parameters, list_variants, make_variant
 
 STUDY, PAGE, FINAL, NETWORKS = "study.json", "study.html", "final.yaml", "networks.yaml"
 
@@ -65,7 +65,8 @@ def run_study(config: StudyConfig, name: str, console: Console, options: RunOpti
     num_classes = len(splits.train.classes)
     _check_settings(config, num_classes)
     folder = config.runs / name
-    base, stages, networks = config.base, list[StudyStage](), dict[str, tuple[Variant, int]]()
+    base, stages = make_variant(BASE, config.base), list[StudyStage]()
+    networks = dict[str, tuple[Variant, int]]()
     seen = set[str]()
     for stage in config.stages:
         variants = list_variants(base, stage)
@@ -80,13 +81,15 @@ def run_study(config: StudyConfig, name: str, console: Console, options: RunOpti
             )
         stages.append(_judge(config, stage, rows, counts))
         for row in rows:
-            if row.reason is None and row.variant.identity not in seen:
+            # What was trained on the validation split cannot be searched on it.
+            is_fair = not row.variant.settings.adds_validation
+            if row.reason is None and is_fair and row.variant.identity not in seen:
                 seen.add(row.variant.identity)
                 for seed in range(config.seeds):
                     networks[f"{stage.name}.{row.variant.name}-seed{seed}"] = (row.variant, seed)
         if not stage.keep_base:
             winner = stages[-1].winner.name
-            base = next(v.settings for v in variants if v.name == winner)
+            base = next(v for v in variants if v.name == winner)
         report = _report(config, name, splits, stages)
         write_atomic(folder / STUDY, report.model_dump_json(indent=2) + "\n")
         write_atomic(folder / PAGE, render(report))
@@ -100,7 +103,7 @@ def _check_settings(config: StudyConfig, num_classes: int) -> None:
     Later stages may have another base, so each is checked on the first one.
     """
     for stage in config.stages:
-        for variant in list_variants(config.base, stage):
+        for variant in list_variants(make_variant(BASE, config.base), stage):
             count_parameters(variant.architecture, num_classes)
 
 
@@ -142,9 +145,8 @@ def _judge(
 ) -> StudyStage:
     base = rows[0]
     judged = [row for row in rows if row.reason is None]
-    choice = choose(
-        np.stack([row.wrong_validation for row in judged]), config.resamples, config.seed
-    )
+    fair = [row for row in judged if not row.variant.settings.adds_validation]
+    choice = choose(np.stack([row.wrong_validation for row in fair]), config.resamples, config.seed)
     differences = dict(
         zip(
             (row.variant.name for row in judged[1:]),
@@ -157,10 +159,11 @@ def _judge(
             strict=True,
         )
     )
-    shares = {row.variant.name: float(s) for row, s in zip(judged, choice.shares, strict=True)}
+    shares = {row.variant.name: float(s) for row, s in zip(fair, choice.shares, strict=True)}
     lines = []
     for row in rows:
-        name = row.variant.name
+        name, adds_validation = row.variant.name, row.variant.settings.adds_validation
+        has_validation = row.reason is None and not adds_validation
         lines.append(
             StudyRow(
                 name=name,
@@ -169,12 +172,13 @@ def _judge(
                 parameters=counts[name],
                 n=row.num_trained,
                 reason=row.reason,
-                validation=_seed_mean(row.wrong_validation) if row.reason is None else None,
+                adds_validation=adds_validation,
+                validation=_seed_mean(row.wrong_validation) if has_validation else None,
                 test=_seed_mean(row.wrong_test) if row.reason is None else None,
                 seconds=row.seconds,
                 against_base=differences.get(name),
                 chosen_share=shares.get(name),
-                is_winner=row is judged[choice.winner],
+                is_winner=row is fair[choice.winner],
             )
         )
     curves = tuple(row.curve for row in rows if row.curve is not None)
@@ -206,11 +210,11 @@ def _write_configs(
     config: StudyConfig,
     name: str,
     folder: Path,
-    base: VariantConfig,
+    base: Variant,
     networks: Mapping[str, tuple[Variant, int]],
 ) -> None:
     """Write the recipe of the final model, and the pool of all networks, as configs of runs."""
-    final = make_variant("final", base)
+    final = replace(base, name="final")
     members = {f"final-seed{seed}": (final, seed) for seed in range(config.seeds)}
     for file, title, pool in (
         (FINAL, "The model that the study ends with, once for each seed", members),
@@ -223,12 +227,15 @@ def _write_configs(
 
 def _differing(base: VariantConfig, settings: VariantConfig) -> dict[str, str]:
     """List the settings that differ from the base's, by their full name."""
-    before, after = (
-        _flat({"architecture": s.architecture, "recipe": s.recipe}) for s in (base, settings)
-    )
+    before, after = (_flat(_set_values(s)) for s in (base, settings))
     return {
         key: str(value) for key, value in after.items() if key not in before or before[key] != value
     }
+
+
+def _set_values(settings: VariantConfig) -> dict[str, Any]:
+    document = settings.model_dump(mode="json", exclude_unset=True)
+    return {key: value for key, value in document.items() if value not in (None, {}, False)}
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from cluster.settings import ClusterConfig
 from ensemble.config import Config, check, full_words, load, read_settings
 from ensemble.errors import UnknownNameError
-from ensemble.members.identity import fingerprint
-from ensemble.members.source_settings import Architecture
+from ensemble.members.identity import dump_for_identity, fingerprint
+from ensemble.members.source_settings import Architecture, TakeConfig
 from ensemble.table.settings import TableConfig
 from ensemble.training.settings import TrainingConfig
 from ensemble.views.settings import CenterView, Views
@@ -20,6 +20,10 @@ from jobs.settings import ImagesConfig
 SHIPPED = Path(__file__).parents[1] / "configs" / "studies"
 # Settings that change how a study computes, or that its scale has put in place already.
 _EXECUTION_ONLY = {"name", "runs", "training", "cluster", "scales"}
+# Settings of a variant that came after the first studies, whose names do not change without them.
+_LATER = ("network", "start", "take", "views", "adds_validation")
+# The name, in place of a row's, of weights that no other row has.
+FRESH = "fresh"
 _NOT_IN_NAMES, _STEM_LENGTH = re.compile(r"[^A-Za-z0-9_-]+"), 23
 
 # The names of a stage, a row and a seed are put together to that of a member, of 64 characters at most.
@@ -35,6 +39,24 @@ class VariantConfig(Config):
     recipe: dict[str, Any] = Field(default_factory=dict)
     """Settings of the recipe that differ from the base's. A group with a `kind` of its own, as
     `optimizer: {kind: adamw}`, replaces the base's."""
+    network: dict[str, bool | int | float | str | tuple[int, ...]] = Field(default_factory=dict)
+    """Options of the architecture that differ from the base's, as `depth: 110`; those of the base do not hold for
+    another architecture."""
+    start: str | None = None
+    """Name of a row of the same stage, or base, whose trained weights each network starts from, seed by seed; `fresh`
+    for fresh ones. As the base starts if not set."""
+    take: TakeConfig | None = None
+    """Layers that are taken from `start`, whose architecture may then be another; all of them if not set."""
+    views: Views | None = None
+    """Test-time views; those of the study, or the base, if not set."""
+    adds_validation: bool = False
+    """Train on the images of the validation split too. The row is judged on the test split alone and cannot win."""
+
+    @model_validator(mode="after")
+    def _takes_from_somewhere(self) -> Self:
+        if self.take and self.start in (None, FRESH):
+            raise ValueError("take says what is taken from start; set start to the name of a row.")
+        return self
 
 
 class StageConfig(Config):
@@ -100,7 +122,14 @@ class StudyConfig(Config):
     @property
     def identity(self) -> str:
         """Hash, by SHA-256, every setting that a result depends on."""
-        return fingerprint(self.model_dump(mode="json", exclude=_EXECUTION_ONLY))
+        document = self.model_dump(mode="json", exclude=_EXECUTION_ONLY)
+        document["base"] = dump_for_identity(self.base, _LATER)
+        for stage, settings in zip(document["stages"], self.stages, strict=True):
+            stage["variants"] = {
+                name: dump_for_identity(variant, _LATER)
+                for name, variant in settings.variants.items()
+            }
+        return fingerprint(document)
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -109,6 +138,11 @@ class StudyConfig(Config):
             raise ValueError(f"stages: the names {twice} stand twice; each must be unique.")
         if self.base.architecture is None:
             raise ValueError("base.architecture is not set; set it, as resnet20_cifar.")
+        if self.base.adds_validation or self.base.start is not None:
+            raise ValueError(
+                "base.adds_validation and base.start are for variants, which are compared with a base that has "
+                "fresh weights and a validation error; leave them out."
+            )
         if self.images.split.train == 0:
             raise ValueError(
                 "images.split.train is 0, and there are networks to train. Set it to a number of images."

@@ -1,8 +1,8 @@
 """One stage of a study: train its networks on the pool, predict, and tell which answers are wrong."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from ensemble.training.task import TrainTask
 from jobs.run.job import Job, RunOptions
 from jobs.run.open import open_job
 from jobs.run.predict import drop_bad_images, fill_table
-from jobs.run.train import load_trained, plan_training, train_tasks
+from jobs.run.train import base_name, load_trained, plan_training, train_tasks
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import open_run_folder
 from jobs.study.settings import StudyConfig
@@ -73,26 +73,53 @@ def run_settings(
     shared = study.model_dump(
         mode="json", exclude_unset=True, include={"images", "views", "training", "table", "cluster"}
     )
-    recipe_of = {member: member.rpartition("-seed")[0] for member in members}
+    networks = _with_starts(members)
+    name_by_network = {(v.identity, seed): member for member, (v, seed) in networks.items()}
+    recipe_of = {member: member.rpartition("-seed")[0] for member in networks}
     return {
         "name": name,
         "seed": study.seed,
         "runs": str(study.runs.absolute()),
         **shared,
-        "recipes": {recipe_of[m]: dict(v.settings.recipe) for m, (v, _) in members.items()},
+        "recipes": {recipe_of[m]: dict(v.settings.recipe) for m, (v, _) in networks.items()},
         "members": [
-            {
-                "name": member,
-                "source": {
-                    "kind": "recipe",
-                    "architecture": variant.architecture,
-                    "recipe": recipe_of[member],
-                    "seed": seed,
-                },
-            }
-            for member, (variant, seed) in members.items()
+            _member(member, recipe_of[member], variant, seed, name_by_network)
+            for member, (variant, seed) in networks.items()
         ],
     }
+
+
+def _with_starts(members: Mapping[str, tuple[Variant, int]]) -> dict[str, tuple[Variant, int]]:
+    """Add the networks that others start from and that are not among them."""
+    networks, there = dict(members), {(v.identity, seed) for v, seed in members.values()}
+    for variant, seed in members.values():
+        start = variant.start
+        while start is not None and (start.identity, seed) not in there:
+            networks[f"from.{start.identity[:8]}-seed{seed}"] = (start, seed)
+            there.add((start.identity, seed))
+            start = start.start
+    return networks
+
+
+def _member(
+    name: str,
+    recipe: str,
+    variant: Variant,
+    seed: int,
+    name_by_network: Mapping[tuple[str, int], str],
+) -> dict[str, Any]:
+    settings = variant.settings.model_dump(mode="json", exclude_none=True)
+    source = {
+        "kind": "recipe",
+        "architecture": variant.architecture,
+        "recipe": recipe,
+        "seed": seed,
+    }
+    if variant.start is not None:
+        base = name_by_network[variant.start.identity, seed]
+        source |= {"start": {"kind": "member", "name": base}}
+        source |= {key: settings[key] for key in ("take",) if key in settings}
+    return {"name": name, "source": source} | {k: settings[k] for k in ("views",) if k in settings}
 
 
 def run_stage(
@@ -122,28 +149,23 @@ def run_stage(
     config = check(RunConfig, run_settings(study, name, members), f"the run {name}")
     folder = open_run_folder(config, name)
     with open_job(config, folder, console, options) as job:
-        tasks = {
-            member.name: plan_training(config, member, job.splits.train, {}, {}, {})
-            for member in config.members
-        }
-        failures = train_tasks(job, "train", job.splits, list(tasks.values()), may_fail=True)
-        # A network that rows share is one task, whose failure is that of all of them.
-        failed_keys = {tasks[name].key: reason for name, reason in failures.items()}
+        adding = {name for name, (owner, _) in members.items() if owner.settings.adds_validation}
+        tasks, reasons = _train(job, adding)
         networks = {
             member.name: load_trained(job, member, member.name, tasks[member.name].checkpoint)
             for member in config.members
-            if tasks[member.name].key not in failed_keys
+            if member.name in members and member.name not in reasons
         }
         networks, unpredicted = _predict(job, networks)
-        failed_keys |= {tasks[name].key: reason for name, reason in unpredicted.items()}
+        reasons |= unpredicted
         splits, _ = drop_bad_images(job, list(networks.values()))
         rows = []
         for variant in variants:
             names = [name for name, (owner, _) in members.items() if owner is variant]
             there = [networks[name] for name in names if name in networks]
-            reasons = [failed_keys[tasks[n].key] for n in names if n not in networks]
-            if reasons:
-                rows.append(without_answers(variant, reasons[0], len(there)))
+            missing = [reasons[name] for name in names if name not in networks]
+            if missing:
+                rows.append(without_answers(variant, missing[0], len(there)))
                 continue
             curves = read_curves(there[:1])
             rows.append(
@@ -158,6 +180,55 @@ def run_stage(
                 )
             )
     return tuple(rows)
+
+
+def _train(job: Job, adding: Collection[str]) -> tuple[dict[str, TrainTask], dict[str, str]]:
+    """Train all members of a run, those that start from another one after it.
+
+    Args:
+        job: The run.
+        adding: Names of the members that are trained on the images of the search split too.
+
+    Returns:
+        The trainings, and why others have no weights, by the name of the member.
+    """
+    tasks, reasons = dict[str, TrainTask](), dict[str, str]()
+    waiting = {member.name: member for member in job.config.members}
+    while waiting:
+        ready = [m for m in waiting.values() if base_name(m) not in waiting]
+        waiting = {n: m for n, m in waiting.items() if m not in ready}
+        planned = dict[str, TrainTask]()
+        for member in ready:
+            base, splits = base_name(member), job.splits
+            images = _join(splits.train, splits.search) if member.name in adding else splits.train
+            if base in reasons:
+                reasons[member.name] = (
+                    f"it starts from {base}, which has no weights: {reasons[base]}"
+                )
+                continue
+            try:
+                planned[member.name] = plan_training(job.config, member, images, tasks, {}, {})
+            except ConfigError as error:
+                reasons[member.name] = str(error)
+        stage = "train further" if tasks else "train"
+        failures = train_tasks(job, stage, job.splits, list(planned.values()), may_fail=True)
+        # A network that rows share is one task, whose failure is that of all of them.
+        failed_keys = {planned[name].key: reason for name, reason in failures.items()}
+        for name, task in planned.items():
+            if task.key in failed_keys:
+                reasons[name] = failed_keys[task.key]
+        tasks |= planned
+    return tasks, reasons
+
+
+def _join(images: ImageIndex, others: ImageIndex) -> ImageIndex:
+    has_parts = images.parts is not None and others.parts is not None
+    return replace(
+        images,
+        image_ids=np.concatenate([images.image_ids, others.image_ids]),
+        labels=np.concatenate([images.labels, others.labels]),
+        parts=np.concatenate([images.parts, others.parts]) if has_parts else None,
+    )
 
 
 def _predict(job: Job, networks: dict[str, Member]) -> tuple[dict[str, Member], dict[str, str]]:
@@ -199,7 +270,8 @@ def check_views(study: StudyConfig) -> None:
     """
     from ensemble.views.settings import keeps_views
 
-    if keeps_views(study.views):
+    variants = [study.base, *(v for stage in study.stages for v in stage.variants.values())]
+    if any(keeps_views(views) for views in (study.views, *(v.views for v in variants if v.views))):
         raise ConfigError(
             "views.keep_views is true, and a row of a study is one prediction of each network. Leave it out."
         )

@@ -1,17 +1,18 @@
 """The rows of a stage: the base and its variants with all their settings, and how many parameters each has."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from ensemble.config import check
-from ensemble.errors import ConfigError
+from ensemble.errors import ConfigError, UnknownNameError
 from ensemble.members.identity import fingerprint
 from ensemble.models import registry
+from ensemble.models.options import join_name
 from ensemble.training.recipe import RecipeConfig
-from jobs.study.settings import RowName, StageConfig, VariantConfig, merge
+from jobs.study.settings import FRESH, RowName, StageConfig, VariantConfig, merge
 
 BASE = "base"
 _NO_CHANGE = VariantConfig()
@@ -23,13 +24,15 @@ class Variant:
 
     Attributes:
         name: Name of the row.
-        settings: Its architecture, and the settings of its recipe that are not the defaults.
+        settings: Its architecture with all options, and the settings of its recipe that are not the defaults.
         recipe: The whole recipe.
+        start: Row whose weights its networks start from; None for fresh ones.
     """
 
     name: str
     settings: VariantConfig
     recipe: RecipeConfig
+    start: "Variant | None" = None
 
     @property
     def architecture(self) -> str:
@@ -39,15 +42,23 @@ class Variant:
 
     @property
     def identity(self) -> str:
-        """Identity of the networks; equal for rows that train the same ones."""
-        return fingerprint([self.architecture, self.recipe.identity()])
+        """Identity of the networks and their views; equal for rows with the same answers."""
+        plain: list[Any] = [self.architecture, self.recipe.identity()]
+        settings = self.settings
+        if self.start or settings.views or settings.adds_validation:
+            plain += [
+                self.start.identity if self.start else None,
+                settings.model_dump(mode="json", include={"take", "views", "adds_validation"}),
+            ]
+        return fingerprint(plain)
 
 
-def list_variants(base: VariantConfig, stage: StageConfig) -> tuple[Variant, ...]:
+def list_variants(base: Variant, stage: StageConfig) -> tuple[Variant, ...]:
     """List the base and the variants of a stage; a variant that is the base itself has no row of its own.
 
     Raises:
-        ConfigError: A setting of a variant is wrong, or two variants have one name.
+        ConfigError: A setting of a variant is wrong, two variants have one name, or one starts from a row
+            that is not there, or in the end from itself.
     """
     changes = [*stage.variants.items(), *_combinations(stage)]
     names = [BASE, *(name for name, _ in changes)]
@@ -55,24 +66,61 @@ def list_variants(base: VariantConfig, stage: StageConfig) -> tuple[Variant, ...
         raise ConfigError(
             f"the stage {stage.name!r} has several rows named {twice}; give each a name of its own."
         )
-    rows = {
-        name: make_variant(name, base, change) for name, change in [(BASE, _NO_CHANGE), *changes]
-    }
+    change_by_name, rows = dict(changes), {BASE: replace(base, name=BASE)}
+
+    def row(name: str, waiting: tuple[str, ...] = ()) -> Variant:
+        if name in waiting:
+            raise ConfigError(
+                f"the rows {', '.join(waiting)} of the stage {stage.name!r} start from each other; one must have "
+                f"fresh weights, as start: {FRESH}."
+            )
+        if name not in names:
+            raise UnknownNameError.of(f"row of the stage {stage.name!r}", name, names)
+        if name not in rows:
+            change = change_by_name[name]
+            start = base.start
+            if change.start is not None:
+                start = None if change.start == FRESH else row(change.start, (*waiting, name))
+            rows[name] = make_variant(name, base.settings, change, start)
+        return rows[name]
+
     same = rows[BASE].identity
-    return tuple(row for name, row in rows.items() if name == BASE or row.identity != same)
+    listed = [row(name) for name in names]
+    return tuple(one for one in listed if one.name == BASE or one.identity != same)
 
 
-def make_variant(name: str, base: VariantConfig, change: VariantConfig = _NO_CHANGE) -> Variant:
+def make_variant(
+    name: str,
+    base: VariantConfig,
+    change: VariantConfig = _NO_CHANGE,
+    start: Variant | None = None,
+) -> Variant:
     """Put what a variant changes onto the base.
 
+    Args:
+        name: Name of the row.
+        base: Settings of the base.
+        change: What differs.
+        start: Row whose weights its networks start from; None for fresh ones.
+
     Raises:
-        ConfigError: The recipe that results is not valid.
+        ConfigError: The recipe that results is not valid, or the architecture lacks an option.
     """
+    architecture = change.architecture or base.architecture
+    assert architecture is not None  # the base of every study has one
+    inherited = {} if change.architecture else base.network
+    full_name = join_name(architecture, {**inherited, **change.network})
+    registry.check(full_name)
     settings = VariantConfig(
-        architecture=change.architecture or base.architecture,
+        architecture=full_name,
         recipe=merge(base.recipe, change.recipe),
+        start=start.name if start else None,
+        take=(change.take or (base.take if change.start is None else None)) if start else None,
+        views=change.views or base.views,
+        adds_validation=change.adds_validation or base.adds_validation,
     )
-    return Variant(name, settings, check(RecipeConfig, settings.recipe, f"the recipe of {name!r}"))
+    recipe = check(RecipeConfig, settings.recipe, f"the recipe of {name!r}")
+    return Variant(name, settings, recipe, start)
 
 
 def count_parameters(architecture: str, num_classes: int) -> int:
@@ -111,8 +159,9 @@ def _combinations(stage: StageConfig) -> list[tuple[str, VariantConfig]]:
 
 
 def _cell_name(key: str, value: object) -> str:
-    text = (
-        str(value.get("kind", "-".join(map(str, value)))) if isinstance(value, dict) else str(value)
-    )
     last = key.rpartition(".")[2]
-    return text if isinstance(value, dict | str) else f"{last}{text}"
+    if isinstance(value, dict):
+        return str(value.get("kind", "-".join(map(str, value))))
+    if isinstance(value, list | tuple):
+        return f"{last}{'-'.join(map(str, value))}"
+    return value if isinstance(value, str) else f"{last}{value}"

@@ -51,8 +51,10 @@ class StudyRow(Config):
     """Number of networks that were trained, one a seed."""
     reason: str | None = None
     """Why the row has no figures; None where it has."""
+    adds_validation: bool = False
+    """Whether the networks were trained on the validation split too, so that the row cannot win."""
     validation: SeedMean | None = None
-    """Error on the validation split, which chooses."""
+    """Error on the validation split, which chooses; None for a row that was trained on it."""
     test: SeedMean | None = None
     """Error on the test split, which does not."""
     seconds: NonNegativeFloat | None = None

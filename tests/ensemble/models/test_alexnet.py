@@ -49,10 +49,13 @@ def test_dropout_is_of_the_outputs_of_both_hidden_layers() -> None:
 
 
 def test_weights_have_the_same_names_wherever_dropout_acts() -> None:
-    inputs, outputs = (
-        build(f"alexnet_small:dropout_of={where}").state_dict() for where in ("inputs", "outputs")
+    inputs, outputs, none = (
+        list(build(f"alexnet_small:dropout_of={where}").state_dict())
+        for where in ("inputs", "outputs", "none")
     )
-    assert list(inputs) == list(outputs)
+    assert inputs == outputs == none
+    plain = build("alexnet_small:dropout_of=none").modules()
+    assert not any(isinstance(module, nn.Dropout) for module in plain)
 
 
 def test_response_normalisation_is_the_formula_of_the_paper() -> None:

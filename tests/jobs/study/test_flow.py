@@ -26,6 +26,10 @@ stages:
       resnet: {architecture: resnet14_small}
       too-wide: {architecture: wide_resnet16_2}
       diverging: {recipe: {optimizer: {kind: sgd, lr: 10, weight_decay: 1}}}
+      after-diverging: {start: diverging}
+      both: {adds_validation: true}
+      shifted: {views: {kind: shifts_and_scales}}
+      further: {start: base}
   - name: epochs
     grid: {recipe.epochs: [3, 4]}
 cluster: {device: cpu, hosts: 2, shard_images: 64, object_store_mb: 128}
@@ -65,6 +69,11 @@ def test_broken_and_too_large_rows_have_a_reason_and_the_others_figures(
     rows = {row["name"]: row for row in stages[0]["rows"]}
     assert "691,674 parameters, and the budget is 300,000" in rows["too-wide"]["reason"]
     assert "NaN" in rows["diverging"]["reason"]
+    assert "cannot start from 'diverging-seed0'" in rows["after-diverging"]["reason"]
+    assert rows["both"]["validation"] is None
+    assert rows["both"]["test"]["mean"] < 1
+    assert rows["shifted"]["validation"] is not None
+    assert rows["further"]["test"]["mean"] <= rows["base"]["test"]["mean"]
     assert rows["base"]["test"]["sd"] is not None
     assert sum(row["is_winner"] for row in rows.values()) == 1
     winner = next(row for row in rows.values() if row["is_winner"])

@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 
 from ensemble.errors import ConfigError, UnknownNameError
+from ensemble.members.identity import fingerprint
+from ensemble.members.source_settings import TakeConfig
 from ensemble.models import registry
-from jobs.study.settings import StageConfig, VariantConfig, load_study, merge, study_name
-from jobs.study.variants import count_parameters, list_variants
+from jobs.study.settings import (
+    _EXECUTION_ONLY,
+    StageConfig,
+    VariantConfig,
+    load_study,
+    merge,
+    study_name,
+)
+from jobs.study.variants import count_parameters, list_variants, make_variant
 
 STUDY = """
 images: {source: {kind: digits}, split: {train: 60, search: 80, test: 60}}
@@ -18,7 +27,7 @@ stages:
 scales:
   small: {seeds: 1, base: {recipe: {epochs: 2}}}
 """
-BASE = VariantConfig(architecture="resnet14_small", recipe={"epochs": 4})
+BASE = make_variant("base", VariantConfig(architecture="resnet14_small", recipe={"epochs": 4}))
 
 
 @pytest.fixture
@@ -80,3 +89,70 @@ def test_a_wrong_setting_of_a_variant_is_named() -> None:
 def test_a_study_that_is_not_there_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="study"):
         load_study("piramidnet")
+
+
+def test_options_of_a_network_are_put_onto_those_of_the_base_but_not_onto_another_network() -> None:
+    base = make_variant(
+        "base", VariantConfig(architecture="pyramidnet20", network={"activation": "selu"})
+    )
+    assert base.architecture == "pyramidnet20:activation=selu"
+    stage = StageConfig(
+        name="s",
+        variants={"other": VariantConfig(architecture="vgg11_small")},
+        grid={"network.depth": (20, 26), "network.alpha": (8, 4.75)},
+    )
+    rows = {row.name: row.architecture for row in list_variants(base, stage)}
+    assert rows["other"] == "vgg11_small"
+    assert rows["depth26-alpha4.75"] == "pyramidnet20:activation=selu,alpha=4.75,depth=26"
+    assert len(rows) == 6
+
+
+def test_a_row_starts_from_another_one_and_its_own_variants_start_there_too() -> None:
+    variants = {
+        "deep": VariantConfig(
+            architecture="resnet20_cifar", start="base", take=TakeConfig(first=3)
+        ),
+        "deeper-rate": VariantConfig(recipe={"epochs": 6}, start="deep"),
+        "fresh": VariantConfig(architecture="resnet20_cifar", start="fresh"),
+    }
+    rows = {v.name: v for v in list_variants(BASE, StageConfig(name="s", variants=variants))}
+    assert rows["deep"].start == rows["base"]
+    assert rows["deeper-rate"].start == rows["deep"]
+    assert rows["fresh"].start is None
+    assert len({row.identity for row in rows.values()}) == 4
+    longer = StageConfig(name="t", variants={"longer": VariantConfig(recipe={"epochs": 9})})
+    (base, row) = list_variants(rows["deep"], longer)
+    assert (base.name, base.identity) == ("base", rows["deep"].identity)
+    assert (row.start, row.settings.take) == (rows["base"], TakeConfig(first=3))
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        ({"a": {"start": "b"}}, "no row of the stage 's' 'b'"),
+        ({"a": {"start": "b"}, "b": {"start": "a"}}, "start from each other"),
+        ({"a": {"network": {"width": "wide"}}}, "give a whole number"),
+        ({"a": {"architecture": "torchvision/resnet18", "network": {"depth": 3}}}, "no options"),
+    ],
+)
+def test_a_row_that_cannot_be_is_refused(variants: dict[str, object], message: str) -> None:
+    stage = StageConfig.model_validate({"name": "s", "variants": variants})
+    with pytest.raises(ConfigError, match=message):
+        list_variants(BASE, stage)
+
+
+def test_take_without_start_and_a_base_without_fresh_weights_are_refused(path: Path) -> None:
+    with pytest.raises(ValueError, match="set start to the name of a row"):
+        VariantConfig(take=TakeConfig(first=1))
+    with pytest.raises(
+        ConfigError, match=r"base\.adds_validation and base\.start are for variants"
+    ):
+        load_study(str(path), ["base.adds_validation=true"])
+
+
+def test_a_study_that_uses_no_later_setting_keeps_its_name(path: Path) -> None:
+    plain = load_study(str(path)).model_dump(mode="json", exclude=_EXECUTION_ONLY)
+    for variant in (plain["base"], *plain["stages"][0]["variants"].values()):
+        for name in ("network", "start", "take", "views", "adds_validation"):
+            del variant[name]
+    assert load_study(str(path)).identity == fingerprint(plain)

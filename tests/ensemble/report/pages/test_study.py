@@ -30,6 +30,7 @@ def test_a_page_has_every_row_and_escapes_reasons() -> None:
     rows = (
         _row("base"),
         _row("wider", against_base=against, is_winner=True),
+        _row("both", adds_validation=True, validation=None, chosen_share=None),
         _row("broken", reason="a <script> failed", **broken),
     )
     report = StudyReport(
@@ -49,3 +50,4 @@ def test_a_page_has_every_row_and_escapes_reasons() -> None:
     assert "<script" not in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "small" in page
+    assert page.count("trained on") == 1
