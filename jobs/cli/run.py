@@ -42,7 +42,7 @@ def run(
     path, overrides = split_config(words)
     config = load_run_config(path, overrides)
     folder = open_run_folder(config, path.stem)
-    _run(config, folder, RunOptions(allow_partial, json_log), as_json)
+    run_here(config, folder, RunOptions(allow_partial, json_log), as_json)
 
 
 def plan(
@@ -115,7 +115,7 @@ def resume(
     from jobs.stored_runs.open import continue_run
 
     config, folder = continue_run(name, words or [])
-    _run(config, folder, RunOptions(allow_partial, json_log), as_json)
+    run_here(config, folder, RunOptions(allow_partial, json_log), as_json)
 
 
 def validate(words: Words = None) -> None:
@@ -145,7 +145,10 @@ def schema() -> None:
     echo(json.dumps(RunConfig.model_json_schema(), indent=2))
 
 
-def _run(config: "RunConfig", folder: "RunFolder", options: "RunOptions", as_json: bool) -> None:
+def run_here(
+    config: "RunConfig", folder: "RunFolder", options: "RunOptions", as_json: bool
+) -> None:
+    """Do a run on this machine or the cluster it is connected to, and print its results."""
     from ensemble.report.pages.advice import run_advice
     from jobs.cli.tables import result_table
     from jobs.progress import interrupt

@@ -27,13 +27,17 @@ def study(
 ) -> None:
     """Train variants of a recipe stage by stage with several seeds, and tell which differences are real.
 
-    The same command goes on with a study that was interrupted.
+    The same command goes on with a study that was interrupted. With `search`, the best ensemble of all networks is
+    searched after the last stage, and its table printed too; with --json there is the study alone.
     """
     from pathlib import Path
 
+    from jobs.cli.run import run_here
     from jobs.cli.study_tables import study_tables
     from jobs.progress import interrupt
     from jobs.run.job import RunOptions
+    from jobs.settings import load_run_config
+    from jobs.stored_runs.layout import open_run_folder
     from jobs.study.flow import FINAL, NETWORKS, run_study
     from jobs.study.settings import load_study, study_name
 
@@ -57,3 +61,8 @@ def study(
         f"all networks as a pool: ensemble run {done.folder / NETWORKS}",
     )
     print_results(study_tables(done.report), lines, done.page)
+    if config.search is not None:
+        pool = load_run_config(done.folder / NETWORKS, [])
+        run_here(
+            pool, open_run_folder(pool, NETWORKS), RunOptions(json_log=json_log), as_json=False
+        )

@@ -221,6 +221,8 @@ def _write_configs(
         (NETWORKS, "Every network of the study", dict(networks)),
     ):
         settings = run_settings(config, f"{name}.{Path(file).stem}", pool)
+        if file == NETWORKS and config.search is not None:
+            settings["search"] = config.search.model_dump(mode="json", exclude_unset=True)
         head = f"# {title}: `ensemble run` of it trains and predicts nothing again.\n"
         write_atomic(folder / file, head + yaml.safe_dump(settings, sort_keys=False))
 

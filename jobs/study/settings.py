@@ -12,6 +12,7 @@ from ensemble.config import Config, check, full_words, load, read_settings
 from ensemble.errors import UnknownNameError
 from ensemble.members.identity import dump_for_identity, fingerprint
 from ensemble.members.source_settings import Architecture, TakeConfig
+from ensemble.search.settings import SearchConfig
 from ensemble.table.settings import TableConfig
 from ensemble.training.settings import TrainingConfig
 from ensemble.views.settings import CenterView, Views
@@ -106,6 +107,9 @@ class StudyConfig(Config):
     """The network and recipe that the variants of the first stage differ from."""
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     """The stages, in order."""
+    search: SearchConfig | None = None
+    """Search at the end which of all networks make the best ensemble, as `search: {kind: auto, max_members: 5}`, and
+    judge it on the test split; no search if not set. Networks that saw the validation split are left out."""
     resamples: Annotated[int, Field(ge=100)] = 2000
     """Number of bootstrap samples, of seeds and of images."""
     scale: str | None = None
@@ -123,6 +127,8 @@ class StudyConfig(Config):
     def identity(self) -> str:
         """Hash, by SHA-256, every setting that a result depends on."""
         document = self.model_dump(mode="json", exclude=_EXECUTION_ONLY)
+        if self.search is None:
+            del document["search"]
         document["base"] = dump_for_identity(self.base, _LATER)
         for stage, settings in zip(document["stages"], self.stages, strict=True):
             stage["variants"] = {

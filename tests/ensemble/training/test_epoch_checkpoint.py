@@ -50,6 +50,11 @@ RECIPES: dict[str, dict[str, object]] = {
     "a plateau": {"schedule": {"kind": "plateau", "patience": 0, "factor": 0.5}},
     "warm restarts": {"schedule": {"kind": "warm_restarts", "first_epochs": 2}},
     "mixed images": {"mixup": 0.4, "cutmix": 1.0, "erasing": {}, "colour": {"brightness": 0.3}},
+    "noise and the paper's momentum": {
+        "noise_sd": 0.2,
+        "colour": {"pca_sd": 0.1},
+        "optimizer": {"kind": "sgd", "lr": 0.02, "nesterov": False, "rule": "paper"},
+    },
     "accumulation": {"accumulation": 2, "batch_size": 3, "freeze_epochs": 1, "layer_decay": 0.8},
     "lamb": {"optimizer": {"kind": "timm", "name": "lamb", "lr": 0.01}},
     "lion": {"optimizer": {"kind": "timm", "name": "lion", "lr": 0.001}},
