@@ -60,7 +60,7 @@ def serve(
         )
     place, storage = find_artifact(place, split_words(words)[0])
     try:
-        from cluster import serving
+        from cluster import lost_ingress, serving
     except ImportError as error:
         raise ConfigError(
             f"serving needs {error.name}, which is not installed: pip install -e '.[serve]'."
@@ -72,6 +72,7 @@ def serve(
     about = artifact.about
     say(f"{place}: {len(about.members)} members, {len(about.classes)} classes")
     with (
+        lost_ingress.lost_requests_answered(),
         session(ClusterConfig(hosts=config.replicas), address),
         serving.serving(artifact, settings, key) as url,
         _stop_event() as stop,

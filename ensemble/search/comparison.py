@@ -94,12 +94,16 @@ def predictors(
     """List what every report compares, in the order of the report.
 
     The best member, the plain averages and the paper's search know no caps: the ensemble is held
-    against them. The paper's search has no row of its own where it made the ensemble.
+    against them. The paper's search has no row of its own where it made the ensemble. The plain average
+    over families, which gives each architecture one vote that its members share, has one where families
+    are known and differ from members: members of one family err alike, and count as fewer voters.
 
     Args:
         table: The outranking table of the search split.
         config: What the ensemble was searched with.
         ensemble: The weights that were searched.
+
+    Source: of the vote of each family, arXiv 2603.17111.
     """
     names, best = table.member_names, best_member(table, config)
     selected = ensemble.units > 0
@@ -120,6 +124,17 @@ def predictors(
             finish(table, config, "uniform", np.where(selected, WEIGHT_UNITS, 0)),
         ),
     ]
+    families = [config.families.get(name, name) for name in names]
+    if 1 < len(set(families)) < len(names):
+        units = np.array([WEIGHT_UNITS // families.count(family) for family in families])
+        rows.insert(
+            2,
+            Predictor(
+                "uniform_families",
+                f"uniform over {len(set(families))} families",
+                finish(table, config, "uniform", units),
+            ),
+        )
     if (ensemble.kind, ensemble.combine) != ("paper", "probabilities"):
         plain = SearchConfig(kind="paper", k=config.k, objective=config.objective)
         rows.append(Predictor("paper", "the paper's search", fit(table, plain)))

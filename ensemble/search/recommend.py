@@ -90,7 +90,8 @@ def recommend(table: OutrankingTable, config: SearchConfig, ensemble: Ensemble) 
         config: What the ensemble was searched with; a row that its caps forbid is never recommended.
         ensemble: The weights that were searched. Of `auto`, the search that it took is fitted again.
     """
-    rows = predictors(table, config, ensemble)
+    # The average over families is there to compare with: what is recommended does not depend on names.
+    rows = [r for r in predictors(table, config, ensemble) if r.key != "uniform_families"]
     limits = Limits.of(table, config)
     allowed = {row.key: limits.allow(row.ensemble.units > 0) for row in rows}
     units = {row.key: row.ensemble.units for row in rows}

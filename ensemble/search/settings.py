@@ -12,7 +12,9 @@ SearchKind = Literal[
 ]
 Objective = Literal["top_k", "top_1", "nll"]
 CostUnit = Literal["seconds", "parameters", "flops", "gpu_bytes", "depth"]
-PredictorKey = Literal["best", "uniform_all", "uniform_selected", "paper", "ensemble"]
+PredictorKey = Literal[
+    "best", "uniform_all", "uniform_families", "uniform_selected", "paper", "ensemble"
+]
 """What every report compares; `comparison` makes them."""
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]

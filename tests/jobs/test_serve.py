@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -65,7 +66,11 @@ class Server:
 
     def replicas(self) -> list[int]:
         """Processes that predict."""
-        name = "ray::ServeReplica:ensemble:Replica"
+        return self.processes("Replica")
+
+    def processes(self, deployment: str) -> list[int]:
+        """Processes of a deployment."""
+        name = f"ray::ServeReplica:ensemble:{deployment}"
         return [pid for pid in marked(self.mark) if command_line(pid).startswith(name)]
 
 
@@ -131,6 +136,29 @@ def test_replicas_that_are_killed_lose_no_request(server: Server, tmp_path: Path
                 kills += 1
     assert kills >= 3
     assert {reply.result() for reply in replies} == {200}
+
+
+@pytest.mark.nightly
+def test_requests_that_are_lost_with_the_ingress_may_be_sent_again(
+    server: Server, tmp_path: Path
+) -> None:
+    write_digits(tmp_path, 4)
+    data = next(tmp_path.rglob("*.png")).read_bytes()
+    with ThreadPoolExecutor(8) as pool:
+        replies = [pool.submit(_ask, server.url, data) for _ in range(400)]
+        kills = 0
+        while not all(reply.done() for reply in replies):
+            done = sum(reply.done() for reply in replies)
+            if done >= 100 * (kills + 1) and (pids := server.processes("Ingress")):
+                os.kill(pids[0], signal.SIGKILL)
+                kills += 1
+    assert kills >= 2
+    statuses = Counter(reply.result() for reply in replies)
+    assert set(statuses) == {200, 503}
+    # No more than those that were under way.
+    assert statuses[503] <= 8 * kills
+    with urllib.request.urlopen(f"{server.url}/metrics", timeout=60) as reply:
+        assert f"ensemble_lost_requests_total {statuses[503]}\n" in reply.read().decode()
 
 
 @pytest.mark.nightly

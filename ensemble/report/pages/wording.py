@@ -210,6 +210,7 @@ def subject(report: Report, result: Result) -> str:
     return {
         "best": "The best single member",
         "uniform_all": f"The plain average of all {pool} members",
+        "uniform_families": "The plain average of the families",
         "uniform_selected": f"The plain average of the {weighted_members} selected members"
         if weighted_members > 1
         else f"The one selected member of {pool}",

@@ -5,6 +5,7 @@ import numpy as np
 from ensemble.search.comparison import judge, judge_cross_fitted, predictors, warnings
 from ensemble.search.crossfit import cross_fit, stratified_folds
 from ensemble.search.fit import fit
+from ensemble.search.recommend import recommend
 from ensemble.search.settings import SearchConfig
 
 from .pool import make_pool, make_table
@@ -31,6 +32,25 @@ def test_the_papers_search_stands_once_where_it_made_the_ensemble(table):
     config = SearchConfig(kind="paper")
     keys = [row.key for row in predictors(table, config, fit(table, config))]
     assert keys == ["best", "uniform_all", "uniform_selected", "ensemble"]
+
+
+def test_each_family_has_one_vote_that_its_members_share(table):
+    names = table.member_names
+    families = {name: "one" if number < 2 else name for number, name in enumerate(names)}
+    config = SearchConfig(kind="line", families=families)
+    ensemble = fit(table, config)
+    rows = {row.key: row for row in predictors(table, config, ensemble)}
+    row = rows["uniform_families"]
+    assert row.label == f"uniform over {len(names) - 1} families"
+    assert row.ensemble.units.tolist() == [50_000, 50_000, *[100_000] * (len(names) - 2)]
+    # It is there to compare with: names of architectures decide no recommendation.
+    plain = SearchConfig(kind="line")
+    assert recommend(table, config, ensemble).rows == recommend(table, plain, ensemble).rows
+    for alike in ({name: name for name in names}, dict.fromkeys(names, "one"), {}):
+        keys = [
+            r.key for r in predictors(table, SearchConfig(kind="line", families=alike), ensemble)
+        ]
+        assert "uniform_families" not in keys
 
 
 def test_one_labelled_set_is_cross_fitted(table):

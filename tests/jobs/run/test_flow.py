@@ -46,6 +46,7 @@ def test_a_run_leaves_what_it_promises(finished_runs: Path) -> None:
     assert [result.key for result in report.results] == [
         "best",
         "uniform_all",
+        "uniform_families",
         "uniform_selected",
         "paper",
         "ensemble",
