@@ -61,3 +61,19 @@ def test_a_source_of_images_on_the_command_line_is_read_by_the_rules_of_a_file(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         preflight("imagenet13-public", images, [], Console(), as_json=False)
+
+
+def test_a_run_that_was_begun_before_there_were_sets_goes_on() -> None:
+    run = load(RunConfig, DIGITS, [])
+    # The identity of this run's settings as they were then.
+    older = run.model_dump(mode="json")
+    del older["report"]["coverage"]
+    assert RunConfig.model_validate(older).identity == run.identity
+    others = [load(RunConfig, DIGITS, [f"report.coverage={value}"]) for value in ("0.8", "null")]
+    assert len({run.identity, *(other.identity for other in others)}) == 3
+
+
+@pytest.mark.parametrize("value", ["0", "1", "-0.5", "nan"])
+def test_a_coverage_is_a_probability(value: str) -> None:
+    with pytest.raises(ConfigError, match="coverage"):
+        load(RunConfig, DIGITS, [f"report.coverage={value}"])
