@@ -42,17 +42,17 @@ _MEAN, _STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 class TrainBenchmarkConfig(BenchmarkConfig):
     """Sizes of what is trained on."""
 
-    full_size: ClassVar = {"rounds": 9, "photographs": 20_000}
+    full_size: ClassVar = {"rounds": 51, "photographs": 20_000}
 
     architecture: Architecture = "resnet14_small"
     """Network of the loops."""
     input_size: PositiveInt = 32
     """Side of its input, in pixels."""
-    images: PositiveInt = 1024
+    images: PositiveInt = 256
     """Number of images in an epoch of the loops."""
     batch_size: PositiveInt = 64
     """Number of images in a step."""
-    rounds: PositiveInt = 5
+    rounds: PositiveInt = 21
     """Epochs of both loops, in turn, that are timed."""
     photographs: PositiveInt = 4000
     """Number of made-up JPEGs."""
