@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ from cluster.scheduling.placement import Device
 from cluster.scheduling.predict_task import PredictTask
 from cluster.scheduling.work_queue import CALLS_IN_FLIGHT, Call, WorkQueue
 from cluster.settings import ClusterConfig
-from ensemble.errors import MemberFailedError, TableError
+from ensemble.errors import MemberFailedError, ProjectError, TableError
 from ensemble.images.settings import SourceConfig
 from ensemble.images.shard import ShardSpec
 from ensemble.images.unlabelled.settings import UnlabelledConfig
@@ -31,6 +32,9 @@ from ensemble.members.member import Member
 from ensemble.training.task import TrainTask
 
 log = logging.getLogger(__name__)
+
+# The log entry of a group has one or two MB then, and is written as fast as a small one.
+MOST_IN_GROUP = 256
 
 
 @dataclass(frozen=True)
@@ -88,21 +92,68 @@ class Dispatcher:
             MemberFailedError: A call failed, and its cause allows no further attempt.
             TableError: A worker cannot write the table.
         """
-        self._queue = WorkQueue(calls)
-        self.shards.expect(calls)
-        self._keep_only_these(calls)
-        try:
+        with self._begun(calls):
             while self._is_busy():
                 for handle in self.host_group.handles:
                     self._fill(handle, on_start)
                 for call, value in self._take():
                     self.shards.settle(call)
                     yield call, value
+
+    def run_in_groups(
+        self, calls: Sequence[Call], pause_s: float
+    ) -> Iterator[list[tuple[Call, Any]]]:
+        """Do all calls, and yield together what was done since the last group; values must be small.
+
+        The first call to be done after a pause is a group by itself. Workers are busy while the
+        receiver deals with a group.
+
+        Args:
+            calls: The calls to make; `order` decides which comes first.
+            pause_s: Seconds from one group to the next, if fewer than `MOST_IN_GROUP` are done.
+
+        Raises:
+            MemberFailedError: A call failed, and its cause allows no further attempt; what was done
+                before has been yielded.
+            TableError: A worker cannot write the table.
+        """
+        group: list[tuple[Call, Any]] = []
+        next_at = time.monotonic()
+        with self._begun(calls):
+            while self._is_busy() or group:
+                self._fill_all()
+                left_s = max(0.0, next_at - time.monotonic()) if group else LOOK_UP_S
+                try:
+                    for call, value in self._take(MOST_IN_GROUP - len(group), left_s):
+                        group.append((call, value))
+                        self.shards.settle(call)
+                except ProjectError:
+                    if group:
+                        yield group
+                    raise
+                is_due = time.monotonic() >= next_at or len(group) >= MOST_IN_GROUP
+                if group and (is_due or not self._is_busy()):
+                    self._fill_all()
+                    next_at = time.monotonic() + pause_s
+                    yield group
+                    group = []
+
+    @contextmanager
+    def _begun(self, calls: Sequence[Call]) -> Iterator[None]:
+        self._queue = WorkQueue(calls)
+        self.shards.expect(calls)
+        self._keep_only_these(calls)
+        try:
+            yield
         finally:
             # After a failure, what is still under way must not come up in the next stage.
             self._queue = WorkQueue(())
             for handle in self.host_group.handles:
                 handle.calls.clear()
+
+    def _fill_all(self) -> None:
+        for handle in self.host_group.handles:
+            self._fill(handle, lambda name: None)
 
     def _is_busy(self) -> bool:
         return len(self._queue) > 0 or any(handle.calls for handle in self.host_group.handles)
@@ -133,13 +184,23 @@ class Dispatcher:
             method = getattr(handle.actor, call.method)
             handle.calls[method.remote(*call.arguments, *call.pixels)] = call
 
-    def _take(self) -> Iterator[tuple[Call, Any]]:
-        """Wait for one call; yield it with its value, or nothing if it failed."""
+    def _take(self, most: int = 1, wait_s: float = LOOK_UP_S) -> Iterator[tuple[Call, Any]]:
+        """Wait for a call, and yield those that are done with their values, without those that failed.
+
+        Args:
+            most: How many are yielded at most.
+            wait_s: How long to wait for the first of them, in seconds.
+        """
         by_ref = {ref: handle for handle in self.host_group.handles for ref in handle.calls}
         ready: list[Any] = []
         if by_ref:
             # Not fetched: blocks come to the driver one at a time, by the `get` below.
-            ready, _ = ray.wait(list(by_ref), num_returns=1, timeout=LOOK_UP_S, fetch_local=False)
+            ready, _ = ray.wait(
+                list(by_ref), num_returns=1, timeout=min(wait_s, LOOK_UP_S), fetch_local=False
+            )
+            if most > 1 and ready:
+                count = min(most, len(by_ref))
+                ready, _ = ray.wait(list(by_ref), num_returns=count, timeout=0, fetch_local=False)
         else:
             time.sleep(0.05)  # every worker is draining, or is given time to answer
         for handle in self.host_group.look_up(bool(ready)):

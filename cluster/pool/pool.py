@@ -32,6 +32,9 @@ from ensemble.training.task import TrainTask
 
 log = logging.getLogger(__name__)
 
+# Calls that are done, with their values, as a dispatcher gives them.
+Groups = Iterator[list[tuple[Call, Any]]]
+
 
 class Pool:
     """Trains and predicts on the workers of a plan. Use `open_pool`, which ends it in any case.
@@ -140,20 +143,29 @@ class Pool:
                 its block be quarantined.
             ClusterError: A member fits on no device.
         """
-        yield from self._blocks(work, on_plan, None)
+
+        def run(calls: Sequence[Call]) -> Groups:
+            return ([done] for done in self._dispatcher.run(calls))
+
+        for blocks in self._blocks(work, on_plan, run):
+            yield from blocks
 
     def predict_and_write(
         self,
         work: Iterable[tuple[ShardSpec, Sequence[Member]]],
         writer: ShardWriter,
         on_plan: Callable[[Plan], None] = lambda plan: None,
-    ) -> Iterator[tuple[Member, Receipt]]:
+        pause_s: float = 0.0,
+    ) -> Iterator[list[tuple[Member, Receipt]]]:
         """Predict as `predict` does, but have the workers write the blocks: no row comes here.
+
+        What is done while the caller counts one group is the next group.
 
         Args:
             work: Shards in order, each with the members that lack it.
             writer: Writes to a place that every worker reaches.
             on_plan: Receives the plan before it is carried out.
+            pause_s: Seconds from one group to the next, unless a group is full.
 
         Raises:
             MemberFailedError: A call failed, and its cause neither allows another attempt nor lets
@@ -161,15 +173,20 @@ class Pool:
             ClusterError: A member fits on no device.
             TableError: A worker cannot write to the place.
         """
-        yield from self._blocks(work, on_plan, writer)
+
+        def run(calls: Sequence[Call]) -> Groups:
+            return self._dispatcher.run_in_groups(calls, pause_s)
+
+        yield from self._blocks(work, on_plan, run, writer)
 
     def _blocks(
         self,
         work: Iterable[tuple[ShardSpec, Sequence[Member]]],
         on_plan: Callable[[Plan], None],
-        writer: ShardWriter | None,
-    ) -> Iterator[tuple[Member, Any]]:
-        """Yield blocks; where there is a writer, what it returns for each."""
+        run: Callable[[Sequence[Call]], Groups],
+        writer: ShardWriter | None = None,
+    ) -> Iterator[list[tuple[Member, Any]]]:
+        """Yield blocks in the groups in which `run` gives them; where there is a writer, its receipts."""
         pairs = [(member, spec) for spec, members in work for member in members]
         calls = [
             Call("predict", member, (spec,), order, writer=writer)
@@ -181,18 +198,22 @@ class Pool:
                 Call("measure", call.about, call.shards, call.order, writer=writer)
                 for call in firsts
             ]
-            for call, (block, cost) in self._dispatcher.run(measures):
-                self._costs.keep(call.member, call.kind, cost)
-                if cost.batch_images:
-                    _log_halved(call.member, cost.batch_images)
-                yield call.member, block
+            for group in run(measures):
+                for call, (_, cost) in group:
+                    self._costs.keep(call.member, call.kind, cost)
+                    if cost.batch_images:
+                        _log_halved(call.member, cost.batch_images)
+                yield [(call.member, block) for call, (block, _) in group]
             calls = self._without_quarantined([call for call in calls if call not in firsts])
         if calls:
-            yield from self._predict(calls, on_plan)
+            yield from self._predict(calls, on_plan, run)
 
     def _predict(
-        self, calls: Sequence[Call], on_plan: Callable[[Plan], None]
-    ) -> Iterator[tuple[Member, Any]]:
+        self,
+        calls: Sequence[Call],
+        on_plan: Callable[[Plan], None],
+        run: Callable[[Sequence[Call]], Groups],
+    ) -> Iterator[list[tuple[Member, Any]]]:
         kinds = {device.kind for device in self.devices}
         works = self._costs.works(calls, kinds)
         devices = self._costs.with_memory(self.devices, {call.member for call in calls})
@@ -204,10 +225,11 @@ class Pool:
             of_wave = [call for call in calls if call.member.name in names]
             for call in of_wave:
                 call.batch_images = self._costs.batch_images(call.member, kinds)
-            for call, (block, batch_images) in self._dispatcher.run(of_wave):
-                if batch_images and self._costs.halved(call.member, call.kind, batch_images):
-                    _log_halved(call.member, batch_images)
-                yield call.member, block
+            for group in run(of_wave):
+                for call, (_, batch_images) in group:
+                    if batch_images and self._costs.halved(call.member, call.kind, batch_images):
+                        _log_halved(call.member, batch_images)
+                yield [(call.member, block) for call, (block, _) in group]
 
     def _first_of_unmeasured(self, calls: Sequence[Call]) -> list[Call]:
         """Return the first call of each member whose cost is not known on any kind of device here."""

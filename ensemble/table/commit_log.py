@@ -19,12 +19,42 @@ from ensemble.table.log_entry import (
     Entry,
     Fence,
     Removal,
+    ShardRemoval,
+    commits_of,
     decode,
     encode,
 )
 
 FOLDER = "log"
 ENTRY_NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
+
+
+class Counted:
+    """The commits that count after some entries of a log, which are applied in their order."""
+
+    def __init__(self) -> None:
+        self._by_number: dict[int, tuple[Commit, ...]] = {}
+
+    def apply(self, number: int, entry: Entry) -> None:
+        """Let an entry that no fence shuts out take effect.
+
+        Args:
+            number: Number of the entry.
+            entry: The entry.
+        """
+        if commits := commits_of(entry):
+            self._by_number[number] = commits
+        elif isinstance(entry, Removal):
+            self._by_number.pop(entry.entry, None)
+        elif isinstance(entry, ShardRemoval) and entry.entry in self._by_number:
+            commits = self._by_number[entry.entry]
+            self._by_number[entry.entry] = tuple(c for c in commits if c.path != entry.path)
+
+    def commits(self) -> Iterator[tuple[int, Commit]]:
+        """Give all commits with the numbers of their entries, in their order."""
+        for number, commits in self._by_number.items():
+            for commit in commits:
+                yield number, commit
 
 
 class CommitLog:
@@ -56,7 +86,7 @@ class CommitLog:
         return self._lease or self._highest_writer
 
     def read(self, may_lack_log: bool = False) -> Iterator[tuple[int, Commit]]:
-        """Read all commits that count, with their numbers, from the first to the last.
+        """Read all commits that count, with the numbers of their entries, from the first to the last.
 
         Args:
             may_lack_log: Take shard files without any log for an empty table.
@@ -64,17 +94,15 @@ class CommitLog:
         Raises:
             DamagedTableError: An entry is missing or damaged.
         """
-        commits: dict[int, Commit] = {}
+        counted = Counted()
         for number, entry in self.scan():
             if isinstance(entry, DamagedTableError):
                 raise entry
-            if isinstance(entry, Commit) and not self.is_fenced(entry):
-                commits[number] = entry
-            elif isinstance(entry, Removal) and not self.is_fenced(entry):
-                commits.pop(entry.entry, None)
+            if not self.is_fenced(entry):
+                counted.apply(number, entry)
         if not may_lack_log:
             self._check_not_lost()
-        yield from commits.items()
+        yield from counted.commits()
 
     def scan(self) -> Iterator[tuple[int, Entry | DamagedTableError]]:
         """Read every entry by its name, and give the error of each that is missing or damaged.
@@ -133,8 +161,7 @@ class CommitLog:
                     publish_shard()
                 is_ours = staged.publish(key(number))
             if is_ours:
-                shard = [entry.path] if isinstance(entry, Commit) else []
-                self._store.sync([*shard, key(number)])
+                self._store.sync([*(commit.path for commit in commits_of(entry)), key(number)])
                 self._next += 1
                 return
             other = self.load(number)
@@ -145,15 +172,15 @@ class CommitLog:
                     f"{other.committed_at}, shuts earlier writers out: {other.reason}",
                 )
             is_own_fence = isinstance(other, Fence) and other.writer == self._lease
-            if not is_own_fence and (other.writer >= self.writer or isinstance(other, Removal)):
+            is_removal = isinstance(other, Removal | ShardRemoval)
+            if not is_own_fence and (other.writer >= self.writer or is_removal):
                 raise TableBusyError(
                     f"another run is writing the table {self._store.url} (it holds entry {number} of "
                     f"the commit log, written on {other.host} at {other.committed_at}). Wait for it, "
                     "or give this run another name."
                 )
             self._next += 1
-            if isinstance(other, Commit):
-                yield other
+            yield from commits_of(other)
 
     def load(self, number: int) -> Entry:
         """Load one entry.

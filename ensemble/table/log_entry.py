@@ -5,7 +5,7 @@ import secrets
 import socket
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, NonNegativeInt, TypeAdapter, model_validator
 
@@ -15,8 +15,11 @@ SHARDS = "columns"
 SHARD_PATH = rf"{SHARDS}/[0-9a-f]{{16}}/[0-9a-f]{{16}}\.arrow"
 # Bytes of a shard file that have a digest of their own, so that a slice can be read and checked alone.
 PIECE_BYTES = 128 << 10
-# Entries of version 3 know no fences, and not the kind of device.
-VERSIONS = (3, 4)
+# Entries of version 3 know no fences, and not the kind of device. Version 5 is that of groups alone: what
+# programs before them understand is written as they wrote it.
+VERSIONS = (3, 4, 5)
+LONE_VERSION: Final = 4
+GROUP_VERSION: Final = 5
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 
 Dtype = Literal["float32", "float16"]
@@ -31,7 +34,7 @@ class BadImageEntry(Config):
 
 
 class _Entry(Config):
-    version: Literal[3, 4] = 4
+    version: Literal[3, 4, 5] = LONE_VERSION
     writer: NonNegativeInt = 0
     """Number of the lease under which the entry was written; without a lease, that of the last entry that had one."""
     attempt: str = Field(default_factory=lambda: secrets.token_hex(8))
@@ -100,6 +103,38 @@ class Commit(_Entry):
         return self
 
 
+class Group(_Entry):
+    """Several durable shard files, which count all at once."""
+
+    version: Literal[3, 4, 5] = GROUP_VERSION
+    kind: Literal["group"] = "group"
+    commits: Annotated[tuple[Commit, ...], Field(min_length=1)]
+    """An entry for each file, in the order in which they count."""
+
+    @model_validator(mode="after")
+    def _files_are_of_one_writer_and_distinct(self) -> "Group":
+        if {commit.writer for commit in self.commits} != {self.writer}:
+            raise ValueError(f"its commits are not all of its own writer, {self.writer}")
+        # All files of a column without a row are one file.
+        paths = [commit.path for commit in self.commits if commit.rows]
+        if len(set(paths)) < len(paths):
+            raise ValueError("it names the rows of a file twice")
+        return self
+
+
+class ShardRemoval(_Entry):
+    """Undoes one damaged shard of a group; the others go on counting."""
+
+    version: Literal[3, 4, 5] = GROUP_VERSION
+    kind: Literal["shard_removal"] = "shard_removal"
+    entry: NonNegativeInt
+    """Number of the group's entry."""
+    path: Annotated[str, Field(pattern=f"^{SHARD_PATH}$")]
+    """Path of the shard file that no longer counts."""
+    reason: str
+    """What is damaged."""
+
+
 class Removal(_Entry):
     """Undoes a damaged entry, or takes its place: then `entry` is its own number."""
 
@@ -118,8 +153,15 @@ class Fence(_Entry):
     """Why earlier writers are shut out."""
 
 
-Entry = Commit | Removal | Fence
+Entry = Commit | Group | Removal | ShardRemoval | Fence
 _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+
+
+def commits_of(entry: Entry) -> tuple[Commit, ...]:
+    """List the shard files that an entry names; none for a removal or a fence."""
+    if isinstance(entry, Group):
+        return entry.commits
+    return (entry,) if isinstance(entry, Commit) else ()
 
 
 def encode(number: int, entry: Entry) -> bytes:
@@ -139,7 +181,7 @@ def decode(number: int, data: bytes) -> Entry:
     if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
     if value.get("version") not in VERSIONS:
-        raise ValueError(f"it is of version {value.get('version')!r}, expected 3 or 4")
+        raise ValueError(f"it is of version {value.get('version')!r}, expected 3, 4 or 5")
     content = data[: -len(_ending(b""))]
     if data != content + _ending(content):
         raise ValueError("its content is not what its own sha256 says")

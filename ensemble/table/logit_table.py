@@ -19,7 +19,7 @@ from ensemble.table import shard_file, shard_reader
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import CommitLog
 from ensemble.table.lease import Lease
-from ensemble.table.log_entry import VERSIONS, Commit, Dtype, Fence
+from ensemble.table.log_entry import LONE_VERSION, Commit, Dtype, Fence, Group
 from ensemble.table.shard_reader import ShardReader, as_slice
 from ensemble.table.shard_writer import (
     Computation,
@@ -126,26 +126,47 @@ class LogitTable:
             entry = describe(member, block, file, self._dtype, self._log.writer)
             self._append(entry, file.parts, staging)
 
-    def count(self, member: Computation, receipt: Receipt) -> None:
-        """Count shards that a worker has made durable. Rows that are there already are left out.
+    def count(self, arrivals: Sequence[tuple[Computation, Receipt]]) -> None:
+        """Count shards that workers have made durable: all of them at once, by one log entry.
+
+        Rows that are there already are left out; if there are any, there are more entries.
+
+        Args:
+            arrivals: What workers handed over, each with the computation that it is of.
 
         Raises:
-            DamagedTableError: Some rows are there already, and a shard is not as it was receipt.
+            DamagedTableError: Some rows are there already, and a shard is not as it was written.
             TableBusyError: Another driver is writing, or took the table over.
         """
-        self._retries_of_workers += receipt.retries
-        for commit in receipt.commits:
-            image_ids = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
-            if not self._has_none(commit.column, image_ids):
+        group: list[Commit] = []
+        claimed: set[tuple[str, str]] = set()
+        for member, receipt in arrivals:
+            self._retries_of_workers += receipt.retries
+            for commit in receipt.commits:
+                image_ids = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
+                cells = {(commit.column, image_id) for image_id in image_ids}
+                if claimed.isdisjoint(cells) and self._has_none(commit.column, image_ids):
+                    group.append(commit)
+                    claimed |= cells
+                    continue
                 # Seldom: the shard is read and cut. Its file is left to `ensemble table gc`.
+                self._count(group)
+                group, claimed = [], set()
                 self.commit(member, read_block(self._store, commit))
-                continue
-            if self._lease is not None:
-                self._lease.check()
-            entry = commit.model_copy(update={"writer": self._log.writer})
-            for other in self._log.append(entry):
-                self._register(other)
-            self._register(entry)
+        self._count(group)
+
+    def _count(self, commits: Sequence[Commit]) -> None:
+        if not commits:
+            return
+        if self._lease is not None:
+            self._lease.check()
+        writer = self._log.writer
+        named = tuple(commit.model_copy(update={"writer": writer}) for commit in commits)
+        entry = named[0] if len(named) == 1 else Group(writer=writer, commits=named)
+        for other in self._log.append(entry):
+            self._register(other)
+        for commit in named:
+            self._register(commit)
 
     def adopt(self, member: Computation, commit: Commit, source: Store) -> bool:
         """Copy a shard of another table as it is, and tell whether it was copied.
@@ -167,7 +188,7 @@ class LogitTable:
             self._lease.check()
         entry = commit.model_copy(
             update={
-                "version": VERSIONS[-1],
+                "version": LONE_VERSION,
                 "writer": self._log.writer,
                 "attempt": secrets.token_hex(8),
                 "name": member.name,

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from ensemble.errors import DamagedTableError, TableBusyError, TableError
 from ensemble.storage.store import Store, read_if_there
 from ensemble.table import commit_log, fence, log_entry
-from ensemble.table.commit_log import FOLDER, CommitLog, shard_paths
+from ensemble.table.commit_log import FOLDER, CommitLog, Counted, shard_paths
 from ensemble.table.lease import Lease
-from ensemble.table.log_entry import Commit, Removal
+from ensemble.table.log_entry import Commit, Entry, Removal, ShardRemoval
 from ensemble.table.shard_reader import load_shard
 
 # A file this young may be that of a driver which is about to name it, or which the next run takes up.
@@ -47,22 +47,18 @@ def find_faults(store: Store) -> tuple[Fault, ...]:
         TableError: The store cannot be read now.
     """
     faults: list[Fault] = []
-    commits: dict[int, Commit] = {}
+    counted = Counted()
     log = CommitLog(store)
     for number, entry in log.scan():
         if isinstance(entry, DamagedTableError):
             faults.append(Fault(number, commit_log.key(number), "", 0, str(entry)))
-        elif log.is_fenced(entry):
-            continue
-        elif isinstance(entry, Removal):
-            commits.pop(entry.entry, None)
-        elif isinstance(entry, Commit):
-            commits[number] = entry
+        elif not log.is_fenced(entry):
+            counted.apply(number, entry)
     if not log.next_number and len(lost := shard_paths(store)) > 1:
         # A crash between the first shard and its entry leaves one file; more means a lost log.
         reason = f"{store.url} has {len(lost)} shard files and no commit log: it was removed"
         return (Fault(0, FOLDER, "", 0, reason),)
-    for number, commit in commits.items():
+    for number, commit in counted.commits():
         try:
             load_shard(store, commit)
         except DamagedTableError as error:
@@ -98,16 +94,23 @@ def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
         if fault.path == commit_log.key(fault.entry):
             _check(lease)
             _undo_entry(store, fault, lease.number if lease else highest + 1)
-    kept = dict(log.read())
+    kept = {(number, commit.path): commit for number, commit in log.read()}
     for fault in faults:
-        if fault.entry not in kept:
+        commit = kept.get((fault.entry, fault.path))
+        if commit is None:
             continue
-        _check_damaged_at_rest(store, kept[fault.entry])
+        _check_damaged_at_rest(store, commit)
         _check(lease)
-        removal = Removal(writer=log.writer, entry=fault.entry, reason=fault.reason)
-        for _ in log.append(removal):
+        for _ in log.append(_undo_shard(log.load(fault.entry), fault, log.writer)):
             pass
     return faults
+
+
+def _undo_shard(entry: Entry, fault: Fault, writer: int) -> Removal | ShardRemoval:
+    """Make the entry that takes one shard out, and leaves what else its entry names."""
+    if len(log_entry.commits_of(entry)) == 1:
+        return Removal(writer=writer, entry=fault.entry, reason=fault.reason)
+    return ShardRemoval(writer=writer, entry=fault.entry, path=fault.path, reason=fault.reason)
 
 
 def _undo_entry(store: Store, fault: Fault, writer: int) -> None:
@@ -197,9 +200,9 @@ def collect(store: Store, lease: Lease | None, young_s: float = YOUNG_S) -> Coll
 
 
 def _waste(store: Store) -> tuple[str, ...]:
-    kept = dict(CommitLog(store).read())
+    kept = [commit for _, commit in CommitLog(store).read()]
     probes = filter(_PROBE.fullmatch, store.keys("probe"))
-    return (*store.leftovers(), *unreferenced(store, kept.values()), *probes)
+    return (*store.leftovers(), *unreferenced(store, kept), *probes)
 
 
 def _modified_at(store: Store, path: str, now: float) -> float:

@@ -22,7 +22,7 @@ from ensemble.table.block import LogitBlock
 from ensemble.table.shard_writer import Receipt
 from jobs.plan.text import plan_line
 from jobs.run.job import Job
-from jobs.run.writers import workers_write
+from jobs.run.writers import count_pause_s, workers_write
 from jobs.stored_runs.columns import write_columns
 
 # How many blocks or images a message names before it only counts them.
@@ -117,22 +117,23 @@ def fill_table(
         def show_plan(plan: Plan) -> None:
             job.progress.say(plan_line(plan))
 
-        for member, block in _durable_blocks(job, work, show_plan):
+        for blocks in _durable_blocks(job, work, show_plan):
             if streaming:
                 streaming.read_landed()
-            blocks_left[member.name] -= 1
-            job.progress.member(
-                member.name,
-                "predicting",
-                f"{blocks_left[member.name]} blocks to go",
-                block.forward_passes,
-                block.seconds,
-            )
-            job.counts.forward_passes += block.forward_passes
-            job.counts.predict_seconds += block.seconds
-            stage.advance(images=block.forward_passes)
-            if not blocks_left[member.name]:
-                job.progress.member(member.name, "predicted")
+            for member, block in blocks:
+                blocks_left[member.name] -= 1
+                job.progress.member(
+                    member.name,
+                    "predicting",
+                    f"{blocks_left[member.name]} blocks to go",
+                    block.forward_passes,
+                    block.seconds,
+                )
+                job.counts.forward_passes += block.forward_passes
+                job.counts.predict_seconds += block.seconds
+                stage.advance(images=block.forward_passes)
+                if not blocks_left[member.name]:
+                    job.progress.member(member.name, "predicted")
     for lost in job.pool.quarantined:
         job.progress.member(lost.member.name, "predicted in part")
 
@@ -141,17 +142,17 @@ def _durable_blocks(
     job: Job,
     work: Sequence[tuple[ShardSpec, Sequence[Member]]],
     on_plan: Callable[[Plan], None],
-) -> Iterator[tuple[Member, LogitBlock | Receipt]]:
-    """Yield what each block cost once it is in the table, whoever has written it."""
+) -> Iterator[Sequence[tuple[Member, LogitBlock | Receipt]]]:
+    """Yield what blocks cost once they are in the table, whoever has written them."""
     if not work or not workers_write(job.table, job.pool):
         for member, block in job.pool.predict(work, on_plan):
             job.table.commit(member, block)
-            yield member, block
+            yield [(member, block)]
         return
-    writer = job.table.writer(job.config.storage)
-    for member, receipt in job.pool.predict_and_write(work, writer, on_plan):
-        job.table.count(member, receipt)
-        yield member, receipt
+    writer, pause_s = job.table.writer(job.config.storage), count_pause_s(job.table)
+    for receipts in job.pool.predict_and_write(work, writer, on_plan, pause_s):
+        job.table.count(receipts)
+        yield receipts
 
 
 def _missing_blocks(

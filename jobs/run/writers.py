@@ -3,6 +3,14 @@
 from cluster.pool.pool import Pool
 from ensemble.table.logit_table import LogitTable
 
+# S3 takes its time for a log entry, however much that counts, and many a second cost money.
+_REMOTE_PAUSE_S = 0.5
+
+
+def count_pause_s(table: LogitTable) -> float:
+    """Tell how many seconds lie between two log entries that count what workers wrote."""
+    return _REMOTE_PAUSE_S if table.is_remote else 0.0
+
 
 def workers_write(table: LogitTable, pool: Pool) -> bool:
     """Tell whether every worker reaches the table.

@@ -27,12 +27,14 @@ def _fill(pool: Pool, images: ImageIndex, members: Members, root: Path, kill_at:
     """Fill a table, and kill one host after each of some blocks; tell how many were killed."""
     table, killed = LogitTable(root), 0
     work = [(spec, members) for spec in plan_shards(images.image_ids.tolist(), 30)]
-    written_blocks = pool.predict_and_write(work, table.writer(S3Config()))
-    for number, (member, written) in enumerate(written_blocks):
-        table.count(member, written)
-        if number in kill_at and (pids := sorted(host_pids())):
-            os.kill(pids[number % len(pids)], signal.SIGKILL)
-            killed += 1
+    done = 0
+    for group in pool.predict_and_write(work, table.writer(S3Config())):
+        table.count(group)
+        for number in range(done, done + len(group)):
+            if number in kill_at and (pids := sorted(host_pids())):
+                os.kill(pids[number % len(pids)], signal.SIGKILL)
+                killed += 1
+        done += len(group)
     return killed
 
 

@@ -125,8 +125,8 @@ def test_entries_of_version_3_are_read_and_followed(
 
 
 def test_entry_of_an_unknown_version_is_named(filled: LocalStore) -> None:
-    change(filled, 1, version=5)
-    with pytest.raises(DamagedTableError, match="it is of version 5, expected 3 or 4"):
+    change(filled, 1, version=6)
+    with pytest.raises(DamagedTableError, match="it is of version 6, expected 3, 4 or 5"):
         LogitTable(filled)
 
 

@@ -16,6 +16,7 @@ import pytest
 from ensemble.errors import DamagedTableError, ProjectError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
+from ensemble.storage.settings import S3Config
 from ensemble.table import commit_log, log_entry, shard_file
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
@@ -52,6 +53,8 @@ VALUES: tuple[object, ...] = (
     "commit",
     "removal",
     "fence",
+    "group",
+    "shard_removal",
 )
 
 
@@ -76,8 +79,12 @@ class Sound:
 def sound(tmp_path: Path, make_member: MakeMember, make_block: MakeBlock) -> Sound:
     member, store = make_member("a"), LocalStore(tmp_path / "table")
     table = LogitTable(store)
-    for start in (0, 4, 8):
-        table.commit(member, make_block(member, IDS[start : start + 4]))
+    table.commit(member, make_block(member, IDS[:4]))
+    writer, blocks = (
+        table.writer(S3Config()),
+        [make_block(member, ids) for ids in (IDS[4:8], IDS[8:])],
+    )
+    table.count([(member, writer.write(member, block)) for block in blocks])
     (tmp_path / "outside").write_bytes(b"of the user")
     files = {name: store.read(name) for name in store.keys("")}
     return Sound(store.root, member.column, files, table.read(member.column, IDS))
@@ -110,21 +117,24 @@ def damage(sound: Sound, rng: random.Random) -> None:
 
 def forge(sound: Sound, rng: random.Random) -> None:
     """Change an entry or a shard as a stranger does, with digests that agree."""
-    number = rng.randrange(3)
-    name = commit_log.key(number)
+    name = commit_log.key(rng.randrange(2))
     value = json.loads(sound.files[name])
+    target = rng.choice([value, *value.get("commits", [])])
     if rng.random() < 0.5:
         for _ in range(rng.randint(1, 3)):
-            value[rng.choice([*value, "entry", "reason", "new"])] = rng.choice(VALUES)
+            target[rng.choice([*target, "entry", "reason", "new"])] = rng.choice(VALUES)
         (sound.root / name).write_bytes(sign(value))
         return
-    data = mutate(sound.files[value["path"]], rng)
+    if target is value and "commits" in value:
+        target = rng.choice(value["commits"])
+    data = mutate(sound.files[target["path"]], rng)
     pieces = shard_file.piece_digests([data])
     digest = shard_file.root_digest(pieces)
     path = f"columns/{sound.column}/{digest[:16]}.arrow"
     changes = {"path": path, "sha256": digest, "pieces": pieces, "size_bytes": len(data)}
     (sound.root / path).write_bytes(data)
-    (sound.root / name).write_bytes(sign(value | changes))
+    target |= changes
+    (sound.root / name).write_bytes(sign(value))
 
 
 def attack(sound: Sound, rng: random.Random, is_forged: bool) -> str:

@@ -1,6 +1,6 @@
 """SIGKILL of a process that does nothing but commit: most kills meet a commit under way.
 
-It writes shards as a driver does, or as a worker and then counts them as its driver does.
+It writes shards as a driver does, or as workers do and then counts a group of them as their driver does.
 """
 
 import os
@@ -25,17 +25,20 @@ MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
 
 BLOCKS = 10
+GROUP = 2
 
 
 def _write(root: Path, member: Member, blocks: list[LogitBlock], as_worker: bool) -> None:
     with hold(LocalStore(root)) as lease:
         table = LogitTable(LocalStore(root), lease=lease)
-        writer = table.writer(S3Config()) if as_worker else None
-        for block in blocks:
-            if writer is None:
+        if not as_worker:
+            for block in blocks:
                 table.commit(member, block)
-            else:
-                table.count(member, writer.write(member, block))
+            return
+        writer = table.writer(S3Config())
+        for start in range(0, len(blocks), GROUP):
+            group = blocks[start : start + GROUP]
+            table.count([(member, writer.write(member, block)) for block in group])
 
 
 def _kill_until_full(

@@ -45,7 +45,7 @@ def test_worker_writes_the_file_and_the_entry_that_the_driver_would(
     block = make_block(member, IDS)
     by_driver, by_worker = LogitTable(tmp_path / "driver", dtype), LogitTable(root, dtype)
     by_driver.commit(member, block)
-    by_worker.count(member, by_worker.writer(S3Config()).write(member, block))
+    by_worker.count([(member, by_worker.writer(S3Config()).write(member, block))])
     assert shards(root) == shards(tmp_path / "driver")
     entries = [
         [commit.model_dump(exclude=OWN) for commit in LogitTable(place, dtype).commits()]
@@ -60,7 +60,7 @@ def test_shard_counts_when_the_driver_has_counted_it(
     table = LogitTable(root)
     written = table.writer(S3Config()).write(member, make_block(member, IDS))
     assert LogitTable(root).missing(member.column, IDS) == tuple(IDS)
-    table.count(member, written)
+    table.count([(member, written)])
     assert LogitTable(root).missing(member.column, IDS) == ()
 
 
@@ -75,7 +75,7 @@ def test_driver_lost_before_its_first_entry_leaves_shards_that_the_next_one_uses
     table = LogitTable(root)
     assert table.missing(member.column, IDS) == tuple(IDS)
     for block in blocks:
-        table.count(member, table.writer(S3Config()).write(member, block))
+        table.count([(member, table.writer(S3Config()).write(member, block))])
     assert table.missing(member.column, IDS) == ()
     assert shards(root) == left
 
@@ -85,7 +85,7 @@ def test_call_made_again_writes_the_same_file_and_counts_once(
 ) -> None:
     table, block = LogitTable(root), make_block(member, IDS)
     for _ in range(2):
-        table.count(member, table.writer(S3Config()).write(member, block))
+        table.count([(member, table.writer(S3Config()).write(member, block))])
     assert len(table.commits()) == len(shards(root)) == 1
 
 
@@ -106,7 +106,7 @@ def test_rows_that_are_there_already_are_left_out(
     table, whole = LogitTable(root), make_block(member, IDS)
     table.commit(member, whole.only(IDS[:4]))
     written = table.writer(S3Config()).write(member, whole)
-    table.count(member, written)
+    table.count([(member, written)])
     assert [commit.image_ids for commit in table.commits()] == [tuple(IDS[:4]), tuple(IDS[4:])]
     rows = LogitTable(root).read(member.column, IDS)
     assert np.array_equal(rows, whole.log_probabilities)
@@ -131,7 +131,7 @@ def test_driver_that_lost_the_table_never_counts_what_its_workers_wrote(
         new = LogitTable(store, lease=lease)
         new.commit(member, make_block(member, IDS[4:8]))
         with pytest.raises(TableBusyError, match="of the commit log, written on"):
-            old.count(member, written)
+            old.count([(member, written)])
     assert LogitTable(root).missing(member.column, IDS[:8]) == tuple(IDS[:4])
 
 
@@ -146,4 +146,4 @@ def test_collection_spares_a_young_shard_and_shuts_out_the_driver_of_one_that_it
         assert collect(store, lease).young == (path,)
         assert collect(store, lease, young_s=0.0).removed == (path,)
     with pytest.raises(TableBusyError, match="shuts earlier writers out"):
-        old.count(member, written)
+        old.count([(member, written)])

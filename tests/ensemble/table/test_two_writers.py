@@ -13,7 +13,7 @@ from ensemble.errors import TableError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
 from ensemble.storage.s3_store import S3Store
-from ensemble.storage.settings import StorageConfig
+from ensemble.storage.settings import S3Config, StorageConfig
 from ensemble.storage.store import Staged, Store
 from ensemble.table import commit_log
 from ensemble.table.block import LogitBlock
@@ -150,7 +150,7 @@ class Pair:
 
     def prepare(self, work: str) -> None:
         """Make a table for the first writer's work: one that lacks, or has lost, the second block."""
-        self.commit(self.store, [0] if work == "commit" else [0, 4])
+        self.commit(self.store, [0] if work in {"commit", "count"} else [0, 4])
         path = LogitTable(self.store).commits()[-1].path
         if work == "gc":
             self.store.remove(commit_log.key(1))
@@ -167,11 +167,22 @@ class Pair:
             for start in starts:
                 table.commit(self.member, self.block(start))
 
+    def count(self, store: Store, starts: Sequence[int]) -> None:
+        """Count blocks that workers wrote, all by one entry."""
+        with hold(store, duration_s=60.0) as lease:
+            table = LogitTable(store, lease=lease)
+            writer = table.writer(S3Config())
+            blocks = [self.block(start) for start in starts]
+            table.count([(self.member, writer.write(self.member, block)) for block in blocks])
+
     def go_on(self, first: Store, work: str) -> str:
         """Let the first writer do its work, and tell whether it was stopped."""
         try:
             if work == "commit":
                 self.commit(first, [4])
+                return "went on"
+            if work == "count":
+                self.count(first, [4, 8])
                 return "went on"
             with hold(first, duration_s=60.0) as lease:
                 if work == "gc":
@@ -248,12 +259,13 @@ def pause_everywhere(
     return outcomes
 
 
+@pytest.mark.parametrize("work", ["commit", pytest.param("count", marks=pytest.mark.nightly)])
 def test_writer_that_is_paused_anywhere_harms_nothing_when_it_goes_on(
-    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock, work: str
 ) -> None:
     member = make_member("a")
     outcomes = pause_everywhere(
-        lambda name: Pair(LocalStore(tmp_path / name), member, make_block), CASES[2:3]
+        lambda name: Pair(LocalStore(tmp_path / name), member, make_block), CASES[2:3], work
     )
     assert outcomes.keys() == {"stopped", "went on"}
     assert outcomes["stopped"] > 5
@@ -274,12 +286,13 @@ def test_gc_or_repair_that_is_paused_anywhere_harms_nothing_when_it_goes_on(
 
 
 @pytest.mark.nightly
+@pytest.mark.parametrize("work", ["commit", "count"])
 def test_writer_that_is_paused_anywhere_harms_nothing_in_all_cases(
-    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock, work: str
 ) -> None:
     member = make_member("a")
     outcomes = pause_everywhere(
-        lambda name: Pair(LocalStore(tmp_path / name), member, make_block), CASES
+        lambda name: Pair(LocalStore(tmp_path / name), member, make_block), CASES, work
     )
     print(outcomes)
     assert outcomes.keys() == {"stopped", "went on"}
