@@ -20,6 +20,8 @@ PIECE_BYTES = 128 << 10
 VERSIONS = (3, 4, 5)
 LONE_VERSION: Final = 4
 GROUP_VERSION: Final = 5
+# Rows that the commits of a group have together at most.
+MOST_GROUP_ROWS = 1 << 20
 _ITEM_BYTES = {"float32": 4, "float16": 2}
 
 Dtype = Literal["float32", "float16"]
@@ -165,8 +167,17 @@ def commits_of(entry: Entry) -> tuple[Commit, ...]:
 
 
 def encode(number: int, entry: Entry) -> bytes:
-    """Encode an entry as a line of JSON whose last value is the digest of everything before it."""
+    """Encode an entry as a line of JSON whose last value is the digest of everything before it.
+
+    In a group each list of image ids stands once, however many commits have rows of these images.
+    """
     value: dict[str, Any] = entry.model_dump(mode="json") | {"number": number}
+    if isinstance(entry, Group):
+        places = {ids: place for place, ids in enumerate(dict.fromkeys(_ids_of(entry)))}
+        for commit, ids in zip(value["commits"], _ids_of(entry), strict=True):
+            del commit["image_ids"]
+            commit["images"] = places[ids]
+        value["image_sets"] = list(places)
     content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
     return content + _ending(content)
 
@@ -188,7 +199,36 @@ def decode(number: int, data: bytes) -> Entry:
     del value["sha256_of_entry"]
     if value.pop("number", None) != number:
         raise ValueError("it is the copy of another entry")
+    if value.get("kind") == "group":
+        _put_ids_back(value)
     return _ENTRY.validate_python(value)
+
+
+def _ids_of(group: Group) -> list[tuple[str, ...]]:
+    return [commit.image_ids for commit in group.commits]
+
+
+def _put_ids_back(value: dict[str, Any]) -> None:
+    """Give the commits of a group their image ids.
+
+    Raises:
+        ValueError: A commit names no image set, or the commits have too many rows together: then a
+            small entry of a stranger would fill the memory.
+    """
+    sets, commits = value.pop("image_sets", None), value.get("commits")
+    if not isinstance(sets, list) or not isinstance(commits, list):
+        raise ValueError("its commits and image sets are not lists")
+    rows = 0
+    for commit in commits:
+        place = commit.pop("images", None) if isinstance(commit, dict) else None
+        if type(place) is not int or not 0 <= place < len(sets) or "image_ids" in commit:
+            raise ValueError(f"a commit names {place!r}, none of its {len(sets)} image sets")
+        if not isinstance(sets[place], list):
+            raise ValueError("an image set is not a list")
+        rows += len(sets[place])
+        if rows > MOST_GROUP_ROWS:
+            raise ValueError(f"its commits have over {MOST_GROUP_ROWS} rows")
+        commit["image_ids"] = sets[place]
 
 
 def _ending(content: bytes) -> bytes:

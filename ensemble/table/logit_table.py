@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,16 @@ from ensemble.storage.store import Staged, Store
 from ensemble.table import shard_file, shard_reader
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import CommitLog
+from ensemble.table.image_numbers import NO_ROW, ColumnRows, ImageNumbers
 from ensemble.table.lease import Lease
-from ensemble.table.log_entry import LONE_VERSION, Commit, Dtype, Fence, Group
+from ensemble.table.log_entry import (
+    LONE_VERSION,
+    MOST_GROUP_ROWS,
+    Commit,
+    Dtype,
+    Fence,
+    Group,
+)
 from ensemble.table.shard_reader import ShardReader, as_slice
 from ensemble.table.shard_writer import (
     Computation,
@@ -29,16 +36,6 @@ from ensemble.table.shard_writer import (
     parts_of,
     read_block,
 )
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Places of a column's rows, which are numbered through its shards in the order of their commits."""
-
-    commits: list[Commit]
-    starts: list[int]
-    row_by_id: dict[str, int]
-    bad_by_id: dict[str, BadImage]
 
 
 class LogitTable:
@@ -61,7 +58,8 @@ class LogitTable:
         self._dtype = dtype
         self._lease = lease
         self._log = CommitLog(self._store, lease.number if lease else 0)
-        self._columns: dict[str, _Rows] = {}
+        self._columns: dict[str, ColumnRows] = {}
+        self._numbers = ImageNumbers()
         self._shards = ShardReader(self._store)
         self._retries_of_workers = 0
         for _, commit in self._log.read():
@@ -145,6 +143,9 @@ class LogitTable:
             for commit in receipt.commits:
                 image_ids = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
                 cells = {(commit.column, image_id) for image_id in image_ids}
+                if len(claimed) + len(cells) > MOST_GROUP_ROWS:
+                    self._count(group)
+                    group, claimed = [], set()
                 if claimed.isdisjoint(cells) and self._has_none(commit.column, image_ids):
                     group.append(commit)
                     claimed |= cells
@@ -218,14 +219,15 @@ class LogitTable:
         rows = self._columns.get(column)
         if rows is None:
             return tuple(map(str, image_ids))
-        here, bad = rows.row_by_id, rows.bad_by_id
-        return tuple(i for i in map(str, image_ids) if i not in here and i not in bad)
+        ids = image_ids if isinstance(image_ids, tuple) else tuple(map(str, image_ids))
+        lacking = np.flatnonzero(rows.rows(self._numbers.of(ids)) == NO_ROW).tolist()
+        return tuple(str(ids[n]) for n in lacking if ids[n] not in rows.bad_by_id)
 
     def _has_none(self, column: str, image_ids: Sequence[str]) -> bool:
-        """Tell whether all of some images are missing, in a tenth of the time that listing them takes."""
+        """Tell whether all of some images are missing, in a fraction of the time that listing them takes."""
         rows = self._columns.get(column)
         return rows is None or (
-            rows.row_by_id.keys().isdisjoint(image_ids)
+            bool((rows.rows(self._numbers.of(image_ids)) == NO_ROW).all())
             and rows.bad_by_id.keys().isdisjoint(image_ids)
         )
 
@@ -251,14 +253,13 @@ class LogitTable:
         rows = self._columns.get(column)
         if rows is None:
             raise IncompleteTableError(f"the table {self.root} has no column {column}.")
-        ids = image_ids.tolist() if isinstance(image_ids, np.ndarray) else image_ids
-        try:
-            places = np.fromiter(map(rows.row_by_id.__getitem__, ids), np.int64, len(ids))
-        except KeyError as error:
+        places = rows.rows(self._numbers.of(image_ids))
+        if (places == NO_ROW).any():
+            lacking = str(image_ids[int((places == NO_ROW).argmax())])
             raise IncompleteTableError(
-                f"column {column} has no row of image {error}; expected one of each of "
+                f"column {column} has no row of image {lacking!r}; expected one of each of "
                 f"{len(image_ids)} images. Run again to compute what is missing."
-            ) from error
+            )
         starts = np.array(rows.starts)
         shard = np.searchsorted(starts, places, side="right") - 1
         row = places - starts[shard]
@@ -278,16 +279,9 @@ class LogitTable:
         return tuple(commit for rows in self._columns.values() for commit in rows.commits)
 
     def _register(self, commit: Commit) -> None:
-        column = self._columns.setdefault(commit.column, _Rows([], [], {}, {}))
-        start = column.starts[-1] + column.commits[-1].rows if column.commits else 0
-        column.starts.append(start)
-        column.commits.append(commit)
-        for row, image_id in enumerate(commit.image_ids, start):
-            column.row_by_id.setdefault(image_id, row)
-        for bad in (BadImage(entry.image_id, entry.reason) for entry in commit.bad):
-            # A file that could not be read is looked at again: it may be mended by now.
-            if not bad.is_unread:
-                column.bad_by_id[bad.image_id] = bad
+        shared = self._log.shared.share(commit)
+        rows = self._columns.setdefault(commit.column, ColumnRows())
+        rows.add(shared, self._numbers.add(shared.image_ids))
 
 
 @contextmanager

@@ -265,3 +265,45 @@ def test_commit_comes_back_as_it_was_written(filled: LocalStore) -> None:
         assert isinstance(commit, Commit)
         assert log_entry.decode(number, log_entry.encode(number, commit)) == commit
         assert np.isfinite(commit.seconds)
+
+
+@dataclass(frozen=True)
+class RemoteStore(LocalStore):
+    """A folder whose log is read as that of S3 is: many entries side by side."""
+
+    is_remote = True
+
+
+@pytest.fixture
+def long(store: LocalStore, member: Member, make_block: MakeBlock) -> LocalStore:
+    """A table of forty entries."""
+    table = LogitTable(store)
+    for number in range(40):
+        table.commit(member, make_block(member, [f"{number}"]))
+    return store
+
+
+def test_entries_that_are_read_side_by_side_count_as_in_turn(
+    long: LocalStore, member: Member
+) -> None:
+    assert LogitTable(RemoteStore(long.root)).commits() == LogitTable(long).commits()
+    long.remove(commit_log.key(33))
+    with pytest.raises(DamagedTableError, match=r"has log/00000034\.json where entry .*33\.json"):
+        LogitTable(RemoteStore(long.root))
+    found = list(CommitLog(RemoteStore(long.root)).scan())
+    assert [number for number, _ in found] == list(range(40))
+    assert [n for n, entry in found if isinstance(entry, DamagedTableError)] == [33]
+
+
+def test_commits_share_the_ids_and_the_identity_that_are_equal(
+    store: LocalStore, make_member: MakeMember, make_block: MakeBlock
+) -> None:
+    table = LogitTable(store)
+    for name in "ab":
+        for start in (0, 4):
+            table.commit(make_member(name), make_block(make_member(name), IDS[start : start + 4]))
+    for first, second, third, fourth in (table.commits(), LogitTable(store).commits()):
+        assert first.image_ids is third.image_ids
+        assert second.image_ids is fourth.image_ids
+        assert first.identity is second.identity
+        assert first.identity != third.identity

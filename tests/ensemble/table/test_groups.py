@@ -1,5 +1,6 @@
 """One log entry counts many shards: what is in the table is what many entries would have counted."""
 
+import json
 import random
 import shutil
 from collections.abc import Callable, Sequence
@@ -198,6 +199,36 @@ def test_group_that_cannot_be_is_damaged(
     grouped.replace(commit_log.key(1), log_entry.encode(1, forged))
     with pytest.raises(DamagedTableError, match=r"00000001\.json is damaged: it is not an entry"):
         LogitTable(grouped)
+
+
+@pytest.mark.parametrize("images", [None, True, -1, 2, 0.0, "0", [0], 10**30])
+def test_group_that_names_no_image_set_is_damaged(grouped: LocalStore, images: object) -> None:
+    value = json.loads(grouped.read(commit_log.key(1)))
+    del value["sha256_of_entry"]
+    value["commits"][1]["images"] = images
+    value["image_sets"] = value["image_sets"][:2]
+    content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
+    grouped.replace(commit_log.key(1), content + log_entry._ending(content))
+    with pytest.raises(DamagedTableError, match=r"00000001\.json is damaged: a commit names"):
+        LogitTable(grouped)
+
+
+def test_small_group_of_a_stranger_fills_no_memory(grouped: LocalStore) -> None:
+    value = json.loads(grouped.read(commit_log.key(1)))
+    del value["sha256_of_entry"]
+    value["image_sets"] = [["x"] * (log_entry.MOST_GROUP_ROWS // 100)]
+    value["commits"] = [value["commits"][0]] * 101
+    for number, commit in enumerate(value["commits"]):
+        value["commits"][number] = commit | {"images": 0}
+    content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
+    grouped.replace(commit_log.key(1), content + log_entry._ending(content))
+    with pytest.raises(DamagedTableError, match="its commits have over 1048576 rows"):
+        LogitTable(grouped)
+
+
+def test_ids_of_images_stand_once_in_a_group(grouped: LocalStore) -> None:
+    text = grouped.read(commit_log.key(1)).decode()
+    assert [text.count(image_id) for image_id in IDS] == [1] * len(IDS)
 
 
 def test_table_of_version_4_is_read_and_continued(

@@ -1,0 +1,100 @@
+"""Numbers of images, so that ids stand once in memory however many columns have rows of them."""
+
+from collections.abc import Sequence
+from itertools import repeat
+
+import numpy as np
+from jaxtyping import Int32, Shaped
+
+from ensemble.images.shard import BadImage
+from ensemble.table.log_entry import Commit
+
+NO_ROW = -1
+
+
+class SharedValues:
+    """Lets commits share the ids and identities that are equal: most shards have a commit a member."""
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._identities: dict[str, dict[str, object]] = {}
+
+    def share(self, commit: Commit) -> Commit:
+        """Give an equal commit whose ids and identity are those of commits before it, where they are equal."""
+        ids = self._ids.setdefault(commit.image_ids, commit.image_ids)
+        identity = self._identities.setdefault(commit.column, commit.identity)
+        if identity != commit.identity:
+            identity = commit.identity
+        if ids is commit.image_ids and identity is commit.identity:
+            return commit
+        return commit.model_copy(update={"image_ids": ids, "identity": identity})
+
+
+class ImageNumbers:
+    """A number for each image id, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, int] = {}
+        # With the ids of each array, because a tuple's address is used again once nothing holds it.
+        self._of_tuples: dict[int, tuple[tuple[str, ...], Int32[np.ndarray, " image"]]] = {}
+
+    def add(self, image_ids: tuple[str, ...]) -> Int32[np.ndarray, " image"]:
+        """Give the numbers of some images; those that have none get the next ones."""
+        if id(image_ids) not in self._of_tuples:
+            by_id = self._by_id
+            numbers = (by_id.setdefault(image_id, len(by_id)) for image_id in image_ids)
+            self._of_tuples[id(image_ids)] = (
+                image_ids,
+                np.fromiter(numbers, np.int32, len(image_ids)),
+            )
+        return self._of_tuples[id(image_ids)][1]
+
+    def of(
+        self, image_ids: Sequence[str] | Shaped[np.ndarray, " image"]
+    ) -> Int32[np.ndarray, " image"]:
+        """Give the numbers of some images; `NO_ROW` for those that have none."""
+        if known := self._of_tuples.get(id(image_ids)):
+            return known[1]
+        ids = image_ids.tolist() if isinstance(image_ids, np.ndarray) else image_ids
+        return np.fromiter(map(self._by_id.get, ids, repeat(NO_ROW)), np.int32, len(ids))
+
+
+class ColumnRows:
+    """Places of a column's rows, which are numbered through its shards in the order of their commits."""
+
+    def __init__(self) -> None:
+        self.commits: list[Commit] = []
+        self.starts: list[int] = []
+        self.bad_by_id: dict[str, BadImage] = {}
+        self._row_by_number = np.full(0, NO_ROW, np.int32)
+
+    def add(self, commit: Commit, numbers: Int32[np.ndarray, " image"]) -> None:
+        """Add a shard; an image that has a row keeps it.
+
+        Args:
+            commit: Log entry of the shard.
+            numbers: Numbers of the images of its rows.
+        """
+        start = self.starts[-1] + self.commits[-1].rows if self.commits else 0
+        self.starts.append(start)
+        self.commits.append(commit)
+        size = int(numbers.max(initial=-1)) + 1
+        if size > len(self._row_by_number):
+            more = max(size, 2 * len(self._row_by_number)) - len(self._row_by_number)
+            self._row_by_number = np.append(self._row_by_number, np.full(more, NO_ROW, np.int32))
+        rows = np.arange(start, start + len(numbers), dtype=np.int32)
+        is_new = self._row_by_number[numbers] == NO_ROW
+        # Backwards, because the last of equal numbers stays: the first row of an image is its row.
+        self._row_by_number[numbers[is_new][::-1]] = rows[is_new][::-1]
+        for bad in (BadImage(entry.image_id, entry.reason) for entry in commit.bad):
+            # A file that could not be read is looked at again: it may be mended by now.
+            if not bad.is_unread:
+                self.bad_by_id[bad.image_id] = bad
+
+    def rows(self, numbers: Int32[np.ndarray, " image"]) -> Int32[np.ndarray, " image"]:
+        """Give the row of each of some images; `NO_ROW` where there is none."""
+        size = len(self._row_by_number)
+        if not size:
+            return np.full(len(numbers), NO_ROW, np.int32)
+        is_known = (numbers >= 0) & (numbers < size)
+        return np.where(is_known, self._row_by_number[np.where(is_known, numbers, 0)], NO_ROW)
