@@ -215,7 +215,7 @@ class CommitLog:
                     "or give this run another name."
                 )
             self._next += 1
-            yield from commits_of(other)
+            yield from map(self.shared.share, commits_of(other))
 
     def load(self, number: int) -> Entry:
         """Load one entry.

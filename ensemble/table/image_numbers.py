@@ -37,6 +37,11 @@ class ImageNumbers:
         self._by_id: dict[str, int] = {}
         # With the ids of each array, because a tuple's address is used again once nothing holds it.
         self._of_tuples: dict[int, tuple[tuple[str, ...], Int32[np.ndarray, " image"]]] = {}
+        self._last: tuple[tuple[str, ...], int, Int32[np.ndarray, " image"]] = (
+            (),
+            0,
+            np.zeros(0, np.int32),
+        )
 
     def add(self, image_ids: tuple[str, ...]) -> Int32[np.ndarray, " image"]:
         """Give the numbers of some images; those that have none get the next ones."""
@@ -55,8 +60,15 @@ class ImageNumbers:
         """Give the numbers of some images; `NO_ROW` for those that have none."""
         if known := self._of_tuples.get(id(image_ids)):
             return known[1]
+        last_ids, size, last_numbers = self._last
+        if image_ids is last_ids and size == len(self._by_id):
+            return last_numbers
         ids = image_ids.tolist() if isinstance(image_ids, np.ndarray) else image_ids
-        return np.fromiter(map(self._by_id.get, ids, repeat(NO_ROW)), np.int32, len(ids))
+        numbers = np.fromiter(map(self._by_id.get, ids, repeat(NO_ROW)), np.int32, len(ids))
+        if isinstance(image_ids, tuple):
+            # A shard is asked for once a member, and a tuple cannot change meanwhile.
+            self._last = image_ids, len(self._by_id), numbers
+        return numbers
 
 
 class ColumnRows:
@@ -66,7 +78,8 @@ class ColumnRows:
         self.commits: list[Commit] = []
         self.starts: list[int] = []
         self.bad_by_id: dict[str, BadImage] = {}
-        self._row_by_number = np.full(0, NO_ROW, np.int32)
+        # Longer than any number in it, so that the last place, which is also that of `NO_ROW`, is no row.
+        self._row_by_number = np.full(1, NO_ROW, np.int32)
 
     def add(self, commit: Commit, numbers: Int32[np.ndarray, " image"]) -> None:
         """Add a shard; an image that has a row keeps it.
@@ -78,7 +91,7 @@ class ColumnRows:
         start = self.starts[-1] + self.commits[-1].rows if self.commits else 0
         self.starts.append(start)
         self.commits.append(commit)
-        size = int(numbers.max(initial=-1)) + 1
+        size = int(numbers.max(initial=-1)) + 2
         if size > len(self._row_by_number):
             more = max(size, 2 * len(self._row_by_number)) - len(self._row_by_number)
             self._row_by_number = np.append(self._row_by_number, np.full(more, NO_ROW, np.int32))
@@ -93,8 +106,4 @@ class ColumnRows:
 
     def rows(self, numbers: Int32[np.ndarray, " image"]) -> Int32[np.ndarray, " image"]:
         """Give the row of each of some images; `NO_ROW` where there is none."""
-        size = len(self._row_by_number)
-        if not size:
-            return np.full(len(numbers), NO_ROW, np.int32)
-        is_known = (numbers >= 0) & (numbers < size)
-        return np.where(is_known, self._row_by_number[np.where(is_known, numbers, 0)], NO_ROW)
+        return self._row_by_number[np.minimum(numbers, len(self._row_by_number) - 1)]

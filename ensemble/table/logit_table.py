@@ -167,7 +167,7 @@ class LogitTable:
         for other in self._log.append(entry):
             self._register(other)
         for commit in named:
-            self._register(commit)
+            self._register(self._log.shared.share(commit))
 
     def adopt(self, member: Computation, commit: Commit, source: Store) -> bool:
         """Copy a shard of another table as it is, and tell whether it was copied.
@@ -209,7 +209,7 @@ class LogitTable:
 
         for other in self._log.append(commit, publish):
             self._register(other)
-        self._register(commit)
+        self._register(self._log.shared.share(commit))
 
     def missing(self, column: str, image_ids: Iterable[str]) -> tuple[str, ...]:
         """List the images that a column has neither a row nor a reason for, in the order of `image_ids`.
@@ -221,6 +221,8 @@ class LogitTable:
             return tuple(map(str, image_ids))
         ids = image_ids if isinstance(image_ids, tuple) else tuple(map(str, image_ids))
         lacking = np.flatnonzero(rows.rows(self._numbers.of(ids)) == NO_ROW).tolist()
+        if not lacking:
+            return ()
         return tuple(str(ids[n]) for n in lacking if ids[n] not in rows.bad_by_id)
 
     def _has_none(self, column: str, image_ids: Sequence[str]) -> bool:
@@ -279,9 +281,9 @@ class LogitTable:
         return tuple(commit for rows in self._columns.values() for commit in rows.commits)
 
     def _register(self, commit: Commit) -> None:
-        shared = self._log.shared.share(commit)
-        rows = self._columns.setdefault(commit.column, ColumnRows())
-        rows.add(shared, self._numbers.add(shared.image_ids))
+        if commit.column not in self._columns:
+            self._columns[commit.column] = ColumnRows()
+        self._columns[commit.column].add(commit, self._numbers.add(commit.image_ids))
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from jobs.benchmark.report import (
     read_config,
     step_printer,
 )
+from jobs.benchmark.table_opening import measure_opening
 
 _SAVED, _PUBLISHED = "np.save, synced", "np.save, synced, renamed, folder synced"
 _LOADED, _CHECKED = "np.load, shard by shard", "np.load and sha256"
@@ -46,12 +47,14 @@ _HASHED = "sha256 of rows in memory"
 # A read is held to np.load plus SHA-256: every read is checked, and hashing alone takes longer than
 # np.load's copy out of the page cache.
 WRITE_BAR, CHECKED_READ_BAR, SLICE_BAR = 1.5, 1.2, 1.3
+# Of 1,000,000 images and 13 members, on a local disk.
+OPEN_S_BAR, OPEN_MB_BAR, MISSING_S_BAR = 3.0, 600.0, 2.0
 
 
 class TableBenchmarkConfig(BenchmarkConfig):
     """Sizes of the synthetic table, and where it is kept."""
 
-    full_size: ClassVar = {"repeats": 9}
+    full_size: ClassVar = {"repeats": 9, "opened_images": 1_000_000}
 
     images: PositiveInt = 16_384
     """Images, which are the rows of the one column."""
@@ -63,6 +66,8 @@ class TableBenchmarkConfig(BenchmarkConfig):
     """Consecutive images of the slice whose read is counted in bytes."""
     dtype: Literal["float32", "float16"] = "float32"
     """Type that the table stores the numbers in; np.save gets the same."""
+    opened_images: PositiveInt = 50_000
+    """Images of the made-up table of 13 members that is opened; the bars are for 1,000,000."""
     repeats: PositiveInt = 5
     """Rounds; everything is timed in turn in each round, and medians are reported."""
     place: str | None = None
@@ -122,6 +127,8 @@ def measure(config: TableBenchmarkConfig, begin: Begin) -> BenchmarkReport:
     """
     with tempfile.TemporaryDirectory(prefix="ens-bench-") as name:
         seconds, slice_ratio = _time_rounds(config, Path(name), begin)
+        begin(f"opening a table of 13 x {config.opened_images:,} images")
+        opening = measure_opening(config.opened_images, Path(name) / "opened")
     figures: dict[str, Any] = {
         "size_mb": config.images * config.classes * np.dtype(config.dtype).itemsize / 1e6,
         "seconds": seconds,
@@ -132,11 +139,15 @@ def measure(config: TableBenchmarkConfig, begin: Begin) -> BenchmarkReport:
         "checked_read_ratio": _ratio(seconds, "read", _CHECKED),
         "sha256_ratio": _ratio(seconds, _HASHED, _LOADED),
         "slice_bytes_ratio": slice_ratio,
+        "opening": vars(opening),
     }
     bars = (
         Bar("commit, x a synced np.save", figures["write_ratio"], "<=", WRITE_BAR),
         Bar("read, x np.load and SHA-256", figures["checked_read_ratio"], "<=", CHECKED_READ_BAR),
         Bar("bytes read for a slice, x its own", slice_ratio, "<=", SLICE_BAR),
+        Bar("open a table, s", opening.open_s, "<=", OPEN_S_BAR),
+        Bar("memory of an open table, MB", opening.memory_bytes / 1e6, "<=", OPEN_MB_BAR),
+        Bar("list what is missing, s", opening.missing_s, "<=", MISSING_S_BAR),
     )
     return BenchmarkReport(config.model_dump(mode="json", exclude={"storage"}), bars, figures)
 
@@ -154,6 +165,12 @@ def _describe(config: TableBenchmarkConfig, figures: Mapping[str, Any]) -> str:
         f"{os.cpu_count()} cores, is {figures['sha256_ratio']:.2f} of it",
         f"{figures['size_mb']:.0f} MB, medians of the ratios of {config.repeats} rounds",
     ]
+    opening = figures["opening"]
+    lines.append(
+        f"13 x {config.opened_images:,} images in {opening['entries']} log entries: opened in "
+        f"{opening['open_s']:.2f} s and {opening['memory_bytes'] / 1e6:.0f} MB; listing what is "
+        f"missing takes {opening['missing_s']:.2f} s"
+    )
     return "\n".join(lines)
 
 

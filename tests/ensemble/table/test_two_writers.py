@@ -296,7 +296,7 @@ def test_writer_that_is_paused_anywhere_harms_nothing_in_all_cases(
     )
     print(outcomes)
     assert outcomes.keys() == {"stopped", "went on"}
-    assert outcomes.total() >= 200
+    assert outcomes.total() >= {"commit": 200, "count": 150}[work]
 
 
 @pytest.mark.nightly

@@ -9,7 +9,14 @@ from jobs.benchmark.table import benchmark_table
 
 
 def test_a_small_benchmark_has_every_figure(tmp_path: Path) -> None:
-    words = ["images=600", "classes=100", "shard_images=600", "slice_images=300", "repeats=2"]
+    words = [
+        "images=600",
+        "classes=100",
+        "shard_images=600",
+        "slice_images=300",
+        "repeats=2",
+        "opened_images=300",
+    ]
     report = benchmark_table([*words, f"out={tmp_path}/bench.json"], Console(quiet=True))
     assert json.loads((tmp_path / "bench.json").read_text()) == report.document()
     figures = report.figures
@@ -19,7 +26,10 @@ def test_a_small_benchmark_has_every_figure(tmp_path: Path) -> None:
     assert figures["sha256_ratio"] > 0
     assert figures["publishing_ratio"] > 0
     assert figures["slice_bytes_ratio"] >= 1
-    assert [bar.bar for bar in report.bars] == [1.5, 1.2, 1.3]
+    assert [bar.bar for bar in report.bars] == [1.5, 1.2, 1.3, 3.0, 600.0, 2.0]
+    # 13 members of 3 shards, 64 blocks an entry.
+    assert figures["opening"]["entries"] == 1
+    assert figures["opening"]["memory_bytes"] > 0
 
 
 def test_a_setting_that_is_not_there_is_named() -> None:
