@@ -109,7 +109,7 @@ def _member(
     name_by_network: Mapping[tuple[str, int], str],
 ) -> dict[str, Any]:
     settings = variant.settings.model_dump(mode="json", exclude_none=True)
-    source = {
+    source: dict[str, Any] = {
         "kind": "recipe",
         "architecture": variant.architecture,
         "recipe": recipe,
@@ -117,9 +117,11 @@ def _member(
     }
     if variant.start is not None:
         base = name_by_network[variant.start.identity, seed]
-        source |= {"start": {"kind": "member", "name": base}}
-        source |= {key: settings[key] for key in ("take",) if key in settings}
-    return {"name": name, "source": source} | {k: settings[k] for k in ("views",) if k in settings}
+        source["start"] = {"kind": "member", "name": base}
+        if "take" in settings:
+            source["take"] = settings["take"]
+    member = {"name": name, "source": source}
+    return member | ({"views": settings["views"]} if "views" in settings else {})
 
 
 def run_stage(
