@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cluster.address import is_named, ray_address
 from cluster.devices import find_devices
 from cluster.scheduling.costs import Costs
 from cluster.scheduling.packing import lower_bound, make_plan
@@ -20,6 +21,7 @@ from ensemble.members.source_settings import CheckpointSource, RecipeSource
 from jobs.plan import text as plan_text
 from jobs.plan.document import PlacedMember, PlanDocument, PlannedHost, PlannedWave
 from jobs.plan.done import DonePredictions, find_done
+from jobs.run.writers import describe_writers
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import costs_in, tables_folder
 from jobs.stored_runs.tables import describe_table
@@ -51,7 +53,9 @@ def plan(config: RunConfig, address: str | None = None, folder: Path | None = No
     done = find_done(config, folder, ids) if folder else None
     placement, works, unknown = draft(config, devices, len(ids), len(splits.test.classes), done)
     disk = describe_table(config, tables_folder(config), len(ids), len(splits.test.classes))
-    notes = (*splits.notes, disk, *((done.describe(len(ids)),) if done else ()))
+    is_here = not is_named(address or ray_address())
+    writers = describe_writers(tables_folder(config), is_here)
+    notes = (*splits.notes, disk, writers, *((done.describe(len(ids)),) if done else ()))
     document = _document(config, source, ids, placement, works, unknown, notes)
     rows_done = sum(len(ids) - left for left in done.images_left.values()) if done else 0
     return document.model_copy(update={"rows_done": rows_done})

@@ -63,7 +63,7 @@ def open_job(
             pool = stack.enter_context(open_pool(config.cluster, config.image_source, costs))
             plan, _, unknown = draft(config, pool.devices, *size)
             progress.say(plan_line(plan, not unknown))
-            progress.say(describe_writers(table, pool))
+            progress.say(describe_writers(table.root, pool.is_on_this_machine))
             _check_cost(config, {device.kind for device in pool.devices})
         metrics = RunMetrics(folder.path.name)
         stack.enter_context(progress.measured(metrics, lambda: pool.retries_by_name))

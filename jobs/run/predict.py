@@ -144,7 +144,7 @@ def _durable_blocks(
     on_plan: Callable[[Plan], None],
 ) -> Iterator[Sequence[tuple[Member, LogitBlock | Receipt]]]:
     """Yield what blocks cost once they are in the table, whoever has written them."""
-    if not work or not workers_write(job.table, job.pool):
+    if not work or not workers_write(job.table.root, job.pool.is_on_this_machine):
         for member, block in job.pool.predict(work, on_plan):
             job.table.commit(member, block)
             yield [(member, block)]

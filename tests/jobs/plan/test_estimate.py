@@ -55,6 +55,7 @@ def test_unknown_costs_are_named_and_no_seconds_are_made_up(
     assert f"table: 3 columns x 140 images x 10 classes in float32, 0.0 MB at {tmp_path}" in (
         document.lines
     )
+    assert "the workers write the table; no row of it passes through the driver" in document.lines
     assert document.seconds is None
     assert document.unknown == ("resnet-0", "resnet-1", "mobilenet")
     assert sum(len(host.members) for host in document.waves[0].hosts) >= 3
