@@ -114,7 +114,7 @@ def test_unknown_key_is_named_with_the_nearest_known_one(
         (
             "members: [{name: a, source: {kind: recipe, architecture: vgg61_small}}]",
             r"members\.0\.source\.architecture: no architecture 'vgg61_small'\. "
-            r"Did you mean 'vgg11_small'\? Known: alexnet, alexnet_small,",
+            r"Did you mean 'vgg11_small'\? Known: airbench94, alexnet, alexnet_small,",
         ),
         (
             "members: [{name: a, source: {kind: recipe, architecture: vgg11_small, recipe: defalt}}]",
