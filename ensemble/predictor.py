@@ -14,7 +14,7 @@ from ensemble.artifact.fetch import fetch
 from ensemble.artifact.golden import compare, read_golden
 from ensemble.artifact.lost_member import find_lost_member
 from ensemble.artifact.read import Artifact, load_unchanged, read
-from ensemble.cascade.steps import Steps, follow
+from ensemble.cascade.steps import Steps, follow, with_lead
 from ensemble.config import S3_SCHEME
 from ensemble.errors import ConfigError, DecodeError
 from ensemble.evaluation import metrics
@@ -389,7 +389,7 @@ class Predictor:
     def _answer_in_steps(self, shard: ImageShard, cascade: Steps) -> Prediction:
         """Answer images step by step; those that go on make up the batches of the next step."""
         artifact = self._artifact
-        members = (*artifact.members, *((artifact.lead,) if artifact.lead else ()))
+        members = with_lead(artifact.members, artifact.lead)
         pixels, shape = list(shard.images()), (len(shard), len(artifact.classes))
         by_member = {members[index].name: np.full(shape, np.nan) for index in cascade.order}
 
@@ -401,14 +401,14 @@ class Predictor:
             by_member[members[index].name][rows] = np.exp(logs.astype(np.float64))
             return logs
 
-        found = follow(cascade, artifact.weighting, shape, predict)
+        steps = follow(cascade, artifact.weighting, shape, predict)
         return Prediction(
-            at_temperature(found.probabilities, artifact.temperature),
-            found.scores.argmax(axis=1),
+            at_temperature(steps.probabilities, artifact.temperature),
+            steps.scores.argmax(axis=1),
             np.zeros(len(shard), bool),
             artifact.classes,
             by_member,
-            found.exits + 1,
+            steps.exits + 1,
         )
 
     def _route(
@@ -489,9 +489,5 @@ class Batches:
 
 def _networks_of(artifact: Artifact) -> tuple[Member, ...]:
     """List the members, the lead of a cascade, and the sub-classifiers behind them."""
-    routing, lead = artifact.routing, artifact.lead
-    return (
-        *artifact.members,
-        *((lead,) if lead else ()),
-        *(routing.subclassifiers.values() if routing else ()),
-    )
+    members, routing = with_lead(artifact.members, artifact.lead), artifact.routing
+    return (*members, *(routing.subclassifiers.values() if routing else ()))

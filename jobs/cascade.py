@@ -20,18 +20,11 @@ from ensemble.report.documents.cascade import (
     CascadeSeconds,
     CascadeStep,
 )
-from ensemble.search.fit import fit as fit_weights
 from ensemble.search.result import Ensemble
 from ensemble.search.weights import best_member
 from ensemble.statistics import score_bounds
-from jobs.search_settings import search_settings
-from jobs.stored_runs.finished import (
-    FinishedRun,
-    at_temperatures,
-    fit_temperatures,
-    open_finished_run,
-    read_outranking,
-)
+from jobs.run_weights import RunWeights, find_weights
+from jobs.stored_runs.finished import FinishedRun, at_temperatures
 from jobs.stored_runs.open import split_words
 
 
@@ -66,68 +59,63 @@ def cascade(
             f"--lose is {lose_points:g}; expected percentage points of error above 0, such as 0.1."
         )
     storage, words = split_words(words)
-    run = open_finished_run(place, storage)
-    config = search_settings(words, run.config.search, run.costs, run.families)
-    search, names = config.search, list(run.families)
-    if not search.costs:
-        raise ConfigError(
-            f"the run {str(place)!r} did not measure cost={search.cost} for every member. Measured: "
-            f"{', '.join(run.costs) or 'nothing'}. Add cost=UNIT with one of these, or costs={{NAME: COST, …}}."
-        )
-    temperatures = (
-        fit_temperatures(run, run.splits.search, search.seed) if config.temperature else {}
-    )
-    table = read_outranking(run, run.splits.search, temperatures, search.combines)
-    ensemble = fit_weights(table, search)
-    costs = [search.costs[name] for name in names]
-    errors = member_errors(table, search.error_k).tolist()
+    weights = find_weights(place, storage, words)
+    search, ensemble, files = weights.search, weights.ensemble, weights.run.files
+    errors = member_errors(weights.table, search.error_k).tolist()
+    orders_to_try = orders(ensemble.weighting, weights.costs, errors)
+    readings = _read(weights, weights.run.splits.search, orders_to_try)
+    best = fit(readings, lose_points / 100, search.seed)
+    report = _report(weights, readings, best)
+    folder = f"cascade/lose-{lose_points:g}-{ensemble.search}-k{report.k}"
+    if saves:
+        # Here, because a cascade that is not saved needs no weights of networks.
+        from jobs.save_cascade import save_cascade
 
-    def read_images(images: ImageIndex, proposed: Sequence[Order]) -> tuple[Readings, ...]:
-        windows = read_windows(run.table, at_temperatures(run, temperatures), images)
-        return read(windows, ensemble.weighting, costs, proposed, search.error_k)
+        artifact, sets = save_cascade(weights, best, report, folder)
+        seconds = _measure(weights.run, artifact, storage) if measures else None
+        update = {"sets": sets_on_test("the cascade", sets), "seconds": seconds}
+        report = report.model_copy(update=update)
+    text = report.model_dump_json(indent=2) + "\n"
+    files.replace(f"{folder}/cascade-report.json", text.encode())
+    return report, f"{files.url}/{folder}/cascade-report.json"
 
-    fitted = read_images(run.splits.search, orders(ensemble.weighting, costs, errors))
-    chosen = fit(fitted, lose_points / 100, search.seed)
-    (test,) = read_images(run.splits.test, [chosen.order])
-    best = best_member(table, search)
-    (alone,) = read_images(run.splits.test, [(best, *(m for m in chosen.order if m != best))])
-    judged = effect(test, chosen.signal, chosen.thresholds)
+
+def _read(
+    weights: RunWeights, images: ImageIndex, orders_to_try: Sequence[Order]
+) -> tuple[Readings, ...]:
+    run, search = weights.run, weights.search
+    windows = read_windows(run.table, at_temperatures(run, dict(weights.temperatures)), images)
+    return read(windows, weights.ensemble.weighting, weights.costs, orders_to_try, search.error_k)
+
+
+def _report(weights: RunWeights, readings: Sequence[Readings], best: Cascade) -> CascadeReport:
+    """Judge a cascade on the test split, beside the whole ensemble and the best member."""
+    search, names, costs = weights.search, weights.names, weights.costs
+    test_images = weights.run.splits.test
+    (test,) = _read(weights, test_images, [best.order])
+    member = best_member(weights.table, search)
+    (alone,) = _read(weights, test_images, [(member, *(m for m in best.order if m != member))])
+    on_test = effect(test, best.signal, best.thresholds)
     full_error = float(test.is_error[-1].mean())
-    report = CascadeReport(
-        run=run.name,
+    return CascadeReport(
+        run=weights.run.name,
         k=search.error_k,
-        search=ensemble.search,
-        signal=chosen.signal,
+        search=weights.ensemble.search,
+        signal=best.signal,
         cost_unit=search.cost,
-        lose=chosen.lose,
-        steps=_steps(chosen, judged, names, ensemble, costs),
-        fitted=_document(chosen.fitted, chosen.full_cost),
-        test=_document(judged, chosen.full_cost),
+        lose=best.lose,
+        steps=_steps(best, on_test, names, weights.ensemble, costs),
+        fitted=_document(best.fitted, best.full_cost),
+        test=_document(on_test, best.full_cost),
         errors={
-            "cascade": full_error + judged.loss,
+            "cascade": full_error + on_test.loss,
             "ensemble": full_error,
             "best": float(alone.is_error[0].mean()),
         },
-        best_member=names[best],
-        best_member_cost=costs[best],
-        frontier=_frontier(next(r for r in fitted if r.order == chosen.order), chosen, search.seed),
+        best_member=names[member],
+        best_member_cost=costs[member],
+        frontier=_frontier(next(r for r in readings if r.order == best.order), best, search.seed),
     )
-    folder = f"cascade/lose-{lose_points:g}-{ensemble.search}-k{report.k}"
-    if saves:
-        # Here, because a cascade that is not saved needs no weights.
-        from jobs.save_cascade import save_cascade
-
-        saved, sets = save_cascade(
-            run, temperatures, ensemble, chosen, report, folder, config.coverage
-        )
-        on_test = sets_on_test("the cascade", sets)
-        report = report.model_copy(update={"sets": on_test})
-        if measures:
-            seconds = _measure(run, saved, storage)
-            report = report.model_copy(update={"seconds": seconds})
-    text = report.model_dump_json(indent=2) + "\n"
-    run.files.replace(f"{folder}/cascade-report.json", text.encode())
-    return report, f"{run.files.url}/{folder}/cascade-report.json"
 
 
 def _measure(run: FinishedRun, place: str, storage: Sequence[str]) -> CascadeSeconds:
@@ -141,13 +129,13 @@ def _measure(run: FinishedRun, place: str, storage: Sequence[str]) -> CascadeSec
 
 
 def _steps(
-    chosen: Cascade,
-    judged: Effect,
+    best: Cascade,
+    on_test: Effect,
     names: Sequence[str],
     ensemble: Ensemble,
     costs: Sequence[float],
 ) -> tuple[CascadeStep, ...]:
-    steps = zip(chosen.order, chosen.thresholds.tolist(), judged.exits, strict=True)
+    steps = zip(best.order, best.thresholds.tolist(), on_test.exits, strict=True)
     return tuple(
         CascadeStep(
             member=names[member],
@@ -160,24 +148,22 @@ def _steps(
     )
 
 
-def _frontier(readings: Readings, chosen: Cascade, seed: int) -> tuple[CascadeEffect, ...]:
+def _frontier(readings: Readings, best: Cascade, seed: int) -> tuple[CascadeEffect, ...]:
     """The cascades that none with less loss is cheaper than, from the one that loses least."""
-    effects = sorted(
-        frontier(readings, chosen.signal, seed), key=lambda each: (each.loss, each.cost)
-    )
+    effects = sorted(frontier(readings, best.signal, seed), key=lambda each: (each.loss, each.cost))
     kept: list[Effect] = []
     for each in effects:
         if not kept or each.cost < kept[-1].cost:
             kept.append(each)
-    return tuple(_document(each, chosen.full_cost) for each in kept)
+    return tuple(_document(each, best.full_cost) for each in kept)
 
 
-def _document(judged: Effect, full_cost: float) -> CascadeEffect:
-    _, bound = score_bounds(judged.newly_wrong, judged.newly_right, judged.num_images, LEVEL)
+def _document(each: Effect, full_cost: float) -> CascadeEffect:
+    _, bound = score_bounds(each.newly_wrong, each.newly_right, each.num_images, LEVEL)
     return CascadeEffect(
-        num_images=judged.num_images,
-        loss=judged.loss,
+        num_images=each.num_images,
+        loss=each.loss,
         bound=bound,
-        cost=judged.cost,
-        speedup=full_cost / judged.cost,
+        cost=each.cost,
+        speedup=full_cost / each.cost,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.artifact.read import Artifact, read
+from ensemble.cascade.steps import with_lead
 from ensemble.images.index import ImageIndex
 from ensemble.images.open import Decoder, decode_shard
 from ensemble.images.shard import ImageShard, plan_shards
@@ -34,26 +35,26 @@ def measure_cascade(
     ids = images.image_ids[:_IMAGES].tolist()
     shards = [decode_shard(source, spec) for spec in plan_shards(ids, shard_images)]
     cascade = Predictor(artifact)
-    members = (*artifact.members, *((artifact.lead,) if artifact.lead else ()))
-    alone = [Predictor(_only(artifact, member)) for member in members]
-    everyone = [cascade, cascade.without_cascade(), *alone]
-    times = np.array([[_seconds(each, shards) for each in everyone] for _ in range(_ROUNDS + 1)])[
-        1:
-    ]  # the first round also warms up
+    members = with_lead(artifact.members, artifact.lead)
+    predictors = [
+        cascade,
+        cascade.without_cascade(),
+        *(Predictor(_only(artifact, member)) for member in members),
+    ]
+    for each in predictors:
+        _seconds(each, shards)  # warms up
+    rounds = [[_seconds(each, shards) for each in predictors] for _ in range(_ROUNDS)]
     # What else the machine does only adds to the time.
-    quickest = times.min(axis=0).tolist()
+    cascade_s, ensemble_s, *member_s = np.min(rounds, axis=0).tolist()
     exits = np.concatenate([_exits(cascade, shard) for shard in shards])
-    reaching = [float((exits > step).mean()) for step in range(len(members))]
-    predicted = sum(
-        share * quickest[2 + member]
-        for share, member in zip(reaching, artifact.cascade.order, strict=True)
+    shares = [float((exits > step).mean()) for step in range(len(members))]
+    steps_s = sum(
+        share * member_s[member]
+        for share, member in zip(shares, artifact.cascade.order, strict=True)
     )
     n = len(exits)
     return CascadeSeconds(
-        images=n,
-        ensemble=quickest[1] / n,
-        predicted=predicted / n,
-        measured=quickest[0] / n,
+        images=n, ensemble=ensemble_s / n, predicted=steps_s / n, measured=cascade_s / n
     )
 
 

@@ -1,8 +1,7 @@
 """`ensemble cascade --save`: the artifact of a cascade, which answers as its report has judged it."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,87 +10,71 @@ from ensemble.artifact.about import About, Figure
 from ensemble.artifact.from_table import cascade_answers, golden_from_table
 from ensemble.artifact.write import save as save_artifact
 from ensemble.cascade.fit import Cascade
-from ensemble.cascade.steps import Steps
-from ensemble.evaluation.calibration import Temperature, at_temperature, calibrate
-from ensemble.evaluation.conformal import JudgedSets, can_promise, fit_conformal, judge_sets
+from ensemble.cascade.steps import Steps, with_lead
+from ensemble.evaluation.calibration import at_temperature, calibrate
+from ensemble.evaluation.conformal import JudgedSets, fit_sets, judge_sets
 from ensemble.evaluation.metrics import nll
 from ensemble.images.open import open_source
+from ensemble.members.member import Member
+from ensemble.outranking.weighting import Weighting
 from ensemble.report.documents.cascade import CascadeReport
-from ensemble.search.result import Ensemble
 from jobs.about import data_of, origins
-from jobs.stored_runs.finished import FinishedRun
+from jobs.run_weights import RunWeights
 from jobs.stored_runs.layout import ARTIFACT
 from jobs.stored_runs.members import load_members
 from jobs.stored_runs.publish import publish_artifact
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What answers: the members with a weight and those of the steps."""
+
+    members: tuple[Member, ...]
+    weighting: Weighting
+    steps: Steps
+    lead: Member | None
+
+
 def save_cascade(
-    run: FinishedRun,
-    temperatures: Mapping[str, Temperature],
-    ensemble: Ensemble,
-    fitted: Cascade,
-    report: CascadeReport,
-    folder: str,
-    coverage: float | None = None,
+    weights: RunWeights, cascade: Cascade, report: CascadeReport, folder: str
 ) -> tuple[str, JudgedSets | None]:
     """Write the artifact of a cascade into a folder of its run.
 
     Args:
-        run: The run.
-        temperatures: Temperatures of members, by name; 1 where a member has none.
-        ensemble: The weights.
-        fitted: The cascade, whose order is over the run's members.
+        weights: The run and the weights of its members.
+        cascade: The cascade, whose order is over the run's members.
         report: The report of the cascade.
         folder: The folder, relative to the run's.
-        coverage: Least probability that the conformal set of an answer holds the label; None for no sets. There are
-            none either where so few images cannot promise it.
 
     Returns:
-        The place of the artifact, and its conformal sets, judged on the test images.
+        The place of the artifact, and its conformal sets, judged on the test images; None where no sets are
+        wanted, or so few search images cannot promise the coverage.
 
     Raises:
         ConfigError: The weights of a member are not on this machine, or the predictions were imported.
     """
-    names = list(run.families)
-    voters = [name for name in names if name in ensemble.selected]
-    order = [names[member] for member in fitted.order]
-    loaded = load_members(run, order, dict(temperatures))
-    members = tuple(member for member in loaded if member.name in voters)
-    lead = next((member for member in loaded if member.name not in voters), None)
-    weighting = ensemble.weighting
-    weighting = replace(weighting, units=weighting.units[weighting.units > 0])
-    steps = _steps_over([*voters, *([lead.name] if lead else [])], order, fitted)
-    search, test = run.splits.search, run.splits.test
-    on_search, on_test = (
-        cascade_answers(run.table, members, weighting, steps, lead, images).probabilities
-        for images in (search, test)
-    )
-    with np.errstate(divide="ignore"):
-        temperature = calibrate(np.log(on_search), search.labels, run.config.seed).value
-    on_search, on_test = (at_temperature(part, temperature) for part in (on_search, on_test))
-    judged = None
-    if coverage is not None and can_promise(len(search), coverage):
-        sets = fit_conformal(on_search, search.labels, coverage)
-        judged = judge_sets(sets, [(on_test, test.labels)])
+    run, parts = weights.run, _load_parts(weights, cascade)
+    temperature, sets, loss = _judge(weights, parts)
     golden = golden_from_table(
         run.table,
-        members,
-        weighting,
+        parts.members,
+        parts.weighting,
         None,
         temperature,
-        test,
+        run.splits.test,
         open_source(run.config.image_source).decode,
-        steps,
-        lead,
+        parts.steps,
+        parts.lead,
     )
     about = About(
         name=f"{run.name}-cascade",
-        images=len(test),
+        images=len(run.splits.test),
         data=data_of(run.config),
-        figures=_figures(report, nll(on_test, test.labels)),
+        figures=_figures(report, loss),
         origins=origins(run.config.members),
         costs={
-            name: {unit: by_name[name] for unit, by_name in run.costs.items()} for name in order
+            step.member: {unit: costs[step.member] for unit, costs in run.costs.items()}
+            for step in report.steps
         },
         golden=golden,
     )
@@ -100,24 +83,59 @@ def save_cascade(
         local = Path(run.files.url) / key if not run.files.is_remote else Path(temporary) / ARTIFACT
         save_artifact(
             local,
-            members,
-            weighting,
-            test.classes,
+            parts.members,
+            parts.weighting,
+            run.splits.test.classes,
             report.search,
             temperature=temperature,
             about=about,
-            cascade=steps,
-            lead=lead,
-            conformal=judged.sets if judged else None,
+            cascade=parts.steps,
+            lead=parts.lead,
+            conformal=sets.sets if sets else None,
         )
         if run.files.is_remote:
             publish_artifact(run.files, key, local)
-    return f"{run.files.url}/{key}", judged
+    return f"{run.files.url}/{key}", sets
 
 
-def _steps_over(names: Sequence[str], order: Sequence[str], fitted: Cascade) -> Steps:
-    """Give the steps over the members of the artifact, by their names, the lead last."""
-    return Steps(tuple(names.index(name) for name in order), fitted.signal, fitted.thresholds)
+def _load_parts(weights: RunWeights, cascade: Cascade) -> _Parts:
+    names, ensemble = weights.names, weights.ensemble
+    voters = [name for name in names if name in ensemble.selected]
+    order = [names[member] for member in cascade.order]
+    networks = load_members(weights.run, order, dict(weights.temperatures))
+    lead = next((network for network in networks if network.name not in voters), None)
+    weighting = ensemble.weighting
+    names_of_steps = with_lead(voters, lead.name if lead else None)
+    return _Parts(
+        tuple(network for network in networks if network.name in voters),
+        replace(weighting, units=weighting.units[weighting.units > 0]),
+        Steps(
+            tuple(names_of_steps.index(name) for name in order), cascade.signal, cascade.thresholds
+        ),
+        lead,
+    )
+
+
+def _judge(weights: RunWeights, parts: _Parts) -> tuple[float, JudgedSets | None, float]:
+    """Fit a temperature and conformal sets on the search images, and judge them on the test images.
+
+    Returns:
+        The temperature, the sets, and the mean negative log-likelihood of the test labels, in nats.
+    """
+    run = weights.run
+    search, test = run.splits.search, run.splits.test
+    on_search, on_test = (
+        cascade_answers(
+            run.table, parts.members, parts.weighting, parts.steps, parts.lead, images
+        ).probabilities
+        for images in (search, test)
+    )
+    with np.errstate(divide="ignore"):
+        temperature = calibrate(np.log(on_search), search.labels, run.config.seed).value
+    on_test = at_temperature(on_test, temperature)
+    sets = fit_sets(at_temperature(on_search, temperature), search.labels, weights.coverage)
+    judgement = judge_sets(sets, [(on_test, test.labels)]) if sets else None
+    return temperature, judgement, nll(on_test, test.labels)
 
 
 def _figures(report: CascadeReport, cascade_nll: float) -> tuple[Figure, ...]:

@@ -15,8 +15,7 @@ from ensemble.evaluation.calibration import Temperature, apply_temperature, cali
 from ensemble.evaluation.conformal import (
     ConformalSets,
     JudgedSets,
-    can_promise,
-    fit_conformal,
+    fit_sets,
     judge_sets,
 )
 from ensemble.evaluation.outcome import Outcome
@@ -27,6 +26,7 @@ from ensemble.images.settings import describe_source
 from ensemble.members.identity import fingerprint
 from ensemble.members.source_settings import ImportedSource
 from ensemble.outranking.table import OutrankingTable
+from ensemble.outranking.weighting import Weighting
 from ensemble.report.build.search import CALIBRATED, RunIdentity, SearchFindings, build
 from ensemble.report.documents import search as document
 from ensemble.report.pages.search import render
@@ -41,7 +41,7 @@ from ensemble.search.crossfit import stratified_folds
 from ensemble.search.fallbacks import find_fallbacks, settings_without
 from ensemble.search.fit import fit
 from ensemble.search.frontier import cost_frontier
-from ensemble.search.recommend import Recommendation, answering, recommend
+from ensemble.search.recommend import answering, recommend
 from ensemble.search.result import Ensemble
 from ensemble.search.stability import Stability, bootstrap
 from jobs.search_settings import SearchJobConfig, search_settings
@@ -128,7 +128,9 @@ def _find(run: FinishedRun, config: SearchJobConfig, notes: tuple[str, ...]) -> 
     table = read_outranking(run, images, temperatures, search.combines)
     ensemble = fit(table, search)
     recommendation = recommend(table, search, ensemble)
-    conformal, sets = _sets(run, config, images, temperatures, (table, ensemble, recommendation))
+    compared = predictors(table, search, ensemble)
+    answer = answering(compared, recommendation, search).ensemble.weighting
+    conformal, sets = _sets(run, config, images, temperatures, answer)
     if config.coverage is not None and conformal is None:
         notes = (
             *notes,
@@ -140,7 +142,6 @@ def _find(run: FinishedRun, config: SearchJobConfig, notes: tuple[str, ...]) -> 
     if config.cross_fit:
         judged, rows = table, _cross_fitted(run, images, table, config)
     else:
-        compared = predictors(table, search, ensemble)
         judged = read_outranking(run, run.splits.test, temperatures, search.combines)
         rows = judge(judged, compared, config.resamples)
         on_test = _on_test(run, temperatures, compared, recommendation.key, average)
@@ -177,19 +178,16 @@ def _sets(
     config: SearchJobConfig,
     images: ImageIndex,
     temperatures: dict[str, Temperature],
-    found: tuple[OutrankingTable, Ensemble, Recommendation],
+    weighting: Weighting,
 ) -> tuple[ConformalSets | None, JudgedSets | None]:
     """Fit conformal sets of what an artifact answers with, and judge them on the test images if these are others."""
-    if config.coverage is None or not can_promise(len(images), config.coverage):
+    if config.coverage is None:
         return None, None
-    table, ensemble, recommendation = found
-    rows = predictors(table, config.search, ensemble)
-    weighting = answering(rows, recommendation, config.search).ensemble.weighting
     logs = average_logs(run, images, temperatures, weighting)
     temperature = calibrate(logs, images.labels, config.search.seed).value
     probabilities = np.exp(apply_temperature(logs, temperature))
-    sets = fit_conformal(probabilities, images.labels, config.coverage)
-    if config.cross_fit:
+    sets = fit_sets(probabilities, images.labels, config.coverage)
+    if sets is None or config.cross_fit:
         return sets, None
     test = average_windows(run, run.splits.test, temperatures, weighting, temperature)
     return sets, judge_sets(sets, test)

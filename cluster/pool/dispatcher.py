@@ -92,7 +92,7 @@ class Dispatcher:
             MemberFailedError: A call failed, and its cause allows no further attempt.
             TableError: A worker cannot write the table.
         """
-        with self._begun(calls):
+        with self._working_on(calls):
             while self._is_busy():
                 for handle in self.host_group.handles:
                     self._fill(handle, on_start)
@@ -119,7 +119,7 @@ class Dispatcher:
         """
         group: list[tuple[Call, Any]] = []
         next_at = time.monotonic()
-        with self._begun(calls):
+        with self._working_on(calls):
             while self._is_busy() or group:
                 self._fill_all()
                 left_s = max(0.0, next_at - time.monotonic()) if group else LOOK_UP_S
@@ -139,7 +139,8 @@ class Dispatcher:
                     group = []
 
     @contextmanager
-    def _begun(self, calls: Sequence[Call]) -> Iterator[None]:
+    def _working_on(self, calls: Sequence[Call]) -> Iterator[None]:
+        """Have calls in the queue until the block ends, whatever happens in it."""
         self._queue = WorkQueue(calls)
         self.shards.expect(calls)
         self._keep_only_these(calls)

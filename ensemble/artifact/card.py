@@ -91,9 +91,8 @@ def _summary(document: ArtifactDocument, about: About) -> str:
         steps = [step.member for step in document.cascade.steps]
         text += (
             f" It is a cascade: {_list(steps)} answer one after the other, and an image stops where the "
-            f"{document.cascade.signal} of the answer is high enough"
+            f"{document.cascade.signal} of the answer is high enough."
         )
-        text += "."
     if document.conformal is not None:
         text += (
             " Each answer has a set of classes that holds the label of a new image like those it was fitted on with "

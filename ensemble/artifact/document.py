@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, FiniteFloat, NonNegativeInt, PositiveInt, model_validator
 
-from ensemble.cascade.steps import Signal, Steps
+from ensemble.cascade.steps import Signal, Steps, with_lead
 from ensemble.config import Config
 from ensemble.errors import CheckpointError, UnknownNameError
 from ensemble.members.settings import Precision
@@ -100,7 +100,7 @@ class CascadeEntry(Config):
 
     def steps_over(self, members: Sequence[MemberEntry]) -> Steps:
         """Give the steps over the members of a document."""
-        names = [entry.name for entry in (*members, *((self.lead,) if self.lead else ()))]
+        names = [entry.name for entry in with_lead(members, self.lead)]
         thresholds = [np.inf if step.threshold is None else step.threshold for step in self.steps]
         return Steps(
             tuple(names.index(step.member) for step in self.steps),
@@ -157,8 +157,7 @@ class ArtifactDocument(Config):
     @property
     def networks(self) -> tuple[NetworkEntry, ...]:
         """The members, and the lead of a cascade."""
-        lead = self.cascade.lead if self.cascade else None
-        return (*self.members, *((lead,) if lead else ()))
+        return with_lead(self.members, self.cascade.lead if self.cascade else None)
 
     @model_validator(mode="after")
     def _check_fallbacks(self) -> "ArtifactDocument":

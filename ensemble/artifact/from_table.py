@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from ensemble.artifact.golden import Golden, Pixels, tolerance_of
-from ensemble.cascade.steps import CascadeAnswers, Steps, follow
+from ensemble.cascade.steps import CascadeAnswers, Steps, follow, with_lead
 from ensemble.errors import DecodeError
 from ensemble.evaluation import metrics
 from ensemble.evaluation.calibration import at_temperature
@@ -57,7 +57,7 @@ def golden_from_table(
     """
     used = [member for member, units in zip(members, weighting.units, strict=True) if units]
     weights = replace(weighting, units=weighting.units[weighting.units > 0])
-    tolerance = tolerance_of([member.precision for member in (*used, *((lead,) if lead else ()))])
+    tolerance = tolerance_of([member.precision for member in with_lead(used, lead)])
     if cascade is not None:
         # As many as fit into memory, whatever the split.
         images = images.take(np.unique(np.linspace(0, len(images) - 1, _STEPPED).astype(int)))
@@ -69,8 +69,8 @@ def golden_from_table(
     position = {image_id: row for row, image_id in enumerate(images.image_ids.tolist())}
     chosen = images.take(np.array([position[image_id] for image_id in pixels]))
     if cascade is not None:
-        found = cascade_answers(table, used, weights, cascade, lead, chosen)
-        probabilities, answers = found.probabilities, found.scores.argmax(axis=1)
+        in_steps = cascade_answers(table, used, weights, cascade, lead, chosen)
+        probabilities, answers = in_steps.probabilities, in_steps.scores.argmax(axis=1)
     elif routing is not None and routing.routing.is_open:
         fitted = routing.routing
         tolerance = max(
@@ -112,14 +112,14 @@ def cascade_answers(
         lead: The first member of the cascade where it has no weight.
         images: The images.
     """
-    steps, parts = (*members, *((lead,) if lead else ())), []
+    networks, parts = with_lead(members, lead), []
     for start in range(0, len(images), WINDOW_IMAGES):
         ids = images.image_ids[start : start + WINDOW_IMAGES]
 
         def read(
             member: int, rows: Int[np.ndarray, " row"], ids: Shaped[np.ndarray, " image"] = ids
         ) -> Float[np.ndarray, "row class"]:
-            return read_column(table, steps[member], ids[rows])
+            return read_column(table, networks[member], ids[rows])
 
         parts.append(follow(cascade, weighting, (len(ids), len(images.classes)), read))
     return CascadeAnswers(

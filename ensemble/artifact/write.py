@@ -25,7 +25,7 @@ from ensemble.artifact.document import (
 )
 from ensemble.artifact.golden import write_golden
 from ensemble.artifact.sums import write_sums
-from ensemble.cascade.steps import Steps
+from ensemble.cascade.steps import Steps, with_lead
 from ensemble.evaluation.conformal import ConformalSets
 from ensemble.files import publish_folder, seal
 from ensemble.members.member import Member
@@ -94,7 +94,7 @@ def save(
         routing=_save_routing(building, routing) if routing and is_open else None,
         fallbacks=tuple(_save_fallback(fallback) for fallback in fallbacks),
         temperature=temperature,
-        versions=requirements.versions_of([*members, *([lead] if lead else [])]),
+        versions=requirements.versions_of(with_lead(members, lead)),
         golden=0 if about.golden is None else len(about.golden.images),
         cascade=_save_cascade(
             cascade,
@@ -128,12 +128,12 @@ def _network(member: Member, folder: Path, about: About) -> dict[str, Any]:
 
 
 def _save_cascade(steps: Steps, names: Sequence[str], lead: NetworkEntry | None) -> CascadeEntry:
-    named = [*names, *([lead.name] if lead else [])]
+    names = with_lead(names, lead.name if lead else None)
     return CascadeEntry(
         signal=steps.signal,
         steps=tuple(
             CascadeStepEntry(
-                member=named[member], threshold=value if math.isfinite(value) else None
+                member=names[member], threshold=value if math.isfinite(value) else None
             )
             for member, value in zip(steps.order, steps.thresholds.tolist(), strict=True)
         ),

@@ -1,8 +1,8 @@
 """Answering step by step: the arithmetic by which a cascade is fitted, judged on a table, and predicts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,6 +18,13 @@ from that of the second class; and the share of the members so far that give the
 Order = tuple[int, ...]
 
 Scores = Float[np.ndarray, "image class"]
+
+_Part = TypeVar("_Part")
+
+
+def with_lead(members: Sequence[_Part], lead: _Part | None) -> tuple[_Part, ...]:
+    """List what the order of a cascade indexes: the members of the ensemble, and the lead after them."""
+    return (*members, *(() if lead is None else (lead,)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Conformal sets: classes that hold the label with a stated probability; and how well confidence ranks answers.
+"""Conformal sets: classes that hold the label with a stated probability.
 
 Pure NumPy, on the probabilities of a single predictor: a member, or an ensemble.
 """
@@ -68,6 +68,46 @@ class JudgedSets:
     naive_mean_size: float
 
 
+class SetCounts:
+    """Counts what sets hold on images that they were not fitted on, some images at a time.
+
+    Args:
+        sets: The sets.
+    """
+
+    def __init__(self, sets: ConformalSets) -> None:
+        self._sets, self._num_images = sets, 0
+        # Of the sets and of the naive ones: those that hold the label, and all their classes.
+        self._counts = np.zeros((2, 2))
+
+    def add(
+        self, probabilities: Float[np.ndarray, "image class"], labels: Int[np.ndarray, " image"]
+    ) -> None:
+        """Count the sets of some images."""
+        self._num_images += len(labels)
+        for part in _blocks(len(labels)):
+            block, own = probabilities[part], labels[part]
+            order = np.argsort(-block, axis=1, kind="stable")
+            above = np.cumsum(np.take_along_axis(block, order, axis=1), axis=1)
+            # A class belongs to the naive set if those before it do not add up to the coverage yet.
+            above = np.pad(above, ((0, 0), (1, 0)))[:, :-1]
+            naive = _unsorted(order, above < self._sets.coverage)
+            for row, is_in in enumerate((self._sets.of(block), naive)):
+                self._counts[row] += is_in[np.arange(len(own)), own].sum(), is_in.sum()
+
+    def judge(self) -> JudgedSets:
+        """Give what was counted as shares and means.
+
+        Raises:
+            EmptySplitError: There was no image.
+        """
+        if not self._num_images:
+            raise EmptySplitError("there is no image to judge conformal sets on.")
+        shares = self._counts / self._num_images
+        (coverage, size), (naive_coverage, naive_size) = shares.tolist()
+        return JudgedSets(self._sets, self._num_images, coverage, size, naive_coverage, naive_size)
+
+
 def fit_conformal(
     probabilities: Float[np.ndarray, "image class"],
     labels: Int[np.ndarray, " item"],
@@ -105,9 +145,26 @@ def fit_conformal(
     return ConformalSets(coverage, float(np.partition(scores, rank - 1)[rank - 1]), n)
 
 
-def can_promise(num_images: int, coverage: float) -> bool:
-    """Tell whether sets that are fitted on so many images can promise a coverage."""
-    return _rank(num_images, coverage) <= num_images
+def fit_sets(
+    probabilities: Float[np.ndarray, "image class"],
+    labels: Int[np.ndarray, " item"],
+    coverage: float | None,
+) -> ConformalSets | None:
+    """Fit sets as `fit_conformal` does, where they are wanted and so many images can promise the coverage.
+
+    Args:
+        probabilities: Probabilities of each image.
+        labels: Label of each image.
+        coverage: Least probability that a set holds the label; None for no sets.
+
+    Raises:
+        ConfigError: The coverage is not between 0 and 1.
+        EmptySplitError: There is no image.
+        ShapeError: There is not one label for each image.
+    """
+    if coverage is None or _rank(len(labels), coverage) > len(labels):
+        return None
+    return fit_conformal(probabilities, labels, coverage)
 
 
 def _rank(num_images: int, coverage: float) -> int:
@@ -127,48 +184,10 @@ def judge_sets(
     Raises:
         EmptySplitError: There is no image.
     """
-    num_images, counts = 0, np.zeros((2, 2))
+    counts = SetCounts(sets)
     for probabilities, labels in windows:
-        num_images += len(labels)
-        for part in _blocks(len(labels)):
-            block, own = probabilities[part], labels[part]
-            order = np.argsort(-block, axis=1, kind="stable")
-            above = np.cumsum(np.take_along_axis(block, order, axis=1), axis=1)
-            # A class belongs to the naive set if those before it do not add up to the coverage yet.
-            above = np.pad(above, ((0, 0), (1, 0)))[:, :-1]
-            naive = _unsorted(order, above < sets.coverage)
-            for row, is_in in enumerate((sets.of(block), naive)):
-                counts[row] += is_in[np.arange(len(own)), own].sum(), is_in.sum()
-    if not num_images:
-        raise EmptySplitError("there is no image to judge conformal sets on.")
-    (coverage, size), (naive_coverage, naive_size) = (counts / num_images).tolist()
-    return JudgedSets(sets, num_images, coverage, size, naive_coverage, naive_size)
-
-
-def risk_coverage_area(
-    confidences: Float[np.ndarray, " image"], is_wrong: Bool[np.ndarray, " item"]
-) -> float:
-    """Average the error rate of the surest images over all shares of images that are answered (AURC).
-
-    0 is perfect; without any ranking it is the error rate. Images of one confidence share their errors.
-
-    Raises:
-        EmptySplitError: There is no image.
-        ShapeError: There is not one confidence for each image.
-
-    Source: Geifman and El-Yaniv 2017, arXiv 1705.08500; Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206.
-    """
-    if len(confidences) != len(is_wrong):
-        raise ShapeError(
-            f"{len(confidences)} confidences for {len(is_wrong)} images; pass one for each."
-        )
-    if not len(is_wrong):
-        raise EmptySplitError("there is no image to rank.")
-    order = np.argsort(-confidences, kind="stable")
-    _, first, counts = np.unique(-confidences[order], return_index=True, return_counts=True)
-    errors = np.add.reduceat(is_wrong[order].astype(np.float64), first) / counts
-    shared = np.repeat(errors, counts)
-    return float((np.cumsum(shared) / np.arange(1, len(shared) + 1)).mean())
+        counts.add(probabilities, labels)
+    return counts.judge()
 
 
 def _label_scores(

@@ -63,7 +63,7 @@ def parse(text: str, factory: str, name: str) -> dict[str, Any]:
     Raises:
         ConfigError: An option is unknown, stands twice, or has a value of another kind.
     """
-    allowed, values = OPTIONS.get(factory, {}), dict[str, Any]()
+    kinds, values = OPTIONS.get(factory, {}), dict[str, Any]()
     for word in text.split(",") if text else ():
         key, equals, value = word.partition("=")
         if not equals or key in values:
@@ -71,11 +71,11 @@ def parse(text: str, factory: str, name: str) -> dict[str, Any]:
                 f"{name!r}: cannot read the option {word!r}; write each once, as "
                 f"{name.partition(':')[0]}:key=value,key=value."
             )
-        if not allowed:
+        if not kinds:
             raise ConfigError(f"{name!r}: this architecture has no options; leave {word!r} out.")
-        if key not in allowed:
-            raise UnknownNameError.of(f"option of {name.partition(':')[0]}", key, allowed)
-        values[key] = _read(value, allowed[key], f"{name!r}: {key}")
+        if key not in kinds:
+            raise UnknownNameError.of(f"option of {name.partition(':')[0]}", key, kinds)
+        values[key] = _read(value, kinds[key], f"{name!r}: {key}")
     return values
 
 
@@ -118,6 +118,10 @@ def _read(text: str, kind: Kind, what: str) -> object:
         assert isinstance(kind, type)
         return kind(text)
     except (KeyError, ValueError) as error:
-        expected = {bool: "true or false", int: "a whole number", float: "a number"}
-        wanted = "whole numbers, as 3-3-3" if kind == _NUMBERS else expected[kind]  # type: ignore[index]
-        raise ConfigError(f"{what} is {text!r}; give {wanted}.") from error
+        hints: dict[Kind, str] = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+            _NUMBERS: "whole numbers, as 3-3-3",
+        }
+        raise ConfigError(f"{what} is {text!r}; give {hints[kind]}.") from error

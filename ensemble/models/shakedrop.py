@@ -37,8 +37,8 @@ class ShakeDrop(nn.Module):
         forward_factor, backward_factor = (
             torch.where(is_kept, 1.0, share) for share in (2 * draws[0] - 1, draws[1])
         )
-        shaken: torch.Tensor = _Shake.apply(residual, forward_factor, backward_factor)
-        return shaken
+        output: torch.Tensor = _Shake.apply(residual, forward_factor, backward_factor)
+        return output
 
     def extra_repr(self) -> str:
         """Tell the probability in the text of a network."""

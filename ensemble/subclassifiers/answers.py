@@ -1,6 +1,5 @@
 """Answers with sub-classifiers: what a split is answered with routing, read from the table in windows."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ from ensemble.evaluation.calibration import (
     calibrate,
     calibration_images,
 )
-from ensemble.evaluation.conformal import JudgedSets, can_promise, fit_conformal, judge_sets
+from ensemble.evaluation.conformal import JudgedSets, SetCounts, fit_sets
 from ensemble.evaluation.outcome import Outcome
 from ensemble.evaluation.reading import read_windows
 from ensemble.images.index import ImageIndex
@@ -137,21 +136,16 @@ def calibrate_answers(
     with np.errstate(divide="ignore"):
         temperature = calibrate(np.log(probabilities[sound]), labels[sound], seed)
     before, after = [], []
-
-    def on_test() -> Iterator[tuple[Float[np.ndarray, "_ _"], Int[np.ndarray, " _"]]]:
-        for part, own in final_probabilities(table, members, test, *answering):
-            before.append(Outcome.of(part, own))
-            part = at_temperature(part, temperature.value)
-            after.append(Outcome.of(part, own))
-            yield part, own
-
-    sets = None
-    if coverage is not None and can_promise(len(labels), coverage):
-        warm = at_temperature(probabilities, temperature.value)
-        sets = judge_sets(fit_conformal(warm, labels, coverage), on_test())
-    else:
-        deque(on_test(), maxlen=0)
-    return CalibrationOnTest(temperature, Outcome.join(before), Outcome.join(after), sets)
+    sets = fit_sets(at_temperature(probabilities, temperature.value), labels, coverage)
+    counts = SetCounts(sets) if sets else None
+    for part, own in final_probabilities(table, members, test, *answering):
+        before.append(Outcome.of(part, own))
+        at_last = at_temperature(part, temperature.value)
+        after.append(Outcome.of(at_last, own))
+        if counts is not None:
+            counts.add(at_last, own)
+    judgement = counts.judge() if counts is not None else None
+    return CalibrationOnTest(temperature, Outcome.join(before), Outcome.join(after), judgement)
 
 
 def gather_evidence(

@@ -34,10 +34,10 @@ _READ_THREADS, _READ_AT_ONCE = 16, 256
 ENTRY_NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
 
 # What is found under a name: an entry, the error of one that is damaged, or nothing.
-_Loaded = Entry | DamagedTableError | None
+_Slot = Entry | DamagedTableError | None
 
 
-class Counted:
+class CommitTally:
     """The commits that count after some entries of a log, which are applied in their order."""
 
     def __init__(self) -> None:
@@ -103,15 +103,15 @@ class CommitLog:
         Raises:
             DamagedTableError: An entry is missing or damaged.
         """
-        counted = Counted()
+        tally = CommitTally()
         for number, entry in self.scan():
             if isinstance(entry, DamagedTableError):
                 raise entry
             if not self.is_fenced(entry):
-                counted.apply(number, entry)
+                tally.apply(number, entry)
         if not may_lack_log:
             self._check_not_lost()
-        yield from counted.commits()
+        yield from tally.commits()
 
     def scan(self) -> Iterator[tuple[int, Entry | DamagedTableError]]:
         """Read every entry by its name, and give the error of each that is missing or damaged.
@@ -136,10 +136,10 @@ class CommitLog:
             self._next = number + 1
             yield number, entry
 
-    def _load_in_turn(self, end: int) -> Iterator[tuple[int, _Loaded]]:
+    def _load_in_turn(self, end: int) -> Iterator[tuple[int, _Slot]]:
         """Load entries from the first on, without end; those before `end` many at a time where that is faster."""
 
-        def load(number: int) -> _Loaded:
+        def load(number: int) -> _Slot:
             try:
                 return self._load_if_there(number)
             except DamagedTableError as error:
@@ -158,7 +158,7 @@ class CommitLog:
         for number in count(first):
             yield number, self._share(load(number))
 
-    def _share(self, entry: _Loaded) -> _Loaded:
+    def _share(self, entry: _Slot) -> _Slot:
         """Let the commits of an entry share what is equal, before those of the next one are there."""
         if isinstance(entry, Commit):
             return self.shared.share(entry)

@@ -137,22 +137,22 @@ class LogitTable:
             TableBusyError: Another driver is writing, or took the table over.
         """
         group: list[Commit] = []
-        claimed: set[tuple[str, str]] = set()
+        cells_of_group: set[tuple[str, str]] = set()
         for member, receipt in arrivals:
             self._retries_of_workers += receipt.retries
             for commit in receipt.commits:
                 image_ids = [*commit.image_ids, *(bad.image_id for bad in commit.bad)]
                 cells = {(commit.column, image_id) for image_id in image_ids}
-                if len(claimed) + len(cells) > MOST_GROUP_ROWS:
+                if len(cells_of_group) + len(cells) > MOST_GROUP_ROWS:
                     self._count(group)
-                    group, claimed = [], set()
-                if claimed.isdisjoint(cells) and self._has_none(commit.column, image_ids):
+                    group, cells_of_group = [], set()
+                if cells_of_group.isdisjoint(cells) and self._has_none(commit.column, image_ids):
                     group.append(commit)
-                    claimed |= cells
+                    cells_of_group |= cells
                     continue
                 # Seldom: the shard is read and cut. Its file is left to `ensemble table gc`.
                 self._count(group)
-                group, claimed = [], set()
+                group, cells_of_group = [], set()
                 self.commit(member, read_block(self._store, commit))
         self._count(group)
 
@@ -162,11 +162,11 @@ class LogitTable:
         if self._lease is not None:
             self._lease.check()
         writer = self._log.writer
-        named = tuple(commit.model_copy(update={"writer": writer}) for commit in commits)
-        entry = named[0] if len(named) == 1 else Group(writer=writer, commits=named)
+        own = tuple(commit.model_copy(update={"writer": writer}) for commit in commits)
+        entry = own[0] if len(own) == 1 else Group(writer=writer, commits=own)
         for other in self._log.append(entry):
             self._register(other)
-        for commit in named:
+        for commit in own:
             self._register(self._log.shared.share(commit))
 
     def adopt(self, member: Computation, commit: Commit, source: Store) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ensemble.errors import DamagedTableError, TableBusyError, TableError
 from ensemble.storage.store import Store, read_if_there
 from ensemble.table import commit_log, fence, log_entry
-from ensemble.table.commit_log import FOLDER, CommitLog, Counted, shard_paths
+from ensemble.table.commit_log import FOLDER, CommitLog, CommitTally, shard_paths
 from ensemble.table.lease import Lease
 from ensemble.table.log_entry import Commit, Entry, Removal, ShardRemoval
 from ensemble.table.shard_reader import load_shard
@@ -47,18 +47,18 @@ def find_faults(store: Store) -> tuple[Fault, ...]:
         TableError: The store cannot be read now.
     """
     faults: list[Fault] = []
-    counted = Counted()
+    tally = CommitTally()
     log = CommitLog(store)
     for number, entry in log.scan():
         if isinstance(entry, DamagedTableError):
             faults.append(Fault(number, commit_log.key(number), "", 0, str(entry)))
         elif not log.is_fenced(entry):
-            counted.apply(number, entry)
+            tally.apply(number, entry)
     if not log.next_number and len(lost := shard_paths(store)) > 1:
         # A crash between the first shard and its entry leaves one file; more means a lost log.
         reason = f"{store.url} has {len(lost)} shard files and no commit log: it was removed"
         return (Fault(0, FOLDER, "", 0, reason),)
-    for number, commit in counted.commits():
+    for number, commit in tally.commits():
         try:
             load_shard(store, commit)
         except DamagedTableError as error:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 import safetensors
+import safetensors.numpy
 import torch
 from jaxtyping import Int64, UInt8
 from torchvision.transforms.v2 import InterpolationMode
@@ -180,14 +181,14 @@ class Photographs:
         path = self._path(image_ids)
         if path is not None and (pack := _open_pack(path)) is not None:
             return pack
-        decoded, images, bad = list[str](), list[Image](), list[BadImage]()
+        sound_ids, images, bad = list[str](), list[Image](), list[BadImage]()
         for part in self._decode(image_ids):
             shard = without_strips(part, self._preprocessing)
-            decoded += shard.image_ids.tolist()
+            sound_ids += shard.image_ids.tolist()
             images += [self._form.resize(image) for image in shard.images()]
             bad += shard.bad
         pack = _Pack(
-            tuple(decoded),
+            tuple(sound_ids),
             np.array([image.shape[:2] for image in images], np.int64).reshape(-1, 2),
             tuple(zlib.crc32(image.data) for image in images),
             tuple(bad),
@@ -245,18 +246,14 @@ def _write_pack(path: Path, pack: _Pack, images: Sequence[Image]) -> None:
         "checksums": pack.checksums,
         "bad": [(bad.image_id, bad.reason) for bad in pack.bad],
     }
-    size = sum(image.nbytes for image in images)
-    header = {
-        "__metadata__": {"photographs": json.dumps(about)},
-        "pixels": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]},
-    }
-    # The layout of safetensors; its own writer would copy all pixels twice.
-    content = json.dumps(header).encode()
-    content += b" " * (-len(content) % _LENGTH_BYTES)
+    pixels = [image.reshape(-1) for image in images]
+    content = safetensors.numpy.save(
+        {"pixels": np.concatenate(pixels) if pixels else np.empty(0, np.uint8)},
+        {"photographs": json.dumps(about)},
+    )
     make_folder(path.parent)
     with partial_file(path.parent) as file:
-        file.write(len(content).to_bytes(_LENGTH_BYTES, "little") + content)
-        file.writelines(image.data for image in images)
+        file.write(content)
         # Every image has a checksum: what a power cut took is decoded again.
         publish(file, path, is_synced=False)
 

@@ -1,10 +1,25 @@
-"""CPU seconds of this process, of everything it started, and of the whole machine. Linux only."""
+"""CPU seconds of this process, of everything it started, and of the whole machine (Linux only); torch's threads."""
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads until the block ends."""
+    # Here, because torch takes seconds to import.
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def cpu_seconds() -> float:

@@ -4,8 +4,7 @@ import base64
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
@@ -35,6 +34,7 @@ from ensemble.views.settings import CenterView
 from jobs.artifacts import find_artifact
 from jobs.benchmark import litserve_baseline
 from jobs.benchmark.http_load import Load, measure_load
+from jobs.benchmark.process_cpu import torch_threads
 from jobs.benchmark.report import (
     Bar,
     Begin,
@@ -99,7 +99,7 @@ def measure(config: ServeBenchmarkConfig, begin: Begin) -> BenchmarkReport:
             place, _ = find_artifact(config.artifact)
         image = Path(folder) / "photograph.jpg"
         _write_photograph(image)
-        with _one_thread():
+        with torch_threads(1):  # as a replica with one CPU has
             begin("the bare predictor")
             bare = _measure_bare(place, image.read_bytes(), config)
         loads = {
@@ -212,17 +212,6 @@ def _write_photograph(path: Path) -> None:
     """Write a JPEG with as much detail as a photograph has, and no more."""
     coarse = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(path, quality=90)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread, as a replica with one CPU does."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _table(figures: Mapping[str, Any]) -> Table:

@@ -24,6 +24,7 @@ from ensemble.training.optimizer_settings import SgdConfig
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.schedule_settings import ConstantConfig
 from jobs.benchmark.photographs import make_photographs, measure_photographs
+from jobs.benchmark.process_cpu import torch_threads
 from jobs.benchmark.report import (
     Bar,
     Begin,
@@ -85,13 +86,9 @@ def benchmark_train(
 
 def measure(config: TrainBenchmarkConfig, begin: Begin) -> BenchmarkReport:
     """Time the loop and the photographs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        begin(f"{config.rounds + 1} epochs of both loops in turn")
+    begin(f"{config.rounds + 1} epochs of both loops in turn")
+    with torch_threads(config.threads):
         loop = measure_loop(config)
-    finally:
-        torch.set_num_threads(before)
     with tempfile.TemporaryDirectory(prefix="ens-bench-") as name:
         folder = Path(name)
         begin(f"make {config.photographs:,} JPEGs of {config.width} x {config.height}")

@@ -16,9 +16,10 @@ def show(
     images: Annotated[
         int, typer.Option(min=1, max=200, help="Number of test images that are shown.")
     ] = 12,
-    searched: Annotated[
+    candidates: Annotated[
         int,
         typer.Option(
+            "--searched",
             min=1,
             help="Number of training images, at most, that the nearest ones are looked for among.",
         ),
@@ -35,5 +36,5 @@ def show(
     from jobs.show import show as show_job
 
     with working("show", f"look at {member}"):
-        path = show_job(place, member, words or [], images, searched, out)
+        path = show_job(place, member, words or [], images, candidates, out)
     echo(f"page: {path}")

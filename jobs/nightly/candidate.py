@@ -14,6 +14,7 @@ from jaxtyping import Int
 
 from ensemble.artifact.document import ArtifactDocument
 from ensemble.artifact.read import Artifact
+from ensemble.cascade.steps import with_lead
 from ensemble.errors import DataError
 from ensemble.images.index import ImageIndex
 from ensemble.images.split import stratified_sample
@@ -98,8 +99,7 @@ def deployment_of(
     document: ArtifactDocument, artifact: Artifact
 ) -> tuple[Deployment, dict[str, Member]]:
     """Put the document of an artifact and its networks together, by the names of the parts."""
-    lead = (artifact.lead,) if artifact.lead else ()
-    members = {member.name: member for member in (*artifact.members, *lead)}
+    members = {member.name: member for member in with_lead(artifact.members, artifact.lead)}
     if document.routing is not None and artifact.routing is not None:
         by_classes = {sub.classes: sub for sub in artifact.routing.subclassifiers.values()}
         for number, entry in enumerate(document.routing.subclassifiers):

@@ -64,19 +64,19 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
     settings = search_config(settings, members, job.table, depths)
     search = start_search(predictions.outranking, settings)
 
-    def fitted() -> Fitted:
+    def wait_for_search() -> Fitted:
         with job.progress.stage("search"):
             outcome = search.result()
         return Fitted(outcome, on_search, depths, notes)
 
     config = job.config.subclassifiers
     if config is None:
-        return fitted()
+        return wait_for_search()
     base = _choose_base(config, predictions, settings)
     if base is None:
         note = _why_no_subclassifiers(predictions, settings)
         job.progress.say(note)
-        without = fitted()
+        without = wait_for_search()
         return replace(without, notes=(*without.notes, note))
     best = members[best_first(predictions.outranking, settings)[0]]
     if config.base is None and (why := why_no_base(best)):
@@ -92,7 +92,7 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
         clusterings = find_label_clusters(config, similarity)
     tuned = fine_tune(job, config, base, splits, stopping, clusterings)
     fill_table(job, "predict with sub-classifiers", tuned.members, splits)
-    search_fit = fitted()
+    search_fit = wait_for_search()
     answer = search_fit.search.answer.ensemble
     weighting = answer.weighting if config.base is None else _only(members, base)
     with job.progress.stage("route"):

@@ -151,8 +151,10 @@ def run_stage(
     config = check(RunConfig, run_settings(study, name, members), f"the run {name}")
     folder = open_run_folder(config, name)
     with open_job(config, folder, console, options) as job:
-        adding = {name for name, (owner, _) in members.items() if owner.settings.adds_validation}
-        tasks, reasons = _train(job, adding)
+        with_validation = {
+            name for name, (owner, _) in members.items() if owner.settings.adds_validation
+        }
+        tasks, reasons = _train(job, with_validation)
         networks = {
             member.name: load_trained(job, member, member.name, tasks[member.name].checkpoint)
             for member in config.members
@@ -184,12 +186,14 @@ def run_stage(
     return tuple(rows)
 
 
-def _train(job: Job, adding: Collection[str]) -> tuple[dict[str, TrainTask], dict[str, str]]:
+def _train(
+    job: Job, with_validation: Collection[str]
+) -> tuple[dict[str, TrainTask], dict[str, str]]:
     """Train all members of a run, those that start from another one after it.
 
     Args:
         job: The run.
-        adding: Names of the members that are trained on the images of the search split too.
+        with_validation: Names of the members that are trained on the images of the search split too.
 
     Returns:
         The trainings, and why others have no weights, by the name of the member.
@@ -199,27 +203,31 @@ def _train(job: Job, adding: Collection[str]) -> tuple[dict[str, TrainTask], dic
     while waiting:
         ready = [m for m in waiting.values() if base_name(m) not in waiting]
         waiting = {n: m for n, m in waiting.items() if m not in ready}
-        planned = dict[str, TrainTask]()
+        new_tasks = dict[str, TrainTask]()
         for member in ready:
             base, splits = base_name(member), job.splits
-            images = _join(splits.train, splits.search) if member.name in adding else splits.train
+            images = (
+                _join(splits.train, splits.search)
+                if member.name in with_validation
+                else splits.train
+            )
             if base in reasons:
                 reasons[member.name] = (
                     f"it starts from {base}, which has no weights: {reasons[base]}"
                 )
                 continue
             try:
-                planned[member.name] = plan_training(job.config, member, images, tasks, {}, {})
+                new_tasks[member.name] = plan_training(job.config, member, images, tasks, {}, {})
             except ConfigError as error:
                 reasons[member.name] = str(error)
         stage = "train further" if tasks else "train"
-        failures = train_tasks(job, stage, job.splits, list(planned.values()), may_fail=True)
+        failures = train_tasks(job, stage, job.splits, list(new_tasks.values()), may_fail=True)
         # A network that rows share is one task, whose failure is that of all of them.
-        failed_keys = {planned[name].key: reason for name, reason in failures.items()}
-        for name, task in planned.items():
+        failed_keys = {new_tasks[name].key: reason for name, reason in failures.items()}
+        for name, task in new_tasks.items():
             if task.key in failed_keys:
                 reasons[name] = failed_keys[task.key]
-        tasks |= planned
+        tasks |= new_tasks
     return tasks, reasons
 
 

@@ -85,8 +85,8 @@ def list_variants(base: Variant, stage: StageConfig) -> tuple[Variant, ...]:
         return rows[name]
 
     same = rows[BASE].identity
-    listed = [row(name) for name in names]
-    return tuple(one for one in listed if one.name == BASE or one.identity != same)
+    all_rows = [row(name) for name in names]
+    return tuple(one for one in all_rows if one.name == BASE or one.identity != same)
 
 
 def make_variant(
@@ -108,8 +108,8 @@ def make_variant(
     """
     architecture = change.architecture or base.architecture
     assert architecture is not None  # the base of every study has one
-    inherited = {} if change.architecture else base.network
-    full_name = join_name(architecture, {**inherited, **change.network})
+    options_of_base = {} if change.architecture else base.network
+    full_name = join_name(architecture, {**options_of_base, **change.network})
     registry.check(full_name)
     settings = VariantConfig(
         architecture=full_name,

@@ -15,10 +15,11 @@ from ensemble.images.open import open_source
 from ensemble.images.settings import DigitsConfig
 from ensemble.models import registry as models
 from ensemble.models.heads import find_head
+from ensemble.report.build.member import draw_filters
 from ensemble.report.documents.member import MemberReport
 from ensemble.report.pages.member import render
 from ensemble.views.settings import CenterView
-from jobs.show import describe, draw_filters
+from jobs.show import describe
 from jobs.stored_runs.finished import open_finished_run
 
 from .conftest import Command

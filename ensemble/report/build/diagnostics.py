@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-from ensemble.evaluation.conformal import JudgedSets, risk_coverage_area
+from ensemble.evaluation.conformal import JudgedSets
 from ensemble.evaluation.confusions import list_confusions
 from ensemble.evaluation.outcome import Outcome
-from ensemble.evaluation.reliability import calibration_error, reliability
+from ensemble.evaluation.reliability import calibration_error, reliability, risk_coverage_area
 from ensemble.report.documents import diagnostics as document
 from ensemble.statistics import effective_number, error_correlations
 

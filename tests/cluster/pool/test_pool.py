@@ -16,7 +16,9 @@ from ensemble.members.member import Member
 from ensemble.outranking.builder import from_columns
 from ensemble.search.fit import fit
 from ensemble.search.settings import SearchConfig
+from ensemble.storage.settings import S3Config
 from ensemble.table.block import LogitBlock
+from ensemble.table.logit_table import LogitTable
 from ensemble.training.task import TrainTask
 
 from ..conftest import kill_hosts
@@ -98,6 +100,25 @@ def test_a_checkpoint_trained_on_the_pool_is_the_librarys_to_the_byte(
     elsewhere = replace(task, folder=tmp_path)
     assert [done.name for done in pool.train([elsewhere], specs)] == ["resnet"]
     assert elsewhere.checkpoint.read_bytes() == task.checkpoint.read_bytes()
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 1e6])
+def test_blocks_that_workers_write_come_in_groups_that_wait_for_the_pause(
+    pool: Pool, specs: Specs, members: tuple[Member, ...], tmp_path: Path, pause_s: float
+) -> None:
+    list(
+        pool.predict([(specs[0], members)])
+    )  # costs are measured, so that all calls are of one stage
+    writer, work = LogitTable(tmp_path / "table").writer(S3Config()), [(s, members) for s in specs]
+    groups = list(pool.predict_and_write(work, writer, pause_s=pause_s))
+    cells = [
+        (member.name, receipt.commits[0].image_ids[0]) for g in groups for member, receipt in g
+    ]
+    assert sorted(cells) == sorted((m.name, s.image_ids[0]) for s in specs for m in members)
+    assert all(groups)
+    if pause_s:
+        # What is done first is given at once, and all else when nothing is under way any more.
+        assert len(groups) <= 2
 
 
 @ray.remote

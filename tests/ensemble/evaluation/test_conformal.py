@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble.errors import ConfigError, EmptySplitError, ShapeError
-from ensemble.evaluation.conformal import fit_conformal, judge_sets, risk_coverage_area
+from ensemble.evaluation.conformal import fit_conformal, judge_sets
+from ensemble.evaluation.reliability import risk_coverage_area
 
 
 def _made_up(num_images: int, seed: int, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
