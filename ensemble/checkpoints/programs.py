@@ -179,8 +179,7 @@ def _open_onnx(program: bytes) -> tuple[Any, int | None, int]:
         from onnxruntime.capi import onnxruntime_pybind11_state as errors
     except ImportError as error:
         raise CheckpointError(
-            f"an ONNX member needs a package that is not installed: {error}. Install "
-            "ensemble-as-a-job[onnx]."
+            f"an ONNX member needs {error.name}, which is not installed: pip install -e '.[onnx]'."
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
