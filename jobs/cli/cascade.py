@@ -50,7 +50,7 @@ def cascade(
 ) -> None:
     """Order an ensemble's members so that an image stops where the answer is sure, and price what that saves."""
     from ensemble.report.pages.advice import sets_line
-    from jobs.cascade import cascade as cascade_job
+    from jobs.cascade.job import cascade as cascade_job
     from jobs.cli.app import open_console
     from jobs.progress.live import working
 

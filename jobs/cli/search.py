@@ -62,7 +62,7 @@ def summary(
     """Print the mean ± standard deviation over finished runs of one config, as Markdown tables."""
     from jobs.progress.live import working
     from jobs.stored_runs.open import split_words, storage_config
-    from jobs.summary import choose_runs, summarise
+    from jobs.summary.job import choose_runs, summarise
 
     storage, runs = split_words(words)
     if not runs:

@@ -11,7 +11,7 @@ from ensemble.checkpoints import file as checkpoint
 from ensemble.checkpoints.header import read_metadata
 from ensemble.models import registry as models
 from ensemble.report.documents.run import Report
-from jobs.summary import summarise
+from jobs.summary.job import summarise
 
 from ..conftest import Command
 

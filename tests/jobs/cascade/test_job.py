@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ensemble.errors import ConfigError
-from jobs.cascade import cascade
+from jobs.cascade.job import cascade
 from jobs.stored_runs.finished import open_finished_run
 
-from .conftest import Command
+from ..conftest import Command
 
 
 def test_the_report_says_what_its_steps_do_image_by_image(make_run: Callable[..., Path]) -> None:

@@ -14,7 +14,7 @@ from ensemble.storage.settings import StorageConfig
 from ensemble.storage.store import Store, read_if_there
 from jobs.settings import SHARED_FOLDER
 from jobs.stored_runs.layout import CONFIG, REPORT, not_a_run
-from jobs.summary_subclassifiers import whole_test, within_clusters
+from jobs.summary.subclassifiers import whole_test, within_clusters
 
 
 def choose_runs(

@@ -19,7 +19,7 @@ from ensemble.members.member import Member
 from ensemble.outranking.weighting import Weighting
 from ensemble.report.documents.cascade import CascadeReport
 from jobs.about import data_of, origins
-from jobs.run_weights import RunWeights
+from jobs.cascade.weights import RunWeights
 from jobs.stored_runs.layout import ARTIFACT
 from jobs.stored_runs.members import load_members
 from jobs.stored_runs.publish import publish_artifact

@@ -21,12 +21,12 @@ from ensemble.training.member import train_member
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
 from ensemble.views.settings import CenterView
-from jobs.cascade import cascade
+from jobs.cascade.job import cascade
 from jobs.settings import RunConfig
 from jobs.stored_runs.finished import open_finished_run
 from jobs.verify import verify
 
-from .conftest import Command
+from ..conftest import Command
 
 NAMES = ("resnet14_small", "alexnet_small")
 SIZES = {"train": 60, "search": 100, "test": 150}

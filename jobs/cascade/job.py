@@ -23,7 +23,7 @@ from ensemble.report.documents.cascade import (
 from ensemble.search.result import Ensemble
 from ensemble.search.weights import best_member
 from ensemble.statistics import score_bounds
-from jobs.run_weights import RunWeights, find_weights
+from jobs.cascade.weights import RunWeights, find_weights
 from jobs.stored_runs.finished import FinishedRun, at_temperatures
 from jobs.stored_runs.open import split_words
 
@@ -69,7 +69,7 @@ def cascade(
     folder = f"cascade/lose-{lose_points:g}-{ensemble.search}-k{report.k}"
     if saves:
         # Here, because a cascade that is not saved needs no weights of networks.
-        from jobs.save_cascade import save_cascade
+        from jobs.cascade.artifact import save_cascade
 
         artifact, sets = save_cascade(weights, best, report, folder)
         seconds = _measure(weights.run, artifact, storage) if measures else None
@@ -121,7 +121,7 @@ def _report(weights: RunWeights, readings: Sequence[Readings], best: Cascade) ->
 def _measure(run: FinishedRun, place: str, storage: Sequence[str]) -> CascadeSeconds:
     # Here, because torch takes seconds to import.
     from jobs.artifacts import bring_artifact
-    from jobs.cascade_time import measure_cascade
+    from jobs.cascade.seconds import measure_cascade
 
     source = open_source(run.config.image_source)
     artifact = bring_artifact(place, storage)

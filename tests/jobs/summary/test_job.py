@@ -6,9 +6,9 @@ import pytest
 
 from ensemble.errors import ConfigError
 from ensemble.report.documents.run import Report
-from jobs.summary import choose_runs, summarise
+from jobs.summary.job import choose_runs, summarise
 
-from ..ensemble.report.conftest import make_report
+from ...ensemble.report.conftest import make_report
 
 
 def written(folder: Path, report: Report) -> Path:

@@ -1,0 +1,1 @@
+"""`ensemble summary`: what do runs that differ in their seed say together?"""
