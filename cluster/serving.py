@@ -197,9 +197,11 @@ def serving(artifact: ServedArtifact, config: ServingConfig, key: str | None) ->
     # Broad, because Ray Serve raises RuntimeError, ValueError and others where a deployment does not come up.
     except Exception as error:
         serve.shutdown()
+        # The lines before the last are the traceback of one of Ray Serve's processes.
+        cause = str(error).strip().splitlines()[-1].rstrip(".")
         raise ClusterError(
-            f"cannot serve {artifact.place!r} at {config.host}:{config.port}: {str(error).strip()}. See that the port "
-            "is free and the device there; `ensemble verify` checks the artifact."
+            f"cannot serve {artifact.place!r} at {config.host}:{config.port}: {cause}. See that the port is free and "
+            "the device there; `ensemble verify` checks the artifact."
         ) from error
     try:
         yield f"http://{config.host}:{config.port}"

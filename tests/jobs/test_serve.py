@@ -56,6 +56,26 @@ def test_what_is_no_artifact_is_not_served(tmp_path: Path) -> None:
         serve(str(tmp_path), [], print)
 
 
+@pytest.mark.nightly
+def test_a_port_that_is_taken_is_one_message(artifact: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "jobs", "serve", str(artifact), f"port={port}"],
+            capture_output=True,
+            text=True,
+            timeout=STARTED_WITHIN_S,
+            check=False,
+        )
+    assert done.returncode == 1
+    (message,) = [line for line in done.stderr.splitlines() if "Error" in line]
+    assert message.startswith(f"ClusterError: cannot serve '{artifact}' at 127.0.0.1:{port}: ")
+    assert "See that the port is free" in message
+    assert "Traceback" not in done.stderr
+
+
 @dataclass(frozen=True)
 class Server:
     """A server in a process of its own; whatever it started carries its mark."""
