@@ -88,6 +88,29 @@ def stability(
     )
 
 
+def agreement(clusters: LabelClusters, groups: Int[np.ndarray, "class"]) -> tuple[float, float]:
+    """Compare label clusters with known groups of classes, such as superclasses.
+
+    Args:
+        clusters: Label clusters.
+        groups: Index of the group of each class.
+
+    Returns:
+        The adjusted Rand index, 0 for the agreement of chance, and the normalised mutual information, which is
+        above 0 by chance. Both are 1 for equal partitions.
+    """
+    from sklearn.metrics import (  # seconds of import
+        adjusted_rand_score,
+        normalized_mutual_info_score,
+    )
+
+    ours = labels_of(clusters)
+    return (
+        float(adjusted_rand_score(groups, ours)),
+        float(normalized_mutual_info_score(groups, ours)),
+    )
+
+
 def labels_of(clusters: LabelClusters) -> Int[np.ndarray, "class"]:
     """Give the index of the label cluster of each class."""
     out = np.empty(sum(map(len, clusters)), np.int64)

@@ -4,12 +4,17 @@ from rich import box
 from rich.console import Group
 from rich.table import Table
 
-from ensemble.report.documents.study import SeedMean, StudyReport, StudyStage
+from ensemble.report.documents.study import SeedMean, SeedValue, StudyReport, StudyStage
 
 
 def study_tables(report: StudyReport) -> Group:
     """Lay out a table for each stage, one row a variant."""
-    return Group(*(_table(report, stage) for stage in report.stages))
+    tables = []
+    for stage in report.stages:
+        tables.append(_table(report, stage))
+        if stage.clusters:
+            tables.append(_clusters(stage))
+    return Group(*tables)
 
 
 def _table(report: StudyReport, stage: StudyStage) -> Table:
@@ -51,6 +56,54 @@ def _table(report: StudyReport, stage: StudyStage) -> Table:
     if reasons:
         table.caption = "\n".join([*reasons, str(table.caption)])
     return table
+
+
+def _clusters(stage: StudyStage) -> Table:
+    """Lay out the accuracies of base and sub-classifiers within label clusters."""
+    top_k = stage.clusters[0].top_k
+    table = Table(
+        title=f"{stage.name}: accuracy over all test images, each in its label cluster, %",
+        caption="restricted: among the classes of the label cluster alone"
+        + (
+            "; Rand and NMI (normalised mutual information): agreement with the known groups"
+            if stage.groups
+            else ""
+        ),
+        box=box.SIMPLE_HEAD,
+    )
+    for column in (
+        "label\nclusters",
+        "base, all\nclasses",
+        "base,\nrestricted",
+        "sub-\nclassifiers",
+        f"top-{top_k} base,\nrestricted",
+        f"top-{top_k} sub-\nclassifiers",
+        "routed",
+        *(("adjusted\nRand", "NMI") if stage.groups else ()),
+    ):
+        table.add_column(column, justify="right")
+    for one in stage.clusters:
+        accuracies = (
+            one.base,
+            one.restricted,
+            one.sub,
+            one.restricted_topk,
+            one.sub_topk,
+            one.routed_share,
+        )
+        agreements = (one.adjusted_rand, one.mutual_information) if stage.groups else ()
+        table.add_row(
+            str(one.num_clusters),
+            *(_mean(value) for value in accuracies),
+            *(_value(value) for value in agreements),
+        )
+    return table
+
+
+def _value(value: SeedValue | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value.mean:.2f}{'' if value.sd is None else f' ± {value.sd:.2f}'}"
 
 
 def _mean(value: SeedMean) -> str:

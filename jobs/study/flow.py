@@ -14,11 +14,19 @@ from ensemble.files import write_atomic
 from ensemble.images.open import open_source
 from ensemble.images.settings import describe_source
 from ensemble.images.split import Splits, split
-from ensemble.report.documents.study import SeedMean, StudyReport, StudyRow, StudyStage
+from ensemble.report.documents.study import (
+    SeedMean,
+    StudyClusters,
+    StudyReport,
+    StudyRow,
+    StudyStage,
+)
 from ensemble.report.pages.study import render
 from ensemble.statistics import mean_sd
 from jobs.run.job import RunOptions
+from jobs.study.clusters import run_clusters
 from jobs.study.compare import against_base, choose
+from jobs.study.label_clusters import check_clusters
 from jobs.study.settings import StageConfig, StudyConfig, VariantConfig
 from jobs.study.stage import TrainedRow, check_views, run_settings, run_stage, without_answers
 from jobs.study.variants import BASE, Variant, count_parameters, list_variants, make_variant
@@ -63,7 +71,7 @@ def run_study(config: StudyConfig, name: str, console: Console, options: RunOpti
     source = open_source(config.images.source)
     splits = split(source.index(), config.images.split, config.seed)
     num_classes = len(splits.train.classes)
-    _check_settings(config, num_classes)
+    _check_settings(config, splits.train.classes)
     folder = config.runs / name
     base, stages = make_variant(BASE, config.base), list[StudyStage]()
     networks = dict[str, tuple[Variant, int]]()
@@ -71,15 +79,28 @@ def run_study(config: StudyConfig, name: str, console: Console, options: RunOpti
     for stage in config.stages:
         variants = list_variants(base, stage)
         counts = {v.name: count_parameters(v.architecture, num_classes) for v in variants}
-        rows = _train_within_budget(
-            config, f"{name}.{stage.name}", variants, counts, console, options
-        )
+        run_name, clusters = f"{name}.{stage.name}", tuple[StudyClusters, ...]()
+        if stage.subclassifiers is not None:
+            done = run_clusters(
+                config, stage.subclassifiers, run_name, variants[0], console, options
+            )
+            rows, clusters, counts = done.rows, done.clusters, counts | done.parameters
+        else:
+            rows = _train_within_budget(config, run_name, variants, counts, console, options)
         if rows[0].reason is not None:
             raise ConfigError(
                 f"the base of the stage {stage.name!r} has no figures: {rows[0].reason} Nothing can be compared "
                 "with it; change base, or the stage that chose it."
             )
         stages.append(_judge(config, stage, rows, counts))
+        if stage.subclassifiers is not None:
+            stages[-1] = stages[-1].model_copy(
+                update={
+                    "clusters": clusters,
+                    "groups": tuple(config.groups),
+                    "classes": splits.train.classes,
+                }
+            )
         for row in rows:
             # What was trained on the validation split cannot be searched on it.
             is_fair = not row.variant.settings.adds_validation
@@ -87,7 +108,7 @@ def run_study(config: StudyConfig, name: str, console: Console, options: RunOpti
                 seen.add(row.variant.identity)
                 for seed in range(config.seeds):
                     networks[f"{stage.name}.{row.variant.name}-seed{seed}"] = (row.variant, seed)
-        if not stage.keep_base:
+        if not stage.keeps_base:
             winner = stages[-1].winner.name
             base = next(v for v in variants if v.name == winner)
         report = _report(config, name, splits, stages)
@@ -97,14 +118,16 @@ def run_study(config: StudyConfig, name: str, console: Console, options: RunOpti
     return Study(report, folder)
 
 
-def _check_settings(config: StudyConfig, num_classes: int) -> None:
+def _check_settings(config: StudyConfig, classes: Sequence[str]) -> None:
     """Refuse wrong settings of any stage before anything is trained.
 
     Later stages may have another base, so each is checked on the first one.
     """
     for stage in config.stages:
         for variant in list_variants(make_variant(BASE, config.base), stage):
-            count_parameters(variant.architecture, num_classes)
+            count_parameters(variant.architecture, len(classes))
+        if stage.subclassifiers is not None:
+            check_clusters(config, stage.subclassifiers, classes)
 
 
 def _train_within_budget(
@@ -182,7 +205,9 @@ def _judge(
             )
         )
     curves = tuple(row.curve for row in rows if row.curve is not None)
-    return StudyStage(name=stage.name, keeps_base=stage.keep_base, rows=tuple(lines), curves=curves)
+    return StudyStage(
+        name=stage.name, keeps_base=stage.keeps_base, rows=tuple(lines), curves=curves
+    )
 
 
 def _seed_mean(wrong: np.ndarray) -> SeedMean:

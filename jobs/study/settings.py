@@ -23,6 +23,8 @@ SHIPPED = Path(__file__).parents[1] / "configs" / "studies"
 _EXECUTION_ONLY = {"name", "runs", "training", "cluster", "scales"}
 # Settings of a variant that came after the first studies, whose names do not change without them.
 _LATER = ("network", "start", "take", "views", "adds_validation")
+# The same of a stage and of the study.
+_LATER_OF_STAGE, _LATER_OF_STUDY = ("subclassifiers",), ("search", "groups")
 # The name, in place of a row's, of weights that no other row has.
 FRESH = "fresh"
 _NOT_IN_NAMES, _STEM_LENGTH = re.compile(r"[^A-Za-z0-9_-]+"), 23
@@ -60,6 +62,20 @@ class VariantConfig(Config):
         return self
 
 
+class ClustersConfig(Config):
+    """Sub-classifiers over label clusters of each seed's base, as rows that are compared with it."""
+
+    num_clusters: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]
+    """Numbers of label clusters, each a row: the base of each seed with a network fine-tuned for each label cluster."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the fine-tuning that differ from the base's recipe."""
+    patience: PositiveInt | None = None
+    """Number of epochs without a gain on half of the validation images after which fine-tuning ends; the threshold of
+    the gate is then chosen on the other half. All epochs, and all images for the gate, if not set."""
+    control: bool = True
+    """Whether to train the base for as long on all classes too, as the row base-trained-on."""
+
+
 class StageConfig(Config):
     """Variants that are compared with one base."""
 
@@ -72,10 +88,25 @@ class StageConfig(Config):
     keep_base: bool = False
     """Compare the next stage with the same base, whichever variant wins; if not set, the winner is its base."""
 
+    subclassifiers: ClustersConfig | None = None
+    """Compare the base with its sub-classifiers, in place of variants; the base stays that of the next stage."""
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether the next stage has the same base."""
+        return self.keep_base or self.subclassifiers is not None
+
     @model_validator(mode="after")
     def _has_variants(self) -> Self:
-        if not self.variants and not self.grid:
-            raise ValueError(f"the stage {self.name!r} has no variant; set variants or grid.")
+        has_variants = bool(self.variants or self.grid)
+        if not has_variants and self.subclassifiers is None:
+            raise ValueError(
+                f"the stage {self.name!r} has no variant; set variants, grid or subclassifiers."
+            )
+        if has_variants and self.subclassifiers is not None:
+            raise ValueError(
+                f"the stage {self.name!r} has both variants and subclassifiers; make two stages of it."
+            )
         if "base" in self.variants:
             raise ValueError(
                 f"the stage {self.name!r} calls a variant 'base', as the row of the base is called; rename it."
@@ -107,6 +138,9 @@ class StudyConfig(Config):
     """The network and recipe that the variants of the first stage differ from."""
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     """The stages, in order."""
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Known groups of classes, as superclasses, by name, each class in one: label clusters are compared with them. They
+    choose nothing."""
     search: SearchConfig | None = None
     """Search at the end which of all networks make the best ensemble, as `search: {kind: auto, max_members: 5}`, and
     judge it on the test split; no search if not set. Networks that saw the validation split are left out."""
@@ -126,15 +160,10 @@ class StudyConfig(Config):
     @property
     def identity(self) -> str:
         """Hash, by SHA-256, every setting that a result depends on."""
-        document = self.model_dump(mode="json", exclude=_EXECUTION_ONLY)
-        if self.search is None:
-            del document["search"]
+        document = dump_for_identity(self, _LATER_OF_STUDY)
+        document = {key: value for key, value in document.items() if key not in _EXECUTION_ONLY}
         document["base"] = dump_for_identity(self.base, _LATER)
-        for stage, settings in zip(document["stages"], self.stages, strict=True):
-            stage["variants"] = {
-                name: dump_for_identity(variant, _LATER)
-                for name, variant in settings.variants.items()
-            }
+        document["stages"] = [_identity_of_stage(stage) for stage in self.stages]
         return fingerprint(document)
 
     @model_validator(mode="after")
@@ -185,6 +214,11 @@ def study_name(config: StudyConfig, stem: str) -> str:
     """Name a study as its settings say, or after its file's name and its content."""
     plain = _NOT_IN_NAMES.sub("-", stem).strip("_-")[:_STEM_LENGTH] or "study"
     return config.name or f"{plain}-{config.identity[:8]}"
+
+
+def _identity_of_stage(stage: StageConfig) -> dict[str, Any]:
+    variants = {name: dump_for_identity(v, _LATER) for name, v in stage.variants.items()}
+    return dump_for_identity(stage, _LATER_OF_STAGE) | {"variants": variants}
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

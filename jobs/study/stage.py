@@ -1,30 +1,24 @@
 """One stage of a study: train its networks on the pool, predict, and tell which answers are wrong."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 from rich.console import Console
 
-from ensemble.checkpoints.load import load_network
 from ensemble.config import check
-from ensemble.errors import CheckpointError, ConfigError, MemberFailedError
-from ensemble.evaluation.metrics import is_top_k_error
-from ensemble.images.index import ImageIndex
-from ensemble.members.member import Member
+from ensemble.errors import ConfigError
 from ensemble.report.build.curves import read_curves
 from ensemble.report.documents.curves import Curve
-from ensemble.table.logit_table import LogitTable
 from ensemble.training.task import TrainTask
 from jobs.run.job import Job, RunOptions
 from jobs.run.open import open_job
-from jobs.run.predict import drop_bad_images, fill_table
-from jobs.run.train import base_name, load_trained, plan_training, train_tasks
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import open_run_folder
+from jobs.study.networks import Trained, train_and_predict, wrong_answers
 from jobs.study.settings import StudyConfig
 from jobs.study.variants import Variant
 
@@ -151,125 +145,37 @@ def run_stage(
     config = check(RunConfig, run_settings(study, name, members), f"the run {name}")
     folder = open_run_folder(config, name)
     with open_job(config, folder, console, options) as job:
-        with_validation = {
-            name for name, (owner, _) in members.items() if owner.settings.adds_validation
-        }
-        tasks, reasons = _train(job, with_validation)
-        networks = {
-            member.name: load_trained(job, member, member.name, tasks[member.name].checkpoint)
-            for member in config.members
-            if member.name in members and member.name not in reasons
-        }
-        networks, unpredicted = _predict(job, networks)
-        reasons |= unpredicted
-        splits, _ = drop_bad_images(job, list(networks.values()))
+        trained = train_and_predict(job, members)
         rows = []
         for variant in variants:
             names = [name for name, (owner, _) in members.items() if owner is variant]
-            there = [networks[name] for name in names if name in networks]
-            missing = [reasons[name] for name in names if name not in networks]
-            if missing:
-                rows.append(without_answers(variant, missing[0], len(there)))
-                continue
-            curves = read_curves(there[:1])
-            rows.append(
-                TrainedRow(
-                    variant,
-                    None,
-                    _wrong(job.table, there, splits.search),
-                    _wrong(job.table, there, splits.test),
-                    float(np.mean([_seconds(tasks[name]) for name in names])),
-                    len(there),
-                    curves[0].model_copy(update={"name": variant.name}) if curves else None,
-                )
-            )
+            rows.append(judge_row(job, trained, variant, names))
     return tuple(rows)
 
 
-def _train(
-    job: Job, with_validation: Collection[str]
-) -> tuple[dict[str, TrainTask], dict[str, str]]:
-    """Train all members of a run, those that start from another one after it.
+def judge_row(job: Job, trained: Trained, variant: Variant, names: Sequence[str]) -> TrainedRow:
+    """Tell which answers of the networks of a row are wrong, or why it has none.
 
     Args:
         job: The run.
-        with_validation: Names of the members that are trained on the images of the search split too.
-
-    Returns:
-        The trainings, and why others have no weights, by the name of the member.
+        trained: All networks of the stage.
+        variant: The variant.
+        names: Names of its networks, in the order of their seeds.
     """
-    tasks, reasons = dict[str, TrainTask](), dict[str, str]()
-    waiting = {member.name: member for member in job.config.members}
-    while waiting:
-        ready = [m for m in waiting.values() if base_name(m) not in waiting]
-        waiting = {n: m for n, m in waiting.items() if m not in ready}
-        new_tasks = dict[str, TrainTask]()
-        for member in ready:
-            base, splits = base_name(member), job.splits
-            images = (
-                _join(splits.train, splits.search)
-                if member.name in with_validation
-                else splits.train
-            )
-            if base in reasons:
-                reasons[member.name] = (
-                    f"it starts from {base}, which has no weights: {reasons[base]}"
-                )
-                continue
-            try:
-                new_tasks[member.name] = plan_training(job.config, member, images, tasks, {}, {})
-            except ConfigError as error:
-                reasons[member.name] = str(error)
-        stage = "train further" if tasks else "train"
-        failures = train_tasks(job, stage, job.splits, list(new_tasks.values()), may_fail=True)
-        # A network that rows share is one task, whose failure is that of all of them.
-        failed_keys = {new_tasks[name].key: reason for name, reason in failures.items()}
-        for name, task in new_tasks.items():
-            if task.key in failed_keys:
-                reasons[name] = failed_keys[task.key]
-        tasks |= new_tasks
-    return tasks, reasons
-
-
-def _join(images: ImageIndex, others: ImageIndex) -> ImageIndex:
-    has_parts = images.parts is not None and others.parts is not None
-    return replace(
-        images,
-        image_ids=np.concatenate([images.image_ids, others.image_ids]),
-        labels=np.concatenate([images.labels, others.labels]),
-        parts=np.concatenate([images.parts, others.parts]) if has_parts else None,
+    there = [trained.networks[name] for name in names if name in trained.networks]
+    missing = [trained.reasons[name] for name in names if name not in trained.networks]
+    if missing:
+        return without_answers(variant, missing[0], len(there))
+    curves = read_curves(there[:1])
+    return TrainedRow(
+        variant,
+        None,
+        wrong_answers(job.table, there, trained.splits.search),
+        wrong_answers(job.table, there, trained.splits.test),
+        float(np.mean([_seconds(trained.tasks[name]) for name in names])),
+        len(there),
+        curves[0].model_copy(update={"name": variant.name}) if curves else None,
     )
-
-
-def _predict(job: Job, networks: dict[str, Member]) -> tuple[dict[str, Member], dict[str, str]]:
-    """Predict with all networks that can; tell why the others cannot, by name."""
-    failures = dict[str, str]()
-    while True:
-        try:
-            fill_table(job, "predict", list(networks.values()), job.splits)
-        except MemberFailedError as error:
-            if error.name not in networks:
-                raise
-            job.progress.say(str(error))
-            # Rows that share the network fail with it.
-            column = networks[error.name].column
-            reason = _explain(networks[error.name], error)
-            failures |= {n: reason for n, m in networks.items() if m.column == column}
-            networks = {name: m for name, m in networks.items() if name not in failures}
-        else:
-            return networks, failures
-
-
-def _explain(network: Member, error: MemberFailedError) -> str:
-    """Tell why a network cannot predict: by its weights if these cannot be read, the same in every attempt.
-
-    The error itself also names the images, and which these are depends on the order of the work.
-    """
-    try:
-        load_network(network)
-    except CheckpointError as cause:
-        return str(cause)
-    return str(error)
 
 
 def check_views(study: StudyConfig) -> None:
@@ -285,14 +191,6 @@ def check_views(study: StudyConfig) -> None:
         raise ConfigError(
             "views.keep_views is true, and a row of a study is one prediction of each network. Leave it out."
         )
-
-
-def _wrong(
-    table: LogitTable, networks: Sequence[Member], images: ImageIndex
-) -> Bool[np.ndarray, "seed image"]:
-    return np.stack(
-        [is_top_k_error(table.read(n.column, images.image_ids), images.labels, 1) for n in networks]
-    )
 
 
 def _seconds(task: TrainTask) -> float:

@@ -60,7 +60,7 @@ def build_subclassifiers(
         similarity_kind=config.similarity,
         clustering=config.clustering,
         tried=tuple(
-            _clustered(table, tried, subclassified.member, base_outcome, splits, top_k)
+            build_clustered_labels(table, tried, subclassified.member, base_outcome, splits, top_k)
             for tried in subclassified.tried
         ),
         chosen=subclassified.tried.index(subclassified.chosen),
@@ -91,7 +91,7 @@ def _parts(subclassified: Subclassified, splits: Splits) -> tuple[document.Image
     )
 
 
-def _clustered(
+def build_clustered_labels(
     table: LogitTable,
     tried: Clustered,
     base: Member,
@@ -99,6 +99,16 @@ def _clustered(
     splits: Splits,
     top_k: int,
 ) -> document.ClusteredLabels:
+    """Describe the label clusters of one number, with the accuracies of base and sub-classifiers.
+
+    Args:
+        table: The logit table, for probabilities.
+        tried: Label clusters, sub-classifiers and routings.
+        base: The network that was fine-tuned.
+        base_outcome: Its outcome by itself, on the test split.
+        splits: The images of each split.
+        top_k: k of the top-k accuracy.
+    """
     best = tried.best
     curve = tried.paper_curve
     return document.ClusteredLabels(

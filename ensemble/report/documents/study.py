@@ -9,6 +9,7 @@ from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from ensemble.config import Config
 from ensemble.report.documents.curves import Curve
+from ensemble.report.documents.subclassifiers import ClusteredLabels
 from ensemble.report.documents.weights import Fraction
 
 
@@ -67,6 +68,46 @@ class StudyRow(Config):
     """Whether the row has the lowest validation error of its stage."""
 
 
+class SeedValue(Config):
+    """Mean of a value that is no share, over the networks of a row."""
+
+    mean: FiniteFloat
+    """Mean."""
+    sd: NonNegativeFloat | None
+    """Standard deviation of the sample; None for a single network."""
+
+
+class StudyClusters(Config):
+    """The sub-classifiers of one row: accuracies over the test images, each by the label cluster of its own class.
+
+    Source: P2, Tables 3 to 5.
+    """
+
+    num_clusters: PositiveInt
+    """Number of label clusters."""
+    base: SeedMean
+    """Top-1 accuracy of the base among all classes."""
+    restricted: SeedMean
+    """Top-1 accuracy of the base among the classes of the label cluster alone."""
+    sub: SeedMean
+    """Top-1 accuracy of the sub-classifiers."""
+    top_k: PositiveInt
+    """k of the other accuracies."""
+    restricted_topk: SeedMean
+    """Top-k accuracy of the base among the classes of the label cluster alone."""
+    sub_topk: SeedMean
+    """Top-k accuracy of the sub-classifiers."""
+    routed_share: SeedMean
+    """Share of the test images that the gate routes to a sub-classifier."""
+    adjusted_rand: SeedValue | None = None
+    """Adjusted Rand index with the known groups of classes: 1 for the same, 0 for the agreement of chance."""
+    mutual_information: SeedValue | None = None
+    """Normalised mutual information with these groups, from 0 to 1; above 0 by chance, more so with more label
+    clusters."""
+    seeds: tuple[ClusteredLabels, ...]
+    """The label clusters of each seed's base, in the order of the seeds."""
+
+
 class StudyStage(Config):
     """One table of a study."""
 
@@ -78,6 +119,12 @@ class StudyStage(Config):
     """The base, and then the variants."""
     curves: tuple[Curve, ...] = ()
     """Trainings of the first seed of each row."""
+    clusters: tuple[StudyClusters, ...] = ()
+    """What label clusters and sub-classifiers are like, where the rows are sub-classifiers."""
+    groups: tuple[str, ...] = ()
+    """Names of the known groups of classes that label clusters are compared with."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, by index, where there are label clusters."""
 
     @property
     def winner(self) -> StudyRow:

@@ -8,6 +8,7 @@ from ensemble.subclassifiers.embeddings import cosine_similarity
 from ensemble.subclassifiers.label_clusters import (
     NUM_STABILITY_SEEDS,
     LabelClusters,
+    agreement,
     label_clusters,
     labels_of,
     stability,
@@ -132,6 +133,31 @@ def test_similarity_over_several_members_is_the_mean_of_theirs() -> None:
     rows = [rng.normal(size=(4, 5)), rng.normal(size=(4, 9))]
     expected = (cosine_similarity(rows[0]) + cosine_similarity(rows[1])) / 2
     np.testing.assert_allclose(of_embeddings(rows).matrix, expected)
+
+
+def test_agreement_counts_pairs_that_chance_does_not_put_together() -> None:
+    rng = np.random.default_rng(5)
+    groups, numbers = rng.integers(0, 4, 30), rng.integers(0, 3, 30)
+    clusters = tuple(tuple(np.flatnonzero(numbers == n).tolist()) for n in range(3))
+    rows, columns = np.triu_indices(30, 1)
+    together = groups[rows] == groups[columns], numbers[rows] == numbers[columns]
+    both, ours, theirs = (together[0] & together[1]).sum(), together[1].sum(), together[0].sum()
+    by_chance = ours * theirs / len(rows)
+    rand, _ = agreement(clusters, groups)
+    assert rand == pytest.approx((both - by_chance) / ((ours + theirs) / 2 - by_chance))
+    counts = np.array(
+        [[((groups == g) & (numbers == n)).sum() for n in range(3)] for g in range(4)]
+    )
+    shares = counts / 30
+
+    def entropy(p: np.ndarray) -> float:
+        return float(-(p[p > 0] * np.log(p[p > 0])).sum())
+
+    parts = entropy(shares.sum(axis=0)), entropy(shares.sum(axis=1))
+    _, information = agreement(clusters, groups)
+    expected = (sum(parts) - entropy(shares.ravel())) / np.mean(parts)
+    assert information == pytest.approx(expected)
+    assert agreement(clusters, numbers) == pytest.approx((1, 1))
 
 
 def test_label_of_a_class_is_its_cluster() -> None:

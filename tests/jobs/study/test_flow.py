@@ -32,6 +32,9 @@ stages:
       further: {start: base}
   - name: epochs
     grid: {recipe.epochs: [3, 4]}
+  - name: clusters
+    subclassifiers: {num_clusters: [2, 3], recipe: {epochs: 1}}
+groups: {round: ["0", "3", "6", "8", "9"], straight: ["1", "2", "4", "5", "7"]}
 cluster: {device: cpu, hosts: 2, shard_images: 64, object_store_mb: 128}
 """
 
@@ -78,6 +81,29 @@ def test_broken_and_too_large_rows_have_a_reason_and_the_others_figures(
     assert sum(row["is_winner"] for row in rows.values()) == 1
     winner = next(row for row in rows.values() if row["is_winner"])
     assert stages[1]["rows"][0]["architecture"] == winner["architecture"]
+
+
+def test_subclassifiers_are_rows_with_their_accuracies_and_agreement(
+    undisturbed: dict[str, object],
+) -> None:
+    stages = undisturbed["stages"]
+    assert isinstance(stages, list)
+    base, longer, *routed = stages[2]["rows"]
+    assert [row["name"] for row in routed] == ["2-clusters", "3-clusters"]
+    assert (base["n"], longer["name"], longer["parameters"]) == (
+        2,
+        "base-trained-on",
+        base["parameters"],
+    )
+    for row, clusters in zip(routed, stages[2]["clusters"], strict=True):
+        assert row["parameters"] > clusters["num_clusters"] * base["parameters"]
+        # The threshold that routes nothing is one of those that are tried.
+        assert row["validation"]["mean"] <= base["validation"]["mean"]
+        assert clusters["base"]["mean"] == pytest.approx(1 - base["test"]["mean"])
+        assert clusters["base"]["mean"] <= clusters["restricted"]["mean"]
+        assert clusters["restricted"]["mean"] <= clusters["restricted_topk"]["mean"]
+        assert len(clusters["seeds"]) == 2
+        assert -1 <= clusters["adjusted_rand"]["mean"] <= 1
 
 
 def test_the_networks_are_a_pool_of_which_nothing_is_computed_again(

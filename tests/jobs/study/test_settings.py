@@ -80,6 +80,17 @@ def test_a_stage_without_variants_is_refused() -> None:
         StageConfig(name="s")
 
 
+def test_a_stage_has_variants_or_subclassifiers_and_these_keep_the_base() -> None:
+    clusters = {"num_clusters": [3]}
+    stage = StageConfig.model_validate({"name": "s", "subclassifiers": clusters})
+    assert stage.keeps_base
+    assert [row.name for row in list_variants(BASE, stage)] == ["base"]
+    with pytest.raises(ValueError, match="both variants and subclassifiers"):
+        StageConfig.model_validate(
+            {"name": "s", "subclassifiers": clusters, "variants": {"v": {"recipe": {"epochs": 1}}}}
+        )
+
+
 def test_a_wrong_setting_of_a_variant_is_named() -> None:
     stage = StageConfig(name="s", variants={"v": VariantConfig(recipe={"epoch": 1})})
     with pytest.raises(ConfigError, match="the recipe of 'v'"):
@@ -152,7 +163,7 @@ def test_take_without_start_and_a_base_without_fresh_weights_are_refused(path: P
 
 def test_a_study_that_uses_no_later_setting_keeps_its_name(path: Path) -> None:
     plain = load_study(str(path)).model_dump(mode="json", exclude=_EXECUTION_ONLY)
-    del plain["search"]
+    del plain["search"], plain["groups"], plain["stages"][0]["subclassifiers"]
     for variant in (plain["base"], *plain["stages"][0]["variants"].values()):
         for name in ("network", "start", "take", "views", "adds_validation"):
             del variant[name]

@@ -22,7 +22,7 @@ def test_every_row_is_valid_and_the_base_within_the_budget(name: str, scale: str
     base = make_variant(BASE, study.base)
     assert count_parameters(base.architecture, 10) <= (study.max_parameters or 10**9)
     for stage in study.stages:
-        assert len(list_variants(base, stage)) > 1
+        assert len(list_variants(base, stage)) > 1 or stage.subclassifiers is not None
 
 
 def test_the_study_in_the_readme_is_valid() -> None:
