@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from ensemble.config import S3_SCHEME, AbsolutePath, Config, Place
 from ensemble.storage.settings import S3Config
@@ -13,6 +20,15 @@ class DigitsConfig(Config):
     """Handwritten digits that ship in scikit-learn: 1,797 images, 8x8, 10 classes."""
 
     kind: Literal["digits"] = "digits"
+    only: Annotated[tuple[Annotated[int, Field(ge=0, le=9)], ...], Field(min_length=2)] | None = (
+        None
+    )
+    """Digits that are taken, as [0, 1, 2, 3, 4]; all ten if not set."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Settings that came later are left out, so that earlier runs keep their identity.
+        return {key: value for key, value in dump(self).items() if value is not None}
 
 
 class LabelsConfig(Config):
@@ -110,8 +126,10 @@ SourceConfig = Annotated[
 def describe_source(source: SourceConfig) -> str:
     """Name a source of images in words: its kind, and where it lies."""
     match source:
-        case DigitsConfig():
+        case DigitsConfig(only=None):
             return "handwritten digits of scikit-learn"
+        case DigitsConfig(only=only):
+            return f"handwritten digits {', '.join(map(str, only or ()))} of scikit-learn"
         case FolderConfig(test=str(test)):
             return f"folders {source.path} and, for the test split, {test}"
         case FolderConfig():

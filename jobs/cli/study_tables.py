@@ -20,7 +20,8 @@ def study_tables(report: StudyReport) -> Group:
 def _table(report: StudyReport, stage: StudyStage) -> Table:
     table = Table(
         title=f"{stage.name}: scale {report.scale or 'full'}, {report.seeds} seeds",
-        caption="* lowest validation error; differences in points of test error, 95 % interval",
+        caption=f"* lowest validation error; errors are top-{report.k}, differences in points of test error with 95 % "
+        "intervals",
         box=box.SIMPLE_HEAD,
     )
     table.add_column("row", overflow="fold")
@@ -44,13 +45,13 @@ def _table(report: StudyReport, stage: StudyStage) -> Table:
         table.add_row(
             *start,
             _mean(row.validation) if row.validation else "trained on",
-            f"{row.chosen_share or 0:.0%}" if row.validation else "-",
+            "-" if row.chosen_share is None else f"{row.chosen_share:.0%}",
             _mean(row.test),
             f"{100 * against.difference:+.2f} [{100 * against.low:+.2f}, {100 * against.high:+.2f}]"
             if against
             else "",
             f"{100 * against.detectable:.2f}" if against else "",
-            f"{row.seconds or 0:.1f}",
+            "-" if row.seconds is None else f"{row.seconds:.1f}",
         )
     reasons = [f"{row.name}: {row.reason}" for row in stage.rows if row.reason]
     if reasons:

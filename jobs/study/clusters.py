@@ -38,8 +38,9 @@ from jobs.settings import RunConfig
 from jobs.stored_runs.layout import open_run_folder
 from jobs.study.label_clusters import TOP_K, Routed, group_of_classes, summarise
 from jobs.study.networks import Trained, train_and_predict, wrong_answers
+from jobs.study.rows import TrainedRow, judge_row, without_answers
 from jobs.study.settings import ClustersConfig, StudyConfig, merge
-from jobs.study.stage import TrainedRow, judge_row, run_settings, without_answers
+from jobs.study.stage import run_settings
 from jobs.study.variants import Variant
 
 CONTROL = "base-trained-on"
@@ -111,10 +112,10 @@ def run_clusters(
     run_config = check(RunConfig, settings, f"the run {name}")
     with open_job(run_config, open_run_folder(run_config, name), console, options) as job:
         trained = train_and_predict(job, members)
-        base_row = judge_row(job, trained, base, list(members))
+        base_row = judge_row(job, trained, base, list(members), study.k)
         if base_row.reason is not None:
             return ClustersStage((base_row,), {}, ())
-        seeds = [_fine_tune_seed(job, config, trained, name) for name in members]
+        seeds = [_fine_tune_seed(job, config, trained, name, study.k) for name in members]
         network = trained.networks[next(iter(members))]
         parameters = {base.name: network.parameters}
         base_row = replace(base_row, wrong_validation=np.stack([s.base_wrong for s in seeds]))
@@ -152,7 +153,9 @@ def _settings_of(config: ClustersConfig, base_name: str) -> dict[str, object]:
     }
 
 
-def _fine_tune_seed(job: Job, config: ClustersConfig, trained: Trained, name: str) -> _OfSeed:
+def _fine_tune_seed(
+    job: Job, config: ClustersConfig, trained: Trained, name: str, k: int
+) -> _OfSeed:
     """Cluster the labels of one base, fine-tune its sub-classifiers, and judge them."""
     base, splits = trained.networks[name], trained.splits
     settings = check(SubclassifiersConfig, _settings_of(config, name), name)
@@ -171,7 +174,7 @@ def _fine_tune_seed(job: Job, config: ClustersConfig, trained: Trained, name: st
         if one.failures:
             routed.append(f"a sub-classifier has no weights: {next(iter(one.failures.values()))}")
             continue
-        clustered = choose_routing(job, settings, [base], weighting, choosing, similarity, one, k=1)
+        clustered = choose_routing(job, settings, [base], weighting, choosing, similarity, one, k)
         fitted = FittedRouting(clustered.paper, clustered.subclassifiers, weighting)
         on_validation, _ = evaluate_routed(job.table, [base], choosing, fitted)
         on_test, is_routed = evaluate_routed(job.table, [base], splits.test, fitted)
@@ -179,28 +182,28 @@ def _fine_tune_seed(job: Job, config: ClustersConfig, trained: Trained, name: st
         routed.append(
             Routed(
                 build_clustered_labels(job.table, clustered, base, base_outcome, splits, TOP_K),
-                on_validation.is_wrong,
-                on_test.is_wrong,
+                on_validation.is_error(k),
+                on_test.is_error(k),
                 is_routed,
                 base.parameters + sum(network.parameters for network in networks),
                 sum(read_training_seconds(networks).values()),
             )
         )
     return _OfSeed(
-        base_wrong=wrong_answers(job.table, [base], choosing)[0],
+        base_wrong=wrong_answers(job.table, [base], choosing, k)[0],
         control=tuned.control,
-        control_wrong=_judge_control(job, tuned, choosing, splits.test),
+        control_wrong=_judge_control(job, tuned, choosing, splits.test, k),
         routed=tuple(routed),
     )
 
 
 def _judge_control(
-    job: Job, tuned: Tuned, choosing: ImageIndex, test: ImageIndex
+    job: Job, tuned: Tuned, choosing: ImageIndex, test: ImageIndex, k: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     if tuned.control is None:
         return None
     on_choosing, on_test = (
-        wrong_answers(job.table, [tuned.control], images)[0] for images in (choosing, test)
+        wrong_answers(job.table, [tuned.control], images, k)[0] for images in (choosing, test)
     )
     return on_choosing, on_test
 

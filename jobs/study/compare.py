@@ -46,7 +46,7 @@ def choose(wrong: Bool[np.ndarray, "row seed image"], resamples: int, seed: int)
 
 
 def against_base(
-    wrong: Sequence[Bool[np.ndarray, "seed image"]],
+    wrong: Sequence[Bool[np.ndarray, "unit image"]],
     base: Bool[np.ndarray, "seed image"],
     resamples: int,
     seed: int,
@@ -55,26 +55,29 @@ def against_base(
 
     Seeds are paired as images are: a sample holds the same seeds and images of the row and of the base.
 
+    A row of averages has one of them for several seeds, and is compared with the mean of the base over these.
+
     Args:
-        wrong: Whether each seed's network errs on each test image, for each row.
-        base: The same for the base.
+        wrong: Whether each seed's network, or each average, errs on each test image, for each row.
+        base: The same for the base's networks.
         resamples: Number of bootstrap samples.
         seed: Seed of the resampling.
     """
-    if not wrong:
-        return ()
-    differences = np.stack([row.astype(float) - base for row in wrong])
-    intervals = crossed_bootstrap(differences, np.ones(base.shape, bool), resamples, seed)
-    return tuple(
-        BaseDifference(
-            difference=interval.mean,
-            low=interval.low,
-            high=interval.high,
-            level=interval.level,
-            detectable=smallest_detectable(interval),
-        )
-        for interval in intervals
-    )
+    found = dict[int, BaseDifference]()
+    for size in {len(row) for row in wrong}:
+        rows = [number for number, row in enumerate(wrong) if len(row) == size]
+        grouped = base[: size * (len(base) // size)].reshape(size, -1, base.shape[1]).mean(axis=1)
+        differences = np.stack([wrong[number].astype(float) - grouped for number in rows])
+        intervals = crossed_bootstrap(differences, np.ones(grouped.shape, bool), resamples, seed)
+        for number, interval in zip(rows, intervals, strict=True):
+            found[number] = BaseDifference(
+                difference=interval.mean,
+                low=interval.low,
+                high=interval.high,
+                level=interval.level,
+                detectable=smallest_detectable(interval),
+            )
+    return tuple(found[number] for number in range(len(wrong)))
 
 
 def smallest_detectable(interval: Interval) -> float:

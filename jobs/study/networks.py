@@ -47,7 +47,7 @@ def train_and_predict(job: Job, members: Mapping[str, tuple[Variant, int]]) -> T
     with_validation = {
         name for name, (owner, _) in members.items() if owner.settings.adds_validation
     }
-    tasks, reasons = _train(job, with_validation)
+    tasks, reasons = train_networks(job, with_validation)
     networks = {
         member.name: load_trained(job, member, member.name, tasks[member.name].checkpoint)
         for member in job.config.members
@@ -58,7 +58,7 @@ def train_and_predict(job: Job, members: Mapping[str, tuple[Variant, int]]) -> T
     return Trained(networks, tasks, reasons | unpredicted, splits)
 
 
-def _train(
+def train_networks(
     job: Job, with_validation: Collection[str]
 ) -> tuple[dict[str, TrainTask], dict[str, str]]:
     """Train all members of a run, those that start from another one after it.
@@ -89,7 +89,9 @@ def _train(
                 )
                 continue
             try:
-                new_tasks[member.name] = plan_training(job.config, member, images, tasks, {}, {})
+                new_tasks[member.name] = plan_training(
+                    job.config, member, images, tasks, job.imported, job.starts
+                )
             except ConfigError as error:
                 reasons[member.name] = str(error)
         stage = "train further" if tasks else "train"
@@ -145,9 +147,9 @@ def _explain(network: Member, error: MemberFailedError) -> str:
 
 
 def wrong_answers(
-    table: LogitTable, networks: Sequence[Member], images: ImageIndex
+    table: LogitTable, networks: Sequence[Member], images: ImageIndex, k: int = 1
 ) -> Bool[np.ndarray, "seed image"]:
-    """Tell for each network and image whether the answer is wrong."""
+    """Tell for each network and image whether the label is not among the k highest classes."""
     return np.stack(
-        [is_top_k_error(table.read(n.column, images.image_ids), images.labels, 1) for n in networks]
+        [is_top_k_error(table.read(n.column, images.image_ids), images.labels, k) for n in networks]
     )

@@ -24,9 +24,14 @@ _EXECUTION_ONLY = {"name", "runs", "training", "cluster", "scales"}
 # Settings of a variant that came after the first studies, whose names do not change without them.
 _LATER = ("network", "start", "take", "views", "adds_validation")
 # The same of a stage and of the study.
-_LATER_OF_STAGE, _LATER_OF_STUDY = ("subclassifiers",), ("search", "groups")
+_LATER_OF_STAGE, _LATER_OF_STUDY = (
+    ("subclassifiers", "averages"),
+    ("search", "groups", "k", "pretraining"),
+)
 # The name, in place of a row's, of weights that no other row has.
 FRESH = "fresh"
+# The name, in place of a row's, of networks that are trained on other images first.
+PRETRAINED = "pretrained"
 _NOT_IN_NAMES, _STEM_LENGTH = re.compile(r"[^A-Za-z0-9_-]+"), 23
 
 # The names of a stage, a row and a seed are put together to that of a member, of 64 characters at most.
@@ -47,7 +52,7 @@ class VariantConfig(Config):
     another architecture."""
     start: str | None = None
     """Name of a row of the same stage, or base, whose trained weights each network starts from, seed by seed; `fresh`
-    for fresh ones. As the base starts if not set."""
+    for fresh ones, and `pretrained` for those of the study's `pretraining`. As the base starts if not set."""
     take: TakeConfig | None = None
     """Layers that are taken from `start`, whose architecture may then be another; all of them if not set."""
     views: Views | None = None
@@ -88,6 +93,9 @@ class StageConfig(Config):
     keep_base: bool = False
     """Compare the next stage with the same base, whichever variant wins; if not set, the winner is its base."""
 
+    averages: dict[RowName, dict[RowName, PositiveInt]] = Field(default_factory=dict)
+    """Averages of the probabilities of networks of several seeds, by name, as `five-and-two: {base: 5, tuned: 2}`: the
+    numbers of networks of each row. As many as share no network are judged; they cannot win."""
     subclassifiers: ClustersConfig | None = None
     """Compare the base with its sub-classifiers, in place of variants; the base stays that of the next stage."""
 
@@ -107,11 +115,25 @@ class StageConfig(Config):
             raise ValueError(
                 f"the stage {self.name!r} has both variants and subclassifiers; make two stages of it."
             )
+        if self.averages and self.subclassifiers is not None:
+            raise ValueError(
+                f"the stage {self.name!r} has averages, which are of variants, and subclassifiers; make two stages "
+                "of it."
+            )
         if "base" in self.variants:
             raise ValueError(
                 f"the stage {self.name!r} calls a variant 'base', as the row of the base is called; rename it."
             )
         return self
+
+
+class PretrainingConfig(Config):
+    """Trainings on other images, which rows with `start: pretrained` start from, seed by seed, with a new head."""
+
+    images: ImagesConfig
+    """The other labelled images, whose classes may be others too; those of their train split are trained on."""
+    recipe: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the recipe that differ from the base's."""
 
 
 class StudyConfig(Config):
@@ -136,6 +158,10 @@ class StudyConfig(Config):
     """Largest number of parameters of a network; a variant with more is not trained. No bound if not set."""
     base: VariantConfig
     """The network and recipe that the variants of the first stage differ from."""
+    k: PositiveInt = 1
+    """An image counts as an error where its label is not among the k highest classes."""
+    pretraining: PretrainingConfig | None = None
+    """Trainings on other images; none if not set."""
     stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
     """The stages, in order."""
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)

@@ -1,57 +1,21 @@
 """One stage of a study: train its networks on the pool, predict, and tell which answers are wrong."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
 from rich.console import Console
 
 from ensemble.config import check
 from ensemble.errors import ConfigError
-from ensemble.report.build.curves import read_curves
-from ensemble.report.documents.curves import Curve
-from ensemble.training.task import TrainTask
-from jobs.run.job import Job, RunOptions
+from jobs.run.job import RunOptions
 from jobs.run.open import open_job
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import open_run_folder
-from jobs.study.networks import Trained, train_and_predict, wrong_answers
+from jobs.study.averages import average_row
+from jobs.study.networks import train_and_predict
+from jobs.study.rows import TrainedRow, judge_row
 from jobs.study.settings import StudyConfig
 from jobs.study.variants import Variant
-
-
-@dataclass(frozen=True)
-class TrainedRow:
-    """What the networks of a variant answered.
-
-    Attributes:
-        variant: The variant.
-        reason: Why it has no answers; None where it has.
-        wrong_validation: Whether each seed's network errs on each validation image; empty with a reason.
-        wrong_test: The same for the test images.
-        seconds: Mean seconds of a training; None with a reason.
-        num_trained: Number of networks that were trained.
-        curve: Training of the first seed; None where it was not trained.
-    """
-
-    variant: Variant
-    reason: str | None
-    wrong_validation: Bool[np.ndarray, "seed image"]
-    wrong_test: Bool[np.ndarray, "seed image"]
-    seconds: float | None = None
-    num_trained: int = 0
-    curve: Curve | None = None
-
-
-_NOTHING = np.zeros((0, 0), bool)
-
-
-def without_answers(variant: Variant, reason: str, num_trained: int = 0) -> TrainedRow:
-    """Make the row of a variant that has no figures."""
-    return TrainedRow(variant, reason, _NOTHING, _NOTHING, num_trained=num_trained)
 
 
 def run_settings(
@@ -88,7 +52,7 @@ def _with_starts(members: Mapping[str, tuple[Variant, int]]) -> dict[str, tuple[
     networks, there = dict(members), {(v.identity, seed) for v, seed in members.values()}
     for variant, seed in members.values():
         start = variant.start
-        while start is not None and (start.identity, seed) not in there:
+        while start is not None and not start.weights and (start.identity, seed) not in there:
             networks[f"from.{start.identity[:8]}-seed{seed}"] = (start, seed)
             there.add((start.identity, seed))
             start = start.start
@@ -109,11 +73,14 @@ def _member(
         "recipe": recipe,
         "seed": seed,
     }
-    if variant.start is not None:
+    if variant.start is not None and variant.start.weights:
+        source["start"] = {"kind": "checkpoint", "path": str(variant.start.weights[seed])}
+        source["new_head"] = True
+    elif variant.start is not None:
         base = name_by_network[variant.start.identity, seed]
         source["start"] = {"kind": "member", "name": base}
-        if "take" in settings:
-            source["take"] = settings["take"]
+    if variant.start is not None and "take" in settings:
+        source["take"] = settings["take"]
     member = {"name": name, "source": source}
     return member | ({"views": settings["views"]} if "views" in settings else {})
 
@@ -122,6 +89,7 @@ def run_stage(
     study: StudyConfig,
     name: str,
     variants: Sequence[Variant],
+    averages: Mapping[str, Mapping[str, int]],
     console: Console,
     options: RunOptions,
 ) -> tuple[TrainedRow, ...]:
@@ -130,7 +98,9 @@ def run_stage(
     Args:
         study: The study.
         name: Name of the run's folder.
-        variants: What is trained; a variant of which a training fails has a reason in place of answers.
+        variants: What is trained, the base first; a variant of which a training fails has a reason in place of
+            answers.
+        averages: Rows that average networks of others, by name, with the number of networks of each row.
         console: Where progress goes.
         options: How this attempt behaves.
 
@@ -149,33 +119,12 @@ def run_stage(
         rows = []
         for variant in variants:
             names = [name for name, (owner, _) in members.items() if owner is variant]
-            rows.append(judge_row(job, trained, variant, names))
+            rows.append(judge_row(job, trained, variant, names, study.k))
+        rows += [
+            average_row(job, study, trained, variants[0], name, counts)
+            for name, counts in averages.items()
+        ]
     return tuple(rows)
-
-
-def judge_row(job: Job, trained: Trained, variant: Variant, names: Sequence[str]) -> TrainedRow:
-    """Tell which answers of the networks of a row are wrong, or why it has none.
-
-    Args:
-        job: The run.
-        trained: All networks of the stage.
-        variant: The variant.
-        names: Names of its networks, in the order of their seeds.
-    """
-    there = [trained.networks[name] for name in names if name in trained.networks]
-    missing = [trained.reasons[name] for name in names if name not in trained.networks]
-    if missing:
-        return without_answers(variant, missing[0], len(there))
-    curves = read_curves(there[:1])
-    return TrainedRow(
-        variant,
-        None,
-        wrong_answers(job.table, there, trained.splits.search),
-        wrong_answers(job.table, there, trained.splits.test),
-        float(np.mean([_seconds(trained.tasks[name]) for name in names])),
-        len(there),
-        curves[0].model_copy(update={"name": variant.name}) if curves else None,
-    )
 
 
 def check_views(study: StudyConfig) -> None:
@@ -191,8 +140,3 @@ def check_views(study: StudyConfig) -> None:
         raise ConfigError(
             "views.keep_views is true, and a row of a study is one prediction of each network. Leave it out."
         )
-
-
-def _seconds(task: TrainTask) -> float:
-    """Add up the seconds of the epochs of a training."""
-    return float(sum(epoch["seconds"] for epoch in json.loads(task.curve.read_bytes())))

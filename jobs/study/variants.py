@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,7 +13,7 @@ from ensemble.members.identity import fingerprint
 from ensemble.models import registry
 from ensemble.models.options import join_name
 from ensemble.training.recipe import RecipeConfig
-from jobs.study.settings import FRESH, RowName, StageConfig, VariantConfig, merge
+from jobs.study.settings import FRESH, PRETRAINED, RowName, StageConfig, VariantConfig, merge
 
 BASE = "base"
 _NO_CHANGE = VariantConfig()
@@ -27,12 +28,16 @@ class Variant:
         settings: Its architecture with all options, and the settings of its recipe that are not the defaults.
         recipe: The whole recipe.
         start: Row whose weights its networks start from; None for fresh ones.
+        other_images: Identity of the images that its networks are trained on; None for those of the study.
+        weights: Checkpoints of the networks, by seed, where they are trained on other images.
     """
 
     name: str
     settings: VariantConfig
     recipe: RecipeConfig
     start: "Variant | None" = None
+    other_images: str | None = None
+    weights: tuple[Path, ...] = ()
 
     @property
     def architecture(self) -> str:
@@ -50,11 +55,20 @@ class Variant:
                 self.start.identity if self.start else None,
                 settings.model_dump(mode="json", include={"take", "views", "adds_validation"}),
             ]
+        if self.other_images is not None:
+            plain.append(self.other_images)
         return fingerprint(plain)
 
 
-def list_variants(base: Variant, stage: StageConfig) -> tuple[Variant, ...]:
+def list_variants(
+    base: Variant, stage: StageConfig, pretrained: Variant | None = None
+) -> tuple[Variant, ...]:
     """List the base and the variants of a stage; a variant that is the base itself has no row of its own.
+
+    Args:
+        base: The base.
+        stage: The stage.
+        pretrained: Networks that are trained on other images first; None where the study has none.
 
     Raises:
         ConfigError: A setting of a variant is wrong, two variants have one name, or one starts from a row
@@ -79,7 +93,14 @@ def list_variants(base: Variant, stage: StageConfig) -> tuple[Variant, ...]:
         if name not in rows:
             change = change_by_name[name]
             start = base.start
-            if change.start is not None:
+            if change.start == PRETRAINED:
+                start = pretrained
+                if start is None:
+                    raise ConfigError(
+                        f"{name!r} in stage {stage.name!r} has start: {PRETRAINED}, and the study has no pretraining; "
+                        "set pretraining.images."
+                    )
+            elif change.start is not None:
                 start = None if change.start == FRESH else row(change.start, (*waiting, name))
             rows[name] = make_variant(name, base.settings, change, start)
         return rows[name]

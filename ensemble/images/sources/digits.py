@@ -13,6 +13,9 @@ _BRIGHTEST = 16
 
 
 class _Digits:
+    def __init__(self, only: tuple[int, ...] | None) -> None:
+        self._only = only
+
     @cached_property
     def _images(self) -> tuple[UInt8[np.ndarray, "image 8 8"], np.ndarray]:
         from sklearn.datasets import load_digits  # seconds of import that a --help must not pay
@@ -23,11 +26,13 @@ class _Digits:
 
     def index(self) -> ImageIndex:
         _, labels = self._images
+        digits = sorted(set(self._only)) if self._only else list(range(10))
+        rows = np.flatnonzero(np.isin(labels, digits))
         return ImageIndex(
             source="sklearn-digits-1",
-            image_ids=np.array([f"digits-{row:04d}" for row in range(len(labels))]),
-            labels=labels,
-            classes=tuple("0123456789"),
+            image_ids=np.array([f"digits-{row:04d}" for row in rows]),
+            labels=np.searchsorted(digits, labels[rows]).astype(np.int64),
+            classes=tuple(map(str, digits)),
         )
 
     def decode(self, image_id: str) -> UInt8[np.ndarray, "8 8 3"]:
@@ -42,4 +47,4 @@ class _Digits:
 
 def open_source(config: DigitsConfig) -> _Digits:
     """Open the digits; nothing is read yet."""
-    return _Digits()
+    return _Digits(config.only)

@@ -5,7 +5,7 @@ Error rates are fractions. Winners are chosen on the validation split; the test 
 
 from typing import Literal
 
-from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from ensemble.config import Config
 from ensemble.report.documents.curves import Curve
@@ -52,6 +52,9 @@ class StudyRow(Config):
     """Number of networks that were trained, one a seed."""
     reason: str | None = None
     """Why the row has no figures; None where it has."""
+    average_of: dict[str, PositiveInt] = Field(default_factory=dict)
+    """Numbers of networks, by their row, that each average of this row is of, where it is one of averages; `n` then
+    counts averages that share no network, and such a row cannot win."""
     adds_validation: bool = False
     """Whether the networks were trained on the validation split too, so that the row cannot win."""
     validation: SeedMean | None = None
@@ -63,7 +66,8 @@ class StudyRow(Config):
     against_base: BaseDifference | None = None
     """Difference to the base; None for the base itself."""
     chosen_share: Fraction | None = None
-    """Share of bootstrap samples of the validation split in which this row has the lowest error."""
+    """Share of bootstrap samples of the validation split in which this row has the lowest error; None for a row that
+    cannot win."""
     is_winner: bool = False
     """Whether the row has the lowest validation error of its stage."""
 
@@ -151,6 +155,8 @@ class StudyReport(Config):
     """Number of networks for each row."""
     max_parameters: PositiveInt | None
     """Largest number of parameters of a network; None without a bound."""
+    k: PositiveInt = 1
+    """An image counts as an error where its label is not among the k highest classes."""
     resamples: PositiveInt
     """Number of bootstrap samples."""
     stages: tuple[StudyStage, ...]
