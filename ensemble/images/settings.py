@@ -1,5 +1,6 @@
 """Settings of image sources and splits. No NumPy: a wrong setting is reported at once."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,7 +8,6 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
-    SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
@@ -26,7 +26,7 @@ class DigitsConfig(Config):
     """Digits that are taken, as [0, 1, 2, 3, 4]; all ten if not set."""
 
     @model_serializer(mode="wrap")
-    def _leave_out_what_is_not_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_what_is_not_set(self, dump: Callable[..., dict[str, Any]]) -> dict[str, Any]:
         # Settings that came later are left out, so that earlier runs keep their identity.
         return {key: value for key, value in dump(self).items() if value is not None}
 

@@ -46,6 +46,14 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
+def test_an_average_is_compared_with_the_mean_of_the_seeds_that_it_stands_for() -> None:
+    base = _wrong(np.random.default_rng(5), 0.4)[0]
+    row = _wrong(np.random.default_rng(6), 0.4)[0]
+    plain, average = against_base([row, row[:1]], base, 300, 0)
+    assert average.difference == pytest.approx(row[0].mean() - base.mean())
+    assert plain == against_base([row], base, 300, 0)[0]
+
+
 def test_the_detectable_difference_is_2_8_standard_errors() -> None:
     # Power 0.8 at 95 %: 1.960 + 0.842 standard errors.
     interval = Interval(0.0, -1.96, 1.96, 0.95, 100, 1000)

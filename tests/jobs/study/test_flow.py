@@ -16,6 +16,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.nightly]
 
 STUDY = """
 images: {source: {kind: digits}, split: {train: 100, search: 200, test: 300}}
+pretraining:
+  images: {source: {kind: digits, only: [0, 1, 2, 3, 4]}, split: {train: 100, search: 50}}
+  recipe: {epochs: 1}
 seeds: 2
 max_parameters: 300000
 resamples: 200
@@ -32,6 +35,8 @@ stages:
       further: {start: base}
   - name: epochs
     grid: {recipe.epochs: [3, 4]}
+    variants: {tuned: {start: pretrained}}
+    averages: {two: {base: 2}, two-and-one: {base: 1, tuned: 1}}
   - name: clusters
     subclassifiers: {num_clusters: [2, 3], recipe: {epochs: 1}}
 groups: {round: ["0", "3", "6", "8", "9"], straight: ["1", "2", "4", "5", "7"]}
@@ -81,6 +86,20 @@ def test_broken_and_too_large_rows_have_a_reason_and_the_others_figures(
     assert sum(row["is_winner"] for row in rows.values()) == 1
     winner = next(row for row in rows.values() if row["is_winner"])
     assert stages[1]["rows"][0]["architecture"] == winner["architecture"]
+
+
+def test_averages_of_networks_that_no_other_one_has_are_rows_that_cannot_win(
+    undisturbed: dict[str, object],
+) -> None:
+    stages = undisturbed["stages"]
+    assert isinstance(stages, list)
+    rows = {row["name"]: row for row in stages[1]["rows"]}
+    assert (rows["tuned"]["n"], rows["two"]["n"], rows["two-and-one"]["n"]) == (2, 1, 2)
+    assert rows["two"]["parameters"] == 2 * rows["base"]["parameters"]
+    assert rows["two-and-one"]["average_of"] == {"base": 1, "tuned": 1}
+    assert rows["two-and-one"]["against_base"] is not None
+    assert (rows["two"]["chosen_share"], rows["two"]["is_winner"]) == (None, False)
+    assert rows["two"]["test"]["sd"] is None
 
 
 def test_subclassifiers_are_rows_with_their_accuracies_and_agreement(

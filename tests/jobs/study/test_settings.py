@@ -1,5 +1,6 @@
 """Studies as settings: scales, merged groups, rows of a stage, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from ensemble.errors import ConfigError, UnknownNameError
 from ensemble.members.identity import fingerprint
 from ensemble.members.source_settings import TakeConfig
 from ensemble.models import registry
+from jobs.study.averages import check_averages, count_averages
 from jobs.study.settings import (
     _EXECUTION_ONLY,
     StageConfig,
@@ -91,6 +93,40 @@ def test_a_stage_has_variants_or_subclassifiers_and_these_keep_the_base() -> Non
         )
 
 
+def test_a_row_that_starts_from_other_images_needs_pretraining() -> None:
+    stage = StageConfig(name="s", variants={"tuned": VariantConfig(start="pretrained")})
+    with pytest.raises(ConfigError, match="the study has no pretraining"):
+        list_variants(BASE, stage)
+    other = replace(BASE, name="pretrained", other_images="others")
+    (base, tuned) = list_variants(BASE, stage, other)
+    assert (base.start, tuned.start) == (None, other)
+    assert len({base.identity, tuned.identity, other.identity}) == 3
+
+
+@pytest.mark.parametrize(
+    ("averages", "message"),
+    [
+        ({"base": {"base": 2}}, "has a row named 'base'"),
+        ({"few": {}}, "is of no row"),
+        ({"two": {"bas": 2}}, "base"),
+        ({"six": {"base": 6}}, "seeds is 5"),
+    ],
+)
+def test_averages_that_cannot_be_had_are_refused(
+    averages: dict[str, dict[str, int]], message: str
+) -> None:
+    longer = VariantConfig(recipe={"epochs": 8})
+    stage = StageConfig(name="s", variants={"longer": longer}, averages=averages)
+    with pytest.raises(ConfigError, match=message):
+        check_averages(stage, list_variants(BASE, stage), 5)
+
+
+def test_averages_share_no_network() -> None:
+    assert count_averages({"base": 5}, 15) == 3
+    assert count_averages({"base": 5, "longer": 2}, 15) == 3
+    assert count_averages({"base": 2, "longer": 5}, 14) == 2
+
+
 def test_a_wrong_setting_of_a_variant_is_named() -> None:
     stage = StageConfig(name="s", variants={"v": VariantConfig(recipe={"epoch": 1})})
     with pytest.raises(ConfigError, match="the recipe of 'v'"):
@@ -163,7 +199,10 @@ def test_take_without_start_and_a_base_without_fresh_weights_are_refused(path: P
 
 def test_a_study_that_uses_no_later_setting_keeps_its_name(path: Path) -> None:
     plain = load_study(str(path)).model_dump(mode="json", exclude=_EXECUTION_ONLY)
-    del plain["search"], plain["groups"], plain["stages"][0]["subclassifiers"]
+    for name in ("search", "groups", "k", "pretraining"):
+        del plain[name]
+    for name in ("subclassifiers", "averages"):
+        del plain["stages"][0][name]
     for variant in (plain["base"], *plain["stages"][0]["variants"].values()):
         for name in ("network", "start", "take", "views", "adds_validation"):
             del variant[name]

@@ -36,3 +36,19 @@ def test_unknown_digit_is_named(image_id: str) -> None:
         DecodeError, match=f"no image '{image_id}'; expected digits-0000 to digits-1796"
     ):
         open_source(DigitsConfig()).decode(image_id)
+
+
+def test_some_digits_keep_their_ids_and_get_labels_of_their_own() -> None:
+    everything, some = open_source(DigitsConfig()), open_source(DigitsConfig(only=(7, 5)))
+    index, part = everything.index(), some.index()
+    assert part.classes == ("5", "7")
+    rows = np.flatnonzero(np.isin(index.labels, [5, 7]))
+    np.testing.assert_array_equal(part.image_ids, index.image_ids[rows])
+    np.testing.assert_array_equal(part.labels, (index.labels[rows] == 7).astype(int))
+    first = str(part.image_ids[0])
+    np.testing.assert_array_equal(some.decode(first), everything.decode(first))
+
+
+def test_all_digits_are_dumped_as_before_there_were_some() -> None:
+    assert DigitsConfig().model_dump(mode="json") == {"kind": "digits"}
+    assert DigitsConfig(only=(1, 2)).model_dump() == {"kind": "digits", "only": (1, 2)}
