@@ -10,6 +10,7 @@ from ensemble.errors import ConfigError, EmptySplitError, PartialError, ProjectE
 from jobs import terminal
 from jobs.cli import (
     cascade,
+    distil,
     evaluate,
     nightly,
     pool,
@@ -47,6 +48,7 @@ VERBS: dict[str, dict[str, Callable[..., None]]] = {
     "Results": {
         "search": search.search,
         "cascade": cascade.cascade,
+        "distil": distil.distil,
         "summary": search.summary,
         "evaluate": evaluate.evaluate,
         "compare": evaluate.compare,

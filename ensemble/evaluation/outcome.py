@@ -63,6 +63,10 @@ class Outcome:
             )
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in vars(parts[0])))
 
+    def take(self, rows: Bool[np.ndarray, " image"]) -> "Outcome":
+        """Take some images."""
+        return Outcome(*(values[rows] for values in vars(self).values()))
+
     def errors(self, k: int) -> int:
         """Count the images whose label is not among the k highest classes."""
         return int(self.is_error(k).sum())

@@ -19,6 +19,9 @@ from ensemble.members.settings import Preprocessing
 from ensemble.training.augmentation_settings import RandomCropConfig
 from ensemble.training.photograph_batches import PhotographBatches
 from ensemble.training.photographs import KeptForm, Photographs
+from ensemble.training.recipe import SoftLabelsConfig
+from ensemble.training.soft_labels import open_images as open_views
+from ensemble.training.soft_labels import open_soft_labels
 from ensemble.training.task import TrainTask
 from ensemble.training.training_images import (
     Batch,
@@ -93,7 +96,10 @@ def open_data(task: TrainTask, shards: Sequence[ImageShard], device: torch.devic
     Raises:
         EmptySplitError: None of the task's images could be decoded.
     """
-    images = open_images(task, task.images, task.preprocessing, shards, device)
+    if task.recipe.soft_labels is not None:
+        images = _open_soft(task, task.recipe.soft_labels, device)
+    else:
+        images = open_images(task, task.images, task.preprocessing, shards, device)
     preprocessing, judge, num_judged = images.preprocessing, None, 0
     if task.stopping is not None:
         try:
@@ -105,6 +111,37 @@ def open_data(task: TrainTask, shards: Sequence[ImageShard], device: torch.devic
             num_judged = others.num_images
     return TrainingData(
         images.batches, images.label_range, preprocessing, images.bad, judge, num_judged
+    )
+
+
+def preprocessing_of(task: TrainTask) -> Preprocessing:
+    """Tell how the member of a task will see an image; mean and standard deviation may not be measured yet."""
+    if task.preprocessing is not None:
+        return task.preprocessing
+    if task.has_photographs:
+        return _of_fresh(task)
+    mean, std = _UNMEASURED
+    return Preprocessing(size=task.recipe.input_size, mean=mean, std=std)
+
+
+def _open_soft(task: TrainTask, config: SoftLabelsConfig, device: torch.device) -> OpenImages:
+    """Open the views that an ensemble answered, in place of the images."""
+    labels, preprocessing = open_soft_labels(config, len(task.classes)), preprocessing_of(task)
+    views = open_views(labels, preprocessing, task.folder / "soft-labels", device)
+    if not len(views):
+        raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
+    if task.preprocessing is None:
+        ((pixels, _),) = views.sample(_MEASURED_IMAGES)
+        measured = _measure(to_float(pixels))
+        channels = {"mean": measured.mean, "std": measured.std}
+        preprocessing = preprocessing.model_copy(update=channels)
+    return OpenImages(
+        views,
+        lambda: iter(()),  # nothing is judged on views
+        (0, len(task.classes) - 1),
+        tuple(BadImage(image_id, reason) for image_id, reason in labels.bad),
+        len(views),
+        preprocessing,
     )
 
 

@@ -295,6 +295,8 @@ class _Preparation:
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> PreparedBatch:
         recipe, targets = self._recipe, labels
+        if labels.is_floating_point():  # soft ones, of which the answer is the most probable class
+            labels = labels.argmax(dim=1)
         images = self._to_unit(images)
         if recipe.augmentation is not None:
             images = augment(images, recipe.augmentation, self._generator)

@@ -60,11 +60,12 @@ def train_member(
         every_s=task.checkpoint_s,
         on_epoch=partial(_take_snapshot, task, about),
     )
+    is_soft = task.recipe.soft_labels is not None
     log = fit(
         trained,
         data.batches,
         data.label_range,
-        task.recipe,
+        task.recipe.for_soft_labels() if is_soft else task.recipe,
         channels,
         task.seed,
         on_epoch=on_epoch,

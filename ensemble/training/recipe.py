@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from ensemble.config import Config
+from ensemble.config import AbsolutePath, Config
 from ensemble.members.identity import dump_for_identity
 from ensemble.training.augmentation_settings import (
     AugmentationConfig,
@@ -51,6 +51,20 @@ class SnapshotsConfig(Config):
         return self
 
 
+class SoftLabelsConfig(Config):
+    """Probabilities that an ensemble gave augmented views of the training images, in place of labels.
+
+    `ensemble distil` makes the folder. The views are trained on as they are, so that a network sees what the ensemble
+    saw: `crop`, `augmentation` and `colour` were part of the views, and what no view can hold (`erasing`, `mixup`,
+    `cutmix`, `noise_sd`, `label_smoothing`) is not used.
+    """
+
+    path: AbsolutePath
+    """Folder with the views and the probabilities."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Identity of what is in the folder."""
+
+
 # Settings that came after the first recipes, which keep their identity without them.
 _LATER = (
     "crop",
@@ -68,6 +82,7 @@ _LATER = (
     "freeze_epochs",
     "layer_decay",
     "noise_sd",
+    "soft_labels",
     "colour.pca_sd",
     "optimizer.rule",
     "schedule.stage_epochs",
@@ -138,9 +153,32 @@ class RecipeConfig(Config):
     """Factor of the learning rate from each twelfth of the layers to the one before it, as 0.75: the nearer a layer
     is to the input, the less it is changed."""
 
+    soft_labels: SoftLabelsConfig | None = None
+    """What an ensemble says of the training images, to train on in place of their labels; labels if not set."""
+
     def identity(self) -> dict[str, Any]:
         """Return what decides the trained weights; later settings count only where they are used."""
-        return dump_for_identity(self, _LATER)
+        document = dump_for_identity(self, _LATER)
+        if self.soft_labels is not None:
+            document["soft_labels"] = self.soft_labels.sha256  # wherever the folder lies
+        return document
+
+    def for_soft_labels(self) -> "RecipeConfig":
+        """Leave out every change of images and labels: the ensemble answered the views as they are."""
+        unchanged = {"augmentation": None, "crop": None, "colour": None, "erasing": None}
+        return self.model_copy(
+            update=unchanged
+            | {"mixup": 0.0, "cutmix": 0.0, "noise_sd": 0.0, "label_smoothing": 0.0}
+        )
+
+    @model_validator(mode="after")
+    def _sees_views(self) -> "RecipeConfig":
+        if self.head_only and self.soft_labels:
+            raise ValueError(
+                "head_only=true computes what the network makes of each image once, and soft_labels belong to "
+                "several views of it; leave one out."
+            )
+        return self
 
     @model_validator(mode="after")
     def _freezes_within_epochs(self) -> "RecipeConfig":

@@ -13,7 +13,9 @@ from ensemble.inference.staging import Staging, to_device
 _MEMORY_PART = 0.25
 
 Pixels = UInt8[torch.Tensor, "image 3 height width"] | Float[torch.Tensor, "image 3 height width"]
-Batch = tuple[Pixels, Int64[torch.Tensor, " batch"]]
+# Labels are class indices, or probabilities of all classes where an ensemble gave them.
+Labels = Int64[torch.Tensor, " batch"] | Float[torch.Tensor, "batch class"]
+Batch = tuple[Pixels, Labels]
 
 
 @runtime_checkable

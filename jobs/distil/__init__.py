@@ -1,0 +1,1 @@
+"""Distillation: one network learns what an ensemble answers."""
