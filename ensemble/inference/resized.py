@@ -37,19 +37,17 @@ def without_strips(
     short_side = max((side for side in sides if side is not None), default=None)
     if short_side is None or not len(shard):
         return shard
-    short = np.minimum(shard.heights, shard.widths)
-    pixels = short_side**2 * (np.maximum(shard.heights, shard.widths) / short)
-    return shard.without(
-        [
-            BadImage(
-                str(shard.image_ids[row]),
-                f"{shard.widths[row]} x {shard.heights[row]} pixels, which a short side of {short_side} "
-                f"makes {pixels[row]:.0f}, over {MAX_RESIZED_PIXELS}; cut it, or stretch images to a square "
-                "(resize: null)",
+    strips = list[BadImage]()
+    sides_of = zip(shard.heights.tolist(), shard.widths.tolist(), strict=True)
+    for row, (height, width) in enumerate(sides_of):
+        pixels = short_side**2 * (max(height, width) / min(height, width))
+        if pixels > MAX_RESIZED_PIXELS:
+            reason = (
+                f"{width} x {height} pixels, which a short side of {short_side} makes {pixels:.0f}, over "
+                f"{MAX_RESIZED_PIXELS}; cut it, or stretch images to a square (resize: null)"
             )
-            for row in np.flatnonzero(pixels > MAX_RESIZED_PIXELS).tolist()
-        ]
-    )
+            strips.append(BadImage(str(shard.image_ids[row]), reason))
+    return shard.without(strips)
 
 
 def _short_side(view: View, preprocessing: Preprocessing) -> int | None:

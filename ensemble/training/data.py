@@ -193,6 +193,22 @@ def open_images(
     )
 
 
+def kept_form(task: TrainTask, preprocessing: Preprocessing | None) -> KeptForm:
+    """Choose how the photographs of a task are kept.
+
+    Args:
+        task: The task.
+        preprocessing: How the member sees an image; that of fresh weights if None.
+    """
+    preprocessing, crop = preprocessing or _of_fresh(task), task.recipe.crop
+    largest = crop.short_sides[1] if isinstance(crop, RandomCropConfig) else 0
+    return KeptForm(
+        max(preprocessing.resize or preprocessing.size, largest),
+        is_stretched=preprocessing.resize is None and crop is None,
+        interpolation=preprocessing.interpolation,
+    )
+
+
 def _batches(
     task: TrainTask,
     index: ImageIndex,
@@ -200,13 +216,7 @@ def _batches(
     shards: Sequence[ImageShard],
     device: torch.device,
 ) -> PhotographBatches:
-    crop, reading = task.recipe.crop, task.reading
-    largest = crop.short_sides[1] if isinstance(crop, RandomCropConfig) else 0
-    form = KeptForm(
-        max(preprocessing.resize or preprocessing.size, largest),
-        is_stretched=preprocessing.resize is None and crop is None,
-        interpolation=preprocessing.interpolation,
-    )
+    reading, form = task.reading, kept_form(task, preprocessing)
     if reading is None:
         decode, folder = _decoder_of_shards(index, shards), None
     else:
@@ -229,7 +239,11 @@ def _batches(
     output_by_label = {label: output for output, label in enumerate(task.classes)}
     labels = [output_by_label[label_by_id[image_id]] for image_id in photographs.image_ids]
     return PhotographBatches(
-        photographs, torch.tensor(labels, dtype=torch.int64), preprocessing, crop, device
+        photographs,
+        torch.tensor(labels, dtype=torch.int64),
+        preprocessing,
+        task.recipe.crop,
+        device,
     )
 
 
@@ -266,13 +280,15 @@ def _of_fresh(task: TrainTask) -> Preprocessing:
 
 
 def _measure_batches(batches: PhotographBatches, preprocessing: Preprocessing) -> Preprocessing:
-    """Measure mean and standard deviation batch by batch: a thousand images at once may take a gigabyte."""
+    """Measure mean and standard deviation image by image: a thousand images at once may take a gigabyte."""
     count, total, squares = 0, torch.zeros(3), torch.zeros(3)
     for pixels, _ in batches.sample(_MEASURED_IMAGES):
-        # Sums of whole numbers, which are exact.
         count += pixels[:, 0].numel()
-        total = total + pixels.sum(dim=(0, 2, 3), dtype=torch.int64).double()
-        squares = squares + pixels.int().square_().sum(dim=(0, 2, 3)).double()
+        for image in pixels:
+            values = image.flatten(1).double()
+            # Sums of whole numbers, which are exact.
+            total = total + values.sum(dim=1)
+            squares = squares + (values @ values.T).diagonal()
     mean = total / count
     variance = (squares - count * mean**2) / max(1, count - 1)
     std = variance.clamp_min(0).sqrt().div(255).clamp_min(_SMALLEST_STD)

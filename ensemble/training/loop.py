@@ -287,11 +287,11 @@ class _Preparation:
             drawn = data.sample(_MEASURED_IMAGES)
             sample = torch.cat([to_float(images).cpu() for images, _ in drawn])
             self._components = measure_components(sample).to(device)
-        self._offset, self._factor = (
-            torch.tensor(value, device=device).view(3, 1, 1) for value in channels
+        self._channels = tuple(
+            torch.tensor(value, device=device).view(1, 3, 1, 1) for value in channels
         )
         self._mix = make_mixer(recipe.mixup, recipe.cutmix, num_classes)
-        self._unit, self._input = torch.empty(0), torch.empty(0)
+        self._unit = self._input = self._offset = self._factor = torch.empty(0)
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> PreparedBatch:
         recipe, targets = self._recipe, labels
@@ -313,7 +313,9 @@ class _Preparation:
             images = erase(images, recipe.erasing, self._generator)
         if self._mix is not None:
             images, targets = self._mix(images, labels)
-        return PreparedBatch(self._input[: len(images)].copy_(images), labels, targets)
+        if not images.is_contiguous(memory_format=torch.channels_last):
+            images = self._input[: len(images)].copy_(images)
+        return PreparedBatch(images, labels, targets)
 
     def _to_unit(self, images: torch.Tensor) -> torch.Tensor:
         """Copy a batch into memory of its own, with pixels in [0, 1].
@@ -322,9 +324,18 @@ class _Preparation:
         batch of photographs takes longer than all that is computed in it here.
         """
         if self._unit.shape[1:] != images.shape[1:] or len(self._unit) < len(images):
-            shape, device = images.shape, images.device
-            self._unit = torch.empty(shape, device=device)
-            self._input = torch.empty(shape, device=device, memory_format=torch.channels_last)
+            # Photographs come as they lie in memory for a network, and stay so.
+            is_last = images.is_contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last if is_last else torch.contiguous_format
+            self._unit, self._input = (
+                torch.empty(images.shape, device=images.device, memory_format=memory_format)
+                for memory_format in (layout, torch.channels_last)
+            )
+            # As large as an image: in this layout, three values for all pixels would be read one by one.
+            self._offset, self._factor = (
+                value.expand(1, *images.shape[1:]).contiguous(memory_format=layout)
+                for value in self._channels
+            )
         unit = self._unit[: len(images)].copy_(images)
         return unit if images.is_floating_point() else unit.div_(255)
 

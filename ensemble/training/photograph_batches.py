@@ -115,8 +115,12 @@ class PhotographBatches:
             def stack(batch: Int64[torch.Tensor, " batch"]) -> tuple[torch.Tensor, Pixels]:
                 parts = [self._cut(row, boxes[row].tolist()) for row in batch.tolist()]
                 shape = (len(parts), *parts[0].shape)
-                is_pinned = self._device.type == "cuda"
-                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=is_pinned)
+                pixels = torch.empty(
+                    shape,
+                    dtype=torch.uint8,
+                    memory_format=torch.channels_last,
+                    pin_memory=self._device.type == "cuda",
+                )
                 return batch, torch.stack(parts, out=pixels)
 
             for batch, pixels in in_order(pool, stack, rows, ahead=threads + _AHEAD):
@@ -130,8 +134,10 @@ class PhotographBatches:
         size = self._preprocessing.size
         if (height, width) == (size, size):
             return pixels
-        resized: torch.Tensor = transforms.resize(
-            pixels,
+        # A copy of the part, in which the channels of a pixel lie together: it is resized twice as fast.
+        part = pixels[None].contiguous(memory_format=torch.channels_last)
+        (resized,) = transforms.resize(
+            part,
             [size, size],
             InterpolationMode(self._preprocessing.interpolation),
             antialias=True,

@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 import torch
 from jaxtyping import Int64, UInt8
 from torchvision.transforms.v2 import InterpolationMode
@@ -36,10 +34,11 @@ from ensemble.members.settings import Interpolation, Preprocessing
 # Images in one file: about 70 MB of photographs at a short side of 256.
 PACK_IMAGES = 256
 # Part of the key of what is kept: raise it when the same images are to be kept in another way.
-_VERSION = 2
-_LENGTH_BYTES, _MB = 8, 1 << 20
+_VERSION = 3
+_MB = 1 << 20
 
 Image = UInt8[np.ndarray, "_ _ 3"]
+Bytes = UInt8[np.ndarray, " byte"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -112,6 +111,31 @@ class _Pack:
         return image if zlib.crc32(image.data) == self.checksums[row] else None
 
 
+class _Pixels:
+    """Memory that the pixels of a pack are gathered in, which the next pack uses again.
+
+    A system that hands out new memory for each pack takes longer than all that is copied into it.
+    """
+
+    def __init__(self) -> None:
+        self._memory, self._size = np.empty(0, np.uint8), 0
+
+    def clear(self) -> None:
+        self._size = 0
+
+    def add(self, image: Image) -> None:
+        end = self._size + image.size
+        if end > len(self._memory):
+            grown = np.empty(max(end, 2 * len(self._memory)), np.uint8)
+            grown[: self._size] = self._memory[: self._size]
+            self._memory = grown
+        self._memory[self._size : end] = image.reshape(-1)
+        self._size = end
+
+    def all(self) -> Bytes:
+        return self._memory[: self._size]
+
+
 class Photographs:
     """The photographs of a training, by row.
 
@@ -141,7 +165,7 @@ class Photographs:
         self._form, self._preprocessing, self._decode = form, preprocessing, decode
         self._source, self._folder = index.source, folder
         self._free_bytes = disk_mb * _MB - _size_of(folder) if folder else 0
-        self._lock = threading.Lock()
+        self._lock, self._of_thread = threading.Lock(), threading.local()
         # In the order of ids, so that the order in which images are listed changes no weights.
         image_ids = sorted(str(image_id) for image_id in index.image_ids)
         packs = [
@@ -181,25 +205,39 @@ class Photographs:
         path = self._path(image_ids)
         if path is not None and (pack := _open_pack(path)) is not None:
             return pack
-        sound_ids, images, bad = list[str](), list[Image](), list[BadImage]()
+        pixels = self._pixels()
+        sound_ids, sides, checksums = list[str](), list[tuple[int, ...]](), list[int]()
+        bad = list[BadImage]()
         for part in self._decode(image_ids):
             shard = without_strips(part, self._preprocessing)
             sound_ids += shard.image_ids.tolist()
-            images += [self._form.resize(image) for image in shard.images()]
+            for image in map(self._form.resize, shard.images()):
+                sides.append(image.shape[:2])
+                checksums.append(zlib.crc32(image.data))
+                if path is not None:
+                    pixels.add(image)
             bad += shard.bad
         pack = _Pack(
             tuple(sound_ids),
-            np.array([image.shape[:2] for image in images], np.int64).reshape(-1, 2),
-            tuple(zlib.crc32(image.data) for image in images),
+            np.array(sides, np.int64).reshape(-1, 2),
+            tuple(checksums),
             tuple(bad),
         )
-        size = sum(image.nbytes for image in images)
+        size = pixels.all().nbytes
         with self._lock:  # packs are made by several threads
             if path is None or size > self._free_bytes:
                 return pack
             self._free_bytes -= size
-        _write_pack(path, pack, images)
+        _write_pack(path, pack, pixels.all())
         return _open_pack(path) or pack
+
+    def _pixels(self) -> _Pixels:
+        """Return empty memory of the thread that asks for it."""
+        if not hasattr(self._of_thread, "pixels"):
+            self._of_thread.pixels = _Pixels()
+        pixels: _Pixels = self._of_thread.pixels
+        pixels.clear()
+        return pixels
 
     def _path(self, image_ids: Sequence[str]) -> Path | None:
         if self._folder is None:
@@ -239,21 +277,18 @@ def in_order(
             future.cancel()
 
 
-def _write_pack(path: Path, pack: _Pack, images: Sequence[Image]) -> None:
+def _write_pack(path: Path, pack: _Pack, pixels: Bytes) -> None:
+    """Write a description and the pixels, each in NumPy's format, which writes an array without a copy of it."""
     about = {
         "image_ids": pack.image_ids,
         "sides": pack.sides.tolist(),
         "checksums": pack.checksums,
         "bad": [(bad.image_id, bad.reason) for bad in pack.bad],
     }
-    pixels = [image.reshape(-1) for image in images]
-    content = safetensors.numpy.save(
-        {"pixels": np.concatenate(pixels) if pixels else np.empty(0, np.uint8)},
-        {"photographs": json.dumps(about)},
-    )
     make_folder(path.parent)
     with partial_file(path.parent) as file:
-        file.write(content)
+        np.save(file, np.frombuffer(json.dumps(about).encode(), np.uint8))
+        np.save(file, pixels)
         # Every image has a checksum: what a power cut took is decoded again.
         publish(file, path, is_synced=False)
 
@@ -262,10 +297,14 @@ def _open_pack(path: Path) -> _Pack | None:
     """Read the description of a pack; None if there is no whole file."""
     try:
         with path.open("rb") as file:
-            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        with safetensors.safe_open(path, framework="numpy") as tensors:
-            about = json.loads(tensors.metadata()["photographs"])
-    except (FileNotFoundError, safetensors.SafetensorError):
+            about = json.loads(np.load(file).tobytes())
+            np.lib.format.read_magic(file)
+            (size,), _, _ = np.lib.format.read_array_header_1_0(file)
+            start = file.tell()
+            if os.fstat(file.fileno()).st_size != start + size:
+                return None
+    # NumPy and JSON say so of a part of a file.
+    except (FileNotFoundError, EOFError, ValueError):
         return None
     return _Pack(
         tuple(about["image_ids"]),
@@ -273,7 +312,7 @@ def _open_pack(path: Path) -> _Pack | None:
         tuple(about["checksums"]),
         tuple(BadImage(*pair) for pair in about["bad"]),
         path,
-        _LENGTH_BYTES + length,
+        start,
     )
 
 

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from ensemble.images.open import Source, open_source
+from ensemble.images.open import Source, decode_for, open_source
 from ensemble.images.settings import FolderConfig
 from ensemble.training.augmentation_settings import RandomResizedCropConfig
-from ensemble.training.data import open_data
+from ensemble.training.data import kept_form, open_data
 from ensemble.training.loop import fit, train
 from ensemble.training.optimizer_settings import SgdConfig
 from ensemble.training.recipe import RecipeConfig
@@ -36,13 +37,15 @@ _DISK_MB = 100_000
 
 @dataclass(frozen=True)
 class PhotographEpoch:
-    """One epoch of a tiny network over photographs, from their files on.
+    """An epoch of a tiny network over photographs, from their files on, and a second one over what was kept.
 
     Attributes:
         num_images: Number of photographs.
-        cpu_s: CPU seconds of the epoch, with the decoding.
+        cpu_s: CPU seconds of the first epoch, with the decoding.
         wall_s: Seconds of it.
-        decode_cpu_s: CPU seconds in which one photograph is decoded and nothing else, before and after it.
+        later_cpu_s: CPU seconds of the second epoch.
+        decode_cpu_s: CPU seconds in which one photograph is decoded and nothing else, before and after both.
+        resize_cpu_s: CPU seconds in which one is decoded as far as is needed and resized to what is kept.
         before_bytes: Resident memory before it, when all libraries were loaded.
         peak_bytes: Peak of the resident memory.
     """
@@ -50,7 +53,9 @@ class PhotographEpoch:
     num_images: int
     cpu_s: float
     wall_s: float
+    later_cpu_s: float
     decode_cpu_s: tuple[float, ...]
+    resize_cpu_s: tuple[float, ...]
     before_bytes: int
     peak_bytes: int
 
@@ -58,6 +63,16 @@ class PhotographEpoch:
     def ratio(self) -> float:
         """Images per second of the epoch, as a share of those that are only decoded."""
         return statistics.fmean(self.decode_cpu_s) * self.num_images / self.cpu_s
+
+    @property
+    def resized_ratio(self) -> float:
+        """Images per second of the epoch, as a share of those that are only decoded and resized."""
+        return statistics.fmean(self.resize_cpu_s) * self.num_images / self.cpu_s
+
+    @property
+    def later_ratio(self) -> float:
+        """Images per second of a later epoch, as a multiple of those that are only decoded."""
+        return statistics.fmean(self.decode_cpu_s) * self.num_images / self.later_cpu_s
 
     @property
     def memory_gb(self) -> float:
@@ -71,6 +86,8 @@ class PhotographEpoch:
             "decoded_per_cpu_s": 1 / statistics.fmean(self.decode_cpu_s),
             "images_per_s": self.num_images / self.wall_s,
             "ratio": self.ratio,
+            "resized_ratio": self.resized_ratio,
+            "later_ratio": self.later_ratio,
             "memory_gb": self.memory_gb,
         }
 
@@ -123,7 +140,7 @@ def _measure(folder: Path, input_size: int, batch_size: int, threads: int) -> Ph
     index = source.index()
     recipe = RecipeConfig(
         input_size=input_size,
-        epochs=1,
+        epochs=2,
         batch_size=batch_size,
         optimizer=SgdConfig(lr=1e-3),
         schedule=ConstantConfig(),
@@ -132,34 +149,55 @@ def _measure(folder: Path, input_size: int, batch_size: int, threads: int) -> Ph
     )
     classes, device = tuple(range(len(index.classes))), torch.device("cpu")
     sample = index.image_ids[:: max(1, len(index) // _DECODED)][:_DECODED].tolist()
-    _decode(source, sample)
     _load_libraries(recipe)
-    decode_s, before = [_decode(source, sample)], resident_bytes()
-    cpu_began, began = time.process_time(), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="ens-bench-") as kept:
         reading = Reading(config, _DISK_MB)
         task = TrainTask(
             "tiny", "resnet14_small", recipe, 0, index, classes, Path(kept), reading=reading
         )
+        decode, resize = partial(_decode, source, sample), partial(_resize, source, sample, task)
+        decode()
+        decode_s, resize_s, before = [decode()], [resize()], resident_bytes()
+        clock = [(time.process_time(), time.perf_counter())]
         data = open_data(task, (), device)
         channels = (data.preprocessing.mean, data.preprocessing.std)
-        fit(_tiny_network(), data.batches, data.label_range, recipe, channels, seed=0)
-        cpu_s, wall_s = time.process_time() - cpu_began, time.perf_counter() - began
-    decode_s.append(_decode(source, sample))
-    return PhotographEpoch(len(index), cpu_s, wall_s, tuple(decode_s), before, peak_bytes())
+        network = _tiny_network(input_size)
+        fit(
+            network,
+            data.batches,
+            data.label_range,
+            recipe,
+            channels,
+            seed=0,
+            on_epoch=lambda _: clock.append((time.process_time(), time.perf_counter())),
+        )
+        peak = peak_bytes()
+    decode_s.append(decode())
+    resize_s.append(resize())
+    (began, began_wall), (first, first_wall), (second, _) = clock
+    return PhotographEpoch(
+        len(index),
+        first - began,
+        first_wall - began_wall,
+        second - first,
+        tuple(decode_s),
+        tuple(resize_s),
+        before,
+        peak,
+    )
 
 
 def _load_libraries(recipe: RecipeConfig) -> None:
     """Train a network on noise: torch loads parts of itself at the first step."""
     size = recipe.input_size
     images, labels = torch.rand(2, 3, size, size), torch.tensor([0, 1])
-    train(_tiny_network(), images, labels, recipe, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), seed=0)
+    train(_tiny_network(size), images, labels, recipe, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), seed=0)
 
 
-def _tiny_network() -> nn.Module:
-    # Not one of those that have a name: it is tinier than any of them.
+def _tiny_network(input_size: int) -> nn.Module:
+    # Not one of those that have a name: it is tinier than any of them, and no larger at a larger input.
     return nn.Sequential(
-        nn.Conv2d(3, 8, 8, stride=8),
+        nn.Conv2d(3, 8, 8, stride=max(8, input_size // 8)),
         nn.ReLU(),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
@@ -171,6 +209,15 @@ def _decode(source: Source, image_ids: Sequence[str]) -> float:
     began = time.process_time()
     for image_id in image_ids:
         source.decode(image_id)
+    return (time.process_time() - began) / len(image_ids)
+
+
+def _resize(source: Source, image_ids: Sequence[str], task: TrainTask) -> float:
+    form = kept_form(task, None)
+    began = time.process_time()
+    for shard in decode_for(source, image_ids, form.short_side):
+        for image in shard.images():
+            form.resize(image)
     return (time.process_time() - began) / len(image_ids)
 
 

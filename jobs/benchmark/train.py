@@ -9,10 +9,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from rich.console import Console
 from torch import nn
 from torch.nn import functional
@@ -61,8 +61,8 @@ class TrainBenchmarkConfig(BenchmarkConfig):
     """Width of each, in pixels."""
     height: PositiveInt = 375
     """Height of each, in pixels."""
-    photograph_size: PositiveInt = 64
-    """Side of the input that is cut out of them, in pixels."""
+    photograph_sizes: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 224)
+    """Sides of the inputs that are cut out of them, in pixels; each is measured."""
     threads: PositiveInt = 1
     """Threads that decode and compute."""
     seed: int = 0
@@ -93,23 +93,26 @@ def measure(config: TrainBenchmarkConfig, begin: Begin) -> BenchmarkReport:
         folder = Path(name)
         begin(f"make {config.photographs:,} JPEGs of {config.width} x {config.height}")
         make_photographs(folder, config.photographs, (config.width, config.height), config.seed)
-        begin("decode them, and train on them for an epoch, in a process of its own")
-        photographs = measure_photographs(
-            folder, config.photograph_size, config.batch_size, config.threads
-        )
-    bars = (
-        Bar("images/s of the loop, x a plain loop", loop["ratio"], ">=", LOOP_BAR),
-        Bar(
-            "photographs/s of an epoch, x decoding alone",
-            photographs.ratio,
-            ">=",
-            PHOTOGRAPHS_BAR,
-        ),
-        Bar("host memory over the start, GB", photographs.memory_gb, "<=", MEMORY_BAR_GB),
-    )
+        photographs = {}
+        for size in config.photograph_sizes:
+            begin(f"decode them, and train on {size} pixels of each, in a process of its own")
+            photographs[size] = measure_photographs(folder, size, config.batch_size, config.threads)
+    bars = [Bar("images/s of the loop, x a plain loop", loop["ratio"], ">=", LOOP_BAR)]
+    for size, epoch in photographs.items():
+        what = f"photographs/s at {size} pixels, x decoding"
+        bars += [
+            Bar(f"{what} alone", epoch.ratio, ">=", PHOTOGRAPHS_BAR),
+            Bar(f"{what} and resizing alone", epoch.resized_ratio, ">=", PHOTOGRAPHS_BAR),
+            Bar(
+                f"memory over the start at {size} pixels, GB", epoch.memory_gb, "<=", MEMORY_BAR_GB
+            ),
+        ]
     left_out = ("on a GPU: `ensemble benchmark gpu` times training there.",)
-    figures = {"loop": loop, "photographs": photographs.figures()}
-    return BenchmarkReport(config.model_dump(mode="json"), bars, figures, left_out)
+    figures = {
+        "loop": loop,
+        "photographs": {str(size): epoch.figures() for size, epoch in photographs.items()},
+    }
+    return BenchmarkReport(config.model_dump(mode="json"), tuple(bars), figures, left_out)
 
 
 def measure_loop(config: TrainBenchmarkConfig) -> dict[str, Any]:
