@@ -1,7 +1,8 @@
 """The layout of an Arrow IPC file of strangers, read with every offset checked and no code of Arrow's.
 
 Arrow's own reader trusts the metadata of a file: made-up offsets end its process, and no error can be
-caught. This reader knows what shard files need: one uncompressed record batch without nulls.
+caught. This reader knows what shard files and checkpoints of the log need: one uncompressed record
+batch without nulls.
 Source: Schema.fbs, Message.fbs and File.fbs of the Arrow format, and the binary format of FlatBuffers.
 """
 
@@ -13,11 +14,12 @@ _FOOTER_END = struct.calcsize("<i") + len(MAGIC)
 _CONTINUATION = 0xFFFFFFFF
 _RECORD_BATCH = 3
 _LITTLE_ENDIAN = 0
-# Far more fields, buffers or keys than a shard file has; a longer list would only cost memory.
+# Far more fields, buffers or keys than our files have; a longer list would only cost memory.
 _MOST_ITEMS = 100
 
-UTF8, FLOATING_POINT, FIXED_SIZE_LIST = 5, 3, 16
-HALF, SINGLE = 0, 1
+INTEGER, FLOATING_POINT, UTF8, LIST, FIXED_SIZE_BINARY, FIXED_SIZE_LIST = 2, 3, 5, 12, 15, 16
+HALF, SINGLE, DOUBLE = 0, 1, 2
+_PARAMETER_FORMS = {INTEGER: "i", FLOATING_POINT: "h", FIXED_SIZE_BINARY: "i", FIXED_SIZE_LIST: "i"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Field:
     Attributes:
         name: Name of the field.
         type: Number of its type in the Arrow format.
-        parameter: Length of a fixed-size list, or precision of floating-point numbers; 0 otherwise.
+        parameter: Length of a fixed-size list, bytes of a fixed-size value, bits of an integer, or precision
+            of floating-point numbers; 0 otherwise.
         children: Fields inside it.
     """
 
@@ -125,8 +128,8 @@ def _metadata(schema: "_Table") -> dict[bytes, bytes]:
 def _field(table: "_Table", depth: int) -> Field:
     kind = table.number("B", 2)
     parameter = 0
-    if kind in (FLOATING_POINT, FIXED_SIZE_LIST):
-        parameter = table.table(3).number("h" if kind == FLOATING_POINT else "i", 0)
+    if form := _PARAMETER_FORMS.get(kind):
+        parameter = table.table(3).number(form, 0)
     children = table.tables(5)
     if table.place(4) is not None or (children and not depth):
         raise ValueError("a field is encoded by a dictionary, or nested too deeply")

@@ -4,19 +4,12 @@ Numbers are what keeps writers apart. Who takes a table over creates a fence und
 driver of an earlier lease, wherever it was paused, finds that number taken when it goes on, and stops.
 """
 
-import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count
-
-from pydantic import ValidationError
 
 from ensemble.errors import DamagedTableError, TableBusyError
-from ensemble.storage.store import Store, read_attempts, read_if_there
+from ensemble.storage.store import Store
 from ensemble.table.image_numbers import SharedValues
 from ensemble.table.log_entry import (
-    SHARD_PATH,
-    SHARDS,
     Commit,
     Entry,
     Fence,
@@ -24,17 +17,10 @@ from ensemble.table.log_entry import (
     Removal,
     ShardRemoval,
     commits_of,
-    decode,
     encode,
 )
-
-FOLDER = "log"
-# Entries of a store on the network are read side by side: each waits for its answer most of the time.
-_READ_THREADS, _READ_AT_ONCE = 16, 256
-ENTRY_NAME = re.compile(rf"{FOLDER}/(\d{{8}})\.json")
-
-# What is found under a name: an entry, the error of one that is damaged, or nothing.
-_Slot = Entry | DamagedTableError | None
+from ensemble.table.log_names import key, shard_paths
+from ensemble.table.log_reader import LogReader
 
 
 class CommitTally:
@@ -80,6 +66,7 @@ class CommitLog:
         self._fence = 0
         self._highest_writer = 0
         self.shared = SharedValues()
+        self._reader = LogReader(store, self.shared)
 
     @property
     def next_number(self) -> int:
@@ -94,71 +81,42 @@ class CommitLog:
         """
         return self._lease or self._highest_writer
 
-    def read(self, may_lack_log: bool = False) -> Iterator[tuple[int, Commit]]:
+    def read(self, has_checkpoints: bool = True) -> Iterator[tuple[int, Commit]]:
         """Read all commits that count, with the numbers of their entries, from the first to the last.
 
         Args:
-            may_lack_log: Take shard files without any log for an empty table.
+            has_checkpoints: Whether the entries that a sound checkpoint has are taken from it; without,
+                no more is believed than the entries themselves say.
 
         Raises:
             DamagedTableError: An entry is missing or damaged.
         """
         tally = CommitTally()
-        for number, entry in self.scan():
+        for number, entry in self.scan(has_checkpoints):
             if isinstance(entry, DamagedTableError):
                 raise entry
             if not self.is_fenced(entry):
                 tally.apply(number, entry)
-        if not may_lack_log:
-            self._check_not_lost()
+        self._check_not_lost()
         yield from tally.commits()
 
-    def scan(self) -> Iterator[tuple[int, Entry | DamagedTableError]]:
-        """Read every entry by its name, and give the error of each that is missing or damaged.
-
-        A listing only tells how far the log reaches at least: one that comes late hides the last
-        entries, and other programs leave files of their own in the folder.
+    def scan(self, has_checkpoints: bool = True) -> Iterator[tuple[int, Entry | DamagedTableError]]:
+        """Read every entry, and give the error of each that is missing or damaged; see `LogReader.entries`.
 
         Raises:
             TableError: The folder or an entry cannot be read now.
         """
-        names = {name for name in self._store.keys(FOLDER) if ENTRY_NAME.fullmatch(name)}
-        end = max(map(entry_number, names), default=-1) + 1
-        for number, entry in self._load_in_turn(end):
-            if entry is None:
-                if number >= end:
-                    break
-                entry = self._removed(number, names)
-            elif not isinstance(entry, DamagedTableError):
-                self._highest_writer = max(self._highest_writer, entry.writer)
-                if isinstance(entry, Fence):
-                    self._fence = max(self._fence, entry.writer)
+        for number, entry in self._reader.entries(has_checkpoints):
             self._next = number + 1
-            yield number, entry
+            if isinstance(entry, DamagedTableError):
+                yield number, entry
+                continue
+            self._highest_writer = max(self._highest_writer, entry.writer)
+            if isinstance(entry, Fence):
+                self._fence = max(self._fence, entry.writer)
+            yield number, self._share(entry)
 
-    def _load_in_turn(self, end: int) -> Iterator[tuple[int, _Slot]]:
-        """Load entries from the first on, without end; those before `end` many at a time where that is faster."""
-
-        def load(number: int) -> _Slot:
-            try:
-                return self._load_if_there(number)
-            except DamagedTableError as error:
-                return error
-
-        first = 0
-        if self._store.is_remote and end >= _READ_THREADS:
-            # Threads of its own each time: threads that are kept are not there in a process that was forked.
-            with ThreadPoolExecutor(_READ_THREADS, "log") as readers:
-                for first in range(0, end, _READ_AT_ONCE):
-                    numbers = range(first, min(first + _READ_AT_ONCE, end))
-                    yield from zip(
-                        numbers, map(self._share, readers.map(load, numbers)), strict=True
-                    )
-            first = end
-        for number in count(first):
-            yield number, self._share(load(number))
-
-    def _share(self, entry: _Slot) -> _Slot:
+    def _share(self, entry: Entry) -> Entry:
         """Let the commits of an entry share what is equal, before those of the next one are there."""
         if isinstance(entry, Commit):
             return self.shared.share(entry)
@@ -199,7 +157,7 @@ class CommitLog:
                 self._store.sync([*(commit.path for commit in commits_of(entry)), key(number)])
                 self._next += 1
                 return
-            other = self.load(number)
+            other = self._reader.load(number)
             if isinstance(other, Fence) and other.writer > self.writer:
                 raise taken_over(
                     self._store,
@@ -217,41 +175,6 @@ class CommitLog:
             self._next += 1
             yield from map(self.shared.share, commits_of(other))
 
-    def load(self, number: int) -> Entry:
-        """Load one entry.
-
-        Raises:
-            DamagedTableError: The entry is missing or damaged.
-        """
-        entry = self._load_if_there(number)
-        if entry is None:
-            raise self._removed(number, set())
-        return entry
-
-    def _load_if_there(self, number: int) -> Entry | None:
-        for attempts_left in reversed(read_attempts(self._store)):
-            data = read_if_there(self._store, key(number))
-            if data is None:
-                return None
-            try:
-                return decode(number, data)
-            except (ValueError, RecursionError) as error:
-                if not attempts_left:
-                    raise DamagedTableError(
-                        f"the log entry {self._store.url}/{key(number)} is damaged: {_reason(error)}. "
-                        "`ensemble table repair` drops what it named, so that the next run computes "
-                        "that again."
-                    ) from error
-        raise AssertionError
-
-    def _removed(self, number: int, names: set[str]) -> DamagedTableError:
-        later = min((name for name in names if name > key(number)), default="nothing")
-        return DamagedTableError(
-            f"the commit log {self._store.url}/{FOLDER} has {later} where entry {key(number)} belongs; "
-            "an entry was removed. `ensemble table repair` drops what it named, so that the next run "
-            "computes that again."
-        )
-
     def _check_not_lost(self) -> None:
         if not self._next and (lost := len(shard_paths(self._store))) > 1:
             raise DamagedTableError(
@@ -261,31 +184,9 @@ class CommitLog:
             )
 
 
-def shard_paths(store: Store) -> tuple[str, ...]:
-    """List the paths of all shard files, sorted; files of other programs are passed over."""
-    return tuple(filter(re.compile(SHARD_PATH).fullmatch, store.keys(SHARDS)))
-
-
-def key(number: int) -> str:
-    """Name the object of an entry."""
-    return f"{FOLDER}/{number:08d}.json"
-
-
 def taken_over(store: Store, how: str) -> TableBusyError:
     """Word the error of a driver that lost its table."""
     return TableBusyError(
         f"this run lost the table {store.url}: {how}. What it committed before is kept; `ensemble "
         "resume` goes on from there once no other run is writing."
     )
-
-
-def entry_number(name: str) -> int:
-    """Give the number of an entry, by the name of its object."""
-    return int(name.removeprefix(f"{FOLDER}/").removesuffix(".json"))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        return f"it is not an entry ({'.'.join(map(repr, first['loc']))}: {first['msg']})"
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

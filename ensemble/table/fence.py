@@ -4,16 +4,17 @@ from itertools import count
 
 from ensemble.errors import DamagedTableError
 from ensemble.storage.store import Store, read_if_there
-from ensemble.table.commit_log import (
-    ENTRY_NAME,
+from ensemble.table.commit_log import taken_over
+from ensemble.table.log_entry import Fence, encode
+from ensemble.table.log_names import (
+    CHECKPOINT_ENTRIES,
     FOLDER,
-    CommitLog,
-    entry_number,
+    checkpoint_starts,
+    entry_numbers,
     key,
     shard_paths,
-    taken_over,
 )
-from ensemble.table.log_entry import Fence, encode
+from ensemble.table.log_reader import LogReader
 
 
 def fence(store: Store, lease: int, reason: str) -> int | None:
@@ -39,12 +40,12 @@ def fence(store: Store, lease: int, reason: str) -> int | None:
 
 def begin(store: Store, first: int, lease: int, reason: str) -> int:
     """Create a fence at the first number that is free, and give that number; see `fence`."""
-    log, entry = CommitLog(store), Fence(writer=lease, reason=reason)
+    reader, entry = LogReader(store), Fence(writer=lease, reason=reason)
     for number in count(first):
         if store.create(key(number), encode(number, entry)):
             return number
         try:
-            other = log.load(number)
+            other = reader.load(number)
         except DamagedTableError:
             # Whoever wrote it has stopped there: no writer goes on past an entry that it cannot read.
             continue
@@ -63,13 +64,14 @@ def end_of_log(store: Store) -> tuple[int, int]:
     Raises:
         TableError: The log cannot be read now.
     """
-    names = filter(ENTRY_NAME.fullmatch, store.keys(FOLDER))
-    end = max(map(entry_number, names), default=-1) + 1
+    names = list(store.keys(FOLDER))
+    ends = [first + CHECKPOINT_ENTRIES for first in checkpoint_starts(names)]
+    end = max([*(number + 1 for number in entry_numbers(names)), *ends], default=0)
     while read_if_there(store, key(end)) is not None:
         end += 1
     for number in reversed(range(end)):
         try:
-            return end, CommitLog(store).load(number).writer
+            return end, LogReader(store).load(number).writer
         except DamagedTableError:
             continue
     return end, 0

@@ -21,13 +21,20 @@ class SharedValues:
 
     def share(self, commit: Commit) -> Commit:
         """Give an equal commit whose ids and identity are those of commits before it, where they are equal."""
-        ids = self._ids.setdefault(commit.image_ids, commit.image_ids)
-        identity = self._identities.setdefault(commit.column, commit.identity)
-        if identity != commit.identity:
-            identity = commit.identity
+        ids = self.ids(commit.image_ids)
+        identity = self.identity(commit.column, commit.identity)
         if ids is commit.image_ids and identity is commit.identity:
             return commit
-        return commit.model_copy(update={"image_ids": ids, "identity": identity})
+        return commit.altered(image_ids=ids, identity=identity)
+
+    def ids(self, image_ids: tuple[str, ...]) -> tuple[str, ...]:
+        """Give the ids of an earlier commit if there are equal ones, and these otherwise."""
+        return self._ids.setdefault(image_ids, image_ids)
+
+    def identity(self, column: str, identity: dict[str, object]) -> dict[str, object]:
+        """Give the identity of an earlier commit of a column if it is equal, and this one otherwise."""
+        known = self._identities.setdefault(column, identity)
+        return known if known == identity else identity
 
 
 class ImageNumbers:

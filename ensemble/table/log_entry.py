@@ -94,15 +94,39 @@ class Commit(_Entry):
         """Number of rows."""
         return len(self.image_ids)
 
+    def altered(self, **values: object) -> "Commit":
+        """Give a copy with other values, which nothing checks: in a sixth of the time of `model_copy`.
+
+        Opening a table of a million images makes a hundred thousand of them.
+        """
+        copy = Commit.__new__(Commit)
+        copy.__setstate__(
+            {
+                "__dict__": self.__dict__ | values,
+                "__pydantic_fields_set__": self.model_fields_set,
+                "__pydantic_extra__": None,
+                "__pydantic_private__": None,
+            }
+        )
+        return copy
+
     @model_validator(mode="after")
     def _rows_lie_in_the_file(self) -> "Commit":
+        self.check_rows_lie_in_the_file()
+        return self
+
+    def check_rows_lie_in_the_file(self) -> None:
+        """Refuse a commit whose rows do not fit its file.
+
+        Raises:
+            ValueError: They do not.
+        """
         end = self.values_start + self.rows * self.classes * _ITEM_BYTES[self.dtype]
         if end > self.size_bytes or len(self.pieces) != -(-self.size_bytes // PIECE_BYTES):
             raise ValueError(
                 f"{self.rows} rows of {self.classes} classes that end at byte {end}, and "
                 f"{len(self.pieces)} digests, do not fit a file of {self.size_bytes} bytes"
             )
-        return self
 
 
 class Group(_Entry):
@@ -156,7 +180,7 @@ class Fence(_Entry):
 
 
 Entry = Commit | Group | Removal | ShardRemoval | Fence
-_ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
+ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="kind")])
 
 
 def commits_of(entry: Entry) -> tuple[Commit, ...]:
@@ -201,7 +225,7 @@ def decode(number: int, data: bytes) -> Entry:
         raise ValueError("it is the copy of another entry")
     if value.get("kind") == "group":
         _put_ids_back(value)
-    return _ENTRY.validate_python(value)
+    return ENTRY.validate_python(value)
 
 
 def _ids_of(group: Group) -> list[tuple[str, ...]]:

@@ -16,6 +16,7 @@ from ensemble.storage.settings import S3Config
 from ensemble.storage.store import Staged, Store
 from ensemble.table import shard_file, shard_reader
 from ensemble.table.block import LogitBlock
+from ensemble.table.checkpoint_writer import CheckpointWriter
 from ensemble.table.commit_log import CommitLog
 from ensemble.table.image_numbers import NO_ROW, ColumnRows, ImageNumbers
 from ensemble.table.lease import Lease
@@ -43,7 +44,7 @@ class LogitTable:
 
     A column is one member's computation (see `Member.column`), so a renamed member finds its rows
     and a changed one does not. A block counts once its file and its log entry are durable. Opening
-    reads the log alone; bytes of shards are checked whenever they are read.
+    reads the log alone, most of it from checkpoints; bytes of shards are checked whenever they are read.
 
     Args:
         place: A folder or a store.
@@ -58,6 +59,7 @@ class LogitTable:
         self._dtype = dtype
         self._lease = lease
         self._log = CommitLog(self._store, lease.number if lease else 0)
+        self._checkpoints = CheckpointWriter(self._store)
         self._columns: dict[str, ColumnRows] = {}
         self._numbers = ImageNumbers()
         self._shards = ShardReader(self._store)
@@ -168,6 +170,7 @@ class LogitTable:
             self._register(other)
         for commit in own:
             self._register(self._log.shared.share(commit))
+        self._checkpoints.extend_to(self._log.next_number)
 
     def adopt(self, member: Computation, commit: Commit, source: Store) -> bool:
         """Copy a shard of another table as it is, and tell whether it was copied.
@@ -210,6 +213,11 @@ class LogitTable:
         for other in self._log.append(commit, publish):
             self._register(other)
         self._register(self._log.shared.share(commit))
+        self._checkpoints.extend_to(self._log.next_number)
+
+    def finish(self) -> None:
+        """Wait for what is written beside the commits; without it nothing is lost but time of later readers."""
+        self._checkpoints.wait()
 
     def missing(self, column: str, image_ids: Iterable[str]) -> tuple[str, ...]:
         """List the images that a column has neither a row nor a reason for, in the order of `image_ids`.

@@ -5,15 +5,25 @@ read now is no damage; what was damaged under way only is sound; and every remov
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from ensemble.errors import DamagedTableError, TableBusyError, TableError
 from ensemble.storage.store import Store, read_if_there
-from ensemble.table import commit_log, fence, log_entry
-from ensemble.table.commit_log import FOLDER, CommitLog, CommitTally, shard_paths
+from ensemble.table import fence, log_entry
+from ensemble.table.checkpoint_writer import encode_from_entries
+from ensemble.table.commit_log import CommitLog, CommitTally
 from ensemble.table.lease import Lease
 from ensemble.table.log_entry import Commit, Entry, Removal, ShardRemoval
+from ensemble.table.log_names import (
+    CHECKPOINT_ENTRIES,
+    FOLDER,
+    checkpoint_key,
+    checkpoint_starts,
+    key,
+    shard_paths,
+)
+from ensemble.table.log_reader import LogReader, Slot
 from ensemble.table.shard_reader import load_shard
 
 # A file this young may be that of a driver which is about to name it, or which the next run takes up.
@@ -23,14 +33,16 @@ _PROBE = re.compile(r"probe/[0-9a-f]{16}(-once)?")
 
 @dataclass(frozen=True)
 class Fault:
-    """A log entry or a shard file that is damaged.
+    """A log entry, a checkpoint of the log or a shard file that is damaged.
 
     Attributes:
-        entry: Number of the log entry.
-        path: Path of the shard file, or of the entry if that is what is damaged.
+        entry: Number of the log entry; of a checkpoint, that of its first.
+        path: Path of the shard file, or of the entry or checkpoint if that is what is damaged.
         member: Name of the member whose rows are lost; empty where the entry cannot be read.
         images: Number of rows that are lost.
         reason: What is damaged.
+        is_kept: Whether the same stands elsewhere, so that nothing has to be computed again: the
+            entries of a checkpoint, or a damaged entry in a sound one.
     """
 
     entry: int
@@ -38,10 +50,11 @@ class Fault:
     member: str
     images: int
     reason: str
+    is_kept: bool = False
 
 
 def find_faults(store: Store) -> tuple[Fault, ...]:
-    """Read every log entry and every shard, and list those that are damaged.
+    """Read every log entry, checkpoint and shard, and list those that are damaged.
 
     Raises:
         TableError: The store cannot be read now.
@@ -49,11 +62,16 @@ def find_faults(store: Store) -> tuple[Fault, ...]:
     faults: list[Fault] = []
     tally = CommitTally()
     log = CommitLog(store)
-    for number, entry in log.scan():
-        if isinstance(entry, DamagedTableError):
-            faults.append(Fault(number, commit_log.key(number), "", 0, str(entry)))
-        elif not log.is_fenced(entry):
+    firsts = set(checkpoint_starts(list(store.keys(FOLDER))))
+    slots: list[Slot] = []
+    for number, entry in log.scan(has_checkpoints=False):
+        slots.append(entry)
+        if not isinstance(entry, DamagedTableError) and not log.is_fenced(entry):
             tally.apply(number, entry)
+        if len(slots) == CHECKPOINT_ENTRIES:
+            faults += _faults_of_log(store, number + 1 - CHECKPOINT_ENTRIES, slots, firsts)
+            slots = []
+    faults += _faults_of_log(store, log.next_number - len(slots), slots, firsts)
     if not log.next_number and len(lost := shard_paths(store)) > 1:
         # A crash between the first shard and its entry leaves one file; more means a lost log.
         reason = f"{store.url} has {len(lost)} shard files and no commit log: it was removed"
@@ -67,12 +85,47 @@ def find_faults(store: Store) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
+def _faults_of_log(
+    store: Store, first: int, slots: Sequence[Slot], checkpoints: Container[int]
+) -> list[Fault]:
+    """List what is damaged of some entries that follow each other, and of their checkpoint."""
+    faults, is_kept = [], False
+    if first in checkpoints:
+        try:
+            _load_sound_checkpoint(store, first, slots)
+            is_kept = True
+        except DamagedTableError as error:
+            faults.append(Fault(first, checkpoint_key(first), "", 0, str(error), is_kept=True))
+    faults += [
+        Fault(number, key(number), "", 0, str(slot), is_kept)
+        for number, slot in enumerate(slots, first)
+        if isinstance(slot, DamagedTableError)
+    ]
+    return faults
+
+
+def _load_sound_checkpoint(store: Store, first: int, slots: Sequence[Slot]) -> tuple[Entry, ...]:
+    """Load a checkpoint that says what its entries say, as far as they can be read.
+
+    Raises:
+        DamagedTableError: It is damaged, or says otherwise.
+    """
+    entries = LogReader(store).load_checkpoint(first)
+    for number, (said, slot) in enumerate(zip(entries, slots, strict=True), first):
+        if slot not in (said, None) and not isinstance(slot, DamagedTableError):
+            raise DamagedTableError(
+                f"the checkpoint {store.url}/{checkpoint_key(first)} says otherwise than entry "
+                f"{key(number)}, which counts. `ensemble table repair` writes it anew."
+            )
+    return entries
+
+
 def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
     """Take out what is damaged, so that the next run computes exactly that.
 
-    A damaged entry is overwritten by one that undoes it; a damaged shard is undone by a further
-    entry. No file goes: the next run computes the same bytes, and finds them in place or puts them
-    in the place of damaged ones.
+    A damaged entry is put back from a sound checkpoint, or overwritten by one that undoes it; a damaged
+    shard is undone by a further entry, and a damaged checkpoint is written anew. No shard goes: the next
+    run computes the same bytes, and finds them in place or puts them in the place of damaged ones.
 
     Args:
         store: Store of the table.
@@ -90,18 +143,17 @@ def repair(store: Store, lease: Lease | None) -> tuple[Fault, ...]:
     # Of a lost log this fence is the first entry.
     fence.begin(store, end, lease.number if lease else highest + 1, "`ensemble table repair`")
     log = CommitLog(store, lease.number if lease else 0)
-    for fault in faults:
-        if fault.path == commit_log.key(fault.entry):
-            _check(lease)
-            _undo_entry(store, fault, lease.number if lease else highest + 1)
-    kept = {(number, commit.path): commit for number, commit in log.read()}
+    _repair_log(store, faults, lease, lease.number if lease else highest + 1)
+    counted = log.read(has_checkpoints=False)
+    kept = {(number, commit.path): commit for number, commit in counted}
     for fault in faults:
         commit = kept.get((fault.entry, fault.path))
         if commit is None:
             continue
         _check_damaged_at_rest(store, commit)
         _check(lease)
-        for _ in log.append(_undo_shard(log.load(fault.entry), fault, log.writer)):
+        entry = LogReader(store).load(fault.entry)
+        for _ in log.append(_undo_shard(entry, fault, log.writer)):
             pass
     return faults
 
@@ -113,10 +165,45 @@ def _undo_shard(entry: Entry, fault: Fault, writer: int) -> Removal | ShardRemov
     return ShardRemoval(writer=writer, entry=fault.entry, path=fault.path, reason=fault.reason)
 
 
-def _undo_entry(store: Store, fault: Fault, writer: int) -> None:
-    """Put a removal in the place of an entry that is missing or damaged."""
-    removal = Removal(writer=writer, entry=fault.entry, reason=fault.reason)
-    data = log_entry.encode(fault.entry, removal)
+def _repair_log(store: Store, faults: Sequence[Fault], lease: Lease | None, writer: int) -> None:
+    """Mend the entries and the checkpoints that are damaged.
+
+    A checkpoint is overwritten after its entries: one that a paused writer made of entries as they were
+    before would be refused, because then there is one.
+    """
+    spans: dict[int, list[Fault]] = {}
+    for fault in faults:
+        first = fault.entry - fault.entry % CHECKPOINT_ENTRIES
+        if fault.path in (key(fault.entry), checkpoint_key(fault.entry)):
+            spans.setdefault(first, []).append(fault)
+    end, _ = fence.end_of_log(store)
+    for first, of_span in spans.items():
+        entries = [fault for fault in of_span if fault.path == key(fault.entry)]
+        substitutes = _substitutes(store, first, entries, writer)
+        for fault, substitute in zip(entries, substitutes, strict=True):
+            _check(lease)
+            _mend_entry(store, fault, substitute)
+        _check(lease)
+        if first + CHECKPOINT_ENTRIES <= end:
+            data = encode_from_entries(store, first)
+            if data is None:
+                store.remove(checkpoint_key(first))
+            else:
+                store.replace(checkpoint_key(first), data)
+
+
+def _substitutes(store: Store, first: int, faults: Sequence[Fault], writer: int) -> list[Entry]:
+    """Give what belongs in the place of each damaged entry: what a checkpoint says of it, or a removal."""
+    if not faults or not faults[0].is_kept:
+        return [Removal(writer=writer, entry=f.entry, reason=f.reason) for f in faults]
+    slots = LogReader(store).load_span(range(first, first + CHECKPOINT_ENTRIES))
+    entries = _load_sound_checkpoint(store, first, slots)
+    return [entries[fault.entry - first] for fault in faults]
+
+
+def _mend_entry(store: Store, fault: Fault, substitute: Entry) -> None:
+    """Put another entry in the place of one that is missing or damaged."""
+    data = log_entry.encode(fault.entry, substitute)
     # A crash of the machine may leave an entry without a byte, which is there all the same.
     if read_if_there(store, fault.path) is None:
         if store.create(fault.path, data):
@@ -187,7 +274,7 @@ def collect(store: Store, lease: Lease | None, young_s: float = YOUNG_S) -> Coll
     _check(lease)
     end, highest = fence.end_of_log(store)
     number = fence.begin(store, end, lease.number if lease else highest + 1, "`ensemble table gc`")
-    now = store.modified_at(commit_log.key(number))
+    now = store.modified_at(key(number))
     removed, young = [], []
     for path in _waste(store):
         if now - _modified_at(store, path, now) < young_s:
@@ -200,7 +287,7 @@ def collect(store: Store, lease: Lease | None, young_s: float = YOUNG_S) -> Coll
 
 
 def _waste(store: Store) -> tuple[str, ...]:
-    kept = [commit for _, commit in CommitLog(store).read()]
+    kept = [commit for _, commit in CommitLog(store).read(has_checkpoints=False)]
     probes = filter(_PROBE.fullmatch, store.keys("probe"))
     return (*store.leftovers(), *unreferenced(store, kept), *probes)
 
@@ -220,7 +307,7 @@ def _remove(store: Store, path: str, own_fence: int) -> None:
     """
     content = read_if_there(store, path)
     store.remove(path)
-    if content is not None and read_if_there(store, commit_log.key(own_fence + 1)) is not None:
+    if content is not None and read_if_there(store, key(own_fence + 1)) is not None:
         store.create(path, content)
         raise TableBusyError(
             f"another run took over the table {store.url} while unused files were removed. No file that "

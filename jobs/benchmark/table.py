@@ -167,7 +167,8 @@ def _describe(config: TableBenchmarkConfig, figures: Mapping[str, Any]) -> str:
     ]
     opening = figures["opening"]
     lines.append(
-        f"13 x {config.opened_images:,} images in {opening['entries']} log entries: opened in "
+        f"13 x {config.opened_images:,} images in {opening['entries']} log entries, with "
+        f"{opening['checkpoints']} checkpoints: opened in "
         f"{opening['open_s']:.2f} s and {opening['memory_bytes'] / 1e6:.0f} MB; listing what is "
         f"missing takes {opening['missing_s']:.2f} s"
     )

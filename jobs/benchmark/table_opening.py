@@ -9,8 +9,10 @@ from hashlib import sha256
 from itertools import product
 from pathlib import Path
 
-from ensemble.table.commit_log import key
+from ensemble.storage.local_store import LocalStore
+from ensemble.table.checkpoint_writer import write_checkpoints
 from ensemble.table.log_entry import Commit, Group, encode
+from ensemble.table.log_names import FOLDER, checkpoint_starts, entry_numbers, key
 from ensemble.table.logit_table import LogitTable
 from jobs.benchmark.process_memory import peak_bytes, resident_bytes
 
@@ -24,19 +26,21 @@ class Opening:
 
     Attributes:
         entries: Number of log entries.
+        checkpoints: Number of files that have most of them.
         open_s: Seconds from nothing to a table that can be read.
         missing_s: Seconds to list what every column lacks, a shard at a time as a run does.
         memory_bytes: Peak of the resident memory, beyond interpreter and libraries.
     """
 
     entries: int
+    checkpoints: int
     open_s: float
     missing_s: float
     memory_bytes: int
 
 
 def measure_opening(images: int, folder: Path) -> Opening:
-    """Make up the log of a table of 13 members, and open it in a fresh process.
+    """Make up the log of a table of 13 members with its checkpoints, and open it in a fresh process.
 
     Args:
         images: Number of images.
@@ -55,6 +59,7 @@ def _make_log(images: int, folder: Path) -> None:
         group = blocks[start : start + _BLOCKS_AN_ENTRY]
         commits = tuple(_commit(image_ids, member) for image_ids, member in group)
         (folder / key(number)).write_bytes(encode(number, Group(commits=commits)))
+    write_checkpoints(LocalStore(folder), number + 1)
 
 
 def _commit(image_ids: tuple[str, ...], member: int) -> Commit:
@@ -87,7 +92,8 @@ def _shards(images: int) -> list[tuple[str, ...]]:
 
 def _open(images: int, folder: Path) -> Opening:
     shards = _shards(images)
-    entries = sum(1 for _ in (folder / key(0)).parent.iterdir())
+    names = [path.relative_to(folder).as_posix() for path in (folder / FOLDER).iterdir()]
+    sizes = len(entry_numbers(names)), len(checkpoint_starts(names))
     before = resident_bytes()
     began = time.perf_counter()
     table = LogitTable(folder)
@@ -96,7 +102,7 @@ def _open(images: int, folder: Path) -> Opening:
     lacking = [table.missing(_column(n), ids) for ids, n in product(shards, range(MEMBERS))]
     missing_s = time.perf_counter() - began
     assert not any(lacking), "the made-up table lacks rows"
-    return Opening(entries, open_s, missing_s, peak_bytes() - before)
+    return Opening(*sizes, open_s, missing_s, peak_bytes() - before)
 
 
 if __name__ == "__main__":

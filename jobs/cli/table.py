@@ -111,7 +111,8 @@ def repair(
 ) -> None:
     """Take exactly the damaged parts out of a table; `ensemble resume RUN` computes them again.
 
-    No file is removed. What cannot be read now is no damage, and ends the command.
+    A log entry that a checkpoint of the log has is put back. No shard is removed. What cannot be read now
+    is no damage, and ends the command.
     """
     from ensemble.table import repair as job
     from jobs.progress.live import working
@@ -127,10 +128,12 @@ def repair(
     else:
         for fault in faults:
             whose = f" ({fault.member}, {fault.images} images)" if fault.member else ""
-            did = "found" if check else "began anew" if fault.path == "log" else "took out"
+            change = "wrote anew" if fault.is_kept else "took out"
+            did = "found" if check else "began anew" if fault.path == "log" else change
             echo(f"{did} {fault.path}{whose}: {fault.reason}")
         done = "nothing is damaged" if not faults else f"{len(faults)} damaged"
-        echo(done + ("; `ensemble resume` computes what is gone" if faults else ""))
+        is_lost = not all(fault.is_kept for fault in faults)
+        echo(done + ("; `ensemble resume` computes what is gone" if is_lost else ""))
     if check and faults:
         raise typer.Exit(EXIT_FAILED)
 

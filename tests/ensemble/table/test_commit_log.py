@@ -10,7 +10,7 @@ import pytest
 from ensemble.errors import DamagedTableError, TableBusyError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log, fence, log_entry
+from ensemble.table import fence, log_entry, log_names
 from ensemble.table.block import LogitBlock
 from ensemble.table.commit_log import CommitLog
 from ensemble.table.lease import hold
@@ -62,11 +62,11 @@ def filled(store: LocalStore, member: Member, make_block: MakeBlock) -> LocalSto
 
 def change(store: LocalStore, number: int, **changes: object) -> None:
     """Forge an entry whose own digest is right."""
-    value = json.loads(store.read(commit_log.key(number))) | changes
+    value = json.loads(store.read(log_names.key(number))) | changes
     del value["sha256_of_entry"]
     content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
     ending = f', "sha256_of_entry": "{sha256(content).hexdigest()}"}}\n'
-    store.replace(commit_log.key(number), content + ending.encode())
+    store.replace(log_names.key(number), content + ending.encode())
 
 
 @pytest.mark.parametrize("name", STRAYS)
@@ -105,7 +105,7 @@ class LateStore(LocalStore):
 def test_entries_that_a_listing_lacks_are_read_all_the_same(
     filled: LocalStore, member: Member, hidden: Sequence[int]
 ) -> None:
-    late = LateStore(filled.root, {commit_log.key(number) for number in hidden})
+    late = LateStore(filled.root, {log_names.key(number) for number in hidden})
     assert LogitTable(late).missing(member.column, IDS) == ()
 
 
@@ -114,7 +114,7 @@ def test_entries_of_version_3_are_read_and_followed(
 ) -> None:
     before = LogitTable(filled).commits()
     for number in range(3):
-        value = json.loads(filled.read(commit_log.key(number)))
+        value = json.loads(filled.read(log_names.key(number)))
         assert value["version"] == 4
         change(filled, number, version=3)
     table = LogitTable(filled)
@@ -181,7 +181,7 @@ def test_entry_whose_numbers_cannot_be_is_damaged(
 
 @pytest.mark.parametrize("content", [b"[" * 200_000, b"\xff\xfe", b'{"a": ' * 100_000, b"1" * 5000])
 def test_entry_that_no_parser_takes_is_damaged(filled: LocalStore, content: bytes) -> None:
-    filled.replace(commit_log.key(1), content)
+    filled.replace(log_names.key(1), content)
     with pytest.raises(DamagedTableError, match=r"00000001\.json is damaged: "):
         LogitTable(filled)
 
@@ -206,16 +206,16 @@ def test_driver_of_an_earlier_lease_commits_nothing_after_a_fence(
 def test_entry_of_an_earlier_lease_after_a_fence_does_not_count(
     filled: LocalStore, member: Member
 ) -> None:
-    late = log_entry.decode(2, filled.read(commit_log.key(2)))
-    filled.remove(commit_log.key(2))
+    late = log_entry.decode(2, filled.read(log_names.key(2)))
+    filled.remove(log_names.key(2))
     assert fence.fence(filled, 7, "it was tried") == 2
     for number, writer in ((3, 6), (4, 7)):
         entry = late.model_copy(update={"writer": writer})
-        filled.create(commit_log.key(number), log_entry.encode(number, entry))
+        filled.create(log_names.key(number), log_entry.encode(number, entry))
         expected = tuple(IDS[8:]) if writer < 7 else ()
         assert LogitTable(filled).missing(member.column, IDS) == expected
     stale = Removal(writer=6, entry=0, reason="of a repair that lost the table")
-    filled.create(commit_log.key(5), log_entry.encode(5, stale))
+    filled.create(log_names.key(5), log_entry.encode(5, stale))
     assert LogitTable(filled).missing(member.column, IDS) == ()
 
 
@@ -235,7 +235,7 @@ def test_writer_without_a_lease_is_shut_out_by_a_later_one_and_goes_on_after_it(
 def test_fence_comes_after_what_an_earlier_driver_has_written_meanwhile(
     filled: LocalStore, member: Member, make_block: MakeBlock
 ) -> None:
-    late = LateStore(filled.root, {commit_log.key(number) for number in (1, 2)})
+    late = LateStore(filled.root, {log_names.key(number) for number in (1, 2)})
     assert fence.fence(late, 1, "it was tried") == 3
     with pytest.raises(TableBusyError, match=r"this run lost the table .*entry 3 .*a later lease"):
         fence.begin(filled, 0, 1, "it was tried again")
@@ -287,7 +287,7 @@ def test_entries_that_are_read_side_by_side_count_as_in_turn(
     long: LocalStore, member: Member
 ) -> None:
     assert LogitTable(RemoteStore(long.root)).commits() == LogitTable(long).commits()
-    long.remove(commit_log.key(33))
+    long.remove(log_names.key(33))
     with pytest.raises(DamagedTableError, match=r"has log/00000034\.json where entry .*33\.json"):
         LogitTable(RemoteStore(long.root))
     found = list(CommitLog(RemoteStore(long.root)).scan())

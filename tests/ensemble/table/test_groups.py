@@ -13,7 +13,7 @@ from ensemble.errors import DamagedTableError, TableBusyError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
 from ensemble.storage.settings import S3Config
-from ensemble.table import commit_log, fence, log_entry
+from ensemble.table import fence, log_entry, log_names
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import hold
 from ensemble.table.log_entry import Commit, Entry, Group
@@ -50,8 +50,8 @@ def paths(table: LogitTable) -> list[str]:
 
 
 def entries(store: LocalStore) -> list[Entry]:
-    names = [name for name in store.keys("log")]
-    return [log_entry.decode(commit_log.entry_number(name), store.read(name)) for name in names]
+    numbers = log_names.entry_numbers(store.keys("log"))
+    return [log_entry.decode(n, store.read(log_names.key(n))) for n in numbers]
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_group_of_a_driver_that_was_shut_out_does_not_count(
         table.count(receipts)
     commits = tuple(receipt.commits[0].model_copy(update={"writer": 6}) for _, receipt in receipts)
     late = Group(writer=6, commits=commits)
-    grouped.create(commit_log.key(3), log_entry.encode(3, late))
+    grouped.create(log_names.key(3), log_entry.encode(3, late))
     assert LogitTable(grouped).missing(members[0].column, ["new"]) == ("new",)
 
 
@@ -196,38 +196,38 @@ def test_group_that_cannot_be_is_damaged(
     group = entries(grouped)[1]
     assert isinstance(group, Group)
     forged = group.model_copy(update=changes(group))
-    grouped.replace(commit_log.key(1), log_entry.encode(1, forged))
+    grouped.replace(log_names.key(1), log_entry.encode(1, forged))
     with pytest.raises(DamagedTableError, match=r"00000001\.json is damaged: it is not an entry"):
         LogitTable(grouped)
 
 
 @pytest.mark.parametrize("images", [None, True, -1, 2, 0.0, "0", [0], 10**30])
 def test_group_that_names_no_image_set_is_damaged(grouped: LocalStore, images: object) -> None:
-    value = json.loads(grouped.read(commit_log.key(1)))
+    value = json.loads(grouped.read(log_names.key(1)))
     del value["sha256_of_entry"]
     value["commits"][1]["images"] = images
     value["image_sets"] = value["image_sets"][:2]
     content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
-    grouped.replace(commit_log.key(1), content + log_entry._ending(content))
+    grouped.replace(log_names.key(1), content + log_entry._ending(content))
     with pytest.raises(DamagedTableError, match=r"00000001\.json is damaged: a commit names"):
         LogitTable(grouped)
 
 
 def test_small_group_of_a_stranger_fills_no_memory(grouped: LocalStore) -> None:
-    value = json.loads(grouped.read(commit_log.key(1)))
+    value = json.loads(grouped.read(log_names.key(1)))
     del value["sha256_of_entry"]
     value["image_sets"] = [["x"] * (log_entry.MOST_GROUP_ROWS // 100)]
     value["commits"] = [value["commits"][0]] * 101
     for number, commit in enumerate(value["commits"]):
         value["commits"][number] = commit | {"images": 0}
     content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
-    grouped.replace(commit_log.key(1), content + log_entry._ending(content))
+    grouped.replace(log_names.key(1), content + log_entry._ending(content))
     with pytest.raises(DamagedTableError, match="its commits have over 1048576 rows"):
         LogitTable(grouped)
 
 
 def test_ids_of_images_stand_once_in_a_group(grouped: LocalStore) -> None:
-    text = grouped.read(commit_log.key(1)).decode()
+    text = grouped.read(log_names.key(1)).decode()
     assert [text.count(image_id) for image_id in IDS] == [1] * len(IDS)
 
 

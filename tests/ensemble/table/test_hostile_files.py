@@ -17,16 +17,19 @@ from ensemble.errors import DamagedTableError, ProjectError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
 from ensemble.storage.settings import S3Config
-from ensemble.table import commit_log, log_entry, shard_file
+from ensemble.table import checkpoint, log_entry, log_names, shard_file
+from ensemble.table.arrow_columns import ArrowColumns
 from ensemble.table.block import LogitBlock
+from ensemble.table.checkpoint_writer import write_checkpoints
 from ensemble.table.logit_table import LogitTable
 from ensemble.table.repair import find_faults, repair
+
+from .mutations import mutate
 
 MakeMember = Callable[..., Member]
 MakeBlock = Callable[..., LogitBlock]
 
 IDS = [f"image-{i:02d}" for i in range(12)]
-NUMBERS = (0, 1, -1, 2, 255, 2**16, 2**31 - 1, -(2**31), 2**32 - 1, 2**40, 2**63 - 1, -(2**63))
 VALUES: tuple[object, ...] = (
     None,
     True,
@@ -96,19 +99,6 @@ def sign(value: dict[str, object]) -> bytes:
     return content + log_entry._ending(content)
 
 
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    """Change some numbers and bytes; seldom the length."""
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        size = rng.choice((1, 2, 4, 8))
-        at = rng.randrange(max(1, len(changed) // size)) * size
-        value = rng.choice(NUMBERS) if rng.random() < 0.7 else rng.getrandbits(64)
-        changed[at : at + size] = (value % 2 ** (8 * size)).to_bytes(size, "little")
-    if rng.random() < 0.1:
-        del changed[rng.randrange(len(changed) + 1) :]
-    return bytes(changed)
-
-
 def damage(sound: Sound, rng: random.Random) -> None:
     """Damage a file as a disk or a network does: nothing that names it is changed along with it."""
     name = rng.choice(list(sound.files))
@@ -117,7 +107,7 @@ def damage(sound: Sound, rng: random.Random) -> None:
 
 def forge(sound: Sound, rng: random.Random) -> None:
     """Change an entry or a shard as a stranger does, with digests that agree."""
-    name = commit_log.key(rng.randrange(2))
+    name = log_names.key(rng.randrange(2))
     value = json.loads(sound.files[name])
     target = rng.choice([value, *value.get("commits", [])])
     if rng.random() < 0.5:
@@ -155,12 +145,43 @@ def attack(sound: Sound, rng: random.Random, is_forged: bool) -> str:
     return outcome
 
 
+def attack_checkpoint(sound: Sound, rng: random.Random, is_forged: bool) -> str:
+    """Open a table after a change of its checkpoint; tell what came of it."""
+    name = log_names.checkpoint_key(0)
+    data = mutate(sound.files[name], rng)
+    if is_forged:
+        data = sign_checkpoint(data)
+    (sound.root / name).write_bytes(data)
+    try:
+        checkpoint.decode(0, data)
+        outcome = "same" if data == sound.files[name] else "read"
+    except (ValueError, RecursionError):
+        outcome = "refused"
+    if rng.random() < 0.1:
+        assert len(LogitTable(sound.root).commits()) == 3 or outcome == "read"
+    return outcome
+
+
+def sign_checkpoint(data: bytes) -> bytes:
+    """Put the digest right, as far as the changed bytes have one."""
+    try:
+        columns = ArrowColumns(data, checkpoint.SCHEMA)
+        return data.replace(columns.texts[b"sha256"], columns.digest().encode())
+    except (ValueError, KeyError):
+        return data
+
+
 def is_whole(store: LocalStore) -> bool:
     """Whether a table has all rows: a sound removal or fence may stand where a commit was."""
     return sum(commit.rows for commit in LogitTable(store).commits()) == len(IDS)
 
 
-def _attack_often(sound: Sound, seeds: range, is_forged: bool, out: Connection) -> None:
+Attack = Callable[[Sound, random.Random, bool], str]
+
+
+def _attack_often(
+    sound: Sound, seeds: range, attack: Attack, is_forged: bool, out: Connection
+) -> None:
     outcomes = Counter[str]()
     for seed in seeds:
         try:
@@ -182,10 +203,34 @@ COUNTS = [300, pytest.param(50_000, marks=pytest.mark.nightly)]
 def test_entries_and_shards_of_strangers_are_refused_and_end_no_process(
     sound: Sound, is_forged: bool, count: int
 ) -> None:
-    # In a process of its own, so that its end is an outcome.
+    outcomes = outcomes_of(sound, attack, is_forged, count)
+    assert outcomes["refused"] > count / 3
+    if not is_forged:
+        assert not outcomes["other rows"], outcomes
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(20_000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("is_forged", [False, True], ids=["damaged", "forged"])
+def test_checkpoints_of_strangers_end_no_process_and_damaged_ones_change_nothing(
+    sound: Sound, is_forged: bool, count: int
+) -> None:
+    store = LocalStore(sound.root)
+    end = len(list(store.keys("log")))
+    fence = log_entry.Fence(writer=0, reason="filled")
+    for number in range(end, log_names.CHECKPOINT_ENTRIES):
+        (sound.root / log_names.key(number)).write_bytes(log_entry.encode(number, fence))
+    assert write_checkpoints(store, log_names.CHECKPOINT_ENTRIES) == (0,)
+    name = log_names.checkpoint_key(0)
+    sound.files[name] = store.read(name)
+    outcomes = outcomes_of(sound, attack_checkpoint, is_forged, count)
+    assert outcomes["refused"] > count / 3
+
+
+def outcomes_of(sound: Sound, attack: Attack, is_forged: bool, count: int) -> Counter[str]:
+    """Attack in a process of its own, so that its end is an outcome."""
     here, there = get_context("fork").Pipe()
     process = get_context("fork").Process(
-        target=_attack_often, args=(sound, range(count), is_forged, there)
+        target=_attack_often, args=(sound, range(count), attack, is_forged, there)
     )
     process.start()
     there.close()
@@ -197,31 +242,29 @@ def test_entries_and_shards_of_strangers_are_refused_and_end_no_process(
     process.join()
     assert isinstance(outcomes, Counter), outcomes
     assert outcomes.total() == count
-    assert outcomes["refused"] > count / 3
-    if not is_forged:
-        assert not outcomes["other rows"], outcomes
     print(outcomes)
+    return outcomes
 
 
 def forged_shard(sound: Sound, data: bytes) -> None:
-    value = json.loads(sound.files[commit_log.key(0)])
+    value = json.loads(sound.files[log_names.key(0)])
     pieces = shard_file.piece_digests([data])
     changes = {"sha256": shard_file.root_digest(pieces), "pieces": pieces, "size_bytes": len(data)}
     (sound.root / value["path"]).write_bytes(data)
-    (sound.root / commit_log.key(0)).write_bytes(sign(value | changes))
+    (sound.root / log_names.key(0)).write_bytes(sign(value | changes))
 
 
 def test_shard_whose_rows_begin_elsewhere_than_its_entry_says_is_refused(sound: Sound) -> None:
-    value = json.loads(sound.files[commit_log.key(0)])
+    value = json.loads(sound.files[log_names.key(0)])
     value["values_start"] -= 4
-    (sound.root / commit_log.key(0)).write_bytes(sign(value))
+    (sound.root / log_names.key(0)).write_bytes(sign(value))
     with pytest.raises(DamagedTableError, match=r"its rows begin at byte \d+; expected \d+"):
         LogitTable(sound.root).read(sound.column, IDS)
 
 
 def test_shard_of_another_form_than_its_entry_says_is_refused(sound: Sound) -> None:
-    value = json.loads(sound.files[commit_log.key(0)]) | {"dtype": "float16"}
-    (sound.root / commit_log.key(0)).write_bytes(sign(value))
+    value = json.loads(sound.files[log_names.key(0)]) | {"dtype": "float16"}
+    (sound.root / log_names.key(0)).write_bytes(sign(value))
     with pytest.raises(
         DamagedTableError, match=r"rows are \(4, 3\) of float32; its log entry says .* of float16"
     ):
@@ -229,7 +272,7 @@ def test_shard_of_another_form_than_its_entry_says_is_refused(sound: Sound) -> N
 
 
 def test_forged_shard_of_another_table_is_not_copied(sound: Sound, tmp_path: Path) -> None:
-    value = json.loads(sound.files[commit_log.key(0)])
+    value = json.loads(sound.files[log_names.key(0)])
     forged_shard(sound, sound.files[value["path"]][:-40] + bytes(40))
     (commit, *_) = LogitTable(sound.root).commits()
 

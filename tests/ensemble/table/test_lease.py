@@ -11,7 +11,8 @@ import pytest
 
 from ensemble.errors import TableBusyError
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log, fence, log_entry
+from ensemble.table import fence, log_entry
+from ensemble.table.commit_log import CommitLog
 from ensemble.table.lease import hold, read_holder
 from ensemble.table.lease_holder import Holder
 
@@ -250,7 +251,7 @@ def test_takeover_leaves_a_fence_and_a_lease_that_was_given_back_does_not(
         assert list(store.keys("log")) == []
     put(store, 5, expires_at=1000)
     with hold(store, duration_s=0.05) as lease:
-        (entry,) = (each for _, each in commit_log.CommitLog(store).scan())
+        (entry,) = (each for _, each in CommitLog(store).scan())
         assert isinstance(entry, log_entry.Fence)
         assert entry.writer == lease.number == 6
         assert "process 42 on elsewhere" in entry.reason

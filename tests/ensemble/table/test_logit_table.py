@@ -341,7 +341,8 @@ def test_removed_log_entry_is_named(filled: Path) -> None:
 def test_damaged_log_entry_is_named(filled: Path, content: str) -> None:
     entries(filled)[1].write_text(content)
     with pytest.raises(
-        DamagedTableError, match=r"the log entry .*00000001\.json is damaged: .*table repair` drops"
+        DamagedTableError,
+        match=r"the log entry .*00000001\.json is damaged: .*table repair` puts it back",
     ):
         LogitTable(filled)
 

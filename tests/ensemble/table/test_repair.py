@@ -12,7 +12,7 @@ import pytest
 from ensemble.errors import DamagedTableError, TableBusyError, TableError
 from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
-from ensemble.table import commit_log, fence, log_entry
+from ensemble.table import fence, log_entry, log_names
 from ensemble.table.block import LogitBlock
 from ensemble.table.export import export_table
 from ensemble.table.kind_difference import compare_kinds
@@ -70,7 +70,7 @@ def shards(store: LocalStore) -> dict[str, bytes]:
 
 
 def commit(store: LocalStore, number: int) -> log_entry.Commit:
-    entry = log_entry.decode(number, store.read(commit_log.key(number)))
+    entry = log_entry.decode(number, store.read(log_names.key(number)))
     assert isinstance(entry, log_entry.Commit)
     return entry
 
@@ -86,7 +86,7 @@ def copy_another(store: LocalStore) -> None:
     forged = commit(store, 2).model_copy(
         update={"path": other.path, "sha256": other.sha256, "pieces": other.pieces}
     )
-    store.replace(commit_log.key(2), log_entry.encode(2, forged))
+    store.replace(log_names.key(2), log_entry.encode(2, forged))
 
 
 DAMAGE: dict[str, tuple[Callable[[LocalStore], None], int, str]] = {
@@ -98,16 +98,16 @@ DAMAGE: dict[str, tuple[Callable[[LocalStore], None], int, str]] = {
     ),
     "a missing shard": (lambda s: s.remove(commit(s, 0).path), 1, "No such file"),
     "a shard of another column": (copy_another, 1, "belongs to column"),
-    "a flipped bit in an entry": (lambda s: flip(s, commit_log.key(3)), 1, "is damaged"),
-    "an empty entry": (lambda s: s.replace(commit_log.key(0), b""), 1, "is damaged"),
+    "a flipped bit in an entry": (lambda s: flip(s, log_names.key(3)), 1, "is damaged"),
+    "an empty entry": (lambda s: s.replace(log_names.key(0), b""), 1, "is damaged"),
     "an empty shard": (
         lambda s: s.replace(commit(s, 4).path, b""),
         1,
         "its sha256 is not the committed",
     ),
-    "a missing entry": (lambda s: s.remove(commit_log.key(2)), 1, "an entry was removed"),
+    "a missing entry": (lambda s: s.remove(log_names.key(2)), 1, "an entry was removed"),
     "a shard and another's entry": (
-        lambda s: (flip(s, commit(s, 1).path), flip(s, commit_log.key(5)))[0],
+        lambda s: (flip(s, commit(s, 1).path), flip(s, log_names.key(5)))[0],
         2,
         "damaged",
     ),
@@ -315,7 +315,7 @@ def test_entry_that_comes_back_while_it_is_repaired_is_left(
 
     @dataclass(frozen=True)
     class UnsteadyStore(LocalStore):
-        late: list[str] = field(default_factory=lambda: [commit_log.key(2)] * 2)
+        late: list[str] = field(default_factory=lambda: [log_names.key(2)] * 2)
 
         def read(self, key: str) -> bytes:
             if key in self.late:
@@ -338,12 +338,12 @@ def test_file_outside_the_table_is_never_removed(
     outside = tmp_path / "photo.jpg"
     outside.write_bytes(b"of the user")
     for path in (str(outside), "../photo.jpg"):
-        value = json.loads(store.read(commit_log.key(1))) | {"path": path}
+        value = json.loads(store.read(log_names.key(1))) | {"path": path}
         value.pop("sha256_of_entry")
         content = json.dumps(value, sort_keys=True).removesuffix("}").encode()
-        store.replace(commit_log.key(1), content + log_entry._ending(content))
+        store.replace(log_names.key(1), content + log_entry._ending(content))
         (fault,) = find_faults(store)
-        assert fault.path == commit_log.key(1)
+        assert fault.path == log_names.key(1)
         with hold(store) as lease:
             assert repair(store, lease) == (fault,)
         assert outside.read_bytes() == b"of the user"

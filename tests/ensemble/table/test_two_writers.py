@@ -3,7 +3,7 @@
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from ensemble.members.member import Member
 from ensemble.storage.local_store import LocalStore
 from ensemble.storage.s3_store import S3Store
 from ensemble.storage.settings import S3Config, StorageConfig
-from ensemble.storage.store import Staged, Store
-from ensemble.table import commit_log
+from ensemble.storage.store import Store
+from ensemble.table import log_names
 from ensemble.table.block import LogitBlock
 from ensemble.table.lease import hold
 from ensemble.table.lease_holder import as_bytes, latest_lease, lease_key
@@ -23,6 +23,7 @@ from ensemble.table.logit_table import LogitTable
 from ensemble.table.repair import collect, find_faults, repair, unreferenced
 
 from ..conftest import MakeStore
+from .pausing_store import PausingStore
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
@@ -34,89 +35,6 @@ WATCH_S = 0.02
 _STOPPED = re.compile(
     r"is writing the table|lost the table|took over the table|is sound now|cannot write .*: No such file"
 )
-
-
-class PausingStore:
-    """A store that does something else before one of its operations, and counts them."""
-
-    def __init__(self, store: Store, step: int, meanwhile: Callable[[], None]) -> None:
-        self._store, self._meanwhile = store, meanwhile
-        self.url, self.retries, self.is_remote = store.url, store.retries, store.is_remote
-        self.steps, self._left = 0, step
-
-    def _pause(self) -> None:
-        self.steps += 1
-        self._left -= 1
-        if self._left == 0:
-            self._meanwhile()
-
-    def create(self, key: str, data: bytes | memoryview) -> bool:
-        self._pause()
-        return self._store.create(key, data)
-
-    def stage(self, parts: Sequence[bytes | memoryview]) -> Staged:
-        self._pause()
-        return PausingStaged(self._store.stage(parts), self)
-
-    def sync(self, keys: Sequence[str]) -> None:
-        self._pause()
-        self._store.sync(keys)
-
-    def replace(self, key: str, data: bytes) -> None:
-        self._pause()
-        self._store.replace(key, data)
-
-    def read(self, key: str) -> bytes:
-        self._pause()
-        return self._store.read(key)
-
-    def read_at_rest(self, key: str) -> bytes:
-        self._pause()
-        return self._store.read_at_rest(key)
-
-    def read_large(self, key: str) -> memoryview:
-        self._pause()
-        return self._store.read_large(key)
-
-    def read_range(self, key: str, start: int, stop: int) -> bytes:
-        self._pause()
-        return self._store.read_range(key, start, stop)
-
-    def keys(self, folder: str) -> Iterator[str]:
-        self._pause()
-        return self._store.keys(folder)
-
-    def folders(self, folder: str) -> tuple[str, ...]:
-        self._pause()
-        return self._store.folders(folder)
-
-    def modified_at(self, key: str) -> float:
-        self._pause()
-        return self._store.modified_at(key)
-
-    def remove(self, key: str) -> None:
-        self._pause()
-        self._store.remove(key)
-
-    def leftovers(self) -> tuple[str, ...]:
-        self._pause()
-        return self._store.leftovers()
-
-
-class PausingStaged:
-    def __init__(self, staged: Staged, store: PausingStore) -> None:
-        self._staged, self._store = staged, store
-
-    def publish(self, key: str) -> bool:
-        self._store._pause()
-        return self._staged.publish(key)
-
-    def __enter__(self) -> "PausingStaged":
-        self._staged.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._staged.__exit__(*error)
 
 
 @dataclass(frozen=True)
@@ -153,7 +71,7 @@ class Pair:
         self.commit(self.store, [0] if work in {"commit", "count"} else [0, 4])
         path = LogitTable(self.store).commits()[-1].path
         if work == "gc":
-            self.store.remove(commit_log.key(1))
+            self.store.remove(log_names.key(1))
         if work == "repair":
             self.store.replace(path, b"damaged")
 
