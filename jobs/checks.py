@@ -33,6 +33,11 @@ def check_settings(config: RunConfig, splits: Splits) -> None:
         check_num_clusters(max(config.subclassifiers.num_clusters), num_classes)
     for member in config.members:
         trained = isinstance(member.source, RecipeSource) and member.source.recipe
+        if trained and config.recipes[trained].copies and getattr(member.source, "start", None):
+            raise ConfigError(
+                f"the member {member.name!r} starts from other weights, so that its images are read as they are "
+                f"needed, and recipes.{trained}.copies adds copies of images in memory. Leave copies or start out."
+            )
         if trained and (validation := config.recipes[trained].validation) is not None:
             hold_out(splits.train, validation, config.seed)
         if size := _input_size(config, member):

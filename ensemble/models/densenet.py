@@ -7,6 +7,8 @@ pool; a stem of 2 x growth channels.
 Departures for small images: none but fewer layers and a stem of one 3x3 convolution, as the paper
 has it for CIFAR.
 
+Options, as `densenet_small:activation=hardswish,growth=24`: the arguments of `densenet` but the number of classes.
+
 Parameters at 10 classes: `densenet_small` 71,686.
 """
 
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ensemble.models.layers import FeatureMaps, PooledClassifier, conv
+from ensemble.models.layers import FeatureMaps, PooledClassifier, conv, make_activation
 
 BOTTLENECK_EXPANSION = 4
 COMPRESSION = 0.5
@@ -24,15 +26,15 @@ COMPRESSION = 0.5
 class DenseLayer(nn.Module):
     """Append `growth` new channels to the input."""
 
-    def __init__(self, in_channels: int, growth: int) -> None:
+    def __init__(self, in_channels: int, growth: int, activation: str = "relu") -> None:
         super().__init__()
         inner = BOTTLENECK_EXPANSION * growth
         self.new = nn.Sequential(
             nn.BatchNorm2d(in_channels),
-            nn.ReLU(),
+            make_activation(activation),
             conv(in_channels, inner, 1),
             nn.BatchNorm2d(inner),
-            nn.ReLU(),
+            make_activation(activation),
             conv(inner, growth),
         )
 
@@ -41,31 +43,34 @@ class DenseLayer(nn.Module):
         return torch.cat([features, self.new(features)], dim=1)
 
 
-def densenet(num_classes: int, *, blocks: Sequence[int], growth: int) -> nn.Module:
+def densenet(
+    num_classes: int, *, blocks: Sequence[int], growth: int, activation: str = "relu"
+) -> nn.Module:
     """Build a DenseNet-BC.
 
     Args:
         num_classes: Number of classes of the head.
         blocks: Layers in each dense block; a transition that halves the grid stands between blocks.
         growth: Channels that each layer adds, the paper's k.
+        activation: Name of the function between the layers; the paper's is relu.
     """
     channels = 2 * growth
     layers: list[nn.Module] = [conv(3, channels)]
     for block, num_layers in enumerate(blocks):
         if block > 0:
-            layers.append(_transition(channels))
+            layers.append(_transition(channels, activation))
             channels = int(channels * COMPRESSION)
         for _ in range(num_layers):
-            layers.append(DenseLayer(channels, growth))
+            layers.append(DenseLayer(channels, growth, activation))
             channels += growth
-    layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+    layers += [nn.BatchNorm2d(channels), make_activation(activation)]
     return PooledClassifier(nn.Sequential(*layers), channels, num_classes)
 
 
-def _transition(channels: int) -> nn.Module:
+def _transition(channels: int, activation: str) -> nn.Module:
     return nn.Sequential(
         nn.BatchNorm2d(channels),
-        nn.ReLU(),
+        make_activation(activation),
         conv(channels, int(channels * COMPRESSION), 1),
         nn.AvgPool2d(2),
     )

@@ -17,7 +17,7 @@ FeatureMaps = Float[torch.Tensor, "image _ _ _"]
 Logits = Float[torch.Tensor, "image class"]
 
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     # With torch's slope of 0.01.
@@ -33,9 +33,9 @@ def make_activation(name: str) -> nn.Module:
     Raises:
         UnknownNameError: There is no such function.
     """
-    if name not in _ACTIVATIONS:
-        raise UnknownNameError.of("activation", name, _ACTIVATIONS)
-    return _ACTIVATIONS[name]()
+    if name not in ACTIVATIONS:
+        raise UnknownNameError.of("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]()
 
 
 def conv(
@@ -63,12 +63,13 @@ def conv_bn_relu(
     out_channels: int,
     kernel: int | tuple[int, int] = 3,
     stride: int = 1,
+    activation: str = "relu",
 ) -> nn.Sequential:
-    """Build convolution, batch normalisation, ReLU."""
+    """Build convolution, batch normalisation, and ReLU or another activation."""
     return nn.Sequential(
         conv(in_channels, out_channels, kernel, stride),
         nn.BatchNorm2d(out_channels),
-        nn.ReLU(),
+        make_activation(activation),
     )
 
 

@@ -24,7 +24,7 @@ OPTIONS: dict[str, dict[str, Kind]] = {
         "width": float,
         "without": int,
     },
-    "densenet": {"blocks": _NUMBERS, "growth": int},
+    "densenet": {"activation": ACTIVATIONS, "blocks": _NUMBERS, "growth": int},
     "pyramidnet": {
         "activation": ACTIVATIONS,
         "alpha": float,
@@ -38,8 +38,13 @@ OPTIONS: dict[str, dict[str, Kind]] = {
         "initialisation": ("he", "paper"),
         "width": float,
     },
-    "resnet": {"blocks": _NUMBERS, "is_bottleneck": bool, "width": int},
-    "wide_resnet": {"depth": int, "dropout": float, "widen": int},
+    "resnet": {
+        "activation": ACTIVATIONS,
+        "blocks": _NUMBERS,
+        "is_bottleneck": bool,
+        "width": int,
+    },
+    "wide_resnet": {"activation": ACTIVATIONS, "depth": int, "dropout": float, "widen": int},
 }
 """Options by the function that builds the network; their meaning stands in its docstring."""
 

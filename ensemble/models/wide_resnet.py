@@ -6,6 +6,8 @@ changes, optional dropout between the two convolutions.
 
 Departures for small images: none but the depth and the widening factor.
 
+Options, as `wide_resnet16_2:activation=selu,widen=4`: the arguments of `wide_resnet` but the number of classes.
+
 Parameters at 10 classes: `wide_resnet10_2` 303,706, `wide_resnet16_2` 691,674,
 `wide_resnet28_10` 36,479,194.
 """
@@ -14,7 +16,7 @@ import torch
 from torch import nn
 
 from ensemble.errors import ConfigError
-from ensemble.models.layers import FeatureMaps, PooledClassifier, conv
+from ensemble.models.layers import FeatureMaps, PooledClassifier, conv, make_activation
 
 STEM_CHANNELS = 16
 
@@ -22,13 +24,20 @@ STEM_CHANNELS = 16
 class WideUnit(nn.Module):
     """Pre-activation residual unit."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        dropout: float,
+        activation: str = "relu",
+    ) -> None:
         super().__init__()
-        self.activate = nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU())
+        self.activate = nn.Sequential(nn.BatchNorm2d(in_channels), make_activation(activation))
         self.residual = nn.Sequential(
             conv(in_channels, out_channels, 3, stride),
             nn.BatchNorm2d(out_channels),
-            nn.ReLU(),
+            make_activation(activation),
             nn.Dropout(dropout),
             conv(out_channels, out_channels),
         )
@@ -42,7 +51,9 @@ class WideUnit(nn.Module):
         return residual + (features if self.project is None else self.project(activated))
 
 
-def wide_resnet(num_classes: int, *, depth: int, widen: int, dropout: float) -> nn.Module:
+def wide_resnet(
+    num_classes: int, *, depth: int, widen: int, dropout: float, activation: str = "relu"
+) -> nn.Module:
     """Build a Wide ResNet, WRN-`depth`-`widen`.
 
     Args:
@@ -50,6 +61,7 @@ def wide_resnet(num_classes: int, *, depth: int, widen: int, dropout: float) -> 
         depth: Number of layers, 6n + 4.
         widen: The paper's k, the factor on the channels.
         dropout: Dropout probability inside the units.
+        activation: Name of the function between the layers; the paper's is relu.
 
     Raises:
         ConfigError: The depth is not 6n + 4 for an n of at least 1.
@@ -65,7 +77,7 @@ def wide_resnet(num_classes: int, *, depth: int, widen: int, dropout: float) -> 
         out_channels = STEM_CHANNELS * widen * 2**stage
         for index in range(units):
             stride = 2 if stage > 0 and index == 0 else 1
-            layers.append(WideUnit(channels, out_channels, stride, dropout))
+            layers.append(WideUnit(channels, out_channels, stride, dropout, activation))
             channels = out_channels
-    layers += [nn.BatchNorm2d(channels), nn.ReLU()]
+    layers += [nn.BatchNorm2d(channels), make_activation(activation)]
     return PooledClassifier(nn.Sequential(*layers), channels, num_classes)

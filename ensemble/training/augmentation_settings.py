@@ -53,6 +53,33 @@ class AugmentationConfig(Config):
     """Probability that an image is mirrored; 0 where left and right differ, as in digits."""
 
 
+class CopiesConfig(Config):
+    """Scaled and rotated copies that are added to the training images once, before the first epoch."""
+
+    number: PositiveInt = 1
+    """Number of copies of each image; 1 doubles the images of an epoch."""
+    max_rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
+    """Largest rotation of a copy in either direction, in degrees."""
+    min_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Smallest factor that the content of a copy is zoomed by; below 1 it shrinks."""
+    max_scale: Annotated[float, Field(ge=1, le=4)] = 1.25
+    """Largest factor that the content of a copy is zoomed by; above 1 it grows."""
+
+
+class NoiseConfig(Config):
+    """Gaussian noise on a network while it is trained, each as a share of the root mean square of what it is added to.
+
+    Noise on the input is `noise_sd`.
+    """
+
+    weights: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Noise on each tensor of weights, for the passes over one batch; 0 for none."""
+    gradients: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Noise on each tensor of gradients; 0 for none."""
+    activations: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Noise on the output of each activation function; 0 for none."""
+
+
 class RandomCropConfig(Config):
     """A square of the input's size at a random place of the image, resized to a short side."""
 

@@ -9,14 +9,15 @@ from jaxtyping import Float, Int64, UInt8
 from torch import nn
 from torch.nn import functional
 
-from ensemble.errors import EmptySplitError
+from ensemble.errors import ConfigError, EmptySplitError
 from ensemble.images.index import ImageIndex
 from ensemble.images.open import decode_for, open_source
 from ensemble.images.shard import BadImage, ImageShard
 from ensemble.inference.resized import without_strips
 from ensemble.inference.transforms import normalise_, to_input
 from ensemble.members.settings import Preprocessing
-from ensemble.training.augmentation_settings import RandomCropConfig
+from ensemble.training.augmentation_settings import CopiesConfig, RandomCropConfig
+from ensemble.training.copies import add_copies
 from ensemble.training.photograph_batches import PhotographBatches
 from ensemble.training.photographs import KeptForm, Photographs
 from ensemble.training.recipe import SoftLabelsConfig
@@ -99,7 +100,8 @@ def open_data(task: TrainTask, shards: Sequence[ImageShard], device: torch.devic
     if task.recipe.soft_labels is not None:
         images = _open_soft(task, task.recipe.soft_labels, device)
     else:
-        images = open_images(task, task.images, task.preprocessing, shards, device)
+        copies = task.recipe.copies
+        images = open_images(task, task.images, task.preprocessing, shards, device, copies)
     preprocessing, judge, num_judged = images.preprocessing, None, 0
     if task.stopping is not None:
         try:
@@ -151,6 +153,7 @@ def open_images(
     preprocessing: Preprocessing | None,
     shards: Sequence[ImageShard],
     device: torch.device,
+    copies: CopiesConfig | None = None,
 ) -> OpenImages:
     """Open some images for a task.
 
@@ -160,10 +163,17 @@ def open_images(
         preprocessing: How the member sees an image; measured on these images if None.
         shards: Decoded images, as for `open_data`.
         device: Device to train on.
+        copies: Copies of the images that are trained on too; none if None.
 
     Raises:
         EmptySplitError: None of the images could be decoded.
+        ConfigError: The images are photographs, of which there are no copies.
     """
+    if task.has_photographs and copies is not None:
+        raise ConfigError(
+            f"{task.name} is trained on photographs, which are read as they are needed, and recipe.copies adds copies "
+            "of images in memory; leave copies out, or start."
+        )
     if task.has_photographs:
         batches = _batches(task, index, preprocessing or _of_fresh(task), shards, device)
         if preprocessing is None:
@@ -184,7 +194,9 @@ def open_images(
         raise EmptySplitError(f"{task.name} has no image to train on that could be decoded.")
     image_ids = set(index.image_ids.tolist())
     return OpenImages(
-        TrainingImages(images, labels, device, device_bytes_for_images(device)),
+        TrainingImages(
+            *add_copies(images, labels, copies, task.seed), device, device_bytes_for_images(device)
+        ),
         lambda: _in_turn(images, labels, device),
         (int(labels.min()), int(labels.max())),
         tuple(bad for shard in shards for bad in shard.bad if bad.image_id in image_ids),

@@ -25,6 +25,7 @@ from ensemble.training.augmentation import (
     measure_components,
     shift_colours,
 )
+from ensemble.training.copies import add_copies
 from ensemble.training.optimizers import build_optimizer
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.schedules import rate_factor
@@ -177,7 +178,8 @@ def train(
     check_images(images, labels)
     label_range = int(labels.min()), int(labels.max())
     device = next(network.parameters()).device
-    data = TrainingImages(images, labels, device, device_bytes_for_images(device))
+    copied = add_copies(images, labels, recipe.copies, seed)
+    data = TrainingImages(*copied, device, device_bytes_for_images(device))
     return fit(network, data, label_range, recipe, (mean, std), seed, on_epoch, checkpoint)
 
 

@@ -9,8 +9,10 @@ from ensemble.members.identity import dump_for_identity
 from ensemble.training.augmentation_settings import (
     AugmentationConfig,
     ColourConfig,
+    CopiesConfig,
     Crop,
     ErasingConfig,
+    NoiseConfig,
     RandomCropConfig,
 )
 from ensemble.training.optimizer_settings import Fraction, Optimizer, SgdConfig
@@ -83,6 +85,8 @@ _LATER = (
     "layer_decay",
     "noise_sd",
     "soft_labels",
+    "noise",
+    "copies",
     "colour.pca_sd",
     "optimizer.rule",
     "schedule.stage_epochs",
@@ -124,6 +128,11 @@ class RecipeConfig(Config):
     noise_sd: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Standard deviation of Gaussian noise that is added to each pixel of a training image, in units of the channel's
     standard deviation; 0 for none."""
+    noise: NoiseConfig | None = None
+    """Gaussian noise on weights, gradients and activations; none if not set."""
+    copies: CopiesConfig | None = None
+    """Scaled and rotated copies of the training images, drawn once, which are trained on like further images; none if
+    not set. For small images, which lie in memory."""
     mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Parameter of the Beta distribution that Mixup draws the shares of two mixed images from; 0 mixes none."""
     cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -226,6 +235,16 @@ class RecipeConfig(Config):
         if self.head_only and (self.ema or self.snapshots):
             raise ValueError(
                 "head_only=true trains no second network; leave out ema and snapshots."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _copies_small_images(self) -> "RecipeConfig":
+        others = (self.crop, self.soft_labels, self.head_only or None)
+        if self.copies is not None and any(other is not None for other in others):
+            raise ValueError(
+                "copies are of small images with labels, which are neither cropped nor trained on for the head alone; "
+                "leave out copies, or crop, soft_labels and head_only."
             )
         return self
 

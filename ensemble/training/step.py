@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from ensemble.errors import DataError
+from ensemble.training.augmentation_settings import NoiseConfig
+from ensemble.training.noise import add_gradient_noise, noisy_activations, noisy_weights
 from ensemble.training.recipe import RecipeConfig
 
 Loss = Float64[torch.Tensor, ""]
@@ -60,10 +62,18 @@ class Step:
 
     def take(self, batch: PreparedBatch) -> tuple[Loss, Count]:
         """Take a step, and return the mean loss in nats and the number of correct answers before it."""
-        results = self._backward(batch)
-        parameters = [p for p in self._network.parameters() if p.grad is not None]
-        if self._recipe.sam_rho is not None:
-            self._climb_and_return(batch, parameters, self._recipe.sam_rho)
+        noise = self._recipe.noise or NoiseConfig()
+        trained = [p for p in self._network.parameters() if p.requires_grad]
+        with (
+            noisy_weights(trained, noise.weights),
+            noisy_activations(self._network, noise.activations),
+        ):
+            results = self._backward(batch)
+            parameters = [p for p in trained if p.grad is not None]
+            if self._recipe.sam_rho is not None:
+                self._climb_and_return(batch, parameters, self._recipe.sam_rho)
+        if noise.gradients:
+            add_gradient_noise(parameters, noise.gradients)
         if self._recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self._recipe.clip_norm)
         self._optimizer.step()

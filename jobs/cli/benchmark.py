@@ -179,7 +179,8 @@ def benchmark_train(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[key=value]...", help="Settings, such as photographs=1000 photograph_sizes=[224]."
+            metavar="[key=value]...",
+            help="Settings, such as photographs=1000 photograph_sizes=[224].",
         ),
     ] = None,
     full: Full = False,

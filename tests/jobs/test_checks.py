@@ -57,6 +57,13 @@ def test_a_config_that_runs_is_valid_and_nothing_is_written(
         (["search.k=10"], r"search\.k is 10, and there are 10 classes"),
         (["report.top_k=10"], r"report\.top_k is 10"),
         (
+            [
+                "recipes.default.copies={}",
+                "members.0.source={kind: recipe, start: 'checkpoint:/no/such.pth'}",
+            ],
+            "recipes.default.copies adds copies of images in memory",
+        ),
+        (
             ["members.0.source={kind: recipe, start: 'checkpoint:/no/such.pth'}"],
             r"the member 'alexnet' cannot start from these weights: /no/such\.pth",
         ),

@@ -85,7 +85,14 @@ def test_activations_are_torchs(name: str) -> None:
         "hardswish": x * (x + 3).clamp(0, 6) / 6,
     }
     torch.testing.assert_close(make_activation(name)(x), expected[name])
-    for architecture in ("pyramidnet20", "alexnet_small"):
+    for architecture in (
+        "pyramidnet20",
+        "alexnet_small",
+        "resnet14_small",
+        "resnet20_bottleneck_small",
+        "wide_resnet10_2",
+        "densenet_small",
+    ):
         network = models.build(f"{architecture}:activation={name}", 3)
         kinds = {type(m) for m in network.modules()} & {
             nn.ReLU, nn.Tanh, nn.LeakyReLU, nn.SELU, nn.Hardswish

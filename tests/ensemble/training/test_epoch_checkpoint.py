@@ -55,6 +55,10 @@ RECIPES: dict[str, dict[str, object]] = {
         "colour": {"pca_sd": 0.1},
         "optimizer": {"kind": "sgd", "lr": 0.02, "nesterov": False, "rule": "paper"},
     },
+    "noise within the network, and copies": {
+        "noise": {"weights": 0.1, "gradients": 0.1, "activations": 0.1},
+        "copies": {},
+    },
     "accumulation": {"accumulation": 2, "batch_size": 3, "freeze_epochs": 1, "layer_decay": 0.8},
     "lamb": {"optimizer": {"kind": "timm", "name": "lamb", "lr": 0.01}},
     "lion": {"optimizer": {"kind": "timm", "name": "lion", "lr": 0.001}},

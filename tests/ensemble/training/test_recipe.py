@@ -93,7 +93,7 @@ def test_settings_that_came_later_leave_the_identity_of_a_recipe_without_them(
     later = {"rule", "stage_epochs", "is_continuous", "floor", "warmup_epochs", "pca_sd"}
     groups = [value for value in identity.values() if isinstance(value, dict)]
     assert not any(later & group.keys() for group in groups)
-    assert "noise_sd" not in identity
+    assert not {"noise_sd", "noise", "copies"} & identity.keys()
 
 
 @pytest.mark.parametrize(
