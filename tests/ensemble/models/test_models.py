@@ -130,6 +130,20 @@ def test_wide_resnet_has_the_parameters_of_the_published_one() -> None:
     assert millions == pytest.approx(36.5, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        # Huang et al. 2016, Table 2: 0.8 M and 15.3 M, of 100 and 250 layers.
+        ("densenet_small:blocks=16-16-16,growth=12", 769_162),
+        ("densenet_small:blocks=41-41-41,growth=24", 15_324_406),
+    ],
+)
+def test_a_densenet_bc_has_the_parameters_of_the_published_one(name: str, parameters: int) -> None:
+    with torch.device("meta"):
+        network = models.build(name, 10)
+    assert sum(p.numel() for p in network.parameters()) == parameters
+
+
 def test_impossible_depths_are_refused() -> None:
     with pytest.raises(ConfigError, match="depth 11"):
         wide_resnet(10, depth=11, widen=1, dropout=0.0)
