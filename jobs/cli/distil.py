@@ -123,7 +123,7 @@ def _table(report: "DistilReport") -> "Table":
         "against\nlabels alone",
         "agrees",
         "parameters",
-        "ms an\nimage",
+        "MFLOP",
     ):
         table.add_column(column, justify="right")
     for row in report.rows:
@@ -141,6 +141,6 @@ def _table(report: "DistilReport") -> "Table":
             *differences,
             f"{row.agreement:.1%}",
             f"{row.parameters:,}",
-            "" if row.seconds is None else f"{1000 * row.seconds:.3g}",
+            "" if row.flops is None else f"{row.flops / 1e6:.3g}",
         )
     return table

@@ -123,7 +123,11 @@ class _Judge:
         against = None
         if labels is not None and labels is not row:
             against = self._against(outcomes, [o.take(self._is_kept) for o in labels.outcomes])
-        own = {"parameters": row.parameters, "seconds": row.seconds or None}
+        own = {
+            "parameters": row.parameters,
+            "seconds": row.costs["seconds"] or None,
+            "flops": row.costs["flops"] or None,
+        }
         return line.model_copy(update=own | {"against_labels": against})
 
     def _row(
@@ -140,6 +144,7 @@ class _Judge:
             agreement=float(np.mean([one.answers == self._ensemble.answers for one in outcomes])),
             parameters=int(self._cost("parameters", members) or 0),
             seconds=self._cost("seconds", members),
+            flops=self._cost("flops", members),
             against_ensemble=None
             if is_ensemble
             else self._against(outcomes, [self._ensemble] * len(outcomes)),

@@ -42,13 +42,13 @@ class StudentRow:
     Attributes:
         outcomes: How each does on the test images.
         parameters: Number of parameters of one network.
-        seconds: Measured seconds of an image; 0 where that was not measured.
+        costs: What an image costs, by unit; 0 where that was not measured.
         curve: Training of the first seed; None where there is no record of it.
     """
 
     outcomes: tuple[Outcome, ...]
     parameters: int
-    seconds: float
+    costs: Mapping[str, float]
     curve: Curve | None
 
 
@@ -154,12 +154,12 @@ def train_students(config: RunConfig, console: Console, options: RunOptions, run
 
 def _row(job: Job, networks: Sequence[Member], outcomes: Mapping[str, Outcome]) -> StudentRow:
     commits = tuple(job.table.commits())
-    seconds = [measured_costs(commits, network.column)["seconds"] for network in networks]
+    costs = [measured_costs(commits, network.column) for network in networks]
     curves = read_curves(networks[:1])
     return StudentRow(
         tuple(outcomes[network.name] for network in networks),
         networks[0].parameters,
-        float(np.mean(seconds)),
+        {unit: float(np.mean([cost[unit] for cost in costs])) for unit in costs[0]},
         curves[0] if curves else None,
     )
 

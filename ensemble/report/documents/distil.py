@@ -33,7 +33,10 @@ class DistilRow(Config):
     parameters: NonNegativeInt
     """Number of parameters of all networks that answer one image; 0 where it is not known."""
     seconds: NonNegativeFloat | None
-    """Measured seconds of an image, as the run's table has them; None where they were not measured."""
+    """Measured seconds of an image, as the run's table has them; None where they were not measured. Runs at other
+    hours may have measured them on a busier machine."""
+    flops: NonNegativeFloat | None
+    """Floating-point operations of an image under all test-time views; None where they are not known."""
     against_ensemble: BaseDifference | None = None
     """Difference of the error to the ensemble's; None for the ensemble itself."""
     against_labels: BaseDifference | None = None
@@ -73,9 +76,9 @@ class DistilReport(Config):
         return next((row for row in self.rows if row.key == key), None)
 
     @property
-    def speedup(self) -> float | None:
-        """How many times the seconds of the network the ensemble takes; None where either was not measured."""
+    def saving(self) -> float | None:
+        """How many times the operations of the network the ensemble needs; None where either is not known."""
         ensemble, network = self.row("ensemble"), self.row("distilled")
         assert ensemble is not None  # every report has both
         assert network is not None
-        return ensemble.seconds / network.seconds if ensemble.seconds and network.seconds else None
+        return ensemble.flops / network.flops if ensemble.flops and network.flops else None
