@@ -120,9 +120,9 @@ class StageConfig(Config):
                 f"the stage {self.name!r} has averages, which are of variants, and subclassifiers; make two stages "
                 "of it."
             )
-        if "base" in self.variants:
+        if reserved := sorted({"base", FRESH, PRETRAINED} & self.variants.keys()):
             raise ValueError(
-                f"the stage {self.name!r} calls a variant 'base', as the row of the base is called; rename it."
+                f"the stage {self.name!r} calls a variant {reserved[0]!r}, a name with a meaning of its own; rename it."
             )
         return self
 
@@ -197,6 +197,10 @@ class StudyConfig(Config):
         names = [stage.name for stage in self.stages]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"stages: the names {twice} stand twice; each must be unique.")
+        if PRETRAINED in names:
+            raise ValueError(
+                f"stages: {PRETRAINED!r} is the name of the trainings on other images; rename it."
+            )
         if self.base.architecture is None:
             raise ValueError("base.architecture is not set; set it, as resnet20_cifar.")
         if self.base.adds_validation or self.base.start is not None:

@@ -93,6 +93,12 @@ def test_a_stage_has_variants_or_subclassifiers_and_these_keep_the_base() -> Non
         )
 
 
+@pytest.mark.parametrize("name", ["base", "fresh", "pretrained"])
+def test_names_with_a_meaning_of_their_own_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"calls a variant '{name}'"):
+        StageConfig.model_validate({"name": "s", "variants": {name: {"recipe": {"epochs": 1}}}})
+
+
 def test_a_row_that_starts_from_other_images_needs_pretraining() -> None:
     stage = StageConfig(name="s", variants={"tuned": VariantConfig(start="pretrained")})
     with pytest.raises(ConfigError, match="the study has no pretraining"):
