@@ -120,7 +120,7 @@ class StageConfig(Config):
                 f"the stage {self.name!r} has averages, which are of variants, and subclassifiers; make two stages "
                 "of it."
             )
-        if reserved := sorted({"base", FRESH, PRETRAINED} & self.variants.keys()):
+        if reserved := sorted({"base", PRETRAINED} & self.variants.keys()):
             raise ValueError(
                 f"the stage {self.name!r} calls a variant {reserved[0]!r}, a name with a meaning of its own; rename it."
             )

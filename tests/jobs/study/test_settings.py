@@ -93,7 +93,7 @@ def test_a_stage_has_variants_or_subclassifiers_and_these_keep_the_base() -> Non
         )
 
 
-@pytest.mark.parametrize("name", ["base", "fresh", "pretrained"])
+@pytest.mark.parametrize("name", ["base", "pretrained"])
 def test_names_with_a_meaning_of_their_own_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"calls a variant '{name}'"):
         StageConfig.model_validate({"name": "s", "variants": {name: {"recipe": {"epochs": 1}}}})
