@@ -4,7 +4,8 @@ No stage has every row of every member in memory. What is made from the rows, av
 is in `outcome`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +15,7 @@ from jaxtyping import Float, Int, Shaped
 from ensemble.evaluation.calibration import apply_temperature
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
-from ensemble.outranking.builder import OutrankingBuilder
+from ensemble.outranking.builder import OutrankingBuilder, OutrankingPiece
 from ensemble.outranking.combine import Combine
 from ensemble.outranking.table import OutrankingTable
 from ensemble.table.logit_table import LogitTable
@@ -105,8 +106,33 @@ def build_outranking(
     return builder.finish()
 
 
+@runtime_checkable
+class PieceHandle(Protocol):
+    """A piece of an outranking table that is being made elsewhere."""
+
+    def is_done(self) -> bool:
+        """Tell whether `result` would not wait."""
+
+    def result(self) -> OutrankingPiece:
+        """Wait for the piece."""
+
+
+# Starts to make the piece of some images, the first of which has this place in the whole table; None where
+# that cannot be done, so that the rows are read here.
+StartPiece = Callable[[ImageIndex, int], PieceHandle | None]
+
+
 class StreamingOutranking:
-    """The outranking table of a split, built while blocks arrive: what `build_outranking` gives."""
+    """The outranking table of a split, built while blocks arrive: what `build_outranking` gives.
+
+    Args:
+        table: The logit table that blocks arrive in.
+        members: The members, in pool order.
+        images: Images of the split.
+        shard_images: Images of a shard, from the first image of the split on.
+        combines: As in `build_outranking`.
+        start_piece: Makes pieces elsewhere, so that no row is read here.
+    """
 
     def __init__(
         self,
@@ -115,6 +141,7 @@ class StreamingOutranking:
         images: ImageIndex,
         shard_images: int,
         combines: Sequence[Combine] = ("probabilities",),
+        start_piece: StartPiece | None = None,
     ) -> None:
         self._table, self._members, self._images = table, members, images
         self._columns = [member.column for member in members]
@@ -122,6 +149,8 @@ class StreamingOutranking:
         self._combines = combines
         names = tuple(member.name for member in members)
         self._builder = OutrankingBuilder(names, combines=combines)
+        self._start_piece = start_piece
+        self._pieces: deque[PieceHandle] = deque()
         self._next = 0
         self._read: list[str] = []
 
@@ -131,13 +160,15 @@ class StreamingOutranking:
             rows = np.arange(self._next, min(self._next + self._shard_images, len(self._images)))
             ids = self._images.image_ids[rows]
             if any(self._table.missing(column, ids) for column in self._columns):
-                return
+                break
             bad = {image.image_id for image in self._table.bad_images(self._columns)}
             part = self._images.take(rows[[str(i) not in bad for i in ids]])
-            for columns, labels in read_windows(self._table, self._members, part):
-                self._builder.add(columns, labels)
+            if len(part):
+                self._read_part(part)
             self._read += part.image_ids.tolist()
             self._next += len(rows)
+        while self._pieces and self._pieces[0].is_done():
+            self._append_next()
 
     def finish(self, images: ImageIndex) -> OutrankingTable:
         """Give the table of the remaining images once all blocks are there.
@@ -152,6 +183,22 @@ class StreamingOutranking:
             IncompleteTableError: The table lacks a block.
         """
         self.read_landed()
+        while self._pieces:
+            self._append_next()
         if self._read and self._read == images.image_ids.tolist():
             return self._builder.finish()
         return build_outranking(self._table, self._members, images, combines=self._combines)
+
+    def _read_part(self, part: ImageIndex) -> None:
+        first = len(self._read)
+        handle = self._start_piece(part, first) if self._start_piece else None
+        if handle is not None:
+            self._pieces.append(handle)
+            return
+        while self._pieces:
+            self._append_next()
+        for columns, labels in read_windows(self._table, self._members, part):
+            self._builder.add(columns, labels)
+
+    def _append_next(self) -> None:
+        self._builder.append(self._pieces.popleft().result())

@@ -1,5 +1,6 @@
 """What a member's forward passes cost: set in the config, or measured once and kept. No torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
@@ -7,6 +8,9 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validat
 from ensemble.config import Config
 from ensemble.files import write_atomic
 from ensemble.members.identity import fingerprint, library_versions
+from ensemble.members.member import Member
+from ensemble.table.block import LogitBlock
+from ensemble.views.policies import list_views
 from ensemble.views.settings import Views
 
 
@@ -61,6 +65,19 @@ def cost_key(
     return fingerprint(identity)[:24]
 
 
+def seconds_of_all_views(members: Sequence[Member], blocks: Sequence[LogitBlock]) -> float:
+    """Reckon what a shard takes a network under all of its views from what some of them took.
+
+    Args:
+        members: The views that predicted, or the network as one member.
+        blocks: Their blocks.
+    """
+    kept_from = members[0].kept_from
+    size = members[0].preprocessing.size
+    num_views = 1 if kept_from is None else len(list_views(kept_from, size))
+    return sum(block.seconds for block in blocks) * num_views / len(members)
+
+
 class CostCache:
     """Measured costs, one JSON file each.
 
@@ -69,15 +86,15 @@ class CostCache:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def find(self, key: str) -> MemberCost | None:
         """Return a cost if it is kept; a file that cannot be read counts as none."""
         try:
-            return MemberCost.model_validate_json((self._folder / f"{key}.json").read_text())
+            return MemberCost.model_validate_json((self.folder / f"{key}.json").read_text())
         except (FileNotFoundError, ValueError):  # pydantic's, and of bytes that are no text
             return None
 
     def keep(self, key: str, cost: MemberCost) -> None:
         """Write a cost, over an older one."""
-        write_atomic(self._folder / f"{key}.json", cost.model_dump_json() + "\n")
+        write_atomic(self.folder / f"{key}.json", cost.model_dump_json() + "\n")

@@ -1,5 +1,6 @@
 """A member: a classifier whose weights are there, what identifies its predictions, and its split into views."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,8 @@ class Member:
         precision: Precision of the weights and activations when the member predicts.
         temperature: Temperature of the probabilities in an average. Not part of the identity,
             because a column holds the probabilities at temperature 1.
+        kept_from: The views that the member's one was kept out of; None where it is the whole of a network.
+            Not part of the identity.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Member:
     seed: int | None = None
     precision: Precision = "float32"
     temperature: float = 1.0
+    kept_from: Views | None = None
 
     @cached_property
     def column(self) -> str:
@@ -67,6 +71,11 @@ class Member:
     def pool_name(self) -> str:
         """Name in the config, which the views of a member share where each is a member of its own."""
         return self.name.partition(VIEW_MARK)[0]
+
+    @property
+    def network_name(self) -> str:
+        """Name of the network that predicts it, which kept views share."""
+        return self.name if self.kept_from is None else self.pool_name
 
     @property
     def identity(self) -> dict[str, object]:
@@ -107,13 +116,35 @@ def split_views(member: Member) -> tuple[Member, ...]:
     if not keeps_views(member.views):
         return (member,)
     return tuple(
-        replace(member, name=name, views=view)
+        replace(member, name=name, views=view, kept_from=member.views)
         for name, view in zip(
             view_names(member.name, member.views, member.preprocessing.size),
             list_views(member.views, member.preprocessing.size),
             strict=True,
         )
     )
+
+
+def by_network(members: Iterable[Member]) -> list[tuple[Member, tuple[Member, ...]]]:
+    """Put the views together that one network predicts; undo `split_views`.
+
+    Returns:
+        Each network in the order of its first member, as a member with all of its views, and its members
+        among the given ones. A member that is no kept view is its own network.
+    """
+    networks: dict[Member, list[Member]] = {}
+    for member in members:
+        network = member
+        if member.kept_from is not None:
+            network = replace(
+                member,
+                name=member.network_name,
+                views=member.kept_from,
+                kept_from=None,
+                temperature=1.0,
+            )
+        networks.setdefault(network, []).append(member)
+    return [(network, tuple(views)) for network, views in networks.items()]
 
 
 def view_names(name: str, views: Views, size: int) -> tuple[str, ...]:

@@ -2,13 +2,13 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
 from jaxtyping import Float, Int, Int32, Shaped
 
-from ensemble.errors import EmptySplitError, TableError
+from ensemble.errors import EmptySplitError, ShapeError, TableError
 from ensemble.outranking.combine import Combine
 from ensemble.outranking.contested import (
     Columns,
@@ -55,6 +55,25 @@ def from_columns(
     return builder.finish()
 
 
+@dataclass(frozen=True, eq=False)
+class OutrankingPiece:
+    """What an outranking table keeps of some images that follow one another; made where their rows are.
+
+    Attributes:
+        labels: Class index of each image.
+        contested: Contested pairs, for each fixed point.
+        likely: Likely classes, with the images' places in the whole table.
+        num_classes: Classes that the rows have.
+        first_image: Place of the first image in the whole table.
+    """
+
+    labels: Int[np.ndarray, " image"]
+    contested: tuple[ContestedBlock, ...]
+    likely: LikelyClasses
+    num_classes: int
+    first_image: int
+
+
 class OutrankingBuilder:
     """Builds an outranking table from windows of images, as predictions arrive.
 
@@ -67,6 +86,7 @@ class OutrankingBuilder:
             about as much memory again.
         num_classes: Classes that there are, where the columns hold only those that can outrank a
             label. What a row lacks to 1 is then spread evenly over those that are not shown.
+        first_image: Place of the first image in the whole table, where a piece of it is made.
     """
 
     def __init__(
@@ -75,6 +95,7 @@ class OutrankingBuilder:
         threads: int = 1,
         combines: Sequence[Combine] = ("probabilities",),
         num_classes: int | None = None,
+        first_image: int = 0,
     ) -> None:
         if not member_names or len(set(member_names)) != len(member_names):
             raise TableError(f"members {list(member_names)}: expected at least one, all different.")
@@ -89,7 +110,12 @@ class OutrankingBuilder:
         self._workspaces: list[Workspace] = []  # those that no thread is using
         self._num_classes = 0
         self._all_classes = num_classes
-        self._num_images = 0
+        self._first_image = self._num_images = first_image
+
+    @property
+    def num_images(self) -> int:
+        """Number of images of the whole table up to here."""
+        return self._num_images
 
     def add(self, log_probabilities: Columns, labels: Shaped[np.ndarray, " label"]) -> None:
         """Read a window of images; nothing of the input is kept.
@@ -153,14 +179,49 @@ class OutrankingBuilder:
         num_classes = self._all_classes or self._num_classes
         return LikelyReader(len(self._member_names), labels, rows, self._num_classes, num_classes)
 
+    def append(self, piece: OutrankingPiece) -> None:
+        """Put the piece of the images that follow behind the others, as if their rows had been read here.
+
+        Raises:
+            ShapeError: The piece is of other images than those that follow, or of other classes.
+        """
+        num_classes = self._num_classes or piece.num_classes
+        if (piece.first_image, piece.num_classes) != (self._num_images, num_classes):
+            raise ShapeError(
+                f"a piece begins at image {piece.first_image} and has {piece.num_classes} classes; expected "
+                f"one that begins at image {self._num_images} and has {num_classes}."
+            )
+        self._num_classes = num_classes
+        self._append(piece.contested, piece.likely)
+        self._labels.append(piece.labels)
+        self._num_images += len(piece.labels)
+
+    def finish_piece(self) -> OutrankingPiece:
+        """Put the windows together as a piece of a larger table; nothing can be added then.
+
+        Raises:
+            EmptySplitError: No image was added.
+        """
+        self._check_not_empty()
+        return OutrankingPiece(
+            labels=np.concatenate(self._labels),
+            contested=tuple(growing.finish(self._threads) for growing in self._contested),
+            likely=self._likely.finish(self._threads),
+            num_classes=self._num_classes,
+            first_image=self._first_image,
+        )
+
+    def _check_not_empty(self) -> None:
+        if self._num_images == self._first_image:
+            raise EmptySplitError("no image was added; an outranking table needs at least one.")
+
     def finish(self) -> OutrankingTable:
         """Put the windows together; nothing can be added then.
 
         Raises:
             EmptySplitError: No image was added.
         """
-        if not self._labels or not self._num_images:
-            raise EmptySplitError("no image was added; an outranking table needs at least one.")
+        self._check_not_empty()
         labels = np.concatenate(self._labels)
         likely = self._likely.finish(self._threads)
         tables = [

@@ -76,9 +76,7 @@ def encode(
         dtype: How the numbers are stored; half precision ends at -65,504 nats.
     """
     image_ids = pa.array(block.image_ids.tolist(), pa.string())
-    rows = np.ascontiguousarray(block.log_probabilities)
-    if dtype == "float16":
-        rows = np.maximum(rows, _FLOAT16_MIN).astype(np.float16)
+    rows = stored_rows(block, dtype)
     values = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), rows.shape[1])
     schema = pa.schema(
         [("image_id", pa.string()), ("log_probabilities", values.type)],
@@ -95,6 +93,19 @@ def encode(
     # Arrow keeps no buffer at all for a file without rows.
     address = values.flatten().buffers()[1].address if rows.size else None
     return Encoded(sink.joined(), sink.start_of(address))
+
+
+def stored_rows(block: LogitBlock, dtype: Dtype) -> Float[np.ndarray, "image class"]:
+    """Give the rows of a block as a file has them.
+
+    Args:
+        block: The block.
+        dtype: How numbers are stored; half precision ends at -65,504 nats.
+    """
+    rows = np.ascontiguousarray(block.log_probabilities)
+    if dtype == "float16":
+        return np.maximum(rows, _FLOAT16_MIN).astype(np.float16)
+    return rows
 
 
 class _Parts:

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +8,15 @@ import pytest
 from ensemble.evaluation.outcome import evaluate
 from ensemble.evaluation.reading import (
     WINDOW_IMAGES,
+    PieceHandle,
     StreamingOutranking,
     build_outranking,
     read_windows,
 )
+from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage
 from ensemble.outranking import measures
+from ensemble.outranking.builder import OutrankingBuilder, OutrankingPiece
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 
@@ -41,13 +44,38 @@ def test_outranking_table_counts_the_errors_of_the_evaluation(judged: Judged) ->
         assert measures.member_errors(outranking, k).tolist() == expected
 
 
+@dataclass
+class _Later:
+    """A piece that is ready when it was asked for a few times."""
+
+    piece: OutrankingPiece
+    asks: int
+
+    def is_done(self) -> bool:
+        self.asks -= 1
+        return self.asks < 0
+
+    def result(self) -> OutrankingPiece:
+        return self.piece
+
+
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("is_elsewhere", [True, False])
 def test_outranking_table_built_while_blocks_arrive_is_that_of_one_shot(
-    judged: Judged, make_block: MakeBlock, tmp_path: Path, seed: int
+    judged: Judged, make_block: MakeBlock, tmp_path: Path, seed: int, is_elsewhere: bool
 ) -> None:
     members = judged.members
     table, everything, bad = LogitTable(tmp_path), images(300), {"image-00005", "image-00299"}
-    streaming = StreamingOutranking(table, members, everything, 64)
+
+    def start_piece(part: ImageIndex, first: int) -> PieceHandle | None:
+        if first == 64 or not is_elsewhere:
+            return None  # its rows are read here, in their place
+        maker = OutrankingBuilder([member.name for member in members], first_image=first)
+        for rows, labels in read_windows(table, members, part):
+            maker.add(rows, labels)
+        return _Later(maker.finish_piece(), asks=first % 5)
+
+    streaming = StreamingOutranking(table, members, everything, 64, start_piece=start_piece)
     shards = [everything.image_ids[first : first + 64].tolist() for first in range(0, 300, 64)]
     blocks = []
     for member in members:

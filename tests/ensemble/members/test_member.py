@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from ensemble.checkpoints import file as checkpoint
 from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError, ConfigError
 from ensemble.members.identity import fingerprint
-from ensemble.members.member import Member, in_precision, split_views, view_names
+from ensemble.members.member import Member, by_network, in_precision, split_views, view_names
 from ensemble.members.settings import Preprocessing
 from ensemble.models import registry as models
 from ensemble.views.policies import list_views
@@ -153,6 +154,12 @@ def test_kept_views_are_members_that_share_the_weights(make_member: MakeMember) 
     assert {one.weights_sha256 for one in kept} == {member.weights_sha256}
     assert len({one.column for one in (*kept, member)}) == 5
     assert tuple(one.views for one in kept) == list_views(views, 16)
+    # The network of some of them is the member, whichever they are.
+    other = make_member("b")
+    assert by_network([*kept[1:3], other]) == [(member, kept[1:3]), (other, (other,))]
+    assert {one.network_name for one in kept} == {"a"}
+    # A view is the column that it was before it knew where it came from.
+    assert kept[0].column == replace(kept[0], kept_from=None).column
 
 
 def test_averaged_views_are_one_member(make_member: MakeMember) -> None:

@@ -133,6 +133,65 @@ def test_windows_give_the_table_of_one_shot(make_pool, kind, seed, shape, cuts, 
     _assert_same(builder.finish(), _table(logs, labels))
 
 
+def _is_same(a, b):
+    _assert_same(a, b)
+    for name in ("likely", "logs"):
+        assert (getattr(a, name) is None) == (getattr(b, name) is None)
+        if getattr(a, name) is not None:
+            _assert_same(getattr(a, name), getattr(b, name))
+
+
+@given(
+    cuts=st.lists(st.integers(0, 30), max_size=4),
+    both=st.booleans(),
+    is_piece=st.lists(st.booleans(), min_size=5, max_size=5),
+    **CASES,
+)
+@settings(max_examples=100, deadline=None)
+def test_pieces_made_elsewhere_give_the_table_of_one_process_bit_for_bit(
+    make_pool, kind, seed, shape, cuts, both, is_piece
+):
+    logs, labels = make_pool(kind, seed, shape)
+    names = [f"m{i}" for i in range(shape[0])]
+    combines = ("probabilities", "logs") if both else ("probabilities",)
+    builder = OutrankingBuilder(names, combines=combines)
+    cut_at = sorted({min(cut, shape[1]) for cut in cuts} | {0, shape[1]})
+    for (first, last), elsewhere in zip(pairwise(cut_at), is_piece, strict=False):
+        rows = [column[first:last] for column in logs]
+        if elsewhere:
+            maker = OutrankingBuilder(names, combines=combines, first_image=first)
+            maker.add(rows, labels[first:last])
+            builder.append(maker.finish_piece())
+        else:
+            builder.add(rows, labels[first:last])
+    _is_same(builder.finish(), _table(logs, labels, combines=combines))
+
+
+def test_the_sample_of_likely_classes_does_not_depend_on_pieces():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(2, 1300, 3)).astype(np.float32)
+    logs = scores - np.log(np.exp(scores).sum(axis=2, keepdims=True))
+    labels = rng.integers(0, 3, 1300)
+    builder = OutrankingBuilder(["m0", "m1"])
+    for first in range(0, 1300, 130):
+        maker = OutrankingBuilder(["m0", "m1"], first_image=first)
+        maker.add(list(logs[:, first : first + 130]), labels[first : first + 130])
+        builder.append(maker.finish_piece())
+    _is_same(builder.finish(), _table(logs, labels))
+
+
+def test_a_piece_of_other_images_or_classes_is_refused():
+    logs = np.log(np.full((1, 2, 2), 0.5, np.float32))
+    maker = OutrankingBuilder(["m"], first_image=5)
+    maker.add(list(logs), np.zeros(2, int))
+    with pytest.raises(
+        ShapeError, match=r"begins at image 5 and has 2 classes; expected .* image 0"
+    ):
+        OutrankingBuilder(["m"]).append(maker.finish_piece())
+    with pytest.raises(EmptySplitError, match="no image was added"):
+        OutrankingBuilder(["m"], first_image=5).finish_piece()
+
+
 def test_windows_of_another_dtype_are_not_rounded_to_that_of_the_first(make_pool):
     logs, labels = make_pool("double", 0, (3, 300, 7))
     builder = OutrankingBuilder(["m0", "m1", "m2"])
