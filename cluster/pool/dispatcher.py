@@ -42,7 +42,7 @@ class QuarantinedBlock:
     """A block that killed its worker in every attempt, and is missing from the table.
 
     Attributes:
-        member: The member whose prediction it would have been, or the part that an ensemble lacks.
+        member: The network whose prediction it would have been, or the part that an ensemble lacks.
         shard: The images of the block.
         reason: What ended the last attempt, as a sentence.
     """
@@ -84,6 +84,8 @@ class Dispatcher:
     ) -> Iterator[tuple[Call, Any]]:
         """Do all calls, and yield each one with its value as soon as it is done.
 
+        Of the spare ones those are done that workers begin while others are under way.
+
         Args:
             calls: The calls to make; `order` decides which comes first.
             on_start: Receives the name of each training that a worker takes.
@@ -99,6 +101,7 @@ class Dispatcher:
                 for call, value in self._take():
                     self.shards.settle(call)
                     yield call, value
+                self._give_up_spare()
 
     def run_in_groups(
         self, calls: Sequence[Call], pause_s: float
@@ -159,9 +162,15 @@ class Dispatcher:
     def _is_busy(self) -> bool:
         return len(self._queue) > 0 or any(handle.calls for handle in self.host_group.handles)
 
+    def _give_up_spare(self) -> None:
+        """Begin no spare call any more once all that is under way is spare, too."""
+        under_way = [call for handle in self.host_group.handles for call in handle.calls.values()]
+        if all(call.is_spare for call in under_way):
+            self._queue.give_up_spare()
+
     def _keep_only_these(self, calls: Sequence[Call]) -> None:
         """Have workers forget the networks of members that they no longer carry."""
-        columns = {c.member.column: c.member.name for c in calls if c.verb == "predict"}
+        columns = {m.column: c.member.name for c in calls if c.verb == "predict" for m in c.members}
         if not columns:
             return
         for handle in self.host_group.handles:
@@ -175,6 +184,8 @@ class Dispatcher:
         while call := self._queue.peek(handle.plan, is_alone):
             if len(handle.calls) >= CALLS_IN_FLIGHT[call.verb]:
                 return
+            if any(other.verb == "train" for other in handle.calls.values()):
+                return  # it would wait for the training's end, though another worker may be free
             if call.verb != "train" and not self.shards.has_room(call.shards[0]):
                 return
             self._queue.take(call, handle.plan.device)
@@ -183,7 +194,11 @@ class Dispatcher:
             call.kind = self.host_group.kind(handle)
             call.pixels = tuple(self.shards.ref(spec) for spec in call.shards)
             method = getattr(handle.actor, call.method)
-            handle.calls[method.remote(*call.arguments, *call.pixels)] = call
+            if call.is_kept:
+                method = method.options(num_returns=2)
+            refs = method.remote(*call.arguments, *call.pixels)
+            ref, call.kept = refs if call.is_kept else (refs, None)
+            handle.calls[ref] = call
 
     def _take(self, most: int = 1, wait_s: float = LOOK_UP_S) -> Iterator[tuple[Call, Any]]:
         """Wait for a call, and yield those that are done with their values, without those that failed.

@@ -5,14 +5,20 @@ Plain Python, which the host group makes a Ray actor. The class is called `Host`
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Float
+
+from cluster.scheduling.placement import USABLE
+from cluster.scheduling.training_costs import TrainingCost
 from ensemble.images.shard import ImageShard
-from ensemble.inference.costs import MemberCost
+from ensemble.inference.costs import MemberCost, seconds_of_all_views
 from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
+from ensemble.table.shard_file import stored_rows
 from ensemble.table.shard_writer import Receipt, ShardWriter
 from ensemble.training.task import TrainTask
 
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from ensemble.inference.resized import ResizedShard
 
 _Key = tuple[str, str, str]
+StoredRows = Float[np.ndarray, "image class"]
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,22 @@ class Host:
 
             torch.cuda.empty_cache()
 
-    def train(self, task: TrainTask, *shards: ImageShard) -> str:
-        """Train, publish the checkpoint, and return its path."""
+    def train(self, task: TrainTask, *shards: ImageShard) -> tuple[str | None, TrainingCost | None]:
+        """Train, and publish the checkpoint.
+
+        Returns:
+            The path of the checkpoint, and what memory that took on a GPU. No path where the memory of a
+            share of a GPU was not enough; the training then goes on from what it has kept.
+        """
+        if self._device.type == "cuda":
+            from cluster.pool.training_call import train_on_gpu
+
+            self.keep(())  # networks would take room that trainings were measured without
+            is_shared = self._settings.memory_fraction < USABLE
+            return train_on_gpu(task, shards, self._device, is_shared)
         from ensemble.training.member import train_member
 
-        return str(train_member(task, shards, self._device))
+        return str(train_member(task, shards, self._device)), None
 
     def predict(
         self, member: Member, largest_batch: int | None, shard: ImageShard
@@ -112,27 +130,47 @@ class Host:
         block = predict(network, member, shard, self._device, self._images, self._flops[column])
         return block, network.largest_batch
 
-    def measure(
-        self, member: Member, largest_batch: int | None, shard: ImageShard
-    ) -> tuple[LogitBlock, MemberCost]:
-        """Predict a shard with a member, and measure what that costs once everything is warm.
+    def predict_each(
+        self, members: Sequence[Member], largest_batch: int | None, shard: ImageShard
+    ) -> tuple[list[LogitBlock], int | None]:
+        """Predict a shard with some views of one network, each to the block that it would be alone.
 
         Args:
-            member: The member to predict with.
+            members: The views, or a network as one member.
+            largest_batch: As for `predict`.
+            shard: Decoded images.
+
+        Returns:
+            A block for each member, and the largest batch that fits where a larger one did not.
+        """
+        blocks = []
+        for member in members:
+            block, largest_batch = self.predict(member, largest_batch, shard)
+            blocks.append(block)
+        return blocks, largest_batch
+
+    def measure(
+        self, members: Sequence[Member], largest_batch: int | None, shard: ImageShard
+    ) -> tuple[list[LogitBlock], MemberCost]:
+        """Predict a shard with a network, and measure what that costs once everything is warm.
+
+        Args:
+            members: Views of the network, or the network as one member.
             largest_batch: Images a batch that are known to fit into memory; the usual number if none.
             shard: Decoded images.
 
         Returns:
-            The block, and the cost.
+            A block for each member, and the cost of the network under all of its views.
         """
         from ensemble.inference.measure import peak_memory, warm_up
 
-        network = self._load(member, largest_batch)
-        warm_up(network, member, shard, self._device)
+        network = self._load(members[0], largest_batch)
+        for member in members:
+            warm_up(network, member, shard, self._device)
         with peak_memory(network, self._device) as peak:
-            block, largest_batch = self.predict(member, largest_batch, shard)
-        return block, MemberCost(
-            images_per_s=max(len(shard), 1) / max(block.seconds, 1e-9),
+            blocks, largest_batch = self.predict_each(members, largest_batch, shard)
+        return blocks, MemberCost(
+            images_per_s=max(len(shard), 1) / max(seconds_of_all_views(members, blocks), 1e-9),
             memory_mb=peak.mb,
             batch_mb=peak.batch_mb,
             device_memory_mb=peak.device_mb,
@@ -140,18 +178,48 @@ class Host:
         )
 
     def predict_and_write(
-        self, writer: ShardWriter, member: Member, largest_batch: int | None, shard: ImageShard
-    ) -> tuple[Receipt, int | None]:
-        """Do what `predict` does, and make the block durable here instead of returning its rows."""
-        block, largest_batch = self.predict(member, largest_batch, shard)
-        return writer.write(member, block), largest_batch
+        self,
+        writer: ShardWriter,
+        members: Sequence[Member],
+        largest_batch: int | None,
+        shard: ImageShard,
+    ) -> tuple[list[Receipt], int | None]:
+        """Do what `predict_each` does, and make the blocks durable here instead of returning their rows."""
+        return self.predict_and_keep(writer, members, largest_batch, shard)[0]
+
+    def predict_and_keep(
+        self,
+        writer: ShardWriter,
+        members: Sequence[Member],
+        largest_batch: int | None,
+        shard: ImageShard,
+    ) -> tuple[tuple[list[Receipt], int | None], list[StoredRows]]:
+        """Do what `predict_and_write` does, and give the rows as they are stored as a value of their own."""
+        blocks, largest_batch = self.predict_each(members, largest_batch, shard)
+        receipts = [writer.write(m, b) for m, b in zip(members, blocks, strict=True)]
+        return (receipts, largest_batch), [stored_rows(block, writer.dtype) for block in blocks]
+
+    def measure_and_keep(
+        self,
+        writer: ShardWriter,
+        members: Sequence[Member],
+        largest_batch: int | None,
+        shard: ImageShard,
+    ) -> tuple[tuple[list[Receipt], MemberCost], list[StoredRows]]:
+        """Do what `measure_and_write` does, and give the rows as they are stored as a value of their own."""
+        blocks, cost = self.measure(members, largest_batch, shard)
+        receipts = [writer.write(m, b) for m, b in zip(members, blocks, strict=True)]
+        return (receipts, cost), [stored_rows(block, writer.dtype) for block in blocks]
 
     def measure_and_write(
-        self, writer: ShardWriter, member: Member, largest_batch: int | None, shard: ImageShard
-    ) -> tuple[Receipt, MemberCost]:
-        """Do what `measure` does, and make the block durable here instead of returning its rows."""
-        block, cost = self.measure(member, largest_batch, shard)
-        return writer.write(member, block), cost
+        self,
+        writer: ShardWriter,
+        members: Sequence[Member],
+        largest_batch: int | None,
+        shard: ImageShard,
+    ) -> tuple[list[Receipt], MemberCost]:
+        """Do what `measure` does, and make the blocks durable here instead of returning their rows."""
+        return self.measure_and_keep(writer, members, largest_batch, shard)[0]
 
     def _load(self, member: Member, largest_batch: int | None) -> "PreparedNetwork":
         from ensemble.checkpoints.load import load_network

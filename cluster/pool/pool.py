@@ -4,21 +4,26 @@ It measures what members cost, plans workers from the costs, and leaves calls to
 neither the table nor the search.
 """
 
-import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
 
 from cluster.address import is_named, ray_address
 from cluster.devices import list_devices
+from cluster.pool.block_keeper import BlockKeeper
 from cluster.pool.dispatcher import Dispatcher, QuarantinedBlock
 from cluster.pool.host import Host
 from cluster.pool.host_group import Location
-from cluster.scheduling.costs import Costs
+from cluster.pool.trainings import SpareWork, Trainings
+from cluster.scheduling.costs import Costs, log_halved
 from cluster.scheduling.packing import make_plan
 from cluster.scheduling.placement import Plan, whole_devices
+from cluster.scheduling.predict_calls import predict_calls
+from cluster.scheduling.training_costs import TrainingCosts
 from cluster.scheduling.work_queue import Call
 from cluster.session import session
 from cluster.settings import ClusterConfig
@@ -29,8 +34,6 @@ from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
 from ensemble.table.shard_writer import Receipt, ShardWriter
 from ensemble.training.task import TrainTask
-
-log = logging.getLogger(__name__)
 
 # Calls that are done, with their values, as a dispatcher gives them.
 Groups = Iterator[list[tuple[Call, Any]]]
@@ -63,6 +66,9 @@ class Pool:
         self._config = config
         self._costs = Costs(config, cache)
         self._dispatcher = Dispatcher(config, source, self.devices, is_cluster, host)
+        self._trainings = Trainings(
+            self.devices, self._dispatcher, self._costs, TrainingCosts(cache.folder)
+        )
 
     @property
     def num_hosts(self) -> int:
@@ -103,27 +109,22 @@ class Pool:
         tasks: Sequence[TrainTask],
         shards: Sequence[ShardSpec],
         on_start: Callable[[str], None] = lambda name: None,
+        spare: SpareWork | None = None,
     ) -> Iterator[TrainTask]:
         """Train members side by side, and yield each task when its checkpoint is there.
+
+        Several share a GPU once it is known what memory they need, and more of them wait than there are GPUs.
 
         Args:
             tasks: Trainings, the longest first, so that no worker ends long after the others.
             shards: Shards that together hold the images of every task that does not read its own.
             on_start: Receives the name of each task that a worker takes.
+            spare: Predictions that workers make while they have nothing to train.
 
         Raises:
-            MemberFailedError: A training failed, and its cause allows no further attempt.
+            MemberFailedError: A training or a prediction failed, and its cause allows no further attempt.
         """
-        if not tasks:
-            return
-        self._dispatcher.host_group.place(whole_devices(self.devices))
-        calls = [
-            Call("train", task, () if task.reads_images else tuple(shards), order)
-            for order, task in enumerate(tasks)
-        ]
-        for call, _ in self._dispatcher.run(calls, on_start):
-            assert isinstance(call.about, TrainTask)
-            yield call.about
+        yield from self._trainings.train(tasks, shards, on_start, spare)
 
     def predict(
         self,
@@ -156,6 +157,7 @@ class Pool:
         writer: ShardWriter,
         on_plan: Callable[[Plan], None] = lambda plan: None,
         pause_s: float = 0.0,
+        keeper: BlockKeeper | None = None,
     ) -> Iterator[list[tuple[Member, Receipt]]]:
         """Predict as `predict` does, but have the workers write the blocks: no row comes here.
 
@@ -166,6 +168,7 @@ class Pool:
             writer: Writes to a place that every worker reaches.
             on_plan: Receives the plan before it is carried out.
             pause_s: Seconds from one group to the next, unless a group is full.
+            keeper: Gets references to the rows, which stay in the object store.
 
         Raises:
             MemberFailedError: A call failed, and its cause neither allows another attempt nor lets
@@ -175,7 +178,14 @@ class Pool:
         """
 
         def run(calls: Sequence[Call]) -> Groups:
-            return self._dispatcher.run_in_groups(calls, pause_s)
+            for call in calls:
+                call.is_kept = keeper is not None
+            for group in self._dispatcher.run_in_groups(calls, pause_s):
+                if keeper is not None:
+                    for call, (receipts, _) in group:
+                        keeper.keep(call.shards[0], call.members, receipts, call.kept)
+                        call.kept = None
+                yield group
 
         yield from self._blocks(work, on_plan, run, writer)
 
@@ -187,23 +197,16 @@ class Pool:
         writer: ShardWriter | None = None,
     ) -> Iterator[list[tuple[Member, Any]]]:
         """Yield blocks in the groups in which `run` gives them; where there is a writer, its receipts."""
-        pairs = [(member, spec) for spec, members in work for member in members]
-        calls = [
-            Call("predict", member, (spec,), order, writer=writer)
-            for order, (member, spec) in enumerate(pairs)
-        ]
+        calls = predict_calls(work, writer)
         while firsts := self._first_of_unmeasured(calls):
             self._dispatcher.host_group.place(whole_devices(self.devices))
-            measures = [
-                Call("measure", call.about, call.shards, call.order, writer=writer)
-                for call in firsts
-            ]
+            measures = [replace(call, verb="measure", failures=Counter()) for call in firsts]
             for group in run(measures):
                 for call, (_, cost) in group:
                     self._costs.keep(call.member, call.kind, cost)
                     if cost.batch_images:
-                        _log_halved(call.member, cost.batch_images)
-                yield [(call.member, block) for call, (block, _) in group]
+                        log_halved(call.member, cost.batch_images)
+                yield _pairs(group)
             calls = self._without_quarantined([call for call in calls if call not in firsts])
         if calls:
             yield from self._predict(calls, on_plan, run)
@@ -222,14 +225,13 @@ class Pool:
         for number, wave in enumerate(plan.waves):
             self._dispatcher.host_group.place(plan.hosts(number))
             names = {share.member for share in wave}
-            of_wave = [call for call in calls if call.member.name in names]
+            of_wave = [call for call in calls if call.about.name in names]
             for call in of_wave:
                 call.batch_images = self._costs.batch_images(call.member, kinds)
             for group in run(of_wave):
                 for call, (_, batch_images) in group:
-                    if batch_images and self._costs.halved(call.member, call.kind, batch_images):
-                        _log_halved(call.member, batch_images)
-                yield [(call.member, block) for call, (block, _) in group]
+                    self._costs.learn_batch(call, batch_images)
+                yield _pairs(group)
 
     def _first_of_unmeasured(self, calls: Sequence[Call]) -> list[Call]:
         """Return the first call of each member whose cost is not known on any kind of device here."""
@@ -252,10 +254,9 @@ class Pool:
         self._dispatcher.host_group.close()
 
 
-def _log_halved(member: Member, batch_images: int) -> None:
-    log.warning(
-        "predict of %r: out of GPU memory; %d images a batch from now on", member.name, batch_images
-    )
+def _pairs(group: Sequence[tuple[Call, Any]]) -> list[tuple[Member, Any]]:
+    """Give each member that calls predicted with its own part of their values."""
+    return [pair for call, (parts, _) in group for pair in zip(call.members, parts, strict=True)]
 
 
 @contextmanager

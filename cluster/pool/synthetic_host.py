@@ -7,14 +7,14 @@ member and shard alone. Its clock is that of its own thread, which other program
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 
 import numpy as np
 
 from cluster.pool.host import Host, HostSettings
 from ensemble.images.shard import ImageShard
-from ensemble.inference.costs import MemberCost
+from ensemble.inference.costs import MemberCost, seconds_of_all_views
 from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
 
@@ -49,12 +49,13 @@ class SyntheticHost(Host):
         return block, largest_batch
 
     def measure(
-        self, member: Member, largest_batch: int | None, shard: ImageShard
-    ) -> tuple[LogitBlock, MemberCost]:
-        """Make a block, and measure what that costs."""
-        self.predict(member, largest_batch, shard)  # warm, as `Host` is when it is timed
-        block, _ = self.predict(member, largest_batch, shard)
-        return block, MemberCost(images_per_s=max(len(shard), 1) / block.seconds, memory_mb=1000)
+        self, members: Sequence[Member], largest_batch: int | None, shard: ImageShard
+    ) -> tuple[list[LogitBlock], MemberCost]:
+        """Make blocks, and measure what that costs."""
+        self.predict_each(members, largest_batch, shard)  # warm, as `Host` is when it is timed
+        blocks, _ = self.predict_each(members, largest_batch, shard)
+        seconds = seconds_of_all_views(members, blocks)
+        return blocks, MemberCost(images_per_s=max(len(shard), 1) / seconds, memory_mb=1000)
 
 
 def _row(member: Member, pixels: bytes) -> list[float]:

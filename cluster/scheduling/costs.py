@@ -1,5 +1,6 @@
 """What members cost on each kind of device: stated in the config, measured by an earlier run, or unknown."""
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
@@ -11,6 +12,15 @@ from ensemble.inference.costs import CostCache, MemberCost, cost_key
 from ensemble.members.member import PROGRAMS, Member
 from ensemble.members.settings import Precision
 from ensemble.views.settings import Views
+
+log = logging.getLogger(__name__)
+
+
+def log_halved(member: Member, batch_images: int) -> None:
+    """Log that batches of a member are cut from now on."""
+    log.warning(
+        "predict of %r: out of GPU memory; %d images a batch from now on", member.name, batch_images
+    )
 
 
 class Costs:
@@ -82,6 +92,11 @@ class Costs:
         """Return the smallest batch that is known to fit on all kinds of device; none if none is known."""
         costs = [self.of(member, kind) for kind in kinds]
         return min((c.batch_images for c in costs if c and c.batch_images), default=None)
+
+    def learn_batch(self, call: Call, batch_images: int | None) -> None:
+        """Keep the largest batch that fitted where a larger one did not, and log it if it was unknown before."""
+        if batch_images and self.halved(call.member, call.kind, batch_images):
+            log_halved(call.member, batch_images)
 
     def halved(self, member: Member, kind: str, batch_images: int) -> bool:
         """Keep the batch that fits; return whether it was unknown before."""

@@ -159,7 +159,7 @@ class Plan:
         return tuple(
             host
             for index, device in enumerate(self.devices)
-            for host in _hosts_on(
+            for host in hosts_on(
                 index, device, [s for s in self.waves[number] if s.device == index], self.host_per
             )
         )
@@ -188,9 +188,17 @@ def held_mb(shares: Sequence[Share], device: Device, host_per: HostPer) -> float
     return weights_mb + max(share.batch_mb for share in shares) + CONTEXT_MB
 
 
-def _hosts_on(
+def hosts_on(
     index: int, device: Device, shares: Sequence[Share], host_per: HostPer
 ) -> list[HostPlan]:
+    """Plan the workers of one device.
+
+    Args:
+        index: Index of the device in the plan.
+        device: The device.
+        shares: Members on it.
+        host_per: Whether each member has a worker of its own, or all of them one.
+    """
     names = tuple(share.member for share in shares)
     fractions = tuple(share.fraction for share in shares)
     if not names:

@@ -22,6 +22,9 @@ Verb = Literal["train", "measure", "predict", "answer"]
 CALLS_IN_FLIGHT: dict[Verb, int] = {"train": 1, "measure": 1, "predict": 2, "answer": 2}
 # Methods of `Host` that leave the block in the table's store and return no row of it.
 _WRITING: dict[Verb, str] = {"measure": "measure_and_write", "predict": "predict_and_write"}
+_READING: dict[Verb, str] = {"predict": "predict_each"}
+# The same, with the rows as a second value, which stays where it is.
+_KEEPING: dict[Verb, str] = {"measure": "measure_and_keep", "predict": "predict_and_keep"}
 _MB = 1 << 20
 
 
@@ -31,7 +34,7 @@ class Call:
 
     Attributes:
         verb: What a worker is to do.
-        about: The training, the member that predicts, or the part that an ensemble answers.
+        about: The training, the network that predicts, or the part that an ensemble answers.
         shards: Shards whose images it needs.
         order: Place in the work: all members of a shard before the next shard.
         failures: How often it ended without a value, by cause.
@@ -39,6 +42,10 @@ class Call:
         kind: Kind of the device that it went to last.
         batch_images: Images a batch that are known to fit into memory; the usual number if none.
         writer: Writes the block where it is computed; none if the driver gets the rows.
+        is_spare: Whether nothing waits for it, so that it is made only while other calls are under way.
+        is_kept: Whether the rows of what is written stay in the object store, too.
+        kept: Reference to these rows, while it is under way.
+        views: Members that the network predicts, a block each, where kept views make it several.
     """
 
     verb: Verb
@@ -50,6 +57,10 @@ class Call:
     kind: str = ""
     batch_images: int | None = None
     writer: ShardWriter | None = None
+    is_spare: bool = False
+    is_kept: bool = False
+    kept: Any = None
+    views: tuple[Member, ...] = ()
 
     @property
     def owner(self) -> str | None:
@@ -58,7 +69,7 @@ class Call:
 
     @property
     def member(self) -> Member:
-        """The member that predicts.
+        """The network that predicts, as a member with all of its views.
 
         Raises:
             TypeError: The call is a training, or a part that an ensemble answers.
@@ -68,9 +79,16 @@ class Call:
         return self.about
 
     @property
+    def members(self) -> tuple[Member, ...]:
+        """The members whose blocks it makes, in order."""
+        return self.views or (self.member,)
+
+    @property
     def method(self) -> str:
         """Name of the method of `Host` that does it."""
-        return _WRITING[self.verb] if self.writer else self.verb
+        if self.is_kept:
+            return _KEEPING[self.verb]
+        return _WRITING[self.verb] if self.writer else _READING.get(self.verb, self.verb)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -78,8 +96,8 @@ class Call:
         if self.verb in ("train", "answer"):
             return (self.about,)
         if self.writer:
-            return (self.writer, self.about, self.batch_images)
-        return (self.about, self.batch_images)
+            return (self.writer, self.members, self.batch_images)
+        return (self.members, self.batch_images)
 
     def __str__(self) -> str:
         return f"{self.verb} of {self.about.name!r}{self._where()}"
@@ -141,6 +159,12 @@ class WorkQueue:
         later = [c for c in queue if c.order > call.order]
         earlier = [c for c in queue if c.order <= call.order]
         self._by_owner[call.owner] = deque([*earlier, call, *later])
+
+    def give_up_spare(self) -> None:
+        """Remove what is spare if nothing else waits."""
+        waiting = [call for queue in self._by_owner.values() for call in queue]
+        if all(call.is_spare for call in waiting):
+            self._by_owner.clear()
 
     def drop(self, spec: ShardSpec) -> list[Call]:
         """Remove and return every call that needs a shard."""

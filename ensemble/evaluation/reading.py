@@ -15,8 +15,9 @@ from jaxtyping import Float, Int, Shaped
 from ensemble.evaluation.calibration import apply_temperature
 from ensemble.images.index import ImageIndex
 from ensemble.members.member import Member
-from ensemble.outranking.builder import OutrankingBuilder, OutrankingPiece
+from ensemble.outranking.builder import OutrankingBuilder
 from ensemble.outranking.combine import Combine
+from ensemble.outranking.piece import OutrankingPiece
 from ensemble.outranking.table import OutrankingTable
 from ensemble.table.logit_table import LogitTable
 

@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Lock
 
 import numpy as np
-from jaxtyping import Float, Int, Int32, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from ensemble.errors import EmptySplitError, ShapeError, TableError
 from ensemble.outranking.combine import Combine
@@ -18,9 +18,9 @@ from ensemble.outranking.contested import (
     contested_pairs,
 )
 from ensemble.outranking.fixed_point import FixedPoint
-from ensemble.outranking.growing import GrowingRows
 from ensemble.outranking.likely_classes import LikelyClasses, LikelyReader
 from ensemble.outranking.pairs import bounds
+from ensemble.outranking.piece import GrowingBlock, GrowingLikely, OutrankingPiece
 from ensemble.outranking.side_by_side import side_by_side
 from ensemble.outranking.table import OutrankingTable
 
@@ -55,25 +55,6 @@ def from_columns(
     return builder.finish()
 
 
-@dataclass(frozen=True, eq=False)
-class OutrankingPiece:
-    """What an outranking table keeps of some images that follow one another; made where their rows are.
-
-    Attributes:
-        labels: Class index of each image.
-        contested: Contested pairs, for each fixed point.
-        likely: Likely classes, with the images' places in the whole table.
-        num_classes: Classes that the rows have.
-        first_image: Place of the first image in the whole table.
-    """
-
-    labels: Int[np.ndarray, " image"]
-    contested: tuple[ContestedBlock, ...]
-    likely: LikelyClasses
-    num_classes: int
-    first_image: int
-
-
 class OutrankingBuilder:
     """Builds an outranking table from windows of images, as predictions arrive.
 
@@ -105,8 +86,8 @@ class OutrankingBuilder:
         if "logs" in combines:
             self._points.append(FixedPoint.of(len(self._member_names), "logs"))
         self._labels: list[Int[np.ndarray, " image"]] = []
-        self._contested = [_GrowingBlock(len(self._member_names)) for _ in self._points]
-        self._likely = _GrowingLikely(len(self._member_names))
+        self._contested = [GrowingBlock(len(self._member_names)) for _ in self._points]
+        self._likely = GrowingLikely(len(self._member_names))
         self._workspaces: list[Workspace] = []  # those that no thread is using
         self._num_classes = 0
         self._all_classes = num_classes
@@ -252,53 +233,6 @@ class OutrankingBuilder:
             combine=point.combine,
             likely=likely,
         )
-
-
-class _GrowingBlock:
-    """The contested pairs of all images so far. Nearly all of their memory is differences."""
-
-    def __init__(self, num_members: int) -> None:
-        self._differences = GrowingRows(num_members, np.int32)
-        self._others: list[dict[str, np.ndarray]] = []
-
-    def append(self, block: ContestedBlock) -> None:
-        """Put a block of the images that follow behind the others."""
-        others = dict(vars(block))
-        self._differences.append(others.pop("differences"))
-        self._others.append(others)
-
-    def finish(self, threads: int) -> ContestedBlock:
-        """Give all of them as one block, and hold nothing more."""
-        arrays = {"differences": self._differences.finish(threads)}
-        for name in list(self._others[0]):
-            parts = [others.pop(name) for others in self._others]
-            arrays[name] = np.concatenate(parts, axis=parts[0].ndim - 1)
-        self._others.clear()
-        return ContestedBlock(**arrays)
-
-
-class _GrowingLikely:
-    """The likely classes of all images so far."""
-
-    def __init__(self, num_members: int) -> None:
-        self._num_members = num_members
-        self._steps: GrowingRows | None = None
-        self._images: list[Int32[np.ndarray, " row"]] = []
-        self._class_counts = np.zeros(0)
-
-    def append(self, block: LikelyClasses) -> None:
-        """Put those of the images that follow behind the others."""
-        if self._steps is None:
-            self._steps = GrowingRows(self._num_members, np.uint16, block.steps.shape[2:])
-        self._steps.append(block.steps)
-        self._images.append(block.images)
-        self._class_counts = block.class_counts
-
-    def finish(self, threads: int) -> LikelyClasses:
-        """Give all of them, and hold nothing more."""
-        assert self._steps is not None
-        images = np.concatenate(self._images)
-        return LikelyClasses(images, self._steps.finish(threads), self._class_counts)
 
 
 def label_probabilities(

@@ -29,6 +29,6 @@ def run(config: RunConfig, folder: RunFolder, console: Console, options: RunOpti
     with open_job(config, folder, console, options) as job:
         members = load_or_train(job)
         predictions = predict(job, members)
-        fitted = search_and_fine_tune(job, predictions)
+        fitted, predictions = search_and_fine_tune(job, predictions)
         findings = judge(job, predictions, fitted)
         return save(job, findings)

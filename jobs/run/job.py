@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.pool.pool import Pool
+from cluster.search_task import Searcher
 from ensemble.errors import ConfigError
 from ensemble.images.open import Source
 from ensemble.images.split import Splits
@@ -85,6 +86,7 @@ class Job:
         pool: Ray's hosts.
         progress: What a person watches.
         store: Where the run is published; None if it stays on this machine.
+        searcher: The process of the search; it is started while predictions are made.
         clock: When the run began.
         counts: What was computed; the one thing here that grows.
     """
@@ -101,6 +103,7 @@ class Job:
     pool: Pool
     progress: Progress
     store: Store | None = None
+    searcher: Searcher = field(default_factory=Searcher)
     clock: Clock = field(default_factory=Clock)
     counts: Counts = field(default_factory=Counts)
 

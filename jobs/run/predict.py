@@ -1,28 +1,29 @@
-"""Predictions: every block that the table lacks, and the images that some member has none of."""
+"""Predictions: every block that the table lacks, and the images that some member has none of.
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+The shards of the search split come first for all members, so that the search and the fine-tuning begin
+when these are there; those of the test split alone follow beside them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
 
+from cluster.pool.block_keeper import BlockKeeper
 from cluster.pool.dispatcher import QuarantinedBlock
-from cluster.scheduling.placement import Plan
 from ensemble.checkpoints.header import read_bad_images
 from ensemble.errors import DataError, PartialError
 from ensemble.evaluation.broken import SoundMembers, count_broken, leave_out_broken
 from ensemble.evaluation.calibration import calibrate_members
 from ensemble.evaluation.reading import StreamingOutranking, build_outranking
-from ensemble.images.shard import BadImage, ShardSpec, plan_shards
+from ensemble.images.shard import BadImage
 from ensemble.images.split import Splits
 from ensemble.members.member import Member
 from ensemble.outranking.table import OutrankingTable
 from ensemble.storage.local_store import LocalStore
-from ensemble.table.block import LogitBlock
-from ensemble.table.shard_writer import Receipt
-from jobs.plan.text import plan_line
+from jobs.run.filling import block_keeper, compute_blocks, missing_blocks
 from jobs.run.job import Job
-from jobs.run.writers import count_pause_s, workers_write
 from jobs.stored_runs.columns import write_columns
 
 # How many blocks or images a message names before it only counts them.
@@ -38,6 +39,7 @@ class Predictions:
         splits: The images that every member has a prediction of.
         excluded: Images that were left out for every member alike, and why.
         outranking: The search split, as searches see it.
+        predicted: All members that the table has columns of, those that were left out too.
         left_out: Names of the members that were left out because their predictions are no numbers.
         notes: Which members were left out, and why, in sentences.
     """
@@ -46,42 +48,93 @@ class Predictions:
     splits: Splits
     excluded: tuple[BadImage, ...]
     outranking: OutrankingTable
+    predicted: tuple[Member, ...]
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def predict(job: Job, members: tuple[Member, ...]) -> Predictions:
-    """Fill the table, leave out what some member could not predict, and build the outranking table.
+    """Fill the table with the search split, and build the outranking table.
+
+    What some member could not predict is left out. The test split follows: see `fill_test_split`.
 
     Raises:
         DataError: More images cannot be decoded than the config accepts.
         PartialError: Blocks are missing, and the options do not allow that.
     """
+    job.searcher.prepare()
     search, shard_images = job.splits.search, job.config.cluster.shard_images
     for files in filter(None, (LocalStore(job.folder.path), job.store)):
         write_columns(files, {member.name: member.column for member in members})
     combines = job.config.search.combines
     if not job.config.temperature:
-        streaming = StreamingOutranking(job.table, members, search, shard_images, combines)
-        fill_table(job, "predict", members, job.splits, streaming)
-        splits, excluded = drop_bad_images(job, members)
+        keeper = block_keeper(job, members)
+        start_piece = keeper.start_piece if keeper else None
+        streaming = StreamingOutranking(
+            job.table, members, search, shard_images, combines, start_piece
+        )
+        splits, excluded = _fill_search_split(job, members, streaming, keeper)
         with job.progress.stage("outranking table"):
             outranking = streaming.finish(splits.search)
         sound = _leave_out_broken(job, members, outranking.num_broken, splits)
         if sound.left_out:
             outranking = outranking.select(sound.kept)
-        members = tuple(members[index] for index in sound.kept)
-        return Predictions(members, splits, excluded, outranking, sound.left_out, sound.notes)
-    fill_table(job, "predict", members, job.splits)
-    splits, excluded = drop_bad_images(job, members)
+        sound_members = tuple(members[index] for index in sound.kept)
+        return Predictions(
+            sound_members, splits, excluded, outranking, members, sound.left_out, sound.notes
+        )
+    splits, excluded = _fill_search_split(job, members)
     with job.progress.stage("temperatures"):
         num_broken = count_broken(job.table, members, splits.search)
         sound = _leave_out_broken(job, members, num_broken, splits)
-        members = tuple(members[index] for index in sound.kept)
-        members = calibrate_members(job.table, members, splits.search, job.config.seed)
+        sound_members = tuple(members[index] for index in sound.kept)
+        sound_members = calibrate_members(job.table, sound_members, splits.search, job.config.seed)
     with job.progress.stage("outranking table"):
-        outranking = build_outranking(job.table, members, splits.search, combines=combines)
-    return Predictions(members, splits, excluded, outranking, sound.left_out, sound.notes)
+        outranking = build_outranking(job.table, sound_members, splits.search, combines=combines)
+    return Predictions(
+        sound_members, splits, excluded, outranking, members, sound.left_out, sound.notes
+    )
+
+
+def _fill_search_split(
+    job: Job,
+    members: Sequence[Member],
+    streaming: StreamingOutranking | None = None,
+    keeper: BlockKeeper | None = None,
+) -> tuple[Splits, tuple[BadImage, ...]]:
+    """Compute every block with an image of the search split; give what `drop_bad_images` does."""
+    work = missing_blocks(job, members, job.splits)
+    searched = set(job.splits.search.image_ids.tolist())
+    first = [(spec, lacking) for spec, lacking in work if not searched.isdisjoint(spec.image_ids)]
+    compute_blocks(job, "predict", first, streaming, keeper)
+    if job.pool.quarantined and not job.options.allow_partial:
+        # The run will end here: what the next one needs is computed as well.
+        compute_blocks(job, "predict the test split", missing_blocks(job, members, job.splits))
+    return drop_bad_images(job, members)
+
+
+def fill_test_split(
+    job: Job, predictions: Predictions, others: Sequence[Member] = ()
+) -> Predictions:
+    """Compute the blocks of the test split that are still lacking, and leave out what could not be predicted.
+
+    Args:
+        job: The run.
+        predictions: What there is of the search split.
+        others: Networks whose blocks of both splits are computed too, with the same decoded shards.
+
+    Raises:
+        DataError: More images cannot be decoded than the config accepts.
+        PartialError: Blocks are missing, and the options do not allow that.
+    """
+    members = predictions.predicted
+    by_shard = dict(missing_blocks(job, members, job.splits))
+    for spec, lacking in missing_blocks(job, others, predictions.splits) if others else ():
+        by_shard[spec] = [*by_shard.get(spec, ()), *lacking]
+    name = "predict with sub-classifiers" if others else "predict the test split"
+    compute_blocks(job, name, list(by_shard.items()))
+    splits, excluded = drop_bad_images(job, members, predictions.excluded)
+    return replace(predictions, splits=splits, excluded=excluded)
 
 
 def _leave_out_broken(
@@ -94,13 +147,7 @@ def _leave_out_broken(
     return sound
 
 
-def fill_table(
-    job: Job,
-    stage_name: str,
-    members: Sequence[Member],
-    splits: Splits,
-    streaming: StreamingOutranking | None = None,
-) -> None:
+def fill_table(job: Job, stage_name: str, members: Sequence[Member], splits: Splits) -> None:
     """Compute the blocks that the table lacks on the search and test splits, and commit each one.
 
     Args:
@@ -108,68 +155,19 @@ def fill_table(
         stage_name: Name of the stage that a person watches.
         members: Whose blocks are computed.
         splits: The images.
-        streaming: An outranking table that reads blocks as they arrive.
     """
-    work = _missing_blocks(job, members, splits)
-    blocks_left = {m.name: sum(m in lacking for _, lacking in work) for m in members}
-    with job.progress.stage(stage_name, sum(blocks_left.values()), "blocks") as stage:
-
-        def show_plan(plan: Plan) -> None:
-            job.progress.say(plan_line(plan))
-
-        for blocks in _durable_blocks(job, work, show_plan):
-            if streaming:
-                streaming.read_landed()
-            for member, block in blocks:
-                blocks_left[member.name] -= 1
-                job.progress.member(
-                    member.name,
-                    "predicting",
-                    f"{blocks_left[member.name]} blocks to go",
-                    block.forward_passes,
-                    block.seconds,
-                )
-                job.counts.forward_passes += block.forward_passes
-                job.counts.predict_seconds += block.seconds
-                stage.advance(images=block.forward_passes)
-                if not blocks_left[member.name]:
-                    job.progress.member(member.name, "predicted")
-    for lost in job.pool.quarantined:
-        job.progress.member(lost.member.name, "predicted in part")
+    compute_blocks(job, stage_name, missing_blocks(job, members, splits))
 
 
-def _durable_blocks(
-    job: Job,
-    work: Sequence[tuple[ShardSpec, Sequence[Member]]],
-    on_plan: Callable[[Plan], None],
-) -> Iterator[Sequence[tuple[Member, LogitBlock | Receipt]]]:
-    """Yield what blocks cost once they are in the table, whoever has written them."""
-    if not work or not workers_write(job.table.root, job.pool.is_on_this_machine):
-        for member, block in job.pool.predict(work, on_plan):
-            job.table.commit(member, block)
-            yield [(member, block)]
-        return
-    writer, pause_s = job.table.writer(job.config.storage), count_pause_s(job.table)
-    for receipts in job.pool.predict_and_write(work, writer, on_plan, pause_s):
-        job.table.count(receipts)
-        yield receipts
-
-
-def _missing_blocks(
-    job: Job, members: Sequence[Member], splits: Splits
-) -> list[tuple[ShardSpec, list[Member]]]:
-    """Each shard with the members whose block of it neither this run nor one beside it has."""
-    job.other_runs.lend(job.table, members, splits.predicted_ids, job.progress.say)
-    work = []
-    for spec in plan_shards(splits.predicted_ids, job.config.cluster.shard_images):
-        lacking = [m for m in members if job.table.missing(m.column, spec.image_ids)]
-        if lacking:
-            work.append((spec, lacking))
-    return work
-
-
-def drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[Splits, tuple[BadImage, ...]]:
+def drop_bad_images(
+    job: Job, members: Sequence[Member], known: Sequence[BadImage] = ()
+) -> tuple[Splits, tuple[BadImage, ...]]:
     """Leave out, for every member alike, what could not be decoded or, if allowed, predicted.
+
+    Args:
+        job: The run.
+        members: The members.
+        known: Images that were left out, and told of, before.
 
     Returns:
         The images that are left, and those left out.
@@ -187,7 +185,7 @@ def drop_bad_images(job: Job, members: Sequence[Member]) -> tuple[Splits, tuple[
             f"{job.config.images.max_bad_images}. {named}. Mend or remove them, or raise "
             "images.max_bad_images to leave them out."
         )
-    if damaged:
+    if not damaged.keys() <= {image.image_id for image in known}:
         job.progress.say(f"{len(damaged)} images cannot be decoded and are left out: {named}")
     excluded = damaged | {image.image_id: image for image in unpredicted}
     return job.splits.without(excluded), tuple(excluded[i] for i in sorted(excluded))

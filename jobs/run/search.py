@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cluster.depth_task import count_depths
-from cluster.search_task import start_search
+from cluster.depth_task import start_counting
 from ensemble.evaluation.outcome import Outcome, evaluate
 from ensemble.evaluation.suspects import describe_suspects
 from ensemble.members.member import Member
@@ -21,7 +20,7 @@ from ensemble.subclassifiers.embeddings import why_no_base
 from ensemble.subclassifiers.findings import Clustered, Subclassified
 from ensemble.subclassifiers.settings import SubclassifiersConfig
 from jobs.run.job import Job, measured_cost_of, search_config
-from jobs.run.predict import Predictions, fill_table
+from jobs.run.predict import Predictions, fill_test_split
 from jobs.run.subclassifiers import (
     choose_routing,
     find_label_clusters,
@@ -51,33 +50,44 @@ class Fitted:
     subclassifiers: Subclassified | None = None
 
 
-def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
-    """Name suspects, search weights while sub-classifiers are fine-tuned, and choose how images are routed."""
+def search_and_fine_tune(job: Job, predictions: Predictions) -> tuple[Fitted, Predictions]:
+    """Name suspects, search weights while sub-classifiers are fine-tuned, and choose how images are routed.
+
+    The test split is predicted meanwhile: by workers that have nothing to train, and what is then left
+    together with the sub-classifiers.
+
+    Returns:
+        What was fitted, and the predictions with those of the test split.
+    """
     members, splits = predictions.members, predictions.splits
+    counting = start_counting(members)
+    settings = settings_without(job.config.search, predictions.left_out)
+    # Only a bound on the depth needs to wait for it.
+    needed = counting.result() if settings.cost == "depth" else {}
+    settings = search_config(settings, members, job.table, needed)
+    search = job.searcher.start(predictions.outranking, settings)
     on_search = evaluate(job.table, members, splits.search, {})
     suspects = describe_suspects(on_search, splits.search.labels, splits.search.classes)
     for note in suspects:
         job.progress.say(f"warning: {note}")
     notes = (*predictions.notes, *suspects)
-    depths = count_depths(members)
-    settings = settings_without(job.config.search, predictions.left_out)
-    settings = search_config(settings, members, job.table, depths)
-    search = start_search(predictions.outranking, settings)
 
     def wait_for_search() -> Fitted:
         with job.progress.stage("search"):
             outcome = search.result()
-        return Fitted(outcome, on_search, depths, notes)
+        return Fitted(outcome, on_search, counting.result(), notes)
 
     config = job.config.subclassifiers
     if config is None:
-        return wait_for_search()
+        predictions = fill_test_split(job, predictions)
+        return wait_for_search(), predictions
     base = _choose_base(config, predictions, settings)
     if base is None:
         note = _why_no_subclassifiers(predictions, settings)
         job.progress.say(note)
+        predictions = fill_test_split(job, predictions)
         without = wait_for_search()
-        return replace(without, notes=(*without.notes, note))
+        return replace(without, notes=(*without.notes, note)), predictions
     best = members[best_first(predictions.outranking, settings)[0]]
     if config.base is None and (why := why_no_base(best)):
         note = (
@@ -90,8 +100,8 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
     with job.progress.stage("label clusters"):
         similarity = measure_similarity(config, base, members, job.table, stopping)
         clusterings = find_label_clusters(config, similarity)
-    tuned = fine_tune(job, config, base, splits, stopping, clusterings)
-    fill_table(job, "predict with sub-classifiers", tuned.members, splits)
+    tuned = fine_tune(job, config, base, splits, stopping, clusterings, predictions.predicted)
+    predictions = fill_test_split(job, predictions, tuned.members)
     search_fit = wait_for_search()
     answer = search_fit.search.answer.ensemble
     weighting = answer.weighting if config.base is None else _only(members, base)
@@ -124,7 +134,8 @@ def search_and_fine_tune(job: Job, predictions: Predictions) -> Fitted:
         recommended_wrong=outcomes["recommended"].is_error(answer.k),
         control=tuned.control,
     )
-    return replace(search_fit, subclassifiers=subclassified, notes=(*search_fit.notes, *over_cost))
+    notes = (*search_fit.notes, *over_cost)
+    return replace(search_fit, subclassifiers=subclassified, notes=notes), predictions
 
 
 def _why_no_subclassifiers(predictions: Predictions, settings: SearchConfig) -> str:

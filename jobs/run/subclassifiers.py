@@ -122,11 +122,12 @@ def fine_tune(
     splits: Splits,
     stopping: ImageIndex,
     clusterings: dict[LabelClusters, int],
+    predicted: Sequence[Member] = (),
 ) -> Tuned:
     """Fine-tune a sub-classifier for each distinct label cluster, and the control if wanted.
 
     Equal label clusters share theirs. The largest come first. One that fails does not stop the
-    others.
+    others. Workers that have none left to train predict what the table lacks of some members.
     """
     recipe = job.config.recipes[config.recipe] if config.recipe else PAPER_FINE_TUNING
 
@@ -151,7 +152,7 @@ def fine_tune(
     if config.control:
         tasks[all_classes] = replace(task(all_classes), name=f"{base.name}/all")
     ordered = sorted(tasks.values(), key=lambda t: (-len(t.images), t.key))
-    failures = train_tasks(job, "fine-tune", splits, ordered, may_fail=True)
+    failures = train_tasks(job, "fine-tune", splits, ordered, may_fail=True, predicted=predicted)
 
     def load(t: TrainTask) -> Member:
         member = load_member(

@@ -19,6 +19,7 @@ from ensemble.views.policies import weigh_views
 from jobs.checks import check_crop
 from jobs.pools import fetched, fetched_source
 from jobs.progress.live import Progress
+from jobs.run.filling import SpareBlocks
 from jobs.run.job import Job, seed_of
 from jobs.settings import RunConfig
 from jobs.stored_runs.layout import cache_in
@@ -221,7 +222,12 @@ def plan_training(
 
 
 def train_tasks(
-    job: Job, stage_name: str, splits: Splits, tasks: Sequence[TrainTask], may_fail: bool = False
+    job: Job,
+    stage_name: str,
+    splits: Splits,
+    tasks: Sequence[TrainTask],
+    may_fail: bool = False,
+    predicted: Sequence[Member] = (),
 ) -> dict[str, str]:
     """Train what has no weights yet, side by side, in the order of the tasks.
 
@@ -231,12 +237,13 @@ def train_tasks(
         splits: The images that shards are cut from.
         tasks: What is to be trained.
         may_fail: Go on with the others where one fails.
+        predicted: Members whose missing blocks are computed by workers that have nothing to train.
 
     Returns:
         Why tasks failed, by name; always empty unless they may fail.
 
     Raises:
-        MemberFailedError: A task failed for good, and `may_fail` is false.
+        MemberFailedError: A task failed for good, and `may_fail` is false; or a prediction did.
     """
     by_key, weights = {task.key: task for task in tasks}, job.weights
     for task in by_key.values():
@@ -256,20 +263,23 @@ def train_tasks(
         stage.look = lambda: _epochs(todo)
         left = todo
         while left:
+            spare = SpareBlocks(job, predicted)
             try:
-                for task in job.pool.train(left, shards, start):
+                for task in job.pool.train(left, shards, start, spare.work):
                     if weights:
                         for path in task.files:
                             weights.keep(path)
                     job.progress.member(task.name, "trained")
                     stage.advance()
             except MemberFailedError as error:
-                if not may_fail:
+                if not may_fail or error.name not in {task.name for task in left}:
                     raise
                 # The pool gives up what else was under way; it goes on from its last epoch.
                 failures[error.name] = str(error)
                 job.progress.member(error.name, "failed")
                 job.progress.say(str(error))
+            finally:
+                spare.finish()
             left = [t for t in left if t.name not in failures and not t.is_done]
     job.counts.trained += len(todo) - len(failures)
     job.counts.from_cache += len(by_key) - len(todo)

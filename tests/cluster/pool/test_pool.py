@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import ray
 import torch
 
 from cluster.pool.pool import Pool
-from cluster.search_task import start_search
+from cluster.pool.trainings import SpareWork
+from cluster.search_task import Searcher
 from ensemble.checkpoints.load import load_network
 from ensemble.errors import MemberFailedError
 from ensemble.images.shard import ImageShard, ShardSpec
@@ -19,6 +21,8 @@ from ensemble.search.settings import SearchConfig
 from ensemble.storage.settings import S3Config
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
+from ensemble.table.shard_writer import Receipt
+from ensemble.training.recipe import RecipeConfig
 from ensemble.training.task import TrainTask
 
 from ..conftest import kill_hosts
@@ -102,6 +106,27 @@ def test_a_checkpoint_trained_on_the_pool_is_the_librarys_to_the_byte(
     assert elsewhere.checkpoint.read_bytes() == task.checkpoint.read_bytes()
 
 
+def test_workers_predict_while_they_have_nothing_to_train_and_no_longer(
+    pool: Pool, specs: Specs, task: TrainTask, members: tuple[Member, ...], tmp_path: Path
+) -> None:
+    list(pool.predict([(specs[0], members)]))  # costs are measured
+    blocks: Blocks = {}
+
+    def receive(done: Sequence[tuple[Member, LogitBlock | Receipt]]) -> None:
+        for member, block in done:
+            assert isinstance(block, LogitBlock)
+            blocks[member.name, str(block.image_ids[0])] = block
+
+    work = [(spec, members) for spec in (*specs, *specs)]
+    elsewhere = replace(task, folder=tmp_path, recipe=RecipeConfig(epochs=2))
+    spare = SpareWork(work, receive)
+    assert [done.name for done in pool.train([elsewhere], specs, spare=spare)] == ["resnet"]
+    # One of the two workers trained, and the other one had its members to predict with.
+    assert blocks
+    expected = _predict_all(pool, specs, members)
+    _assert_same(blocks, {key: expected[key] for key in blocks})
+
+
 @pytest.mark.parametrize("pause_s", [0.0, 1e6])
 def test_blocks_that_workers_write_come_in_groups_that_wait_for_the_pause(
     pool: Pool, specs: Specs, members: tuple[Member, ...], tmp_path: Path, pause_s: float
@@ -129,7 +154,7 @@ class _Holder:
         return True
 
 
-def test_a_search_task_finds_what_the_library_finds_though_others_hold_every_cpu(
+def test_a_search_finds_what_the_library_finds_though_others_hold_every_cpu(
     pool: Pool,
 ) -> None:
     left = ray.available_resources().get("CPU", 0.0)
@@ -139,7 +164,7 @@ def test_a_search_task_finds_what_the_library_finds_though_others_hold_every_cpu
     scores = rng.normal(size=(3, 200, 6))
     logs = (scores - np.log(np.exp(scores).sum(axis=2, keepdims=True))).astype(np.float32)
     table = from_columns(dict(zip("abc", logs, strict=True)), rng.integers(0, 6, 200))
-    ensemble = start_search(table, SearchConfig(kind="paper")).result().ensemble
+    ensemble = Searcher().start(table, SearchConfig(kind="paper")).result().ensemble
     expected = fit(table, SearchConfig(kind="paper"))
     np.testing.assert_array_equal(ensemble.weights, expected.weights)
     assert ensemble.errors == expected.errors

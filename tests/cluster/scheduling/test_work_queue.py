@@ -98,3 +98,19 @@ def test_a_shard_is_dropped_once_nobody_waits_for_it_and_the_bytes_are_too_many(
     assert window.settle(calls[0], {SPECS[0]: _MB}) == []
     assert window.settle(calls[2], {SPECS[1]: _MB}) == []  # b still waits for both
     assert window.settle(calls[1], {SPECS[0]: _MB}) == [SPECS[0]]
+
+
+def test_spare_calls_wait_as_long_as_others_do_and_are_given_up_after_them() -> None:
+    calls = _calls()
+    for call in calls[4:]:
+        call.is_spare = True
+    queue = WorkQueue(calls)
+    queue.give_up_spare()
+    assert len(queue) == 12
+    for _ in range(4):
+        call = queue.peek(HostPlan(("a", "b")))
+        assert call is not None
+        assert not call.is_spare
+        queue.take(call)
+    queue.give_up_spare()
+    assert len(queue) == 0

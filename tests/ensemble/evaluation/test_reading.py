@@ -16,7 +16,8 @@ from ensemble.evaluation.reading import (
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage
 from ensemble.outranking import measures
-from ensemble.outranking.builder import OutrankingBuilder, OutrankingPiece
+from ensemble.outranking.builder import OutrankingBuilder
+from ensemble.outranking.piece import OutrankingPiece
 from ensemble.table.block import LogitBlock
 from ensemble.table.logit_table import LogitTable
 
