@@ -134,6 +134,7 @@ class EpochCheckpoint:
         metadata = {
             "parts": str(training.step.parts),
             "optimizer": json.dumps(plain),
+            "scaler": json.dumps(training.step.scaler.state_dict()),
             "epoch": json.dumps(_epoch_under_way(training)),
             "best": json.dumps(best),
             "log": json.dumps([asdict(epoch) for epoch in training.log]),
@@ -154,6 +155,7 @@ class EpochCheckpoint:
             if (device := _cuda_device(training)) is not None and "rng/cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["rng/cuda"], device)
             training.step.parts = int(metadata["parts"])
+            training.step.scaler.load_state_dict(json.loads(metadata["scaler"]))
             training.log = [EpochLog(**epoch) for epoch in json.loads(metadata["log"])]
             if (epoch := json.loads(metadata["epoch"])) is not None:
                 training.epoch_began = tensors["rng/epoch"]

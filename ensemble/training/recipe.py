@@ -87,6 +87,7 @@ _LATER = (
     "soft_labels",
     "noise",
     "copies",
+    "compile",
     "colour.pca_sd",
     "optimizer.rule",
     "schedule.stage_epochs",
@@ -117,9 +118,13 @@ class RecipeConfig(Config):
     predicted if not set: the centre, or the whole image stretched to the square."""
     label_smoothing: Fraction = 0.0
     """Share of the target probability that is spread evenly over all classes."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of convolutions and matrix products while training; weights stay float32. A step in bfloat16 takes
-    about half the time on processors that have instructions for it."""
+    about half the time on processors that have instructions for it. float16 is for GPUs that lack these: gradients
+    are scaled, and each step waits for the GPU to see whether they overflowed, in which case it changes no weights."""
+    compile: bool = False
+    """Compile the network with torch.compile, which takes a minute or more at the beginning; worth it for long
+    trainings. On a CPU it needs a C++ compiler."""
 
     colour: ColourConfig | None = None
     """Random changes of the colours."""
@@ -186,6 +191,15 @@ class RecipeConfig(Config):
             raise ValueError(
                 "head_only=true computes what the network makes of each image once, and soft_labels belong to "
                 "several views of it; leave one out."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compiles_what_stays(self) -> "RecipeConfig":
+        if self.compile and self.noise and self.noise.activations:
+            raise ValueError(
+                "noise.activations is added between the layers, and compile=true makes one program of them; leave "
+                "one out."
             )
         return self
 

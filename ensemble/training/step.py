@@ -1,6 +1,6 @@
 """One step of a training: gradients of a batch, and the change of the weights. The host reads no value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import nn
 from torch.nn import functional
 
-from ensemble.errors import DataError
+from ensemble.errors import ConfigError, DataError
 from ensemble.training.augmentation_settings import NoiseConfig
 from ensemble.training.noise import add_gradient_noise, noisy_activations, noisy_weights
 from ensemble.training.recipe import RecipeConfig
@@ -57,6 +57,10 @@ class Step:
     ) -> None:
         self._network, self._optimizer, self._recipe = network, optimizer, recipe
         self._label_range = label_range
+        self._forward = compile_network(network) if recipe.compile else network
+        device_type = next(network.parameters()).device.type
+        # Only float16 has so few small numbers that gradients are scaled; else it is a step as it is.
+        self.scaler = torch.amp.GradScaler(device_type, enabled=recipe.precision == "float16")
         # Number of parts that each batch is cut into, because a whole one does not fit into memory.
         self.parts = recipe.accumulation
 
@@ -72,11 +76,14 @@ class Step:
             parameters = [p for p in trained if p.grad is not None]
             if self._recipe.sam_rho is not None:
                 self._climb_and_return(batch, parameters, self._recipe.sam_rho)
+        if noise.gradients or self._recipe.clip_norm is not None:
+            self.scaler.unscale_(self._optimizer)
         if noise.gradients:
             add_gradient_noise(parameters, noise.gradients)
         if self._recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self._recipe.clip_norm)
-        self._optimizer.step()
+        self.scaler.step(self._optimizer)
+        self.scaler.update()
         return results
 
     def _climb_and_return(
@@ -84,7 +91,8 @@ class Step:
     ) -> None:
         """Replace the gradients by those where the loss is greatest nearby, and leave the weights as they were.
 
-        Nothing is kept in the optimiser's state, so that a checkpoint of it is one of the whole.
+        Nothing is kept in the optimiser's state, so that a checkpoint of it is one of the whole. Gradients that are
+        scaled, as those of float16, point where the others do.
 
         Source: Foret et al. 2020, Algorithm 1.
         """
@@ -120,19 +128,46 @@ class Step:
         num_correct = torch.zeros((), dtype=torch.int64, device=device)
         num_parts = max(1, min(self.parts, count // 2))
         smoothing = self._recipe.label_smoothing
-        is_half = self._recipe.precision == "bfloat16"
+        precision = getattr(torch, self._recipe.precision)
         for rows in torch.tensor_split(torch.arange(count, device=device), num_parts):
             part = batch if len(rows) == count else batch.rows(rows)
             # Autocast keeps normalisation and weights in float32; the loss is taken in float32 as well.
-            with torch.autocast(device.type, torch.bfloat16, is_half):
-                logits: torch.Tensor = self._network(part.images).float()
+            with torch.autocast(device.type, precision, precision != torch.float32):
+                logits: torch.Tensor = self._forward(part.images).float()
             _check_labels(self._label_range, logits.shape[1])
             loss = functional.cross_entropy(logits, part.targets, label_smoothing=smoothing)
             loss = loss * (len(rows) / count)
-            torch.autograd.backward(loss)
+            torch.autograd.backward(self.scaler.scale(loss))
             loss_nats += loss.detach()
             num_correct += (logits.detach().argmax(dim=1) == part.labels).sum()
         return loss_nats, num_correct
+
+
+def compile_network(network: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Compile a network at its first batch; the network itself stays as it is.
+
+    Each size of a batch has code of its own, so that a training that goes on computes as the interrupted one did.
+
+    Raises:
+        ConfigError: torch cannot compile it, as without a compiler of C++; raised at the first batch.
+    """
+    # Here, because it takes seconds to import.
+    from torch._dynamo.exc import TorchDynamoException
+
+    compiled = torch.compile(network, dynamic=False)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        try:
+            logits: torch.Tensor = compiled(images)
+        except TorchDynamoException as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ConfigError(
+                f"torch cannot compile the network ({type(error).__name__}: {reason}). Set compile=false in the "
+                "recipe, or install what is missing: a C++ compiler for a CPU, Triton for a GPU."
+            ) from error
+        return logits
+
+    return forward
 
 
 @contextmanager

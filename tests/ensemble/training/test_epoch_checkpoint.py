@@ -60,6 +60,7 @@ RECIPES: dict[str, dict[str, object]] = {
         "copies": {},
     },
     "accumulation": {"accumulation": 2, "batch_size": 3, "freeze_epochs": 1, "layer_decay": 0.8},
+    "scaled gradients": {"precision": "float16", "clip_norm": 1.0, "sam_rho": 0.05},
     "lamb": {"optimizer": {"kind": "timm", "name": "lamb", "lr": 0.01}},
     "lion": {"optimizer": {"kind": "timm", "name": "lion", "lr": 0.001}},
     "nadam": {"optimizer": {"kind": "timm", "name": "nadam", "lr": 0.001}},

@@ -1,4 +1,8 @@
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +14,13 @@ from ensemble.errors import DataError, DivergedError
 from ensemble.models import registry as models
 from ensemble.training.augmentation import augment
 from ensemble.training.augmentation_settings import AugmentationConfig
+from ensemble.training.epoch_checkpoint import EpochCheckpoint
 from ensemble.training.loop import EpochLog, TrainingLog, train
 from ensemble.training.optimizer_settings import AdamWConfig, SgdConfig
 from ensemble.training.recipe import RecipeConfig
 from ensemble.training.schedule_settings import ConstantConfig, CosineConfig, MultiStepConfig
 from ensemble.training.schedules import rate_factor
+from ensemble.training.step import PreparedBatch, Step
 from ensemble.training.step_results import CHECK_STEPS
 
 MEAN, STD = (0.3, 0.3, 0.3), (0.35, 0.35, 0.35)
@@ -241,20 +247,99 @@ def test_label_without_a_logit_is_refused() -> None:
         train(models.build("vgg11_small", 2), images, labels + 2, SHORT, MEAN, STD, 0)
 
 
-def test_half_precision_learns_as_well_and_keeps_float32_weights() -> None:
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_as_well_and_keeps_float32_weights(precision: str) -> None:
     images, labels = bars(48)
     logs, networks = {}, {}
-    for precision in ("float32", "bfloat16"):
-        recipe = RecipeConfig(epochs=8, batch_size=12, precision=precision)
-        networks[precision] = models.build("resnet14_small", 2)
-        logs[precision] = train(networks[precision], images, labels, recipe, MEAN, STD, 0)
-    assert logs["bfloat16"].epochs[-1].accuracy > 0.9
+    for name in ("float32", precision):
+        values = {"epochs": 8, "batch_size": 12, "precision": name}
+        networks[name] = models.build("resnet14_small", 2)
+        recipe = RecipeConfig.model_validate(values)
+        logs[name] = train(networks[name], images, labels, recipe, MEAN, STD, 0)
+    assert logs[precision].epochs[-1].accuracy > 0.9
     # It is another computation, and close to the exact one at first.
-    first, exact = (logs[precision].epochs[0].loss_nats for precision in ("bfloat16", "float32"))
+    first, exact = (logs[name].epochs[0].loss_nats for name in (precision, "float32"))
     assert first != exact
     assert first == pytest.approx(exact, rel=0.1)
-    state = networks["bfloat16"].state_dict()
+    state = networks[precision].state_dict()
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+
+
+def test_step_whose_gradients_overflow_changes_no_weights_and_the_next_ones_do() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    recipe = RecipeConfig(precision="float16", clip_norm=1.0)
+    step = Step(network, torch.optim.SGD(network.parameters(), lr=0.1), recipe, (0, 1))
+    step.scaler.load_state_dict(step.scaler.state_dict() | {"scale": 2.0**60})
+    labels = torch.tensor([0, 1])
+    batch = PreparedBatch(torch.rand(2, 3, 2, 2), labels, labels)
+    step.take(batch)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    while step.scaler.get_scale() > 1024:
+        step.take(batch)
+    step.take(batch)
+    assert not torch.equal(network.state_dict()["1.weight"], before["1.weight"])
+    assert all(torch.isfinite(value).all() for value in network.state_dict().values())
+
+
+@pytest.mark.nightly
+def test_compiled_network_learns_the_same_and_goes_on_to_the_bit(tmp_path: Path) -> None:
+    images, labels = bars(20)
+
+    def run(
+        compiled: bool, stop_after: int | None, path: Path
+    ) -> tuple[dict[str, torch.Tensor], list[float]]:
+        recipe = RecipeConfig(epochs=3, batch_size=8, compile=compiled)
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(4 * 14 * 14, 2),
+        )
+
+        def on_epoch(log: EpochLog) -> None:
+            if log.epoch == stop_after:
+                raise KeyboardInterrupt
+
+        checkpoint = EpochCheckpoint(path)
+        log = train(network, images, labels, recipe, MEAN, STD, 0, on_epoch, checkpoint)
+        return network.state_dict(), [epoch.loss_nats for epoch in log.epochs]
+
+    _, eager = run(False, None, tmp_path / "eager")
+    state, losses = run(True, None, tmp_path / "compiled")
+    assert losses == pytest.approx(eager, rel=1e-4)
+    with pytest.raises(KeyboardInterrupt):
+        run(True, 1, tmp_path / "part")
+    torch.compiler.reset()  # as in another process
+    went_on, _ = run(True, None, tmp_path / "part")
+    assert went_on.keys() == state.keys()
+    assert all(torch.equal(value, went_on[name]) for name, value in state.items())
+
+
+@pytest.mark.nightly
+def test_network_that_cannot_be_compiled_is_one_message(tmp_path: Path) -> None:
+    program = """
+import torch
+from torch import nn
+from ensemble.errors import ConfigError
+from ensemble.training.step import compile_network
+
+try:
+    compile_network(nn.Sequential(nn.Flatten(), nn.Linear(12, 2), nn.GELU()))(torch.rand(2, 3, 2, 2))
+except ConfigError as error:
+    print(error)
+"""
+    environment = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("torch cannot compile the network")
+    assert "Set compile=false in the recipe" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
 
 
 class ValueReads(TorchDispatchMode):
