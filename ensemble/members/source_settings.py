@@ -180,6 +180,26 @@ Start = Annotated[
 ]
 
 
+class SeedsConfig(Config):
+    """Seeds of parts of what a training draws, so that each can be changed alone; `seed` where one is not set.
+
+    Where one is set, the order has a stream of its own, so that neither `seed` nor `augmentation` moves it.
+    """
+
+    start: NonNegativeInt | None = None
+    """Seed of the fresh weights, or of a new head."""
+    order: NonNegativeInt | None = None
+    """Seed of the order of the images in each epoch."""
+    augmentation: NonNegativeInt | None = None
+    """Seed of the augmentation, and of all else that is drawn while training: crops, mixed images, dropout, noise."""
+
+    @model_validator(mode="after")
+    def _has_one(self) -> "SeedsConfig":
+        if self.start is None and self.order is None and self.augmentation is None:
+            raise ValueError("set start, order or augmentation, or leave seeds out.")
+        return self
+
+
 class RecipeSource(Config):
     """Weights that this project trains on the train split, kept by content."""
 
@@ -191,6 +211,8 @@ class RecipeSource(Config):
     """Name of one of the config's `recipes`."""
     seed: NonNegativeInt = 0
     """Seed of the fresh weights, the order of the images and the augmentation."""
+    seeds: SeedsConfig | None = None
+    """Seeds of parts of these, in the place of `seed`."""
     start: Start | None = None
     """Weights that the training starts from, as `torchvision:resnet50@IMAGENET1K_V2`, `timm:NAME.TAG`,
     `hf-hub:ORG/NAME`, `checkpoint:PATH` or `member:NAME` of the same pool; fresh ones if not set. Images are
@@ -215,7 +237,7 @@ class RecipeSource(Config):
 
     def identity(self) -> dict[str, Any]:
         """Return what of the source decides results; a source without `start` has the identity of older ones."""
-        return dump_for_identity(self, ("start", "take", "new_head"))
+        return dump_for_identity(self, ("start", "take", "new_head", "seeds"))
 
 
 AnySource = (

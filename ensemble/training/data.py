@@ -195,7 +195,9 @@ def open_images(
     image_ids = set(index.image_ids.tolist())
     return OpenImages(
         TrainingImages(
-            *add_copies(images, labels, copies, task.seed), device, device_bytes_for_images(device)
+            *add_copies(images, labels, copies, task.augmentation_seed),
+            device,
+            device_bytes_for_images(device),
         ),
         lambda: _in_turn(images, labels, device),
         (int(labels.min()), int(labels.max())),

@@ -40,10 +40,16 @@ class FeatureBatches:
         return len(self._rows) // batch_size + (len(self._rows) % batch_size > 1)
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, first_step: int = 0
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        first_step: int = 0,
+        order_generator: torch.Generator | None = None,
     ) -> Iterator[Batch]:
         """Draw an order of all rows, and yield batch after batch."""
-        order = torch.randperm(len(self._rows), generator=generator).to(self._rows.device)
+        order = torch.randperm(len(self._rows), generator=order_generator or generator).to(
+            self._rows.device
+        )
         for step in range(first_step, self.num_steps(batch_size)):
             rows = order[step * batch_size : (step + 1) * batch_size]
             yield self._rows[rows], self._labels[rows]
@@ -157,7 +163,7 @@ def _key(task: TrainTask, index: ImageIndex) -> str:
             "architecture": task.architecture,
             "start": start,
             # A fresh layer below the head differs by the seed.
-            "seed": task.seed if task.start and task.start.take else None,
+            "seed": task.start_seed if task.start and task.start.take else None,
             "images": index.sha256,
             "classes": list(task.classes),
             "code": code_sha256(),

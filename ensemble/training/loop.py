@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import nn
@@ -110,6 +111,7 @@ class Training:
         epoch_began: State of the generator when the epoch under way began.
         results: Results of these steps.
         seconds: Wall time of the epoch under way, up to its last interruption.
+        order_seed: Seed of the order of the images, if it is drawn apart from the augmentation.
     """
 
     network: nn.Module
@@ -122,6 +124,14 @@ class Training:
     epoch_began: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
     results: StepResults = field(default_factory=lambda: StepResults(0))
     seconds: float = 0.0
+    order_seed: int | None = None
+
+    def order_generator(self) -> torch.Generator | None:
+        """Make the generator of the epoch's order, if that is drawn apart: it needs no state to go on from."""
+        if self.order_seed is None:
+            return None
+        sequence = np.random.SeedSequence([self.order_seed, len(self.log)])
+        return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
 
 
 @runtime_checkable
@@ -193,6 +203,7 @@ def fit(
     on_epoch: Callable[[EpochLog], None] | None = None,
     checkpoint: Checkpoint | None = None,
     num_classes: int | None = None,
+    order_seed: int | None = None,
 ) -> TrainingLog:
     """Train a network in place on batches of any origin, and leave it in eval mode.
 
@@ -210,6 +221,7 @@ def fit(
         checkpoint: Keeps each epoch; nothing is kept if None.
         num_classes: Number of logits, which mixed labels are as long as; the largest label and one more if
             None.
+        order_seed: Seed of the order of the images; `seed` draws it with all else if None.
 
     Raises:
         DataError: There are fewer than 2 images, or a label has no logit.
@@ -238,6 +250,7 @@ def fit(
         generator,
         Step(network, optimizer, recipe, label_range),
         _average(network, recipe),
+        order_seed=order_seed,
     )
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
@@ -359,7 +372,7 @@ def _run_epoch(
     rate = 0.0
     # The order of the epoch is drawn again where it goes on in its middle, and then all goes on from there.
     generator.set_state(training.epoch_began)
-    batches = data.batches(batch_size, generator, first)
+    batches = data.batches(batch_size, generator, first, training.order_generator())
     for step, (images, labels) in enumerate(batches, start=first):
         if step == first and first:
             generator.set_state(state)

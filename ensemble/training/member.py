@@ -67,10 +67,11 @@ def train_member(
         data.label_range,
         task.recipe.for_soft_labels() if is_soft else task.recipe,
         channels,
-        task.seed,
+        task.augmentation_seed,
         on_epoch=on_epoch,
         checkpoint=epoch_checkpoint,
         num_classes=len(task.classes),
+        order_seed=task.order_seed,
     )
     network.eval()
     epochs, best_epoch = len(log.epochs), epoch_checkpoint.best_epoch

@@ -71,7 +71,11 @@ class PhotographBatches:
         return len(self._labels) // batch_size + (len(self._labels) % batch_size > 1)
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, first_step: int = 0
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        first_step: int = 0,
+        order_generator: torch.Generator | None = None,
     ) -> Iterator[Batch]:
         """Draw an order of all images and a box in each, and yield batch after batch on the device, as uint8.
 
@@ -79,8 +83,9 @@ class PhotographBatches:
             batch_size: Number of images in each batch but the last.
             generator: A generator on the CPU. All that is drawn of an epoch is drawn when it begins.
             first_step: Number of batches that are left out at the beginning.
+            order_generator: Generator of the order alone; `generator` draws it too if None.
         """
-        order = torch.randperm(len(self._labels), generator=generator)
+        order = torch.randperm(len(self._labels), generator=order_generator or generator)
         boxes = self._boxes(generator)
         rows = [
             order[step * batch_size : (step + 1) * batch_size]

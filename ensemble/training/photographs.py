@@ -4,7 +4,6 @@ Images are read one by one in any order, so that an epoch shuffles all of them a
 needed does not grow with their number.
 """
 
-import json
 import os
 import threading
 import zlib
@@ -12,24 +11,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from ensemble.errors import EmptySplitError
-from ensemble.files import make_folder, partial_file, publish
 from ensemble.images.decode import unreadable
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import BadImage, ImageShard
 from ensemble.inference.resized import without_strips
 from ensemble.members.identity import fingerprint, library_versions
 from ensemble.members.settings import Interpolation, Preprocessing
+from ensemble.training.photograph_packs import Image, Pack, PackMemory, open_pack, write_pack
 
 # Images in one file: about 70 MB of photographs at a short side of 256.
 PACK_IMAGES = 256
@@ -37,8 +34,6 @@ PACK_IMAGES = 256
 _VERSION = 3
 _MB = 1 << 20
 
-Image = UInt8[np.ndarray, "_ _ 3"]
-Bytes = UInt8[np.ndarray, " byte"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -70,70 +65,6 @@ class KeptForm:
             antialias=True,
         )
         return np.ascontiguousarray(resized.numpy().transpose(1, 2, 0))
-
-
-@dataclass(frozen=True)
-class _Pack:
-    """Some images in one file, or in memory where none was written.
-
-    Attributes:
-        image_ids: Ids of the images that could be decoded.
-        sides: Height and width of each image as it is kept.
-        checksums: CRC-32 of the pixels of each image.
-        bad: Images that could not be decoded.
-        path: File that holds the pixels; None if there is none.
-        start: Place of the first pixel in the file.
-    """
-
-    image_ids: tuple[str, ...]
-    sides: Int64[np.ndarray, "image 2"]
-    checksums: tuple[int, ...]
-    bad: tuple[BadImage, ...]
-    path: Path | None = None
-    start: int = 0
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        sizes = self.sides.prod(axis=1) * 3
-        return [self.start + int(end) for end in np.cumsum(sizes) - sizes]
-
-    def read(self, row: int) -> Image | None:
-        """Read an image from the file; None if the file is gone or damaged there."""
-        if self.path is None:
-            return None
-        image = np.empty((*self.sides[row].tolist(), 3), np.uint8)
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                os.preadv(file.fileno(), [image.data.cast("B")], self._starts[row])
-        except OSError:
-            return None
-        # What was not read, because the file is too short, does not have the checksum either.
-        return image if zlib.crc32(image.data) == self.checksums[row] else None
-
-
-class _Pixels:
-    """Memory that the pixels of a pack are gathered in, which the next pack uses again.
-
-    A system that hands out new memory for each pack takes longer than all that is copied into it.
-    """
-
-    def __init__(self) -> None:
-        self._memory, self._size = np.empty(0, np.uint8), 0
-
-    def clear(self) -> None:
-        self._size = 0
-
-    def add(self, image: Image) -> None:
-        end = self._size + image.size
-        if end > len(self._memory):
-            grown = np.empty(max(end, 2 * len(self._memory)), np.uint8)
-            grown[: self._size] = self._memory[: self._size]
-            self._memory = grown
-        self._memory[self._size : end] = image.reshape(-1)
-        self._size = end
-
-    def all(self) -> Bytes:
-        return self._memory[: self._size]
 
 
 class Photographs:
@@ -201,9 +132,9 @@ class Photographs:
             reasons += [bad.reason for bad in shard.bad]
         raise unreadable(pack.image_ids[place], "; ".join(reasons))
 
-    def _make_pack(self, image_ids: tuple[str, ...]) -> _Pack:
+    def _make_pack(self, image_ids: tuple[str, ...]) -> Pack:
         path = self._path(image_ids)
-        if path is not None and (pack := _open_pack(path)) is not None:
+        if path is not None and (pack := open_pack(path)) is not None:
             return pack
         pixels = self._pixels()
         sound_ids, sides, checksums = list[str](), list[tuple[int, ...]](), list[int]()
@@ -217,7 +148,7 @@ class Photographs:
                 if path is not None:
                     pixels.add(image)
             bad += shard.bad
-        pack = _Pack(
+        pack = Pack(
             tuple(sound_ids),
             np.array(sides, np.int64).reshape(-1, 2),
             tuple(checksums),
@@ -228,14 +159,14 @@ class Photographs:
             if path is None or size > self._free_bytes:
                 return pack
             self._free_bytes -= size
-        _write_pack(path, pack, pixels.all())
-        return _open_pack(path) or pack
+        write_pack(path, pack, pixels.all())
+        return open_pack(path) or pack
 
-    def _pixels(self) -> _Pixels:
+    def _pixels(self) -> PackMemory:
         """Return empty memory of the thread that asks for it."""
         if not hasattr(self._of_thread, "pixels"):
-            self._of_thread.pixels = _Pixels()
-        pixels: _Pixels = self._of_thread.pixels
+            self._of_thread.pixels = PackMemory()
+        pixels: PackMemory = self._of_thread.pixels
         pixels.clear()
         return pixels
 
@@ -275,45 +206,6 @@ def in_order(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _write_pack(path: Path, pack: _Pack, pixels: Bytes) -> None:
-    """Write a description and the pixels, each in NumPy's format, which writes an array without a copy of it."""
-    about = {
-        "image_ids": pack.image_ids,
-        "sides": pack.sides.tolist(),
-        "checksums": pack.checksums,
-        "bad": [(bad.image_id, bad.reason) for bad in pack.bad],
-    }
-    make_folder(path.parent)
-    with partial_file(path.parent) as file:
-        np.save(file, np.frombuffer(json.dumps(about).encode(), np.uint8))
-        np.save(file, pixels)
-        # Every image has a checksum: what a power cut took is decoded again.
-        publish(file, path, is_synced=False)
-
-
-def _open_pack(path: Path) -> _Pack | None:
-    """Read the description of a pack; None if there is no whole file."""
-    try:
-        with path.open("rb") as file:
-            about = json.loads(np.load(file).tobytes())
-            np.lib.format.read_magic(file)
-            (size,), _, _ = np.lib.format.read_array_header_1_0(file)
-            start = file.tell()
-            if os.fstat(file.fileno()).st_size != start + size:
-                return None
-    # NumPy and JSON say so of a part of a file.
-    except (FileNotFoundError, EOFError, ValueError):
-        return None
-    return _Pack(
-        tuple(about["image_ids"]),
-        np.array(about["sides"], np.int64).reshape(-1, 2),
-        tuple(about["checksums"]),
-        tuple(BadImage(*pair) for pair in about["bad"]),
-        path,
-        start,
-    )
 
 
 def _size_of(folder: Path) -> int:

@@ -143,7 +143,11 @@ class SoftLabelledImages:
         return len(self) // batch_size + (len(self) % batch_size > 1)
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, first_step: int = 0
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        first_step: int = 0,
+        order_generator: torch.Generator | None = None,
     ) -> Iterator[Batch]:
         """Draw an order of all images and a view of each, and yield batch after batch on the device.
 
@@ -151,8 +155,9 @@ class SoftLabelledImages:
             batch_size: Number of images in each batch but the last.
             generator: A generator on the CPU.
             first_step: Number of batches that are left out at the beginning.
+            order_generator: Generator of the order alone; `generator` draws it too if None.
         """
-        order = torch.randperm(len(self), generator=generator)
+        order = torch.randperm(len(self), generator=order_generator or generator)
         views = torch.randint(self._count, (len(self),), generator=generator)
         rows = order * self._count + views
         for step in range(first_step, self.num_steps(batch_size)):

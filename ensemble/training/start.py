@@ -26,7 +26,7 @@ def build_start(task: TrainTask) -> nn.Module:
     if task.base is not None:
         outputs = [task.base.classes.index(label) for label in task.classes]
         return restrict_head(load_network(task.base), outputs)
-    network = models.build(task.architecture, len(task.classes), task.seed)
+    network = models.build(task.architecture, len(task.classes), task.start_seed)
     if task.start is None:
         return network
     put_start(network, task.start, f"{task.architecture} of {task.name!r}", len(task.classes))

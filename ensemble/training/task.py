@@ -1,6 +1,6 @@
 """One network to train: all that decides its weights, and the file that they are kept in. No torch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -91,6 +91,21 @@ class Start:
 
 
 @dataclass(frozen=True)
+class Seeds:
+    """Seeds of the parts of what a training draws.
+
+    Attributes:
+        start: Seed of the fresh weights.
+        order: Seed of the order of the images.
+        augmentation: Seed of all else.
+    """
+
+    start: int
+    order: int
+    augmentation: int
+
+
+@dataclass(frozen=True)
 class TrainTask:
     """A member to train from fresh or other weights, or a sub-classifier from its base's.
 
@@ -107,6 +122,7 @@ class TrainTask:
         start: Weights that a member starts from, for other classes as well; fresh ones if None.
         reading: How photographs are read; they are taken from shards if None. Not part of the identity.
         checkpoint_s: Seconds after which the state is written again within an epoch. Not part of it either.
+        seeds: Seeds of parts, in the place of `seed`; one stream draws order and augmentation if None.
     """
 
     name: str
@@ -121,13 +137,16 @@ class TrainTask:
     start: Start | None = None
     reading: Reading | None = None
     checkpoint_s: float = 60.0
+    seeds: Seeds | None = None
 
     @cached_property
     def key(self) -> str:
         """Identity of the weights: recipe, data, and the version of the code."""
         start = {"start": self.start.identity} if self.start else {}
+        seeds = {"seeds": asdict(self.seeds)} if self.seeds else {}
         return fingerprint(
             start
+            | seeds
             | {
                 "architecture": self.architecture,
                 "recipe": self.recipe.identity(),
@@ -140,6 +159,21 @@ class TrainTask:
                 "libraries": library_versions(self.architecture),
             }
         )
+
+    @property
+    def start_seed(self) -> int:
+        """Seed of the fresh weights."""
+        return self.seeds.start if self.seeds else self.seed
+
+    @property
+    def order_seed(self) -> int | None:
+        """Seed of the order of the images, if it has a stream of its own."""
+        return self.seeds.order if self.seeds else None
+
+    @property
+    def augmentation_seed(self) -> int:
+        """Seed of all that is drawn while training, with the order where that has no seed of its own."""
+        return self.seeds.augmentation if self.seeds else self.seed
 
     @property
     def has_photographs(self) -> bool:

@@ -26,7 +26,11 @@ class Batches(Protocol):
         """Return the number of batches in an epoch."""
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, first_step: int = 0
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        first_step: int = 0,
+        order_generator: torch.Generator | None = None,
     ) -> Iterator[Batch]:
         """Draw an order of all images, and yield batch after batch on the device.
 
@@ -36,6 +40,7 @@ class Batches(Protocol):
             batch_size: Number of images in each batch but the last.
             generator: A generator on the CPU. What is drawn of an epoch here is drawn before its first batch.
             first_step: Number of batches that are left out at the beginning.
+            order_generator: Generator of the order alone; `generator` draws it too if None.
         """
 
 
@@ -78,7 +83,11 @@ class TrainingImages:
         return len(self._images) // batch_size + (len(self._images) % batch_size > 1)
 
     def batches(
-        self, batch_size: int, generator: torch.Generator, first_step: int = 0
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        first_step: int = 0,
+        order_generator: torch.Generator | None = None,
     ) -> Iterator[Batch]:
         """Draw an order of all images, and yield batch after batch on the device.
 
@@ -88,8 +97,9 @@ class TrainingImages:
             batch_size: Number of images in each batch but the last.
             generator: A generator on the CPU, so that the order is the same on a GPU.
             first_step: Number of batches that are left out at the beginning.
+            order_generator: Generator of the order alone; `generator` draws it too if None.
         """
-        order = torch.randperm(len(self._images), generator=generator)
+        order = torch.randperm(len(self._images), generator=order_generator or generator)
         order_there = to_device(order, self._device)
         labels = self._labels[order_there]
         rows = order_there if self._is_resident else order

@@ -14,7 +14,7 @@ from ensemble.images.split import Splits
 from ensemble.members.member import Member, in_precision, split_views
 from ensemble.members.settings import MemberConfig, put_onto
 from ensemble.members.source_settings import MemberSource, RecipeSource
-from ensemble.training.task import Reading, Start, TrainTask, hold_out
+from ensemble.training.task import Reading, Seeds, Start, TrainTask, hold_out
 from ensemble.views.policies import weigh_views
 from jobs.checks import check_crop
 from jobs.pools import fetched, fetched_source
@@ -218,7 +218,18 @@ def plan_training(
         start=start,
         reading=Reading(config.image_source, config.training.disk_mb),
         checkpoint_s=config.training.checkpoint_s,
+        seeds=_seeds_of(config, source),
     )
+
+
+def _seeds_of(config: RunConfig, source: RecipeSource) -> Seeds | None:
+    if source.seeds is None:
+        return None
+    numbers = (source.seeds.start, source.seeds.order, source.seeds.augmentation)
+    start, order, augmentation = (
+        seed_of(config, "member", source.seed if number is None else number) for number in numbers
+    )
+    return Seeds(start, order, augmentation)
 
 
 def train_tasks(

@@ -276,9 +276,8 @@ def test_step_whose_gradients_overflow_changes_no_weights_and_the_next_ones_do()
     batch = PreparedBatch(torch.rand(2, 3, 2, 2), labels, labels)
     step.take(batch)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    while step.scaler.get_scale() > 1024:
+    for _ in range(60):
         step.take(batch)
-    step.take(batch)
     assert not torch.equal(network.state_dict()["1.weight"], before["1.weight"])
     assert all(torch.isfinite(value).all() for value in network.state_dict().values())
 
