@@ -135,7 +135,7 @@ def _do_stage(
         done = run_clusters(config, stage.subclassifiers, run_name, variants[0], console, options)
         rows, clusters, counts = done.rows, done.clusters, counts | done.parameters
     else:
-        rows = _train_within_budget(
+        rows = _train_what_can_be(
             config, run_name, variants, stage.averages, counts, console, options
         )
         counts |= {
@@ -154,7 +154,7 @@ def _do_stage(
     return rows, table
 
 
-def _train_within_budget(
+def _train_what_can_be(
     config: StudyConfig,
     run_name: str,
     variants: Sequence[Variant],
@@ -163,29 +163,26 @@ def _train_within_budget(
     console: Console,
     options: RunOptions,
 ) -> tuple[TrainedRow, ...]:
-    """Train the variants that are within the parameter budget; the others are rows with a reason."""
+    """Train the variants that are within the parameter budget and can start; the others are rows with a reason."""
     budget = config.max_parameters
-    too_large = {v.name for v in variants if budget is not None and counts[v.name] > budget}
-    if variants[0].name in too_large:
+    if budget is not None and counts[variants[0].name] > budget:
         raise ConfigError(
             f"the base has {counts[variants[0].name]:,} parameters, and max_parameters is {budget:,}. Take a "
             "smaller base.architecture, or raise max_parameters."
         )
-    trained = run_stage(
-        config,
-        run_name,
-        [v for v in variants if v.name not in too_large],
-        averages,
-        console,
-        options,
-    )
+    reasons = dict[str, str]()
+    for variant in variants:
+        if budget is not None and counts[variant.name] > budget:
+            reasons[variant.name] = (
+                f"not trained: {counts[variant.name]:,} parameters, and the budget is {budget:,}."
+            )
+        elif why := variant.why_no_start:
+            reasons[variant.name] = f"not trained: {why}"
+    ready = [variant for variant in variants if variant.name not in reasons]
+    trained = run_stage(config, run_name, ready, averages, console, options)
     by_name = {row.variant.name: row for row in trained}
     rows = tuple(
-        without_answers(
-            v, f"not trained: {counts[v.name]:,} parameters, and the budget is {budget:,}."
-        )
-        if v.name in too_large
-        else by_name[v.name]
+        without_answers(v, reasons[v.name]) if v.name in reasons else by_name[v.name]
         for v in variants
     )
     return (*rows, *(by_name[name] for name in averages))

@@ -46,6 +46,19 @@ class Variant:
         return self.settings.architecture
 
     @property
+    def why_no_start(self) -> str | None:
+        """Why the networks that are trained on other images cannot be started from; None where they can be."""
+        start = self.start
+        if start is None or start.other_images is None or self.settings.take is not None:
+            return None
+        if start.architecture == self.architecture:
+            return None
+        return (
+            f"it is {self.architecture}, and the networks that it starts from are {start.architecture}; set take to "
+            "the layers that both have."
+        )
+
+    @property
     def identity(self) -> str:
         """Identity of the networks and their views; equal for rows with the same answers."""
         plain: list[Any] = [self.architecture, self.recipe.identity()]

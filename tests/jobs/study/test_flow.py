@@ -33,10 +33,11 @@ stages:
       both: {adds_validation: true}
       shifted: {views: {kind: shifts_and_scales}}
       further: {start: base}
+      tuned: {start: pretrained}
+      deep-tuned: {architecture: resnet14_small, start: pretrained}
+    averages: {two: {base: 2}, two-and-one: {base: 1, tuned: 1}, three: {too-wide: 1}}
   - name: epochs
     grid: {recipe.epochs: [3, 4]}
-    variants: {tuned: {start: pretrained}}
-    averages: {two: {base: 2}, two-and-one: {base: 1, tuned: 1}}
   - name: clusters
     subclassifiers: {num_clusters: [2, 3], recipe: {epochs: 1}}
 groups: {round: ["0", "3", "6", "8", "9"], straight: ["1", "2", "4", "5", "7"]}
@@ -93,7 +94,9 @@ def test_averages_of_networks_that_no_other_one_has_are_rows_that_cannot_win(
 ) -> None:
     stages = undisturbed["stages"]
     assert isinstance(stages, list)
-    rows = {row["name"]: row for row in stages[1]["rows"]}
+    rows = {row["name"]: row for row in stages[0]["rows"]}
+    assert "set take to the layers" in rows["deep-tuned"]["reason"]
+    assert "it is not trained" in rows["three"]["reason"]
     assert (rows["tuned"]["n"], rows["two"]["n"], rows["two-and-one"]["n"]) == (2, 1, 2)
     assert rows["two"]["parameters"] == 2 * rows["base"]["parameters"]
     assert rows["two-and-one"]["average_of"] == {"base": 1, "tuned": 1}

@@ -107,6 +107,16 @@ def test_a_row_that_starts_from_other_images_needs_pretraining() -> None:
     (base, tuned) = list_variants(BASE, stage, other)
     assert (base.start, tuned.start) == (None, other)
     assert len({base.identity, tuned.identity, other.identity}) == 3
+    assert tuned.why_no_start is None
+    variants = {
+        "wide": VariantConfig(architecture="wide_resnet10_2", start="pretrained"),
+        "first": VariantConfig(
+            architecture="wide_resnet10_2", start="pretrained", take=TakeConfig(first=1)
+        ),
+    }
+    (_, wide, first) = list_variants(BASE, StageConfig(name="s", variants=variants), other)
+    assert "starts from are resnet14_small; set take" in str(wide.why_no_start)
+    assert first.why_no_start is None
 
 
 @pytest.mark.parametrize(
