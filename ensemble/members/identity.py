@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,18 +23,25 @@ def library_versions(architecture: str) -> dict[str, str]:
             factory may use either, so it adds both where they are installed.
     """
     kind = architecture.partition("/")[0]
-    versions = {name: version(name) for name in ("torch", "torchvision")}
+    versions = {name: _version(name) for name in ("torch", "torchvision")}
     for library, kinds in _OTHERS.items():
         if kind in kinds and (installed := _find_version(library)) is not None:
             versions[library] = installed
     return versions
 
 
+@cache
+def _version(name: str) -> str:
+    # Kept, because reading a distribution's metadata takes milliseconds, and a plan asks for each block.
+    return version(name)
+
+
+@cache
 def _find_version(library: str) -> str | None:
     """Look up a version by the first distribution that has the library; none if it is not installed."""
     for name in (library, *_VARIANTS.get(library, ())):
         try:
-            return f"{name} {version(name)}" if name != library else version(name)
+            return f"{name} {_version(name)}" if name != library else _version(name)
         except PackageNotFoundError:
             continue
     return None

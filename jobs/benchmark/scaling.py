@@ -1,8 +1,9 @@
-"""`ensemble benchmark scaling`: plans against a virtual clock, against this machine, and against Ray Data."""
+"""`ensemble benchmark scaling`: plans against a virtual clock, this machine and Ray Data; and what a driver adds."""
 
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.ray_data_baseline import explain_missing_ray_data
+from jobs.benchmark.fleet import FleetFigures, FleetSize, measure_fleet
 from jobs.benchmark.ray_data import compare
 from jobs.benchmark.report import (
     Bar,
@@ -32,6 +34,12 @@ from jobs.benchmark.synthetic_members import (
 # Hosts are busy nine tenths of the time, plans are right within 15 %, and Ray Data takes at least four
 # times as many CPU seconds.
 _LEAST_EFFICIENCY, _PLANNED, _MOST_CPU = 0.9, (0.85, 1.15), 0.25
+# Hosts that sleep cost the driver next to nothing, and each of them adds what the first one gave.
+_LEAST_LINEAR, _MOST_DRIVER_MS, _MOST_DRIVER_MB = 0.9, 2.0, 100.0
+# Of the fleet whose driver's memory is measured: its hosts compute nothing, so that they write as fast as they can.
+_WRITERS, _WRITTEN_IMAGES = 4, 128
+# About nine seconds of sleep.
+_SHARDS_A_HOST = 7
 # Where other programs take more of the cores, the wall clock says nothing about a plan.
 _MOST_OUTSIDE = 0.1
 
@@ -39,7 +47,13 @@ _MOST_OUTSIDE = 0.1
 class ScalingBenchmarkConfig(BenchmarkConfig):
     """What is scheduled, and on how many hosts."""
 
-    full_size: ClassVar = {"images": 900, "repeats": 3, "baseline_images": 1024}
+    full_size: ClassVar = {
+        "images": 900,
+        "repeats": 3,
+        "baseline_images": 1024,
+        "fleet_hosts": (1, 4, 8, 16),
+        "fleet_images": 50_000,
+    }
 
     hosts: tuple[PositiveInt, ...] = (1, 2, 4)
     """Numbers of hosts on the virtual clock."""
@@ -51,6 +65,12 @@ class ScalingBenchmarkConfig(BenchmarkConfig):
     """Images of digits that the host processes predict."""
     repeats: PositiveInt = 2
     """Times that the host processes predict them; medians are judged."""
+    fleet_hosts: tuple[PositiveInt, ...] = (1, 4)
+    """Numbers of hosts that sleep 0.1 s a block, with a store that takes 0.1 s to commit; the first is what the
+    others are held to."""
+    fleet_images: NonNegativeInt = 6_400
+    """Images whose predictions by 13 members, of 1,000 classes, hosts write while the driver's memory is
+    measured; 0 for none."""
     baseline: bool = True
     """Compare with Ray Data, which the extra 'benchmark' installs."""
     baseline_images: PositiveInt = 512
@@ -102,6 +122,7 @@ def measure(config: ScalingBenchmarkConfig, begin: Begin) -> BenchmarkReport:
             cpu, wall = with_real_processes(count, config.images, config.repeats, folder, begin)
             by_cpu.append(_row(cpu))
             by_wall.append(_row(wall))
+        fleets, written = _measure_fleets(config, folder, begin)
         missing = explain_missing_ray_data() if config.baseline else "baseline=false is set"
         if missing:
             left_out.append(f"the comparison with Ray Data, because {missing}.")
@@ -117,6 +138,7 @@ def measure(config: ScalingBenchmarkConfig, begin: Begin) -> BenchmarkReport:
                 f"the judgement of the wall clock of {_hosts(row['hosts'])}, because other programs "
                 f"took {row['outside']:.0%} of the cores."
             )
+    bars += _fleet_bars(fleets, written)
     if baseline:
         different = 0 if baseline["same_rows"] else 1
         bars += [
@@ -127,9 +149,49 @@ def measure(config: ScalingBenchmarkConfig, begin: Begin) -> BenchmarkReport:
         "virtual": virtual,
         "real_by_cpu": by_cpu,
         "real_by_wall": by_wall,
+        "fleets": [asdict(fleet) for fleet in fleets],
+        "written": asdict(written) if written else None,
         "baseline": baseline,
     }
     return BenchmarkReport(config.model_dump(mode="json"), tuple(bars), figures, tuple(left_out))
+
+
+def _measure_fleets(
+    config: ScalingBenchmarkConfig, folder: Path, begin: Begin
+) -> tuple[list[FleetFigures], FleetFigures | None]:
+    """Let hosts that sleep fill tables; the last figures are of hosts that write as fast as they can."""
+    fleets, written = [], None
+    for hosts in config.fleet_hosts:
+        begin(f"{_hosts(hosts)} that sleep")
+        size = FleetSize(hosts, _SHARDS_A_HOST * hosts)
+        fleets.append(measure_fleet(size, folder / f"fleet-{hosts}"))
+    if config.fleet_images:
+        begin(f"memory of a driver while 13 x {config.fleet_images:,} x 1,000 are written")
+        shards = -(-config.fleet_images // _WRITTEN_IMAGES)
+        size = FleetSize(_WRITERS, shards, _WRITTEN_IMAGES, block_ms=0, commit_s=0.0)
+        written = measure_fleet(size, folder / "written")
+    return fleets, written
+
+
+def _fleet_bars(fleets: Sequence[FleetFigures], written: FleetFigures | None) -> list[Bar]:
+    bars = []
+    for fleet in fleets[1:]:
+        ratio = fleet.blocks_per_s / fleet.hosts / (fleets[0].blocks_per_s / fleets[0].hosts)
+        what = f"{_hosts(fleet.hosts)} that sleep: blocks/s, x linear"
+        bars.append(Bar(what, ratio, ">=", _LEAST_LINEAR))
+    if fleets:
+        last = fleets[-1]
+        what = f"{_hosts(last.hosts)} that sleep: CPU of the driver, ms a block"
+        bars.append(Bar(what, last.driver_ms, "<=", _MOST_DRIVER_MS))
+    if written:
+        imports = int(written.driver_imports_torch)
+        bars += [
+            Bar(
+                "growth of a driver while hosts write, MB", written.driver_mb, "<=", _MOST_DRIVER_MB
+            ),
+            Bar("torch imported by this driver, 0 or 1", imports, "<=", 0),
+        ]
+    return bars
 
 
 def _plan_bars(clock: str, rows: Sequence[Mapping[str, Any]]) -> list[Bar]:
@@ -158,6 +220,22 @@ def _print_figures(
         by_cpu, by_wall = figures["real_by_cpu"], figures["real_by_wall"]
         console.print(_schedules(f"CPU seconds of the busiest host, {medians}", by_cpu))
         console.print(_schedules(f"Wall seconds, {medians}", by_wall))
+    for fleet in figures["fleets"]:
+        console.print(
+            f"{_hosts(fleet['hosts'])} that sleep 0.1 s a block, a commit of 0.1 s: "
+            f"{fleet['blocks_per_s']:.1f} blocks/s in {fleet['entries']} log entries, "
+            f"{fleet['driver_ms']:.2f} ms CPU of the driver a block",
+            soft_wrap=True,
+            highlight=False,
+        )
+    if written := figures["written"]:
+        console.print(
+            f"13 x {config.fleet_images:,} x 1,000 written by {_hosts(_WRITERS)}: "
+            f"{written['blocks_per_s']:.0f} blocks/s, the driver grew by {written['driver_mb']:.0f} MB, "
+            f"{written['driver_ms']:.2f} ms of its CPU a block",
+            soft_wrap=True,
+            highlight=False,
+        )
     if figures["baseline"]:
         ours, theirs = figures["baseline"]["ours"], figures["baseline"]["ray_data"]
         console.print(

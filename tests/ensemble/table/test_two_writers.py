@@ -1,10 +1,15 @@
 """Two writers of one table: one is paused before any step, and goes on after the other took over."""
 
+import os
+import random
 import re
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -231,3 +236,48 @@ def test_writer_that_is_paused_anywhere_harms_nothing_on_s3(
     print(outcomes)
     assert outcomes.keys() == {"stopped", "went on"}
     assert outcomes.total() >= 200
+
+
+def _commit_until_stopped(
+    root: Path, member: Member, make_block: MakeBlock, out: Connection
+) -> None:
+    """Commit small blocks as fast as it goes, and tell what ended that."""
+    store = LocalStore(root)
+    try:
+        with hold(store, duration_s=0.3) as lease:
+            table = LogitTable(store, lease=lease)
+            for number in range(100_000):
+                table.commit(member, make_block(member, [f"first-{number}"]))
+    except TableError as error:
+        out.send(str(error))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seed", range(20))
+def test_process_that_is_paused_past_its_lease_never_commits_again(
+    tmp_path: Path, make_member: MakeMember, make_block: MakeBlock, seed: int
+) -> None:
+    member, store, rng = make_member("a"), LocalStore(tmp_path), random.Random(seed)
+    pair = Pair(store, member, make_block)
+    here, there = get_context("fork").Pipe()
+    first = get_context("fork").Process(
+        target=_commit_until_stopped, args=(tmp_path, member, make_block, there)
+    )
+    first.start()
+    assert first.pid is not None
+    while len(list(store.keys("log"))) < 5:
+        time.sleep(0.001)
+    time.sleep(rng.uniform(0, 0.05))
+    os.kill(first.pid, signal.SIGSTOP)
+    pair.pretend_elsewhere(hours=0)
+    before = LogitTable(store).commits()
+    with hold(store, duration_s=0.3) as lease:
+        table = LogitTable(store, lease=lease)
+        table.commit(member, make_block(member, ["second"]))
+        os.kill(first.pid, signal.SIGCONT)
+        assert _STOPPED.search(here.recv())
+        first.join()
+        table.commit(member, make_block(member, ["third"]))
+    after = LogitTable(store).commits()
+    assert [c.image_ids for c in after[len(before) :]] == [("second",), ("third",)]
+    assert find_faults(store) == ()
