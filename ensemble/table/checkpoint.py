@@ -105,7 +105,10 @@ def _as_columns(entries: Sequence[Entry], shared: dict[str, int]) -> dict[str, p
     commits = [commit for _, commit in rows]
     first_with: dict[tuple[str, ...], int] = {}
     images = [first_with.setdefault(commit.image_ids, row) for row, commit in enumerate(commits)]
-    keys = [_shared_by(commit) for commit in commits]
+    # Equal identities are one object mostly, and take longest to write down.
+    texts = {id(commit.identity): commit.identity for commit in commits}
+    identities = {key: json.dumps(identity, sort_keys=True) for key, identity in texts.items()}
+    keys = [_shared_by(commit, identities[id(commit.identity)]) for commit in commits]
     values: dict[str, list[Any]] = {
         "entry": [place for place, _ in rows],
         "shared": [shared.setdefault(key, len(shared)) for key in keys],
@@ -129,8 +132,9 @@ def _as_columns(entries: Sequence[Entry], shared: dict[str, int]) -> dict[str, p
     return {field.name: pa.array(values[field.name], field.type) for field in SCHEMA}
 
 
-def _shared_by(commit: Commit) -> str:
-    return json.dumps({name: getattr(commit, name) for name in _SHARED}, sort_keys=True)
+def _shared_by(commit: Commit, identity: str) -> str:
+    values = {name: getattr(commit, name) for name in _SHARED if name != "identity"}
+    return f'{{"identity": {identity}, {json.dumps(values, sort_keys=True)[1:]}'
 
 
 def _packed_path(path: str) -> bytes:

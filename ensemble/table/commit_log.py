@@ -13,7 +13,6 @@ from ensemble.table.log_entry import (
     Commit,
     Entry,
     Fence,
-    Group,
     Removal,
     ShardRemoval,
     commits_of,
@@ -114,16 +113,7 @@ class CommitLog:
             self._highest_writer = max(self._highest_writer, entry.writer)
             if isinstance(entry, Fence):
                 self._fence = max(self._fence, entry.writer)
-            yield number, self._share(entry)
-
-    def _share(self, entry: Entry) -> Entry:
-        """Let the commits of an entry share what is equal, before those of the next one are there."""
-        if isinstance(entry, Commit):
-            return self.shared.share(entry)
-        if isinstance(entry, Group):
-            commits = tuple(map(self.shared.share, entry.commits))
-            return entry.model_copy(update={"commits": commits})
-        return entry
+            yield number, self.shared.share_entry(entry)
 
     def is_fenced(self, entry: Entry) -> bool:
         """Tell whether an entry comes after a fence of a later lease, so that it does not count."""

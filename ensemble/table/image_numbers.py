@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int32, Shaped
 
 from ensemble.images.shard import BadImage
-from ensemble.table.log_entry import Commit
+from ensemble.table.log_entry import Commit, Entry, Group
 
 NO_ROW = -1
 
@@ -26,6 +26,14 @@ class SharedValues:
         if ids is commit.image_ids and identity is commit.identity:
             return commit
         return commit.altered(image_ids=ids, identity=identity)
+
+    def share_entry(self, entry: Entry) -> Entry:
+        """Do so with each commit of an entry, before the next entry is there."""
+        if isinstance(entry, Commit):
+            return self.share(entry)
+        if isinstance(entry, Group):
+            return entry.model_copy(update={"commits": tuple(map(self.share, entry.commits))})
+        return entry
 
     def ids(self, image_ids: tuple[str, ...]) -> tuple[str, ...]:
         """Give the ids of an earlier commit if there are equal ones, and these otherwise."""

@@ -135,9 +135,9 @@ class LogReader:
             while waiting:
                 yield waiting.popleft().result()
 
-    def load_span(self, span: range) -> list[Slot]:
+    def load_span(self, span: range) -> Iterator[Slot]:
         """Load some entries by their names, whatever a checkpoint says."""
-        return list(self._side_by_side(self.load_slot, span))
+        return self._side_by_side(self.load_slot, span)
 
     def load_slot(self, number: int) -> Slot:
         """Load one entry, or the error of one that is damaged; None where there is none."""

@@ -196,7 +196,7 @@ def _substitutes(store: Store, first: int, faults: Sequence[Fault], writer: int)
     """Give what belongs in the place of each damaged entry: what a checkpoint says of it, or a removal."""
     if not faults or not faults[0].is_kept:
         return [Removal(writer=writer, entry=f.entry, reason=f.reason) for f in faults]
-    slots = LogReader(store).load_span(range(first, first + CHECKPOINT_ENTRIES))
+    slots = list(LogReader(store).load_span(range(first, first + CHECKPOINT_ENTRIES)))
     entries = _load_sound_checkpoint(store, first, slots)
     return [entries[fault.entry - first] for fault in faults]
 

@@ -24,6 +24,7 @@ from jobs.benchmark.report import (
     read_config,
     step_printer,
 )
+from jobs.benchmark.spot_market import LOST_AN_HOUR, on_a_spot_market
 from jobs.benchmark.synthetic_members import (
     COSTS_MS,
     Outcome,
@@ -51,6 +52,7 @@ class ScalingBenchmarkConfig(BenchmarkConfig):
         "images": 900,
         "repeats": 3,
         "baseline_images": 1024,
+        "spot_markets": 5,
         "fleet_hosts": (1, 4, 8, 16),
         "fleet_images": 50_000,
     }
@@ -61,6 +63,9 @@ class ScalingBenchmarkConfig(BenchmarkConfig):
     """Numbers of host processes on this machine; none should exceed its idle cores."""
     shards: PositiveInt = 200
     """Shards of 128 images that are scheduled on the virtual clock."""
+    spot_markets: NonNegativeInt = 1
+    """Hours of 64 hosts on 8 machines on the virtual clock, of which a third of the machines is lost; the median
+    is judged."""
     images: PositiveInt = 448
     """Images of digits that the host processes predict."""
     repeats: PositiveInt = 2
@@ -118,6 +123,10 @@ def measure(config: ScalingBenchmarkConfig, begin: Begin) -> BenchmarkReport:
         folder = Path(name)
         begin(f"virtual clock, {config.shards} shards")
         virtual = [_row([on_a_virtual_clock(count, config.shards)]) for count in config.hosts]
+        spot = []
+        for seed in range(config.spot_markets):
+            begin(f"64 hosts of a spot market, hour {seed + 1} of {config.spot_markets}")
+            spot.append(on_a_spot_market(seed))
         for count in config.real_hosts:
             cpu, wall = with_real_processes(count, config.images, config.repeats, folder, begin)
             by_cpu.append(_row(cpu))
@@ -138,6 +147,10 @@ def measure(config: ScalingBenchmarkConfig, begin: Begin) -> BenchmarkReport:
                 f"the judgement of the wall clock of {_hosts(row['hosts'])}, because other programs "
                 f"took {row['outside']:.0%} of the cores."
             )
+    if spot:
+        efficiency = median(outcome.efficiency for outcome, _ in spot)
+        what = f"64 hosts of a spot market, {LOST_AN_HOUR:.0%} lost an hour: efficiency"
+        bars.append(Bar(what, efficiency, ">=", _LEAST_EFFICIENCY))
     bars += _fleet_bars(fleets, written)
     if baseline:
         different = 0 if baseline["same_rows"] else 1
@@ -147,6 +160,7 @@ def measure(config: ScalingBenchmarkConfig, begin: Begin) -> BenchmarkReport:
         ]
     figures = {
         "virtual": virtual,
+        "spot_markets": [asdict(outcome) | {"lost": lost} for outcome, lost in spot],
         "real_by_cpu": by_cpu,
         "real_by_wall": by_wall,
         "fleets": [asdict(fleet) for fleet in fleets],
@@ -220,6 +234,13 @@ def _print_figures(
         by_cpu, by_wall = figures["real_by_cpu"], figures["real_by_wall"]
         console.print(_schedules(f"CPU seconds of the busiest host, {medians}", by_cpu))
         console.print(_schedules(f"Wall seconds, {medians}", by_wall))
+    for hour in figures["spot_markets"]:
+        console.print(
+            f"64 hosts on 8 machines, {hour['lost']} lost: {hour['seconds']:.0f} s, lower bound "
+            f"{hour['lower_bound_s']:.0f} s",
+            soft_wrap=True,
+            highlight=False,
+        )
     for fleet in figures["fleets"]:
         console.print(
             f"{_hosts(fleet['hosts'])} that sleep 0.1 s a block, a commit of 0.1 s: "

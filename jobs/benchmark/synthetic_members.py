@@ -27,7 +27,7 @@ from jobs.benchmark.report import Begin
 COSTS_MS = (0.4, 0.6, 0.9, 1.1, 1.5, 1.8, 2.0, 2.6, 3.5, 4.1, 5.0, 7.5, 11.0)
 # Rounds of arithmetic on the machine that this was written on; elsewhere their time is measured.
 ROUNDS_PER_MS = 50
-_SHARD_BYTES = 128 * 224 * 224 * 3
+SHARD_BYTES = 128 * 224 * 224 * 3
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def on_a_virtual_clock(num_hosts: int, num_shards: int) -> Outcome:
     calls = [Call("predict", m, (spec,), order) for order, (m, spec) in enumerate(pairs)]
     devices = [Device()] * num_hosts
     plan = make_plan(works, devices)
-    seconds = simulate(plan, calls, block_s, _SHARD_BYTES, ClusterConfig().shard_window_mb)
+    seconds = simulate(plan, calls, block_s, SHARD_BYTES, ClusterConfig().shard_window_mb)
     return Outcome(num_hosts, plan.seconds, lower_bound(works, devices), seconds)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from cluster.scheduling.packing import lower_bound, make_plan
 from cluster.scheduling.placement import Device, Plan, Work
-from cluster.scheduling.simulate import simulate
+from cluster.scheduling.simulate import Outage, simulate
 from cluster.scheduling.work_queue import Call
 from ensemble.images.shard import plan_shards
 
@@ -62,3 +62,40 @@ def test_waves_come_one_after_the_other() -> None:
     two, apart, _ = _simulate([replace(Device("A100", 80_000, 4), memory_mb=12_000)])
     assert (len(one.waves), len(two.waves)) == (1, 2)
     assert apart == pytest.approx(alone, rel=0.01)
+
+
+def _alone(outages: list[Outage]) -> tuple[float, list[Call]]:
+    """One device, one member, ten blocks of ten seconds."""
+    calls = [Call("predict", make_member("m"), (spec,), n) for n, spec in enumerate(SHARDS[:10])]
+    plan = make_plan([Work("m", {"cpu": 100.0}, 1.0, 10)], [Device()])
+    return simulate(plan, calls, {"m": {"cpu": 10.0}}, SHARD_BYTES, 256, outages), calls
+
+
+def test_a_lost_machine_costs_the_time_until_it_is_replaced_and_the_block_under_way() -> None:
+    seconds, calls = _alone([Outage(frozenset({0}), 25.0, 30.0, 45.0)])
+    assert seconds == pytest.approx(100.0 + 20.0 + 5.0)
+    # The block under way and the one that waited behind it.
+    assert [sum(call.failures.values()) for call in calls] == [0, 0, 1, 1, *[0] * 6]
+
+
+def test_a_machine_that_is_lost_after_the_end_or_is_another_costs_nothing() -> None:
+    after, other = (
+        Outage(frozenset({0}), 101.0, 102.0, 103.0),
+        Outage(frozenset({1}), 0.0, 9.0, 99.0),
+    )
+    assert _alone([after, other])[0] == pytest.approx(100.0)
+
+
+def test_blocks_of_a_lost_machine_are_done_by_another_one_meanwhile() -> None:
+    calls = [Call("predict", make_member("m"), (spec,), n) for n, spec in enumerate(SHARDS[:10])]
+    plan = make_plan([Work("m", {"cpu": 100.0}, 1.0, 10)], [Device()] * 2)
+    outage = Outage(frozenset({0}), 5.0, 6.0, 1000.0)
+    block_s = {"m": {"cpu": 10.0}}
+    # At first the window has room for two shards, and those are on the lost machine.
+    assert simulate(plan, calls, block_s, SHARD_BYTES, 256, [outage]) == pytest.approx(106.0)
+
+
+def test_a_call_that_is_lost_too_often_is_given_up() -> None:
+    outages = [Outage(frozenset({0}), 5.0 * n + 1, 5.0 * n + 2, 5.0 * n + 3) for n in range(11)]
+    with pytest.raises(ValueError, match="was lost 10 times, which is given up"):
+        _alone(outages)

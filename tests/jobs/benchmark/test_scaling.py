@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from cluster.scheduling.simulate import Outage
 from ensemble.errors import ConfigError
 from jobs.benchmark.fleet import FleetSize, measure_fleet
 from jobs.benchmark.scaling import benchmark_scaling
+from jobs.benchmark.spot_market import lower_bound_s, on_a_spot_market
 
 
 def test_a_small_scaling_benchmark_has_every_figure(tmp_path: Path) -> None:
-    none = ["real_hosts=[]", "baseline=false", "fleet_hosts=[]", "fleet_images=0"]
+    none = ["real_hosts=[]", "baseline=false", "fleet_hosts=[]", "fleet_images=0", "spot_markets=0"]
     words = ["shards=100", *none, f"out={tmp_path}/bench.json"]
     console = Console(record=True, width=120, file=StringIO())
     report = benchmark_scaling(words, console)
@@ -40,7 +42,7 @@ def test_without_pandas_ray_data_is_left_out_and_the_rest_is_measured(tmp_path: 
     program = (
         "import sys; sys.modules['pandas'] = None\n"
         "sys.argv = ['ensemble', 'benchmark', 'scaling', 'shards=100', 'real_hosts=[]']\n"
-        "sys.argv += ['fleet_hosts=[]', 'fleet_images=0']\n"
+        "sys.argv += ['fleet_hosts=[]', 'fleet_images=0', 'spot_markets=0']\n"
         "from jobs.__main__ import main; main()"
     )
     done = subprocess.run(
@@ -68,3 +70,21 @@ def test_no_block_reaches_the_driver_of_a_whole_imagenet_table(tmp_path: Path) -
     assert figures.blocks == 13 * 391
     assert figures.driver_mb <= 100
     assert not figures.driver_imports_torch
+
+
+@pytest.mark.nightly
+def test_64_hosts_of_a_spot_market_are_used_nine_tenths_of_the_time_that_they_are_up() -> None:
+    efficiencies = []
+    for seed in range(5):
+        outcome, lost = on_a_spot_market(seed)
+        print(outcome, lost)
+        efficiencies.append(outcome.efficiency)
+    assert min(efficiencies) >= 0.9
+
+
+def test_lower_bound_counts_what_is_up() -> None:
+    outages = [Outage(frozenset({0}), 2.0, 3.0, 6.0), Outage(frozenset({0, 1}), 10.0, 11.0, 12.0)]
+    assert lower_bound_s(8.0, 2, []) == 4.0
+    assert lower_bound_s(8.0, 2, outages) == 6.0
+    assert lower_bound_s(16.0, 2, outages) == 10.0
+    assert lower_bound_s(18.0, 2, outages) == 13.0
