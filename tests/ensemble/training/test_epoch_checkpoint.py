@@ -55,9 +55,8 @@ RECIPES: dict[str, dict[str, object]] = {
         "colour": {"pca_sd": 0.1},
         "optimizer": {"kind": "sgd", "lr": 0.02, "nesterov": False, "rule": "paper"},
     },
-    "noise within the network, and copies": {
+    "noise within the network": {
         "noise": {"weights": 0.1, "gradients": 0.1, "activations": 0.1},
-        "copies": {},
     },
     "accumulation": {"accumulation": 2, "batch_size": 3, "freeze_epochs": 1, "layer_decay": 0.8},
     "scaled gradients": {"precision": "float16", "clip_norm": 1.0, "sam_rho": 0.05},
