@@ -43,6 +43,7 @@ class ClusterConfig(Config):
     shard_images: PositiveInt = 128
     """Images that are decoded together and handed to every member."""
     shard_window_mb: PositiveInt = 256
-    """Decoded shards kept in the object store at a time, in MB."""
+    """Decoded shards kept in the object store at a time, in MB. Where they are few, hosts wait for the slowest member:
+    64 hosts want 1024."""
     object_store_mb: PositiveInt = 1024
     """Ray's object store on an embedded Ray, in MB."""
