@@ -4,89 +4,22 @@ The driver owns the references and never gets a row: where all members have a sh
 blocks without a copy on the node that has most of them, and the driver gets the contested pairs.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import ray
-from jaxtyping import Float, Int
-from ray import exceptions as ray_exceptions
+from jaxtyping import Int
 
-from cluster.pool.ray_errors import translate
-from cluster.scheduling.failures import Cause
-from ensemble.errors import ClusterError, ProjectError
+from cluster.pool.piece_task import Part, PieceTask, Rows
 from ensemble.images.index import ImageIndex
 from ensemble.images.shard import ShardSpec
 from ensemble.members.member import Member
-from ensemble.outranking.builder import OutrankingBuilder
 from ensemble.outranking.combine import Combine
-from ensemble.outranking.piece import OutrankingPiece
-from ensemble.storage.open import open_store
 from ensemble.table.log_entry import Commit
-from ensemble.table.shard_reader import load_shard
 from ensemble.table.shard_writer import Receipt, ShardWriter
 
 _MB = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Where a member's rows of some images are.
-
-    Attributes:
-        commits: Log entries of the files that have them, in order.
-        block: Which of the kept blocks has them; none if they are read from the files.
-        view: Place of the member in that block.
-        rows: Their numbers in the block; all of them, in order, if None.
-    """
-
-    commits: tuple[Commit, ...]
-    block: int | None
-    view: int
-    rows: Int[np.ndarray, " row"] | None
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Images that follow one another, and all that a task needs to make their piece of the table.
-
-    Attributes:
-        labels: Class index of each image.
-        first: Place of the first one in the whole table.
-        member_names: The pool.
-        sources: Where the rows of each member are.
-        writer: Says where the files are.
-        combines: Means that are wanted.
-    """
-
-    labels: Int[np.ndarray, " image"]
-    first: int
-    member_names: tuple[str, ...]
-    sources: tuple[_Rows, ...]
-    writer: ShardWriter
-    combines: tuple[Combine, ...]
-
-
-@ray.remote(num_cpus=0, max_retries=3)  # type: ignore[untyped-decorator]
-def _make_piece(part: _Part, *blocks: list[np.ndarray]) -> OutrankingPiece:
-    builder = OutrankingBuilder(part.member_names, combines=part.combines, first_image=part.first)
-    columns = [_read(source, blocks, part.writer) for source in part.sources]
-    builder.add(columns, part.labels)
-    return builder.finish_piece()
-
-
-def _read(
-    source: _Rows, blocks: Sequence[list[np.ndarray]], writer: ShardWriter
-) -> Float[np.ndarray, "image class"]:
-    """Give rows as `LogitTable.read` would: float32, whatever they are stored as."""
-    if source.block is not None:
-        rows = blocks[source.block][source.view]
-    else:
-        store = open_store(writer.place, writer.storage)
-        rows = np.concatenate([load_shard(store, commit) for commit in source.commits])
-    rows = rows if source.rows is None else rows[source.rows]
-    return rows.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -129,6 +62,30 @@ class BlockKeeper:
         self.largest_bytes = 0
         self.read_from_files = 0
 
+    def learn(self, specs: Iterable[ShardSpec], commits: Iterable[Commit]) -> None:
+        """Note what is in the table already, in shards of any size; it is read from its files.
+
+        Args:
+            specs: Shards that will come, or have come.
+            commits: All of the table, in their order.
+        """
+        for spec in specs:
+            self._expect(spec)
+        columns = {member.column for member in self._members}
+        for commit in commits:
+            if commit.column not in columns:
+                continue
+            found = {self._shard_of[i] for i in commit.image_ids if i in self._shard_of}
+            for spec in found:
+                arrivals = self._arrivals[spec]
+                before = arrivals.get(commit.column, _Arrival((), None, 0))
+                arrivals[commit.column] = replace(before, commits=(*before.commits, commit))
+
+    def _expect(self, spec: ShardSpec) -> None:
+        if spec not in self._arrivals:
+            self._arrivals[spec] = {}
+            self._shard_of |= dict.fromkeys(spec.image_ids, spec)
+
     def keep(
         self, spec: ShardSpec, members: Sequence[Member], receipts: Sequence[Receipt], ref: Any
     ) -> None:
@@ -140,9 +97,7 @@ class BlockKeeper:
             receipts: What the worker handed over for each.
             ref: Reference to the list of their rows, as they are stored.
         """
-        if spec not in self._arrivals:
-            self._arrivals[spec] = {}
-            self._shard_of |= dict.fromkeys(spec.image_ids, spec)
+        self._expect(spec)
         arrivals = [_Arrival(receipt.commits, ref, view) for view, receipt in enumerate(receipts)]
         size = sum(arrival.size_bytes for arrival in arrivals)
         if self.size_bytes + size > self._most_bytes:
@@ -151,9 +106,16 @@ class BlockKeeper:
             self.size_bytes += size
             self.largest_bytes = max(self.largest_bytes, self.size_bytes)
         for member, arrival in zip(members, arrivals, strict=True):
-            self._arrivals[spec][member.column] = arrival
+            before = self._arrivals[spec].get(member.column)
+            if before is None:
+                self._arrivals[spec][member.column] = arrival
+                continue
+            # Some of its images were there: these rows are the ones that count.
+            commits = (*before.commits, *arrival.commits)
+            self._arrivals[spec][member.column] = _Arrival(commits, None, 0)
+            self.size_bytes -= arrival.size_bytes if arrival.ref is not None else 0
 
-    def start_piece(self, images: ImageIndex, first: int) -> "PieceTask | None":
+    def start_piece(self, images: ImageIndex, first: int) -> PieceTask | None:
         """Start to make the piece of some images of one shard; None if not all of their blocks came by here.
 
         Args:
@@ -176,10 +138,10 @@ class BlockKeeper:
                 (rows == np.arange(len(rows))).all()
             )
             rows_or_all = None if is_whole else rows
-            sources.append(_Rows(arrival.commits, block, arrival.view, rows_or_all))
+            sources.append(Rows(arrival.commits, block, arrival.view, rows_or_all))
         assert spec is not None
         names = tuple(member.name for member in self._members)
-        part = _Part(images.labels, first, names, tuple(sources), self._writer, self._combines)
+        part = Part(images.labels, first, names, tuple(sources), self._writer, self._combines)
         self.read_from_files += sum(source.block is None for source in sources)
         return PieceTask(part, refs, lambda: self._let_go(spec))
 
@@ -194,52 +156,8 @@ def _find_rows(commits: Sequence[Commit], images: ImageIndex) -> Int[np.ndarray,
     wanted = images.image_ids.tolist()
     if ids == wanted:
         return np.arange(len(ids))
-    places = {image_id: place for place, image_id in enumerate(ids)}
+    # Backwards, because the first row of an image is its row.
+    places = {ids[place]: place for place in reversed(range(len(ids)))}
     if any(image_id not in places for image_id in wanted):
         return None
     return np.array([places[image_id] for image_id in wanted], np.int64)
-
-
-class PieceTask:
-    """A piece of the outranking table under way.
-
-    Args:
-        part: The images' labels, and where their rows are.
-        refs: References to the kept blocks.
-        on_done: Called once the piece is made.
-    """
-
-    def __init__(self, part: _Part, refs: Sequence[Any], on_done: Callable[[], None]) -> None:
-        self._part, self._on_done = part, on_done
-        self._ref = _make_piece.remote(part, *refs)
-
-    def is_done(self) -> bool:
-        """Tell whether `result` would not wait."""
-        return bool(ray.wait([self._ref], timeout=0)[0])
-
-    def result(self) -> OutrankingPiece:
-        """Wait for the piece; where blocks were lost, it is made of their files.
-
-        Raises:
-            ClusterError: The task failed in another way.
-            TableError: A file is damaged.
-        """
-        try:
-            piece: OutrankingPiece = ray.get(self._ref)
-        except ray_exceptions.RayError as error:
-            if translate(error)[0] is Cause.OWN_CODE:
-                raise _explained(error) from error
-            sources = tuple(replace(rows, block=None) for rows in self._part.sources)
-            try:
-                piece = ray.get(_make_piece.remote(replace(self._part, sources=sources)))
-            except ray_exceptions.RayError as again:
-                raise _explained(again) from again
-        self._on_done()
-        return piece
-
-
-def _explained(error: ray_exceptions.RayError) -> ProjectError:
-    original = error.cause if isinstance(error, ray_exceptions.RayTaskError) else error
-    if isinstance(original, ProjectError):
-        return original
-    return ClusterError(f"making a piece of the outranking table failed: {translate(error)[1]}")

@@ -133,6 +133,7 @@ class StreamingOutranking:
         shard_images: Images of a shard, from the first image of the split on.
         combines: As in `build_outranking`.
         start_piece: Makes pieces elsewhere, so that no row is read here.
+        most_pieces: Number of pieces that are made at a time.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class StreamingOutranking:
         shard_images: int,
         combines: Sequence[Combine] = ("probabilities",),
         start_piece: StartPiece | None = None,
+        most_pieces: int = 1,
     ) -> None:
         self._table, self._members, self._images = table, members, images
         self._columns = [member.column for member in members]
@@ -150,18 +152,28 @@ class StreamingOutranking:
         self._combines = combines
         names = tuple(member.name for member in members)
         self._builder = OutrankingBuilder(names, combines=combines)
-        self._start_piece = start_piece
+        self._start_piece, self._most_pieces = start_piece, most_pieces
         self._pieces: deque[PieceHandle] = deque()
         self._next = 0
         self._read: list[str] = []
 
     def read_landed(self) -> None:
-        """Read every shard that all members have by now, up to the first that one of them lacks."""
+        """Read every shard that all members have by now, up to the first that one of them lacks.
+
+        While as many pieces are being made as may be, the others are left to the next call.
+        """
+        self._read_in_order(is_waiting=False)
+
+    def _read_in_order(self, is_waiting: bool) -> None:
         while self._next < len(self._images):
             rows = np.arange(self._next, min(self._next + self._shard_images, len(self._images)))
             ids = self._images.image_ids[rows]
             if any(self._table.missing(column, ids) for column in self._columns):
                 break
+            while len(self._pieces) >= self._most_pieces:
+                if not is_waiting and not self._pieces[0].is_done():
+                    return
+                self._append_next()
             bad = {image.image_id for image in self._table.bad_images(self._columns)}
             part = self._images.take(rows[[str(i) not in bad for i in ids]])
             if len(part):
@@ -183,7 +195,7 @@ class StreamingOutranking:
             EmptySplitError: No image remains.
             IncompleteTableError: The table lacks a block.
         """
-        self.read_landed()
+        self._read_in_order(is_waiting=True)
         while self._pieces:
             self._append_next()
         if self._read and self._read == images.image_ids.tolist():

@@ -17,7 +17,7 @@ from ensemble.errors import DataError, PartialError
 from ensemble.evaluation.broken import SoundMembers, count_broken, leave_out_broken
 from ensemble.evaluation.calibration import calibrate_members
 from ensemble.evaluation.reading import StreamingOutranking, build_outranking
-from ensemble.images.shard import BadImage
+from ensemble.images.shard import BadImage, plan_shards
 from ensemble.images.split import Splits
 from ensemble.members.member import Member
 from ensemble.outranking.table import OutrankingTable
@@ -25,6 +25,9 @@ from ensemble.storage.local_store import LocalStore
 from jobs.run.filling import block_keeper, compute_blocks, missing_blocks
 from jobs.run.job import Job
 from jobs.stored_runs.columns import write_columns
+
+# Pieces of the outranking table that are made at a time. They hold no CPU, and Ray starts a process for each.
+_PIECES_HERE, _PIECES_ON_A_CLUSTER = 1, 4
 
 # How many blocks or images a message names before it only counts them.
 _NUM_NAMED = 5
@@ -71,7 +74,13 @@ def predict(job: Job, members: tuple[Member, ...]) -> Predictions:
         keeper = block_keeper(job, members)
         start_piece = keeper.start_piece if keeper else None
         streaming = StreamingOutranking(
-            job.table, members, search, shard_images, combines, start_piece
+            job.table,
+            members,
+            search,
+            shard_images,
+            combines,
+            start_piece,
+            _PIECES_HERE if job.pool.is_on_this_machine else _PIECES_ON_A_CLUSTER,
         )
         splits, excluded = _fill_search_split(job, members, streaming, keeper)
         with job.progress.stage("outranking table"):
@@ -106,6 +115,12 @@ def _fill_search_split(
     work = missing_blocks(job, members, job.splits)
     searched = set(job.splits.search.image_ids.tolist())
     first = [(spec, lacking) for spec, lacking in work if not searched.isdisjoint(spec.image_ids)]
+    if keeper is not None:
+        shards = plan_shards(job.splits.predicted_ids, job.config.cluster.shard_images)
+        keeper.learn(
+            (spec for spec in shards if not searched.isdisjoint(spec.image_ids)),
+            job.table.commits(),
+        )
     compute_blocks(job, "predict", first, streaming, keeper)
     if job.pool.quarantined and not job.options.allow_partial:
         # The run will end here: what the next one needs is computed as well.

@@ -12,7 +12,7 @@ from cluster.pool.pool import Pool
 from ensemble.errors import DamagedTableError
 from ensemble.evaluation.reading import StreamingOutranking, build_outranking
 from ensemble.images.index import ImageIndex
-from ensemble.images.shard import ShardSpec
+from ensemble.images.shard import ShardSpec, plan_shards
 from ensemble.members.member import Member, split_views
 from ensemble.outranking.table import OutrankingTable
 from ensemble.storage.settings import S3Config
@@ -80,6 +80,38 @@ def test_the_table_made_by_tasks_is_that_of_one_process_and_no_row_comes_to_the_
     assert keeper.size_bytes == 0
     assert (keeper.read_from_files > 0) == (most_mb < 1)
     _assert_same(found, build_outranking(table, views, searched, combines=_COMBINES))
+
+
+def test_what_an_earlier_run_left_is_read_by_the_tasks_too(
+    pool: Pool,
+    specs: tuple[ShardSpec, ...],
+    images: ImageIndex,
+    members: tuple[Member, ...],
+    tmp_path: Path,
+) -> None:
+    table = _Counting(tmp_path)
+    writer = table.writer(S3Config())
+    # In other shards, and so that the new ones have some of their images and lack others.
+    earlier = [(spec, members[:1]) for spec in plan_shards(images.image_ids[:360].tolist(), 90)]
+    for group in pool.predict_and_write(earlier, writer):
+        table.count(group)
+    keeper = BlockKeeper(members, writer, _COMBINES, 64.0)
+    keeper.learn(specs, table.commits())
+    streaming = StreamingOutranking(
+        table, members, images, _SHARD_IMAGES, _COMBINES, keeper.start_piece
+    )
+    lacking = {
+        spec: [m for m in members if table.missing(m.column, spec.image_ids)] for spec in specs
+    }
+    assert [len(some) for some in lacking.values()] == [1, 1, 1, 2, 2, 2]
+    for group in pool.predict_and_write(list(lacking.items()), writer, keeper=keeper):
+        table.count(group)
+        streaming.read_landed()
+    found = streaming.finish(images)
+    assert table.rows_read == 0
+    assert keeper.size_bytes == 0
+    assert keeper.read_from_files == 4
+    _assert_same(found, build_outranking(table, members, images, combines=_COMBINES))
 
 
 @ray.remote(num_cpus=0)
