@@ -107,7 +107,10 @@ def measure(config: TrainBenchmarkConfig, begin: Begin) -> BenchmarkReport:
                 f"memory over the start at {size} pixels, GB", epoch.memory_gb, "<=", MEMORY_BAR_GB
             ),
         ]
-    left_out = ("on a GPU: `ensemble benchmark gpu` times training there.",)
+    left_out = (
+        "on a GPU: `ensemble benchmark gpu 'parts=[training]' limit_s=1500` times ResNet-18, PyramidNet-196 and Wide "
+        "ResNet 28-10 there, plain and compiled.",
+    )
     figures = {
         "loop": loop,
         "photographs": {str(size): epoch.figures() for size, epoch in photographs.items()},

@@ -106,7 +106,9 @@ class GpuBenchmarkConfig(BenchmarkConfig):
         "wide_resnet28_10",
         "pyramidnet196_a48",
     )
-    """Networks that are trained."""
+    """Networks that are trained; where `compiled` is set, compiled too."""
+    training_size: PositiveInt = 32
+    """Side of the input of trained networks that have none of their own, in pixels."""
     steps: Annotated[int, Field(ge=2)] = 16
     """Training steps in an epoch."""
     batch_size: Annotated[int, Field(ge=2)] = 128
