@@ -124,8 +124,8 @@ def measure(config: ScalingBenchmarkConfig, begin: Begin) -> BenchmarkReport:
         begin(f"virtual clock, {config.shards} shards")
         virtual = [_row([on_a_virtual_clock(count, config.shards)]) for count in config.hosts]
         spot = []
-        for seed in range(config.spot_markets):
-            begin(f"64 hosts of a spot market, hour {seed + 1} of {config.spot_markets}")
+        for seed in range(1, config.spot_markets + 1):
+            begin(f"64 hosts of a spot market, hour {seed} of {config.spot_markets}")
             spot.append(on_a_spot_market(seed))
         for count in config.real_hosts:
             cpu, wall = with_real_processes(count, config.images, config.repeats, folder, begin)
@@ -176,7 +176,7 @@ def _measure_fleets(
     """Let hosts that sleep fill tables; the last figures are of hosts that write as fast as they can."""
     fleets, written = [], None
     for hosts in config.fleet_hosts:
-        begin(f"{_hosts(hosts)} that sleep")
+        begin(f"{_hosts(hosts)}, asleep for each block")
         size = FleetSize(hosts, _SHARDS_A_HOST * hosts)
         fleets.append(measure_fleet(size, folder / f"fleet-{hosts}"))
     if config.fleet_images:
@@ -191,11 +191,11 @@ def _fleet_bars(fleets: Sequence[FleetFigures], written: FleetFigures | None) ->
     bars = []
     for fleet in fleets[1:]:
         ratio = fleet.blocks_per_s / fleet.hosts / (fleets[0].blocks_per_s / fleets[0].hosts)
-        what = f"{_hosts(fleet.hosts)} that sleep: blocks/s, x linear"
+        what = f"{_hosts(fleet.hosts)} asleep for each block: blocks/s, x linear"
         bars.append(Bar(what, ratio, ">=", _LEAST_LINEAR))
     if fleets:
         last = fleets[-1]
-        what = f"{_hosts(last.hosts)} that sleep: CPU of the driver, ms a block"
+        what = f"{_hosts(last.hosts)} asleep for each block: CPU of the driver, ms a block"
         bars.append(Bar(what, last.driver_ms, "<=", _MOST_DRIVER_MS))
     if written:
         imports = int(written.driver_imports_torch)
@@ -243,7 +243,7 @@ def _print_figures(
         )
     for fleet in figures["fleets"]:
         console.print(
-            f"{_hosts(fleet['hosts'])} that sleep 0.1 s a block, a commit of 0.1 s: "
+            f"{_hosts(fleet['hosts'])}, asleep 0.1 s a block, a commit of 0.1 s: "
             f"{fleet['blocks_per_s']:.1f} blocks/s in {fleet['entries']} log entries, "
             f"{fleet['driver_ms']:.2f} ms CPU of the driver a block",
             soft_wrap=True,
