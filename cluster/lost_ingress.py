@@ -5,11 +5,16 @@ Predicting changes nothing, so that any request may be. Ray Serve calls `middlew
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from starlette.middleware import Middleware
+
+from cluster import ingress_socket
+from cluster.ingress_socket import ShortWay
+from cluster.session_folder import temporary_folder
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +24,16 @@ VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 
 IMPORT_PATH = "cluster.lost_ingress:middlewares"
 
+FEWER_THREADS = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+}
+"""Fewer threads that a request is handed from one to another, as Ray Serve's own switch for throughput sets them.
+
+Nothing of ours blocks a loop, because networks run in a thread of the service's own.
+"""
+
 RETRY_AFTER_S = 1
 _METRICS = "/metrics"
 _BODY = b'{"error":"the server lost this request with a process of its own; send it again."}'
@@ -26,22 +41,25 @@ _BODY = b'{"error":"the server lost this request with a process of its own; send
 
 def middlewares() -> list[Middleware]:
     """Give the middlewares of the proxy, as Ray Serve calls for them."""
-    return [Middleware(LostIngress)]
+    folder = os.environ.get(ingress_socket.VARIABLE)
+    return [Middleware(LostIngress), Middleware(ShortWay, folder=folder)]
 
 
 @contextmanager
-def lost_requests_answered() -> Iterator[None]:
-    """Let a Ray that starts in the block answer a request that is lost with the ingress by 503, to be sent again.
+def serving_environment() -> Iterator[None]:
+    """Let a Ray that starts in the block answer a request that is lost with the ingress by 503, and the short way.
 
-    A cluster that is there must have the variable in the environment of its nodes.
+    A cluster that is there must have the variables in the environment of its nodes.
     """
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = before or IMPORT_PATH
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
+    with tempfile.TemporaryDirectory(prefix="serve-", dir=temporary_folder()) as folder:
+        ours = {VARIABLE: IMPORT_PATH, ingress_socket.VARIABLE: folder, **FEWER_THREADS}
+        added = {name: value for name, value in ours.items() if name not in os.environ}
+        os.environ.update(added)
+        try:
+            yield
+        finally:
+            for name in added:
+                del os.environ[name]
 
 
 class LostIngress:

@@ -17,15 +17,19 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from cluster.ingress_socket import listening
+from cluster.lost_ingress import FEWER_THREADS
 from ensemble.artifact.document import FILE_NAME
 from ensemble.artifact.read import parse_document
 from ensemble.config import check
 from ensemble.errors import CheckpointError, ClusterError
 from ensemble.images.inputs import Pixels
+from ensemble.inference.kept_memory import keep_freed_memory
 from ensemble.serving.app import make_app
 from ensemble.serving.here import LocalService
 from ensemble.serving.service import About, Answer, RequestError
 from ensemble.serving.settings import KEY_VARIABLE, ServingConfig
+from ensemble.serving.together import Together
 from ensemble.storage.open import open_store
 from ensemble.storage.settings import S3Config, StorageConfig
 from ensemble.storage.store import read_if_there
@@ -34,14 +38,10 @@ APP = "ensemble"
 
 _REPLICA, _INGRESS = "Replica", "Ingress"
 _ATTEMPTS, _WAIT_S = 5, 0.2
-
-# Fewer threads that a request is handed from one to another, as Ray Serve's own switch for throughput sets
-# them; nothing here blocks a loop, because networks run in a thread of the service's own.
-_FEWER_THREADS = {
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
-}
+# Larger ones go through the memory that Ray shares on a machine, which a small one takes longer to get into and out
+# of than to be copied.
+_LARGE_BYTES = 16_000_000
+_NO_ACCESS_LOG = {"enable_access_log": False}
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class _Replica:
     """One copy of the ensemble; requests that arrive together are predicted together."""
 
     def __init__(self, artifact: ServedArtifact, config: ServingConfig) -> None:
+        keep_freed_memory()
         self._service = LocalService(
             artifact.place,
             artifact.about.name,
@@ -75,19 +76,13 @@ class _Replica:
         # Also the first forward passes, which take longer than all later ones.
         if problems := self._service.check():
             raise CheckpointError(" ".join(problems))
-        self._together.set_max_batch_size(config.max_batch)
-        self._together.set_batch_wait_timeout_s(config.batch_wait_ms / 1000)
-
-    @serve.batch  # type: ignore[untyped-decorator]
-    async def _together(self, requests: list[Sequence[Pixels]]) -> list[list[Answer | str]]:
-        flat = [image for images in requests for image in images]
-        answers = iter(await self._service.answer(flat))
-        return [[next(answers) for _ in images] for images in requests]
+        self._together = Together(
+            self._service.answer, config.max_batch, config.batch_wait_ms / 1000
+        )
 
     async def answer(self, images: Sequence[Pixels]) -> list[Answer | str]:
         """Answer the images of one request."""
-        answers: list[Answer | str] = await self._together(images)
-        return answers
+        return await self._together.answer(images)
 
     async def problems(self) -> Sequence[str]:
         """Say what makes the answers of this copy wrong."""
@@ -98,7 +93,8 @@ class _Replicas:
     """The service that the ingress answers with."""
 
     def __init__(self, handle: DeploymentHandle, about: About) -> None:
-        self._handle, self._about = handle, about
+        self._by_reference, self._about = handle, about
+        self._by_value = handle.options(_by_reference=False)
 
     @property
     def about(self) -> About:
@@ -111,22 +107,24 @@ class _Replicas:
         Raises:
             RequestError: No replica answers.
         """
-        answers: Sequence[Answer | str] = await self._ask("answer", list(images))
+        is_large = sum(image.nbytes for image in images) > _LARGE_BYTES
+        handle = self._by_reference if is_large else self._by_value
+        answers: Sequence[Answer | str] = await self._ask(handle, "answer", list(images))
         return answers
 
     async def problems(self) -> Sequence[str]:
         """Ask one replica what makes its answers wrong."""
         try:
-            problems: Sequence[str] = await self._ask("problems")
+            problems: Sequence[str] = await self._ask(self._by_value, "problems")
         except RequestError as error:
             return (str(error),)
         return problems
 
-    async def _ask(self, method: str, *values: Any) -> Any:
+    async def _ask(self, handle: DeploymentHandle, method: str, *values: Any) -> Any:
         for attempt in range(_ATTEMPTS):
             await asyncio.sleep(_WAIT_S * attempt)
             try:
-                return await getattr(self._handle, method).remote(*values)
+                return await getattr(handle, method).remote(*values)
             except BackPressureError as error:
                 raise RequestError(
                     503, "every replica is busy; send the request again later."
@@ -151,16 +149,17 @@ def application(
 
     def build_app() -> Any:
         handle = serve.get_deployment_handle(_REPLICA, app_name=APP)
-        return make_app(_Replicas(handle, artifact.about), config, key)
+        return make_app(_Replicas(handle, artifact.about), config, key, listening)
 
     is_on_gpu = config.device.startswith("cuda")
-    environment = {"env_vars": _FEWER_THREADS}
+    environment = {"env_vars": FEWER_THREADS}
     replica = serve.deployment(
         name=_REPLICA,
         num_replicas=config.replicas,
         # All of them wait in the replica, which makes batches of them: a router that finds replicas full
         # looks again after pauses that are longer than a prediction.
         max_ongoing_requests=config.max_queue,
+        logging_config=_NO_ACCESS_LOG,
         graceful_shutdown_timeout_s=config.drain_s,
         ray_actor_options={
             "num_cpus": 1,
@@ -172,6 +171,7 @@ def application(
         name=_INGRESS,
         # The app itself refuses what is too much, with a header that says when to come again.
         max_ongoing_requests=2 * config.max_queue,
+        logging_config=_NO_ACCESS_LOG,
         graceful_shutdown_timeout_s=config.drain_s,
         ray_actor_options={"num_cpus": 0, "runtime_env": environment},
     )(serve.ingress(build_app)())

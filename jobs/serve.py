@@ -72,7 +72,7 @@ def serve(
     about = artifact.about
     say(f"{place}: {len(about.members)} members, {len(about.classes)} classes")
     with (
-        lost_ingress.lost_requests_answered(),
+        lost_ingress.serving_environment(),
         session(ClusterConfig(hosts=config.replicas), address),
         serving.serving(artifact, settings, key) as url,
         _stop_event() as stop,

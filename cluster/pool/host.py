@@ -16,6 +16,7 @@ from cluster.scheduling.placement import USABLE
 from cluster.scheduling.training_costs import TrainingCost
 from ensemble.images.shard import ImageShard
 from ensemble.inference.costs import MemberCost, seconds_of_all_views
+from ensemble.inference.kept_memory import keep_freed_memory
 from ensemble.members.member import Member
 from ensemble.table.block import LogitBlock
 from ensemble.table.shard_file import stored_rows
@@ -64,6 +65,8 @@ class Host:
         torch.set_num_threads(settings.threads)
         self._settings = settings
         self._device = torch.device(settings.device)
+        if self._device.type == "cpu":
+            keep_freed_memory()
         if self._device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(settings.memory_fraction)
         # By weights and not by column: where views are kept, many columns come from one network.

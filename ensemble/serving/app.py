@@ -10,10 +10,11 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ensemble.images.inputs import Pixels
 from ensemble.serving import hugging_face, open_inference, plain
@@ -58,39 +59,52 @@ _PLAIN_BODY = {
 }
 
 
-def make_app(service: Service, config: ServingConfig, key: str | None = None) -> FastAPI:
+def make_app(
+    service: Service, config: ServingConfig, key: str | None = None, lifespan: Any = None
+) -> FastAPI:
     """Make the app.
 
     Args:
         service: Whoever predicts.
         config: Limits, and defaults of requests.
         key: What clients must send as `Authorization: Bearer KEY`; everybody is answered if None.
+        lifespan: What is entered, with the app, before the first request and left after the last one.
     """
     server = _Server(service, config)
-    app = FastAPI(title=f"Ensemble {service.about.name}", version="1")
+    app = FastAPI(title=f"Ensemble {service.about.name}", version="1", lifespan=lifespan)
 
     @app.exception_handler(RequestError)
     async def refuse(request: Request, error: RequestError) -> Response:
         headers = {"Retry-After": str(_RETRY_AFTER_S)} if error.status == 503 else {}
         return JSONResponse({"error": str(error)}, error.status, headers)
 
-    @app.middleware("http")
-    async def check_key(request: Request, proceed: Any) -> Response:
-        if key is not None and request.url.path not in _OPEN_PATHS:
-            header = request.headers.get("authorization", "")
-            if not hmac.compare_digest(header.encode(), f"Bearer {key}".encode()):
-                return JSONResponse(
-                    {"error": "the key is missing or wrong; expected Authorization: Bearer KEY."},
-                    401,
-                    {"WWW-Authenticate": "Bearer"},
-                )
-        answer: Response = await proceed(request)
-        return answer
-
+    if key is not None:
+        app.add_middleware(_KeyCheck, key=key)
     app.include_router(_questions(server))
     app.include_router(_descriptions(server, service.about))
     app.include_router(_health(server, service))
     return app
+
+
+class _KeyCheck:
+    """Answers 401 to whoever does not send the key."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app, self._expected = app, f"Bearer {key}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] == "http" and scope["path"] not in _OPEN_PATHS:
+            header = Headers(scope=scope).get("authorization", "").encode()
+            if not hmac.compare_digest(header, self._expected):
+                refusal = JSONResponse(
+                    {"error": "the key is missing or wrong; expected Authorization: Bearer KEY."},
+                    401,
+                    {"WWW-Authenticate": "Bearer"},
+                )
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def _questions(server: "_Server") -> APIRouter:
@@ -101,12 +115,12 @@ def _questions(server: "_Server") -> APIRouter:
     async def predict(request: Request) -> Any:
         """Answer one image or several: as they are, as files of a form, or as base64 in JSON."""
         async with server.measured("plain"):
-            return await server.predict_plain(request)
+            return JSONResponse(await server.predict_plain(request))
 
     @router.post("/", include_in_schema=False)
     async def classify(request: Request) -> Any:
         async with server.measured("hugging_face"):
-            return await server.classify(request)
+            return JSONResponse(await server.classify(request))
 
     @router.post("/v2/models/{name}/infer")
     @router.post("/v2/models/{name}/versions/{version}/infer", include_in_schema=False)
@@ -114,7 +128,7 @@ def _questions(server: "_Server") -> APIRouter:
         """Answer a request of the Open Inference Protocol."""
         async with server.measured("open_inference"):
             server.check_name(name)
-            return await server.infer(request)
+            return JSONResponse(await server.infer(request))
 
     return router
 

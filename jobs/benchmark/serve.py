@@ -161,12 +161,16 @@ def _measure_server(
     begin: Begin,
 ) -> list[list[Load]]:
     # Here, because Ray Serve is an extra.
-    from cluster import serving
+    from cluster import lost_ingress, serving
 
     settings = ServingConfig(port=config.port, max_batch=max_batch)
     artifact = serving.describe(place, "benchmark", S3Config())
     begin(f"{name}: starting the server")
-    with session(ClusterConfig(hosts=1)), serving.serving(artifact, settings, None) as url:
+    with (
+        lost_ingress.serving_environment(),
+        session(ClusterConfig(hosts=1)),
+        serving.serving(artifact, settings, None) as url,
+    ):
         return _measure_rounds(f"{url}/v1/predict?top_k=1", image, config, name, begin)
 
 
