@@ -105,7 +105,7 @@ def _lines(report: "CascadeReport") -> list[str]:
         lines.append(
             f"Wall time here, {seconds.images} images: {1e3 * seconds.measured:.3g} ms an image, "
             f"{seconds.measured / seconds.predicted - 1:+.0%} against the {1e3 * seconds.predicted:.3g} ms that its "
-            f"steps take alone; the whole ensemble {1e3 * seconds.ensemble:.3g} ms, "
+            f"steps were priced at; the whole ensemble {1e3 * seconds.ensemble:.3g} ms, "
             f"{seconds.ensemble / seconds.measured:.2f}x as long."
         )
     return lines

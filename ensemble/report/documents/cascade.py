@@ -49,7 +49,7 @@ class CascadeSeconds(_Document):
     ensemble: float
     """Of the whole ensemble."""
     predicted: float
-    """Of each step's member alone, times the share of the images that reach it."""
+    """Of each step's member alone, on as many images as reach the step, by its times on batches of several sizes."""
     measured: float
     """Of the cascade."""
 
