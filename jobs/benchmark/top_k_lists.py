@@ -1,6 +1,7 @@
 """Real top-k predictions of ImageNet classifiers, as an outranking table of the classes that are listed."""
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -75,19 +76,68 @@ def load_windows(
     Raises:
         ConfigError: The file cannot be read, or lacks a member or an array.
     """
+    lists = read_lists(path)
+    num_images = len(lists.labels)
+    parts = [slice(first, first + _BLOCK_IMAGES) for first in range(0, num_images, _BLOCK_IMAGES)]
+    return [
+        _slots(lists.classes[:, part], lists.probabilities[:, part], lists.labels[part])
+        for part in parts
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class TopKLists:
+    """What each member of the pool lists for each image.
+
+    Attributes:
+        classes: The most probable classes, the best first.
+        probabilities: Their probabilities.
+        labels: Label of each image.
+    """
+
+    classes: Int[np.ndarray, "member image place"]
+    probabilities: Float[np.ndarray, "member image place"]
+    labels: Int[np.ndarray, " image"]
+
+    def mean(self, weights: Float[np.ndarray, " member"]) -> Float[np.ndarray, "image class"]:
+        """Give the weighted mean of the members' probabilities of all classes.
+
+        The classes that a member does not list share what is missing to 1 evenly.
+        """
+        rest = self._rest()
+        total = np.repeat((weights @ rest)[:, None], NUM_CLASSES, axis=1)
+        rows = np.arange(len(self.labels))[:, None]
+        for weight, classes, listed, each in zip(
+            weights, self.classes, self.probabilities, rest, strict=True
+        ):
+            if weight:
+                total[rows, classes] += weight * (listed - each[:, None])
+        return total
+
+    def _rest(self) -> Float[np.ndarray, "member image"]:
+        missing = np.maximum(1 - self.probabilities.sum(axis=2), 0)
+        return missing / (NUM_CLASSES - self.classes.shape[2])
+
+
+def read_lists(path: Path) -> TopKLists:
+    """Read the top-k lists of the 13 members.
+
+    Raises:
+        ConfigError: The file cannot be read, or lacks a member or an array.
+    """
     if not zipfile.is_zipfile(path):
         raise _not_lists(path, "it is no .npz file" if path.exists() else "there is no such file")
     try:
         with np.load(path, allow_pickle=False) as file:
             names = [str(name) for name in file["models"]]
             rows = [names.index(name) for name in POOL]
-            classes = file["classes"][rows].astype(np.int64)
-            probabilities = file["probabilities"][rows].astype(np.float64)
-            labels = file["labels"].astype(np.int64)
+            return TopKLists(
+                file["classes"][rows].astype(np.int64),
+                file["probabilities"][rows].astype(np.float64),
+                file["labels"].astype(np.int64),
+            )
     except (OSError, KeyError, ValueError) as error:
         raise _not_lists(path, str(error)) from error
-    parts = [slice(first, first + _BLOCK_IMAGES) for first in range(0, len(labels), _BLOCK_IMAGES)]
-    return [_slots(classes[:, part], probabilities[:, part], labels[part]) for part in parts]
 
 
 def _not_lists(path: Path, reason: str) -> ConfigError:

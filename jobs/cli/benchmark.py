@@ -75,6 +75,23 @@ def benchmark_cascade(
     _run(benchmark_job, words, full)
 
 
+@benchmark.command("sets")
+def benchmark_sets(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...",
+            help="Settings, such as predictions=lists.npz and coverage=0.95.",
+        ),
+    ] = None,
+    full: Full = False,
+) -> None:
+    """Fit conformal sets on one half of the images, and count on the other how often they hold the label."""
+    from jobs.benchmark.sets import benchmark_sets as benchmark_job
+
+    _run(benchmark_job, words, full)
+
+
 @benchmark.command("schedule")
 def benchmark_schedule(
     words: Annotated[

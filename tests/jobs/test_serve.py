@@ -1,6 +1,11 @@
 """`ensemble serve`: what is refused before Ray is started; and, at night, a server that loses a replica."""
 
+import asyncio
+import http.client
+import io
+import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -13,12 +18,14 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from huggingface_hub import InferenceClient
+from PIL import Image
 
 from ensemble import predictor
 from ensemble.errors import ConfigError
@@ -29,7 +36,8 @@ from .killing import command_line, kill_marked, marked
 
 pytestmark = pytest.mark.ray
 
-STARTED_WITHIN_S = 120
+STARTED_WITHIN_S = 300
+_PROTOCOLS = ("/v1/predict", "/", "/v2/models/digits/infer")
 
 
 @pytest.fixture(scope="module")
@@ -109,18 +117,20 @@ def server(artifact: Path) -> Iterator[Server]:
         env=os.environ | {"TMPDIR": mark},
     ) as process:
         assert process.stdout is not None
-        deadline = time.monotonic() + STARTED_WITHIN_S
-        for line in process.stdout:
-            assert time.monotonic() < deadline
-            if line.startswith("ready"):
-                break
-        yield Server(f"http://127.0.0.1:{port}", process, mark)
-        kill_marked(mark)
+        try:
+            deadline = time.monotonic() + STARTED_WITHIN_S
+            for line in process.stdout:
+                assert time.monotonic() < deadline
+                if line.startswith("ready"):
+                    break
+            yield Server(f"http://127.0.0.1:{port}", process, mark)
+        finally:
+            kill_marked(mark)
     shutil.rmtree(mark, ignore_errors=True)
 
 
-def _ask(url: str, data: bytes) -> int:
-    request = urllib.request.Request(f"{url}/v1/predict", data, {"Content-Type": "image/png"})
+def _ask(url: str, data: bytes, path: str = "/v1/predict", kind: str = "image/png") -> int:
+    request = urllib.request.Request(url + path, data, {"Content-Type": kind})
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
             reply.read()
@@ -140,6 +150,135 @@ def test_a_client_of_hugging_face_gets_the_predictors_answer(
         assert [(line.label, line.score) for line in found] == [
             (label, float(np.float32(value))) for label, value in expected
         ]
+
+
+@pytest.mark.nightly
+def test_the_client_of_triton_gets_the_predictors_answer(
+    server: Server, artifact: Path, tmp_path: Path
+) -> None:
+    triton = pytest.importorskip("tritonclient.http")
+    write_digits(tmp_path, 4)
+    paths = sorted(tmp_path.rglob("*.png"))[:4]
+    expected = predictor.load(artifact).predict(paths)
+    probabilities = expected.probabilities.astype(np.float32)
+    client = triton.InferenceServerClient(server.url.removeprefix("http://"))
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("digits")
+    assert client.get_model_metadata("digits")["outputs"][0]["shape"] == [-1, 10]
+    encoded = np.array([path.read_bytes() for path in paths], dtype=np.object_)
+    pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+    for kind, value in (("BYTES", encoded), ("UINT8", pixels)):
+        for is_binary in (True, False):
+            # In JSON, bytes must be text: this client has no way to send an image there.
+            if kind == "BYTES" and not is_binary:
+                continue
+            image = triton.InferInput("image", list(value.shape), kind)
+            image.set_data_from_numpy(value, binary_data=is_binary)
+            outputs = [
+                triton.InferRequestedOutput(name, binary_data=False)
+                for name in ("probabilities", "label")
+            ]
+            for wanted in (outputs, None):
+                answer = client.infer("digits", [image], outputs=wanted, request_id="7")
+                assert answer.get_response()["id"] == "7"
+                np.testing.assert_array_equal(answer.as_numpy("probabilities"), probabilities)
+                labels = [_text(label) for label in answer.as_numpy("label").tolist()]
+                assert labels == list(expected.labels)
+    client.close()
+
+
+def _text(label: str | bytes) -> str:
+    return label.decode() if isinstance(label, bytes) else label
+
+
+@pytest.mark.nightly
+def test_the_client_of_kserve_gets_the_predictors_answer(
+    server: Server, artifact: Path, tmp_path: Path
+) -> None:
+    kserve = pytest.importorskip("kserve")
+    write_digits(tmp_path, 4)
+    paths = sorted(tmp_path.rglob("*.png"))[:2]
+    expected = predictor.load(artifact).predict(paths)
+    pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+
+    async def ask() -> object:
+        config = kserve.inference_client.RESTConfig(protocol="v2")
+        client = kserve.InferenceRESTClient(config)
+        assert await client.is_server_ready(server.url)
+        image = kserve.InferInput("image", list(pixels.shape), "UINT8")
+        image.set_data_from_numpy(pixels, binary_data=False)
+        request = kserve.InferRequest(model_name="digits", infer_inputs=[image])
+        return await client.infer(server.url, request, model_name="digits")
+
+    answer = asyncio.run(ask())
+    (probabilities,) = [one for one in answer.outputs if one.name == "probabilities"]  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(
+        probabilities.as_numpy(), expected.probabilities.astype(np.float32)
+    )
+
+
+@pytest.mark.nightly
+def test_a_thousand_hostile_requests_are_refused_within_bounded_memory(
+    server: Server, tmp_path: Path
+) -> None:
+    write_digits(tmp_path, 4)
+    rng = random.Random(0)
+    photograph = _photograph()
+    huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (65500).to_bytes(4, "big") * 2 + b"\x08\2\0\0\0"
+    tensor = {"name": "image", "datatype": "UINT8", "shape": [1, 65500, 65500, 3], "data": [1]}
+    hostile: list[tuple[bytes, str, str]] = []
+    for number in range(1000):
+        path = _PROTOCOLS[number % 3]
+        hostile.append(
+            (
+                (photograph[: rng.randrange(len(photograph) - 100)], path, "image/jpeg"),
+                (huge + b"\0" * rng.randrange(100), path, "image/png"),
+                (photograph, path, rng.choice(("text/html", "application/json", "video/mp4"))),
+                (b'{"image": "../../etc/passwd", "images": 1}', path, "application/json"),
+                (b"x", f"/v2/models/..%2f..%2f{number}/infer", "application/json"),
+                (json.dumps({"inputs": [tensor]}).encode(), path, "application/json"),
+                (rng.randbytes(rng.randrange(3000)), path, "multipart/form-data; boundary=x"),
+            )[number % 7]
+        )
+    large = b"\0" * 50_000_000
+    with ThreadPoolExecutor(8) as pool:
+        before = _memory_mb(server)
+        statuses = Counter(
+            reply.result() for reply in [pool.submit(_ask, server.url, *one) for one in hostile]
+        )
+        for _ in range(20):
+            statuses[_ask_large(server.url, large)] += 1
+        after = _memory_mb(server)
+    assert sum(statuses.values()) == 1020
+    assert all(400 <= status < 500 for status in statuses), statuses
+    assert after - before < 300
+    assert _ask(server.url, next(tmp_path.rglob("*.png")).read_bytes()) == 200
+
+
+def _photograph() -> bytes:
+    file = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
+
+
+def _ask_large(url: str, data: bytes) -> int:
+    """Send more than is allowed; a server may answer and hang up before it has all of it."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    with suppress(ConnectionError):
+        connection.request("POST", "/v1/predict", data, {"Content-Type": "image/png"})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def _memory_mb(server: Server) -> float:
+    """Memory of the proxy, the ingress and the replicas."""
+    names = ("ray::ProxyActor", "ray::ServeReplica")
+    pids = [pid for pid in marked(server.mark) if command_line(pid).startswith(names)]
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 @pytest.mark.nightly
