@@ -9,9 +9,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from PIL import Image
 from pydantic import PositiveInt
 from rich.console import Console
 from rich.table import Table
@@ -19,18 +16,8 @@ from rich.table import Table
 from cluster.session import session
 from cluster.settings import ClusterConfig
 from ensemble import predictor
-from ensemble.artifact import write
-from ensemble.checkpoints.load import load_member
-from ensemble.images.open import decode_shard, open_source
-from ensemble.images.settings import DigitsConfig
-from ensemble.images.shard import plan_shards
-from ensemble.outranking.weighting import Weighting
 from ensemble.serving.settings import ServingConfig
 from ensemble.storage.settings import S3Config
-from ensemble.training.member import train_member
-from ensemble.training.recipe import RecipeConfig
-from ensemble.training.task import TrainTask
-from ensemble.views.settings import CenterView
 from jobs.artifacts import find_artifact
 from jobs.benchmark import litserve_baseline
 from jobs.benchmark.http_load import Load, measure_load
@@ -44,9 +31,7 @@ from jobs.benchmark.report import (
     read_config,
     step_printer,
 )
-
-_ARCHITECTURES = ("resnet14_small", "mobilenet_v2_small", "wide_resnet10_2")
-_SIDE = 256
+from jobs.benchmark.serve_material import make_artifact, write_photograph
 
 
 class ServeBenchmarkConfig(BenchmarkConfig):
@@ -94,11 +79,11 @@ def measure(config: ServeBenchmarkConfig, begin: Begin) -> BenchmarkReport:
     with tempfile.TemporaryDirectory() as folder:
         if config.artifact is None:
             begin("making an artifact of untrained networks")
-            place = str(_make_artifact(Path(folder)))
+            place = str(make_artifact(Path(folder)))
         else:
             place, _ = find_artifact(config.artifact)
         image = Path(folder) / "photograph.jpg"
-        _write_photograph(image)
+        write_photograph(image)
         with torch_threads(1):  # as a replica with one CPU has
             begin("the bare predictor")
             bare = _measure_bare(place, image.read_bytes(), config)
@@ -195,27 +180,6 @@ def _measure_rounds(
         alone.append(measure_load(url, body, config.requests, 1))
         together.append(measure_load(url, body, 4 * config.requests, config.concurrency))
     return [alone, together]
-
-
-def _make_artifact(folder: Path) -> Path:
-    source = open_source(DigitsConfig())
-    images = source.index().take(np.arange(20))
-    shards = [decode_shard(source, spec) for spec in plan_shards(images.image_ids.tolist(), 20)]
-    recipe, members = RecipeConfig(epochs=0, input_size=64), []
-    for name in _ARCHITECTURES:
-        task = TrainTask(name, name, recipe, 0, images, tuple(range(10)), folder / "cache")
-        checkpoint = train_member(task, shards, torch.device("cpu"))
-        members.append(load_member(name, checkpoint, CenterView(), images.sha256))
-    place = folder / "ensemble"
-    weighting = Weighting(np.full(len(members), 1))
-    write.save(place, members, weighting, images.classes, "uniform")
-    return place
-
-
-def _write_photograph(path: Path) -> None:
-    """Write a JPEG with as much detail as a photograph has, and no more."""
-    coarse = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    Image.fromarray(coarse).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(path, quality=90)
 
 
 def _table(figures: Mapping[str, Any]) -> Table:

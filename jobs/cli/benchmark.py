@@ -92,6 +92,22 @@ def benchmark_sets(
     _run(benchmark_job, words, full)
 
 
+@benchmark.command("bulk")
+def benchmark_bulk(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...", help="Settings, such as seconds=60 listed=1000000."
+        ),
+    ] = None,
+    full: Full = False,
+) -> None:
+    """Time `ensemble predict` against the bare predictor, and watch the memory of its driver."""
+    from jobs.benchmark.bulk import benchmark_bulk as benchmark_job
+
+    _run(benchmark_job, words, full)
+
+
 @benchmark.command("schedule")
 def benchmark_schedule(
     words: Annotated[

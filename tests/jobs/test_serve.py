@@ -234,7 +234,7 @@ def test_a_thousand_hostile_requests_are_refused_within_bounded_memory(
             (
                 (photograph[: rng.randrange(len(photograph) - 100)], path, "image/jpeg"),
                 (huge + b"\0" * rng.randrange(100), path, "image/png"),
-                (photograph, path, rng.choice(("text/html", "application/json", "video/mp4"))),
+                (b"<html>", path, rng.choice(("text/html", "application/json", "video/mp4"))),
                 (b'{"image": "../../etc/passwd", "images": 1}', path, "application/json"),
                 (b"x", f"/v2/models/..%2f..%2f{number}/infer", "application/json"),
                 (json.dumps({"inputs": [tensor]}).encode(), path, "application/json"),
