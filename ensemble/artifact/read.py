@@ -21,7 +21,6 @@ from ensemble.artifact.document import (
     fallback_for,
 )
 from ensemble.cascade.steps import Steps
-from ensemble.checkpoints.load import load_member
 from ensemble.errors import CheckpointError
 from ensemble.evaluation.conformal import ConformalSets
 from ensemble.files import unseal
@@ -277,6 +276,9 @@ def _load(
     data_sha256: str,
     trust_code: bool,
 ) -> Member:
+    # Here, because torch takes seconds to import, and who only looks at an artifact needs none.
+    from ensemble.checkpoints.load import load_member
+
     path = path_of(folder, entry.file)
     member = load_member(name, path, entry.views, data_sha256, trust_code=trust_code)
     if member.weights_sha256 != entry.sha256:
