@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -288,8 +288,7 @@ def test_replicas_that_are_killed_lose_no_request(server: Server, tmp_path: Path
     with ThreadPoolExecutor(4) as pool:
         replies = [pool.submit(_ask, server.url, data) for _ in range(400)]
         kills = 0
-        while not all(reply.done() for reply in replies):
-            done = sum(reply.done() for reply in replies)
+        while (done := len(wait(replies, timeout=0.01).done)) < len(replies):
             if done >= 60 * (kills + 1) and (pids := server.replicas()):
                 os.kill(pids[0], signal.SIGKILL)
                 kills += 1
@@ -306,8 +305,7 @@ def test_requests_that_are_lost_with_the_ingress_may_be_sent_again(
     with ThreadPoolExecutor(8) as pool:
         replies = [pool.submit(_ask, server.url, data) for _ in range(400)]
         kills = 0
-        while not all(reply.done() for reply in replies):
-            done = sum(reply.done() for reply in replies)
+        while (done := len(wait(replies, timeout=0.01).done)) < len(replies):
             if done >= 100 * (kills + 1) and (pids := server.processes("Ingress")):
                 os.kill(pids[0], signal.SIGKILL)
                 kills += 1
