@@ -37,6 +37,8 @@ from .killing import command_line, kill_marked, marked
 pytestmark = pytest.mark.ray
 
 STARTED_WITHIN_S = 300
+# A process that replaces a killed one loads torch first, which takes minutes beside many other programs.
+ANSWERED_WITHIN_S = 600
 _PROTOCOLS = ("/v1/predict", "/", "/v2/models/digits/infer")
 
 
@@ -132,7 +134,7 @@ def server(artifact: Path) -> Iterator[Server]:
 def _ask(url: str, data: bytes, path: str = "/v1/predict", kind: str = "image/png") -> int:
     request = urllib.request.Request(url + path, data, {"Content-Type": kind})
     try:
-        with urllib.request.urlopen(request, timeout=60) as reply:
+        with urllib.request.urlopen(request, timeout=ANSWERED_WITHIN_S) as reply:
             reply.read()
             return int(reply.status)
     except urllib.error.HTTPError as error:
