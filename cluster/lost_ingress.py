@@ -42,7 +42,8 @@ _BODY = b'{"error":"the server lost this request with a process of its own; send
 def middlewares() -> list[Middleware]:
     """Give the middlewares of the proxy, as Ray Serve calls for them."""
     folder = os.environ.get(ingress_socket.VARIABLE)
-    return [Middleware(LostIngress), Middleware(ShortWay, folder=folder)]
+    # The last one is the outermost, and sees what is lost on either way.
+    return [Middleware(ShortWay, folder=folder), Middleware(LostIngress)]
 
 
 @contextmanager

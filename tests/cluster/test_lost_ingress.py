@@ -30,7 +30,7 @@ _app = Starlette(routes=[Route("/{name}", _answer, methods=["GET", "POST"])])
 
 
 def test_a_lost_request_may_be_sent_again_and_is_counted() -> None:
-    assert [middleware.cls for middleware in middlewares()] == [LostIngress, ShortWay]
+    assert [middleware.cls for middleware in middlewares()] == [ShortWay, LostIngress]
     client = TestClient(LostIngress(_behind))
     assert client.post("/lives", content=b"abc").text == "answered 3\n"
     for _ in range(2):
