@@ -70,6 +70,8 @@ class Shards:
         """Note that a call waits no more: learn the sizes of its shards, and drop shards that are idle."""
         used = zip(call.shards, call.pixels, strict=True) if is_done else ()
         sizes = {spec: self._size(self._refs[spec]) for spec, p in used if self.holds(spec, p)}
+        # The stage keeps its calls to its end, and whoever holds a reference keeps the pixels in the store.
+        call.pixels = ()
         for spec in self._window.settle(call, sizes):
             del self._refs[spec]
 
