@@ -142,7 +142,7 @@ def _serve(pipe: Connection, settings: HostSettings, shard_files: Sequence[Path]
             return
         match verb:
             case "measure":
-                pipe.send(host.measure(arguments[0], None, shards[0])[1])
+                pipe.send(host.measure([arguments[0]], None, shards[0])[1])
             case "bare":
                 pipe.send(host.time_bare(*arguments))
             case "warm":
