@@ -46,7 +46,7 @@ class BulkBenchmarkConfig(BenchmarkConfig):
     """Images of a part."""
     listed: PositiveInt = 10_000
     """Images of 16 x 16 pixels in a list, which a small network answers while the driver's memory is watched; a
-    million take half an hour."""
+    million take a quarter of an hour."""
     repeats: PositiveInt = 2
     """Rounds, with the bare predictor before and after each; medians are reported."""
     out: Path = Path("bulk-benchmark.json")
