@@ -1,8 +1,9 @@
 """One step of a training: gradients of a batch, and the change of the weights. The host reads no value."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -13,6 +14,7 @@ from ensemble.errors import ConfigError, DataError
 from ensemble.training.augmentation_settings import NoiseConfig
 from ensemble.training.noise import add_gradient_noise, noisy_activations, noisy_weights
 from ensemble.training.recipe import RecipeConfig
+from ensemble.training.sam import climb_and_return
 
 Loss = Float64[torch.Tensor, ""]
 Count = Int64[torch.Tensor, ""]
@@ -75,7 +77,10 @@ class Step:
             results = self._backward(batch)
             parameters = [p for p in trained if p.grad is not None]
             if self._recipe.sam_rho is not None:
-                self._climb_and_return(batch, parameters, self._recipe.sam_rho)
+                with _still_statistics(self._network):
+                    climb_and_return(
+                        parameters, self._recipe.sam_rho, partial(self._backward, batch)
+                    )
         if noise.gradients or self._recipe.clip_norm is not None:
             self.scaler.unscale_(self._optimizer)
         if noise.gradients:
@@ -85,26 +90,6 @@ class Step:
         self.scaler.step(self._optimizer)
         self.scaler.update()
         return results
-
-    def _climb_and_return(
-        self, batch: PreparedBatch, parameters: Sequence[nn.Parameter], rho: float
-    ) -> None:
-        """Replace the gradients by those where the loss is greatest nearby, and leave the weights as they were.
-
-        Nothing is kept in the optimiser's state, so that a checkpoint of it is one of the whole. Gradients that are
-        scaled, as those of float16, point where the others do.
-
-        Source: Foret et al. 2020, Algorithm 1.
-        """
-        before = [parameter.detach().clone() for parameter in parameters]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        with torch.no_grad():
-            scale = rho / (nn.utils.get_total_norm(gradients) + 1e-12)
-            torch._foreach_add_(list(parameters), torch._foreach_mul(gradients, scale))
-        with _still_statistics(self._network):
-            self._backward(batch)
-        with torch.no_grad():
-            torch._foreach_copy_(list(parameters), before)
 
     def _backward(self, batch: PreparedBatch) -> tuple[Loss, Count]:
         """Compute the gradients of a batch's mean loss, in parts half as large whenever memory does not suffice.

@@ -6,7 +6,30 @@ from torch import nn
 from torch.nn import functional
 
 from ensemble.training.recipe import RecipeConfig
+from ensemble.training.sam import climb_and_return
 from ensemble.training.step import PreparedBatch, Step
+
+
+@pytest.mark.parametrize("rho", [0.05, 0.5])
+def test_the_gradient_of_a_quadratic_is_that_of_the_closed_form(rho: float) -> None:
+    # L = 1/2 x'Ax has the gradient Ax, and Foret et al. 2020, equation 2, that of x + rho Ax / |Ax|.
+    a = torch.tensor([[3.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    start = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    # Two parameters, whose gradients have one norm together.
+    x, y = (nn.Parameter(value.clone()) for value in start)
+
+    def backward() -> None:
+        x.grad = y.grad = None
+        point = torch.stack([x, y])
+        torch.autograd.backward(0.5 * point @ a @ point)
+
+    backward()
+    climb_and_return([x, y], rho, backward)
+    slope = a @ start  # (1, -3)
+    expected = slope + rho * (a @ slope) / slope.norm()
+    gradient = torch.stack([p.grad for p in (x, y) if p.grad is not None])
+    torch.testing.assert_close(gradient, expected)
+    assert torch.equal(torch.stack([x, y]).detach(), start)
 
 
 @pytest.mark.parametrize("rho", [0.05, 0.5])
