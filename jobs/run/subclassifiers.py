@@ -1,4 +1,4 @@
-"""Sub-classifiers: label clusters, fine-tuning one network for each, and choosing how images are routed."""
+"""Sub-classifiers: label clusters, and fine-tuning one network for each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,20 +9,15 @@ from ensemble.checkpoints.load import load_member
 from ensemble.images.index import ImageIndex
 from ensemble.images.split import Splits
 from ensemble.members.member import Member
-from ensemble.outranking.weighting import Weighting
 from ensemble.search.crossfit import stratified_folds
-from ensemble.subclassifiers.answers import gather_evidence
-from ensemble.subclassifiers.choose import cross_validate, fit_paper
 from ensemble.subclassifiers.embeddings import label_embeddings, why_no_base
-from ensemble.subclassifiers.findings import (
-    Clustered,
-)
-from ensemble.subclassifiers.label_clusters import LabelClusters, label_clusters, stability
+from ensemble.subclassifiers.label_clusters import LabelClusters, label_clusters
 from ensemble.subclassifiers.settings import PAPER_FINE_TUNING, SubclassifiersConfig
 from ensemble.subclassifiers.similarity import LabelSimilarity, of_confusion, of_embeddings
 from ensemble.table.logit_table import LogitTable
 from ensemble.training.task import Stopping, TrainTask, hold_out
 from jobs.run.job import Job
+from jobs.run.predict import Predictions
 from jobs.run.train import train_tasks
 
 
@@ -66,6 +61,25 @@ class Tuned:
         if self.control is not None:
             networks.append(self.control)
         return tuple({network.column: network for network in networks}.values())
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """The fine-tuning of one member, and what is left to choose with.
+
+    Attributes:
+        base: The member.
+        stopping: Search images that it stopped on.
+        choosing: Search images that everything else is chosen on.
+        similarity: Similarity of the labels.
+        tuned: The sub-classifiers.
+    """
+
+    base: Member
+    stopping: ImageIndex
+    choosing: ImageIndex
+    similarity: LabelSimilarity
+    tuned: Tuned
 
 
 def halve(
@@ -179,32 +193,14 @@ def fine_tune(
     )
 
 
-def choose_routing(
-    job: Job,
-    config: SubclassifiersConfig,
-    members: Sequence[Member],
-    weighting: Weighting,
-    choosing: ImageIndex,
-    similarity: LabelSimilarity,
-    tuned: FineTuned,
-    k: int,
-) -> Clustered:
-    """Fit the paper's gate and every other one on search images, for one number of label clusters."""
-    evidence = gather_evidence(
-        job.table, members, choosing, weighting, tuned.clusters, tuned.subclassifiers, k
-    )
-    paper, curve = fit_paper(evidence)
-    return Clustered(
-        num_clusters=tuned.num_clusters,
-        clusters=tuned.clusters,
-        stability=stability(tuned.clusters, similarity.resampled, tuned.num_clusters, config),
-        subclassifiers=tuned.subclassifiers,
-        failures=tuned.failures,
-        paper=paper,
-        paper_curve=curve,
-        trials=tuple(
-            cross_validate(evidence, gate, kind, job.config.seed)
-            for gate in config.gates
-            for kind in config.routings
-        ),
-    )
+def fine_tune_base(
+    job: Job, config: SubclassifiersConfig, base: Member, predictions: Predictions
+) -> FineTuning:
+    """Find label clusters on one half of the search images, and fine-tune a base for each of them."""
+    splits = predictions.splits
+    stopping, choosing = halve(config, splits.search, job.config.seed)
+    with job.progress.stage("label clusters"):
+        similarity = measure_similarity(config, base, predictions.members, job.table, stopping)
+        clusterings = find_label_clusters(config, similarity)
+    tuned = fine_tune(job, config, base, splits, stopping, clusterings, predictions.predicted)
+    return FineTuning(base, stopping, choosing, similarity, tuned)

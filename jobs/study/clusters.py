@@ -26,9 +26,9 @@ from ensemble.subclassifiers.settings import SubclassifiersConfig
 from jobs.run.job import Job, RunOptions
 from jobs.run.open import open_job
 from jobs.run.predict import fill_table
+from jobs.run.routing import choose_routing
 from jobs.run.subclassifiers import (
     Tuned,
-    choose_routing,
     find_label_clusters,
     fine_tune,
     halve,
